@@ -1,0 +1,131 @@
+# Needs Go, make and git. Every tool is built from the versions pinned in tools.mod, into .bin.
+# `make` says what there is to do.
+
+GO ?= go
+BIN := $(CURDIR)/.bin
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The race detector needs cgo and a C compiler. Without them the tests run all the same, and say so.
+RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
+
+# Settable: what to test or measure, and for how long.
+PKG ?= ./...
+TESTFLAGS ?= -timeout 9m
+BENCH ?= .
+BENCHFLAGS ?= -benchmem -count 1
+FUZZTIME ?= 30s
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '%s\n' '' \
+	  'PKG=./edge/...            limits test, bench and fuzz to some packages' \
+	  'MACHINEID_TEST_NO_SKIP=1  makes a skipped test fail "make test" (CI sets it)' \
+	  'FUZZTIME=30s              how long each fuzz test runs' \
+	  'BENCH=Validate            which benchmarks run (a regular expression)'
+
+.PHONY: run
+run: ## Run one authority and one edge in one process
+	@$(GO) run ./cmd/machineid dev
+
+.PHONY: build
+build: ## Build the binary into ./machineid
+	$(GO) build -trimpath -o machineid ./cmd/machineid
+
+# One stream of test events, so that there is one list of skipped tests and one closing line: everything under the race
+# detector, then the allocation tests, which are built only without it (house_test.go holds their name).
+.PHONY: test
+test: $(BIN)/gotestsum ## Run every test; lists the skipped ones with their reasons
+	@[ -n "$(RACE)" ] || echo 'test: no cgo or no C compiler: running without the race detector'
+	@$(BIN)/gotestsum --format pkgname --format-hide-empty-pkg --jsonfile $(BIN)/test.json --raw-command -- \
+	  $(SHELL) -c '$(GO) test -json $(RACE) $(TESTFLAGS) $(PKG); failed=$$?; \
+	    [ -z "$(RACE)" ] || $(GO) test -json $(TESTFLAGS) -run "^TestAlloc" $(PKG) || failed=$$?; exit $$failed'
+	@[ -z "$${MACHINEID_TEST_NO_SKIP:-}" ] || ! grep -q '"Action":"skip".*"Test":' $(BIN)/test.json || \
+	  { echo 'test: tests were skipped (see above), and MACHINEID_TEST_NO_SKIP makes that a failure' >&2; exit 1; }
+
+.PHONY: check
+check: check-format check-vet check-lint check-layers check-generated check-tidy ## Check format, vet, lint, layers, generated files and go.mod
+	@echo 'check: nothing to complain about'
+
+.PHONY: check-format
+check-format: $(BIN)/golangci-lint
+	@echo 'check: format'
+	@$(BIN)/golangci-lint fmt --diff || { echo 'check: run "make fmt"' >&2; exit 1; }
+
+.PHONY: check-vet
+check-vet:
+	@echo 'check: vet'
+	@$(GO) vet ./...
+
+.PHONY: check-lint
+check-lint: $(BIN)/golangci-lint $(BIN)/buf
+	@echo 'check: lint'
+	@$(BIN)/golangci-lint config verify
+	@$(BIN)/golangci-lint run --allow-parallel-runners
+	@$(BIN)/buf lint
+
+# Not from the test cache, which does not see that a package has become another's import.
+.PHONY: check-layers
+check-layers:
+	@echo 'check: layers'
+	@said=$$($(GO) test -count=1 . 2>&1) || { echo "$$said"; exit 1; }
+
+.PHONY: check-generated
+check-generated: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
+	@echo 'check: generated files'
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(BIN)/buf generate --output "$$fresh"; \
+	{ (cd "$$fresh" && find . -name '*.pb.go'); find . -name '*.pb.go' -not -path './.*/*'; } | sort -u | \
+	{ stale=0; while read -r file; do diff -uN "$$file" "$$fresh/$$file" || stale=1; done; exit $$stale; } || \
+	{ echo 'check: run "make generate"' >&2; exit 1; }
+
+# tools.mod is tidied in a folder of its own: here it would be taken for the go.mod of our packages.
+.PHONY: check-tidy
+check-tidy:
+	@echo 'check: go.mod and tools.mod'
+	@$(GO) mod tidy -diff || { echo 'check: run "go mod tidy"' >&2; exit 1; }
+	@alone=$$(mktemp -d); trap 'rm -rf "$$alone"' EXIT; \
+	cp tools.mod "$$alone/go.mod"; cp tools.sum "$$alone/go.sum"; \
+	$(GO) -C "$$alone" mod tidy -diff || { echo 'check: run "make tidy-tools"' >&2; exit 1; }
+
+.PHONY: tidy-tools
+tidy-tools:
+	@alone=$$(mktemp -d); trap 'rm -rf "$$alone"' EXIT; \
+	cp tools.mod "$$alone/go.mod"; cp tools.sum "$$alone/go.sum"; \
+	$(GO) -C "$$alone" mod tidy; cp "$$alone/go.mod" tools.mod; cp "$$alone/go.sum" tools.sum
+
+.PHONY: fmt
+fmt: $(BIN)/golangci-lint ## Format every Go file
+	@$(BIN)/golangci-lint fmt
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench '$(BENCH)' $(BENCHFLAGS) $(PKG)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every fuzz test for FUZZTIME
+	@for pkg in $$($(GO) list $(PKG)); do \
+	  for target in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+	    echo "fuzz: $$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+	  done; \
+	done
+
+.PHONY: generate
+generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate the Go code of the protobuf files
+	$(BIN)/buf generate
+
+# The tools. A change of tools.mod or tools.sum builds them again.
+$(BIN)/buf: TOOL := github.com/bufbuild/buf/cmd/buf
+$(BIN)/golangci-lint: TOOL := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(BIN)/gotestsum: TOOL := gotest.tools/gotestsum
+$(BIN)/protoc-gen-go: TOOL := google.golang.org/protobuf/cmd/protoc-gen-go
+$(BIN)/protoc-gen-go-grpc: TOOL := google.golang.org/grpc/cmd/protoc-gen-go-grpc
+
+$(BIN)/%: tools.mod tools.sum
+	@echo 'build $* (once; some minutes for the large ones)'
+	@mkdir -p $(BIN)
+	@$(GO) build -modfile=tools.mod -o $@ $(TOOL)
+	@touch $@
