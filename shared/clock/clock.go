@@ -1,0 +1,34 @@
+// Package clock counts elapsed time for leases (DESIGN.md, I1). Its readings
+// have no meaning as dates: only differences count, and only their rate is
+// assumed to be right, within the clock bound ρ.
+//
+// The clock must count while a machine is suspended. Go's monotonic clock stops
+// then, and an edge that slept for an hour would wake with a lease that looks
+// fresh.
+package clock
+
+import "time"
+
+// Time is a reading in nanoseconds since an arbitrary start.
+type Time int64
+
+// Add returns t moved by d.
+func (t Time) Add(d time.Duration) Time { return t + Time(d) }
+
+// Sub returns the time that has passed from u to t.
+func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
+
+// Clock reads the time. It never goes back. It is safe for concurrent use.
+type Clock interface {
+	Now() Time
+}
+
+// System is the machine's own clock; see CountsSuspend.
+func System() Clock { return system{} }
+
+// Stretch returns how long a clock that may run fast by bound must count to be
+// sure that one that may run slow by bound has counted d: d(1+ρ)/(1−ρ), rounded
+// up. The bound is a fraction, 0.01 for 1 %.
+func Stretch(d time.Duration, bound float64) time.Duration {
+	return time.Duration(float64(d)*(1+bound)/(1-bound)) + 1
+}

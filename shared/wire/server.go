@@ -1,0 +1,212 @@
+package wire
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Options of a server. The zero value of each has a default.
+type Options struct {
+	// Log takes panics and the connections that end in an error. Default: nothing is logged.
+	Log *slog.Logger
+	// Match finds the route of a raw path. Default: Match, the shared table.
+	Match func(path []byte) *Route
+	// ReadTimeout is how long a request may take to arrive, head and body. Default 10 s.
+	ReadTimeout time.Duration
+	// WriteTimeout is how long an answer may take to leave. Default 10 s.
+	WriteTimeout time.Duration
+	// IdleTimeout is how long a connection may wait for its next request. Default 75 s, above the 60 s of common proxies, so
+	// that they and not we end idle connections.
+	IdleTimeout time.Duration
+	// MaxHead is the most bytes a request line and its headers may have together. Default 8 KiB.
+	MaxHead int
+	// Concurrency is the most connections served at once; others are told so and closed. Default 256 Ki.
+	Concurrency int
+	// NoDate leaves out the header Date, for tests in virtual time: fasthttp keeps its clock in a goroutine that never ends.
+	NoDate bool
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Match == nil {
+		o.Match = Match
+	}
+	o.ReadTimeout = orDefault(o.ReadTimeout, 10*time.Second)
+	o.WriteTimeout = orDefault(o.WriteTimeout, 10*time.Second)
+	o.IdleTimeout = orDefault(o.IdleTimeout, 75*time.Second)
+	o.MaxHead = orDefault(o.MaxHead, 8<<10)
+	o.Concurrency = orDefault(o.Concurrency, fasthttp.DefaultConcurrency)
+	return o
+}
+
+func orDefault[T comparable](value, def T) T {
+	var zero T
+	if value == zero {
+		return def
+	}
+	return value
+}
+
+// NewServer returns a server that calls h for every request that keeps the rules: head, method and size are judged
+// before. h is also called for paths that no route has (From(ctx).Route is nil), since the authority has a console; it answers
+// others with NotFound. A panic of h is logged and answered. The caller starts it by Serve and ends it by
+// ShutdownWithContext.
+func NewServer(h fasthttp.RequestHandler, opts Options) *fasthttp.Server {
+	opts = opts.withDefaults()
+	s := &server{Options: opts, next: h}
+	// A large body must not stay with its connection for as long as that lives. The limit is one of the whole process.
+	fasthttp.SetBodySizePoolLimit(MaxBody, MaxBody)
+	return &fasthttp.Server{
+		Handler:        s.handle,
+		ErrorHandler:   s.refuse,
+		HeaderReceived: s.limits,
+		ConnState:      s.count,
+		Logger:         serverLog{opts.Log},
+
+		ReadTimeout:        opts.ReadTimeout,
+		WriteTimeout:       opts.WriteTimeout,
+		IdleTimeout:        opts.IdleTimeout,
+		ReadBufferSize:     opts.MaxHead,
+		MaxRequestBodySize: MaxBody,
+		// Above this fasthttp answers by itself, in plain text: it must come long after our own limit.
+		Concurrency:     2 * opts.Concurrency,
+		CloseOnShutdown: true,
+
+		NoDefaultServerHeader:        true,
+		NoDefaultDate:                opts.NoDate,
+		DisablePreParseMultipartForm: true,
+		SecureErrorLogMessage:        true,
+	}
+}
+
+type server struct {
+	Options
+	next fasthttp.RequestHandler
+	open atomic.Int64 // connections
+}
+
+func (s *server) count(_ net.Conn, state fasthttp.ConnState) {
+	switch state {
+	case fasthttp.StateNew:
+		s.open.Add(1)
+	case fasthttp.StateClosed, fasthttp.StateHijacked:
+		s.open.Add(-1)
+	case fasthttp.StateActive, fasthttp.StateIdle:
+	}
+}
+
+// full tells whether this is the first request of a connection that came when there were too many.
+func (s *server) full(ctx *fasthttp.RequestCtx) bool {
+	return ctx.ConnRequestNum() == 1 && s.open.Load() > int64(s.Concurrency)
+}
+
+// limits sets how much of a body is read. A plain length is judged by the route, before a byte of it was read. What a chunked body will hold
+// nobody knows, and fasthttp forgets the whole request when it ends reading one: so those are read up to the largest limit there
+// is, and judged in handle.
+func (s *server) limits(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
+	switch n := h.ContentLength(); {
+	case n == chunkedLength:
+		c.MaxRequestBodySize = MaxBatchBody
+	case n > MaxBody:
+		path, _ := SplitTarget(h.RequestURI())
+		if r := s.Match(path); r != nil {
+			c.MaxRequestBodySize = r.MaxBody
+		}
+	}
+	return c
+}
+
+// chunkedLength is what fasthttp's ContentLength says of a chunked body.
+const chunkedLength = -1
+
+func (s *server) handle(ctx *fasthttp.RequestCtx) {
+	r, _ := requests.Get().(*Request)
+	defer s.done(ctx, r)
+	if e := s.admit(ctx, r); e != nil {
+		r.Error(ctx, e)
+		return
+	}
+	ctx.SetUserValue(requestKey{}, r)
+	s.next(ctx)
+}
+
+// admit fills in r and judges head, method and size, in this order.
+func (s *server) admit(ctx *fasthttp.RequestCtx, r *Request) *Error {
+	fault := CheckHead(ctx.Request.Header.RawHeaders(), &r.Head)
+	s.identify(ctx, r)
+	switch {
+	case fault != nil:
+		return BadRequest(fault.Error())
+	case !ctx.Request.Header.IsHTTP11() && string(ctx.Request.Header.Protocol()) != "HTTP/1.0":
+		return BadRequest(ErrHeadHTTPVersion.Error())
+	case r.Head.Chunked && hasTrailer(&ctx.Request.Header):
+		return BadRequest(ErrHeadTrailer.Error())
+	}
+	if e := s.fits(ctx, r, len(ctx.Request.Body())); e != nil {
+		return e
+	}
+	if s.full(ctx) {
+		e := SystemUnavailable(OutcomeNotDone, defaultRetryAfter)
+		e.close = true
+		return e
+	}
+	return nil
+}
+
+// identify fills in what answers need: the route and the id.
+func (s *server) identify(ctx *fasthttp.RequestCtx, r *Request) {
+	var path []byte
+	path, r.Query = SplitTarget(ctx.Request.Header.RequestURI())
+	r.Route = s.Match(path)
+	r.ID = RequestID(r.uuid[:0], r.Head.RequestID)
+}
+
+// fits judges the method and then the size of the body.
+func (s *server) fits(ctx *fasthttp.RequestCtx, r *Request, size int) *Error {
+	limit := MaxBody
+	if r.Route != nil {
+		if !r.Route.Allows(ctx.Method()) {
+			return MethodNotAllowed(r.Route)
+		}
+		limit = r.Route.MaxBody
+	}
+	if size > limit {
+		return BodyTooLarge()
+	}
+	return nil
+}
+
+// done ends a request: it answers a panic, for fasthttp has no recover and the process would end.
+func (s *server) done(ctx *fasthttp.RequestCtx, r *Request) {
+	if cause := recover(); cause != nil {
+		s.Log.Error("panic in a handler",
+			slog.String("cause", fmt.Sprint(cause)),
+			slog.String("request_id", string(r.ID)),
+			slog.String("stack", string(debug.Stack())))
+		clearResponse(&ctx.Response)
+		r.Error(ctx, internalError())
+	}
+	ctx.RemoveUserValue(requestKey{})
+	*r = Request{}
+	requests.Put(r)
+}
+
+// clearResponse drops what a handler had begun to answer. Not Response.Reset, which would also drop NoDate.
+func clearResponse(resp *fasthttp.Response) {
+	resp.ResetBody()
+	var names []string
+	for name := range resp.Header.All() {
+		names = append(names, string(name))
+	}
+	for _, name := range names {
+		resp.Header.Del(name)
+	}
+}

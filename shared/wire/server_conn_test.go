@@ -1,0 +1,347 @@
+package wire
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"machineid/shared/decision"
+)
+
+func TestPipelinedRequests(t *testing.T) {
+	p := serve(t, echo, Options{})
+	conn := p.dial(t)
+	var all strings.Builder
+	for i := range 50 {
+		switch i % 3 {
+		case 0:
+			all.WriteString(post(validatePath, fmt.Sprintf(`{"deviceId":"d%d"}`, i)))
+		case 1:
+			all.WriteString(get(validatePath + fmt.Sprintf("?deviceId=d%d", i)))
+		case 2:
+			all.WriteString(chunked(validatePath, fmt.Sprintf("%x\r\n{\"deviceId\":\"d%d\"}\r\n0\r\n\r\n", len(fmt.Sprintf(`{"deviceId":"d%d"}`, i)), i)))
+		}
+	}
+	all.WriteString(get("/api/v1/usage", "X-A: b\r\n c")) // folded: the last to be answered
+	all.WriteString(get("/api/v1/usage"))
+	go func() { _, _ = io.WriteString(conn, all.String()) }()
+	for i := range 50 {
+		conn.read().want(t, 200, "deviceId", fmt.Sprintf("d%d", i))
+	}
+	conn.read().want(t, 400, "error", "bad_request")
+	conn.closed()
+}
+
+func TestExpectContinue(t *testing.T) {
+	p := serve(t, echo, Options{})
+	conn := p.dial(t)
+	conn.send("POST " + validatePath + " HTTP/1.1\r\nHost: a\r\nx-org-key: " + testKey + "\r\nExpect: 100-continue\r\nContent-Length: 16\r\n\r\n")
+	line, err := conn.r.ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if _, err := conn.r.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	conn.send(`{"deviceId":"x"}`)
+	conn.read().want(t, 200, "code", "ALLOW")
+}
+
+// serveTCP serves on a real socket for the time of the test and returns its address. It hands over how Serve ended.
+func serveTCP(tb testing.TB, srv *fasthttp.Server) (addr string, served <-chan error) {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = ln.Close() })
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(ln) }()
+	return ln.Addr().String(), ended
+}
+
+func dialTCP(tb testing.TB, addr string) *client {
+	tb.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return wrap(tb, c)
+}
+
+func TestTruncatedBody(t *testing.T) {
+	addr, _ := serveTCP(t, NewServer(echo, Options{}))
+	for name, raw := range map[string]string{
+		"plain":          strings.TrimSuffix(post(validatePath, `{"deviceId":"x"}`), "}"),
+		"chunked":        chunked(validatePath, "20\r\n{"),
+		"before trailer": chunked(validatePath, "2\r\n{}\r\n0\r\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := dialTCP(t, addr)
+			conn.send(raw)
+			half, ok := conn.Conn.(*net.TCPConn)
+			if !ok || half.CloseWrite() != nil {
+				t.Fatal("no half-close")
+			}
+			conn.read().want(t, 400, "error", "bad_request")
+			conn.closed()
+		})
+	}
+}
+
+// A request that stops arriving is answered and its connection closed, wherever it stops.
+func TestSlowClients(t *testing.T) {
+	p := serve(t, echo, Options{ReadTimeout: 30 * time.Millisecond})
+	for name, raw := range map[string]string{
+		"nothing sent":     "",
+		"within the line":  "POST /api/v1/dev",
+		"within the head":  "POST " + validatePath + " HTTP/1.1\r\nHost: a\r\nx-org-key: org_",
+		"within the body":  strings.TrimSuffix(post(validatePath, `{"deviceId":"x"}`), "}"),
+		"within a chunk":   chunked(validatePath, "20\r\n{"),
+		"between chunks":   chunked(validatePath, "2\r\n{}\r\n"),
+		"before a trailer": chunked(validatePath, "2\r\n{}\r\n0\r\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := p.dial(t)
+			conn.send(raw)
+			a := conn.read()
+			if a.StatusCode != fasthttp.StatusRequestTimeout && a.StatusCode != fasthttp.StatusBadRequest || a.body["error"] == nil {
+				t.Errorf("HTTP %d %s", a.StatusCode, a.raw)
+			}
+			conn.closed()
+		})
+	}
+}
+
+func TestIdleConnectionsEnd(t *testing.T) {
+	p := serve(t, echo, Options{IdleTimeout: 20 * time.Millisecond})
+	conn := p.dial(t)
+	conn.send(get("/api/v1/usage"))
+	conn.read().want(t, 200, "handler", "usage")
+	conn.closed()
+}
+
+func TestHTTP10(t *testing.T) {
+	p := serve(t, echo, Options{})
+	conn := p.dial(t)
+	conn.send(strings.Replace(get("/api/v1/usage", "Connection: keep-alive"), "HTTP/1.1", "HTTP/1.0", 1))
+	conn.read().want(t, 200, "handler", "usage")
+	conn.send(strings.Replace(get("/api/v1/usage"), "HTTP/1.1", "HTTP/1.0", 1))
+	conn.read().want(t, 200, "handler", "usage")
+	conn.closed()
+}
+
+func TestHead405HasNoBody(t *testing.T) {
+	p := serve(t, echo, Options{})
+	conn := p.dial(t)
+	conn.send(strings.Replace(get("/api/v1/usage"), "GET", "HEAD", 1) + get("/api/v1/usage"))
+	line, err := conn.r.ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "HTTP/1.1 405") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	allow := ""
+	for line != "\r\n" {
+		if line, err = conn.r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		if name, value, _ := strings.Cut(line, ": "); name == "Allow" {
+			allow = strings.TrimSpace(value)
+		}
+	}
+	if allow != "GET" {
+		t.Errorf("Allow: %q", allow)
+	}
+	conn.read().want(t, 200, "handler", "usage") // right after the head: there was no body
+}
+
+func TestFaultsOnValidateAreDecisions(t *testing.T) {
+	p := serve(t, echo, Options{})
+	conn := p.dial(t)
+	conn.send(post(validatePath, `{"deviceId":"x"}`, "X-Org-Key: "+testKey))
+	a := conn.read()
+	a.want(t, 400, "code", "INVALID_DEVICE_ID")
+	if a.body["allowed"] != false || a.body["message"] != ErrHeadRepeated.Error() {
+		t.Error(a.raw)
+	}
+	conn.closed()
+
+	// What fasthttp itself refuses has no path any more, and says allowed all the same.
+	conn = p.dial(t)
+	conn.send(post(validatePath, `{"deviceId":"x"}`, "Content-Length: 2"))
+	a = conn.read()
+	a.want(t, 400, "code", "INVALID_DEVICE_ID")
+	if a.body["allowed"] != false {
+		t.Error(a.raw)
+	}
+}
+
+func TestPanics(t *testing.T) {
+	broken := func(ctx *fasthttp.RequestCtx) {
+		ctx.Response.Header.Set("X-Half", "done")
+		ctx.Response.SetBodyString("half an ans")
+		panic("broken on purpose")
+	}
+	p := serve(t, broken, Options{NoDate: true})
+	conn := p.dial(t)
+	conn.send(post("/api/v1/org/create", "{}"))
+	a := conn.read()
+	a.want(t, 500, "error", "system_unavailable")
+	a.want(t, 500, "outcome", OutcomeUnknown)
+	if a.Header.Get("X-Half") != "" || a.Header.Get("Date") != "" || a.Header.Get("Retry-After") == "" {
+		t.Errorf("headers %v", a.Header)
+	}
+	conn.closed()
+
+	conn = p.dial(t) // the process lives
+	conn.send(post(validatePath, `{"deviceId":"x"}`))
+	a = conn.read()
+	a.want(t, 200, "code", "SYSTEM_UNAVAILABLE")
+	if a.Header.Get("Retry-After") == "" || a.body["allowed"] != false {
+		t.Error(a.raw)
+	}
+	conn.closed()
+	if out := p.log.String(); !strings.Contains(out, "broken on purpose") || !strings.Contains(out, "server_conn_test.go") {
+		t.Errorf("log: %s", out)
+	}
+}
+
+func TestTooManyConnections(t *testing.T) {
+	p := serve(t, echo, Options{Concurrency: 2})
+	ask := func(c *client) answer {
+		c.send(get("/api/v1/usage"))
+		return c.read()
+	}
+	first, second := p.dial(t), p.dial(t)
+	ask(first).want(t, 200, "handler", "usage")
+	ask(second).want(t, 200, "handler", "usage")
+	third := p.dial(t)
+	a := ask(third)
+	a.want(t, 503, "error", "system_unavailable")
+	if a.Header.Get("Retry-After") == "" || a.body["outcome"] != OutcomeNotDone {
+		t.Error(a.raw)
+	}
+	third.closed()
+	ask(first).want(t, 200, "handler", "usage") // those that were there go on
+	fourth := p.dial(t)
+	fourth.send(get(validatePath + "?deviceId=x"))
+	fourth.read().want(t, 200, "code", "SYSTEM_UNAVAILABLE")
+	fourth.closed()
+}
+
+// A route may have a limit of its own, below or above the server's.
+func TestRouteLimits(t *testing.T) {
+	routes := NewTable([]Route{
+		{Path: "small", Post: true, MaxBody: 10},
+		{Path: "batch", Post: true, MaxBody: MaxBatchBody},
+		{Path: "silent", Post: true},
+	})
+	p := serve(t, echo, Options{Match: routes.Match})
+	for _, c := range []struct {
+		path string
+		size int
+		want int
+	}{
+		{"small", 10, 200},
+		{"small", 11, 413},
+		{"batch", MaxBody + 1, 200},
+		{"batch", MaxBatchBody, 200},
+		{"batch", MaxBatchBody + 1, 413},
+		{"silent", MaxBody, 200},
+		{"silent", MaxBody + 1, 413},
+		{"nowhere", MaxBody, 404},
+		{"nowhere", MaxBody + 1, 413},
+	} {
+		for _, how := range []string{"plain", "chunked"} {
+			t.Run(fmt.Sprintf("%s %d %s", c.path, c.size, how), func(t *testing.T) {
+				body := strings.Repeat("x", c.size)
+				raw := post(Base+c.path, body)
+				if how == "chunked" {
+					raw = chunked(Base+c.path, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", c.size, body))
+				}
+				conn := p.dial(t)
+				go func() { _, _ = io.WriteString(conn, raw) }()
+				if a := conn.read(); a.StatusCode != c.want {
+					t.Errorf("HTTP %d, want %d: %.200s", a.StatusCode, c.want, a.raw)
+				}
+			})
+		}
+	}
+}
+
+// Over real sockets: many connections, each with many requests, all of which get their own answers.
+func TestLoopback(t *testing.T) {
+	srv := NewServer(echo, Options{})
+	addr, served := serveTCP(t, srv)
+
+	const conns, each = 8, 100
+	failed := make(chan error, conns)
+	for n := range conns {
+		go func() {
+			c := fasthttp.HostClient{Addr: addr, MaxConns: 1, ReadTimeout: patient}
+			defer c.CloseIdleConnections()
+			var req fasthttp.Request
+			var resp fasthttp.Response
+			for i := range each {
+				req.Header.SetMethod("POST")
+				req.SetRequestURI("http://" + c.Addr + validatePath)
+				req.Header.Set("x-org-key", testKey)
+				id := fmt.Sprintf("device-%d-%d", n, i)
+				req.SetBodyString(`{"deviceId":"` + id + `"}`)
+				if err := c.Do(&req, &resp); err != nil {
+					failed <- err
+					return
+				}
+				if !bytes.Contains(resp.Body(), []byte(`"code":"ALLOW"`)) || !bytes.Contains(resp.Body(), []byte(`"deviceId":"`+id+`"`)) {
+					failed <- fmt.Errorf("device %s got %s", id, resp.Body())
+					return
+				}
+			}
+			failed <- nil
+		}()
+	}
+	for range conns {
+		if err := <-failed; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := srv.Shutdown(); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestShutdownLetsRequestsFinish(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	srv := NewServer(func(ctx *fasthttp.RequestCtx) {
+		close(entered)
+		<-leave
+		WriteDecision(ctx, &Decision{Code: decision.Allow, RequestID: From(ctx).ID})
+	}, Options{})
+	addr, served := serveTCP(t, srv)
+	conn := dialTCP(t, addr)
+	conn.send(get(validatePath + "?deviceId=x"))
+	<-entered
+	down := make(chan error, 1)
+	go func() { down <- srv.Shutdown() }()
+	if err := <-served; err != nil { // no longer accepting, so Shutdown is under way
+		t.Error(err)
+	}
+	close(leave)
+	a := conn.read()
+	a.want(t, 200, "code", "ALLOW")
+	if !a.Close {
+		t.Error("the connection would go on")
+	}
+	conn.closed()
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+}
