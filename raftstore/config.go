@@ -1,0 +1,173 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Limits of one Raft entry (DESIGN.md, Packing). They bound the worst AppendEntries message: maxAppendEntries of them.
+const (
+	// MaxPackCommands is the most commands that share one entry.
+	MaxPackCommands = 512
+	// MaxPackBytes is the most bytes of commands in one entry, framing not counted, and so the largest single command.
+	MaxPackBytes = 512 << 10
+
+	entriesInFlight  = 4
+	maxAppendEntries = 16
+)
+
+// exitFault is the exit status of the default Fatal hook (EX_SOFTWARE of sysexits.h).
+const exitFault = 70
+
+// Config says how to open a [Store]. ID, Dir and one of Listener and Transport are required; the zero value of everything else
+// is a sensible default.
+type Config struct {
+	// ID is the stable name of this node. It is written to the data folder at the first start and cannot change.
+	ID string
+	// Dir is the data folder. It is created if missing. One process at a time may use it.
+	Dir string
+	// FS is where Dir lives; nil means the disk. Every file access goes through it.
+	FS vfs.FS
+	// Listener receives Raft traffic. The Store owns it from the call to Open on, also when Open fails.
+	Listener net.Listener
+	// Advertise is the address at which other nodes reach Listener; empty means Listener's own.
+	Advertise string
+	// Transport replaces Listener in tests.
+	Transport raft.Transport
+	// Bootstrap forms a cluster of this one node if, and only if, the data folder holds no state.
+	Bootstrap bool
+	// Logger receives what an operator should know; nil discards it.
+	Logger *slog.Logger
+	// Registerer receives the metrics; nil means none. Close takes them out again.
+	Registerer prometheus.Registerer
+	// Lead is called in a goroutine of its own in each term this node leads, after a barrier of that term was applied. ctx ends
+	// when the node no longer leads that term, or closes. The call for the next term begins only after this one returned.
+	Lead func(ctx context.Context, term uint64)
+	// Fatal is called once, on a fault after which nothing may be answered any more: a failed write or sync, corruption, a
+	// command that cannot be applied. It must not return. nil logs the cause and ends the process with status 70.
+	Fatal func(error)
+
+	// CacheBytes sizes the block cache that both databases share. Default 32 MiB.
+	CacheBytes int64
+	// LogCacheBytes bounds the newest log entries kept in memory for followers and for Apply. Default 16 MiB.
+	LogCacheBytes int
+	// MaxPendingBytes bounds what Propose accepts before it answers ErrOverloaded. Default 64 MiB.
+	MaxPendingBytes int
+	// HeartbeatTimeout is how long a follower waits for its leader before it stands for election; the election time-out is the
+	// same. Default 500 ms.
+	HeartbeatTimeout time.Duration
+	// LeaderLeaseTimeout is how long a leader goes on without hearing from a quorum. Default 250 ms, at most HeartbeatTimeout.
+	LeaderLeaseTimeout time.Duration
+	// SnapshotInterval is how often the log is considered for truncation (at random between it and twice it). Default 30 s.
+	SnapshotInterval time.Duration
+	// SnapshotThreshold is how many entries must have come since the last truncation. Default 4,096.
+	SnapshotThreshold uint64
+	// TrailingLogs is how many entries stay for followers to catch up from. Default 4,096.
+	TrailingLogs uint64
+	// RPCTimeout is the deadline of one message between nodes. Default 10 s.
+	RPCTimeout time.Duration
+
+	knobs knobs
+}
+
+// knobs plant one fault each, so that a test can prove that the checks catch it. All off outside tests.
+type knobs struct {
+	fatalReturns     bool // Pebble's Fatalf comes back (R5)
+	unsyncedStable   bool // term and vote are written without sync (R4)
+	truncateUnsynced bool // the log is truncated before the state is durable (R2)
+	sparseLog        bool // the log takes index 0 and gaps, as raft's own benchmarks write them
+}
+
+func (c Config) withDefaults() Config {
+	def := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Fatal == nil {
+		logger := c.Logger
+		c.Fatal = func(err error) {
+			logger.Error("raftstore cannot go on, ending the process", slog.Any("cause", err))
+			os.Exit(exitFault)
+		}
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 32 << 20
+	}
+	if c.LogCacheBytes == 0 {
+		c.LogCacheBytes = 16 << 20
+	}
+	if c.MaxPendingBytes == 0 {
+		c.MaxPendingBytes = 64 << 20
+	}
+	def(&c.HeartbeatTimeout, 500*time.Millisecond)
+	def(&c.LeaderLeaseTimeout, c.HeartbeatTimeout/2)
+	def(&c.SnapshotInterval, 30*time.Second)
+	def(&c.RPCTimeout, 10*time.Second)
+	if c.SnapshotThreshold == 0 {
+		c.SnapshotThreshold = 4096
+	}
+	if c.TrailingLogs == 0 {
+		c.TrailingLogs = 4096
+	}
+	return c
+}
+
+// Validate reports every fault of the configuration at once.
+func (c Config) Validate() error {
+	var faults []error
+	if c.ID == "" {
+		faults = append(faults, errors.New("the node's name (ID) is empty"))
+	}
+	if c.Dir == "" {
+		faults = append(faults, errors.New("the data folder (Dir) is empty"))
+	}
+	if (c.Listener == nil) == (c.Transport == nil) {
+		faults = append(faults, errors.New("exactly one of Listener and Transport must be set"))
+	}
+	if c.LeaderLeaseTimeout > c.HeartbeatTimeout {
+		faults = append(faults, fmt.Errorf("LeaderLeaseTimeout %s is longer than HeartbeatTimeout %s",
+			c.LeaderLeaseTimeout, c.HeartbeatTimeout))
+	}
+	if c.CacheBytes < 0 || c.LogCacheBytes < 0 || c.MaxPendingBytes < 0 {
+		faults = append(faults, errors.New("a size is negative"))
+	}
+	return errors.Join(faults...)
+}
+
+// raftConfig is section 8's choice of hashicorp/raft's settings. RestoreCommittedLogs stays off (it loses the configuration and
+// can hang NewRaft in v1.8.0), and NoSnapshotRestoreOnStart on: the state on disk is the state.
+func (c Config) raftConfig(notify chan<- bool) *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(c.ID)
+	rc.HeartbeatTimeout = c.HeartbeatTimeout
+	rc.ElectionTimeout = c.HeartbeatTimeout
+	rc.LeaderLeaseTimeout = c.LeaderLeaseTimeout
+	rc.MaxAppendEntries = maxAppendEntries
+	rc.BatchApplyCh = true
+	rc.SnapshotInterval = c.SnapshotInterval
+	rc.SnapshotThreshold = c.SnapshotThreshold
+	rc.TrailingLogs = c.TrailingLogs
+	rc.NoSnapshotRestoreOnStart = true
+	rc.RestoreCommittedLogs = false
+	rc.NoLegacyTelemetry = true
+	rc.ShutdownOnRemove = true
+	rc.NotifyCh = notify
+	rc.Logger = newRaftLogger(c.Logger)
+	return rc
+}

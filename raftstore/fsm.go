@@ -1,0 +1,191 @@
+package raftstore
+
+import (
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+)
+
+// Position names one log entry. The zero Position is before the first.
+type Position struct{ Index, Term uint64 }
+
+// Machine is the deterministic state machine a Store replicates. Its methods run on one goroutine, in log order.
+type Machine interface {
+	// Restored is called before any Apply: once at Open, and again whenever the state was replaced (snapshot install). r reads
+	// the state at `at`, and is valid only during the call. An error stops the node.
+	Restored(r pebble.Reader, at Position) error
+	// Apply applies one command to w, an indexed batch: reads through w see all earlier commands. It returns the outcome for
+	// the proposer. It must be deterministic and cannot fail: a refusal is an outcome that leaves w unchanged, and a command it
+	// cannot read is a panic, which stops the node. Keys begin with a byte of at least 1. cmd is valid only during the call;
+	// w must not be committed, closed or kept.
+	Apply(w *pebble.Batch, at Position, cmd []byte) any
+	// Committed is called once for each entry that held at least one command, in index order, after its effects (a whole pack)
+	// are visible to View and before the proposers are answered. It must not block.
+	Committed(at Position)
+}
+
+// maxApplyBatch is where a batch of entries is cut: well below half a memtable, from where on Pebble would give each batch a
+// memtable of its own.
+const maxApplyBatch = 4 << 20
+
+// packOutcome is what the fsm answers for an entry of commands, through raft, to the packer that proposed it.
+type packOutcome struct {
+	at       Position
+	outcomes []any
+}
+
+// fsm applies committed entries to the state. It is a raft.BatchingFSM, so configurations arrive in ApplyBatch too, and raft
+// does not call StoreConfiguration at all.
+type fsm struct {
+	machine Machine
+	fault   *fault
+	states  *stateHolder
+	metrics *storeMetrics
+	knobs   knobs
+	install func(rc io.ReadCloser) error // snapshotStore.install
+
+	// mu keeps Persist, which runs on another goroutine, from moving the applied position back under ApplyBatch.
+	mu   sync.Mutex
+	conf configuration // the last applied one; guarded by mu
+
+	applied atomic.Pointer[Position]  // visible in the state
+	durable atomic.Pointer[stateMeta] // on disk for certain (R2)
+
+	termMu   sync.Mutex
+	termSeen chan struct{} // closed and replaced when an entry of a new term was applied
+}
+
+var _ raft.BatchingFSM = (*fsm)(nil)
+
+// begin sets the fsm to a state that was just opened: what Pebble recovered at open, it has also flushed, so it is durable.
+// next replaces the current state; nil keeps it.
+func (f *fsm) begin(m stateMeta, next *state) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if next != nil {
+		f.states.swap(next)
+	}
+	f.conf = m.conf
+	f.durable.Store(&m)
+	f.publish(m.applied)
+}
+
+// ApplyBatch applies entries in order: one Pebble batch holds their effects and the position they lead to (R3), without a
+// sync, because the log can repeat them.
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	f.fault.halt()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer f.failOnPanic("apply")
+	began := f.metrics.now()
+	st, err := f.states.acquire()
+	if err != nil {
+		f.fault.fail(fmt.Errorf("apply: %w", err))
+	}
+	defer st.release()
+
+	answers := make([]any, len(logs))
+	b := st.db.NewIndexedBatch()
+	applied, conf := *f.applied.Load(), f.conf
+	from, commands := 0, 0 // logs[from:i] are in b
+	for i, l := range logs {
+		if l.Index <= applied.Index {
+			continue // a repetition; its outcome is not ours to give again
+		}
+		applied = Position{Index: l.Index, Term: l.Term}
+		switch l.Type {
+		case raft.LogCommand:
+			out := &packOutcome{at: applied}
+			n, err := unpack(l.Data, func(cmd []byte) {
+				out.outcomes = append(out.outcomes, f.machine.Apply(b, applied, cmd))
+			})
+			if err != nil {
+				f.fault.fail(fmt.Errorf("apply entry %d: %w", l.Index, err))
+			}
+			commands += n
+			answers[i] = out
+		case raft.LogConfiguration:
+			conf = configuration{index: l.Index, encoded: l.Data}
+			f.set(b, keyConf, conf.encode())
+		default: // raft sends no other type
+		}
+		if b.Len() >= maxApplyBatch && i+1 < len(logs) {
+			f.commit(b, applied, conf)
+			f.tell(answers[from : i+1])
+			b, from = st.db.NewIndexedBatch(), i+1
+		}
+	}
+	f.commit(b, applied, conf)
+	f.tell(answers[from:])
+	f.metrics.applied(commands, began)
+	return answers
+}
+
+// Apply applies one entry. raft calls ApplyBatch instead.
+func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+func (f *fsm) set(b *pebble.Batch, key, value []byte) {
+	if err := b.Set(key, value, nil); err != nil {
+		f.fault.fail(fmt.Errorf("apply: set %q: %w", key, err))
+	}
+}
+
+func (f *fsm) commit(b *pebble.Batch, at Position, conf configuration) {
+	f.set(b, keyApplied, appendPosition(nil, at))
+	if err := b.Commit(pebble.NoSync); err != nil {
+		f.fault.fail(fmt.Errorf("apply up to entry %d: %w", at.Index, err))
+	}
+	f.fault.halt()
+	closeBatch(b)
+	f.conf = conf
+	f.publish(at)
+}
+
+// tell reports the entries whose effects are now visible.
+func (f *fsm) tell(answers []any) {
+	for _, a := range answers {
+		if out, ok := a.(*packOutcome); ok && len(out.outcomes) > 0 {
+			f.machine.Committed(out.at)
+		}
+	}
+}
+
+// publish makes a position visible to Applied and wakes those that wait for its term.
+func (f *fsm) publish(at Position) {
+	old := f.applied.Swap(&at)
+	if old != nil && old.Term == at.Term {
+		return
+	}
+	f.termMu.Lock()
+	defer f.termMu.Unlock()
+	close(f.termSeen)
+	f.termSeen = make(chan struct{})
+}
+
+// termApplied returns whether an entry of term or a later one was applied and, if not, what to wait for before asking again.
+func (f *fsm) termApplied(term uint64) (bool, <-chan struct{}) {
+	f.termMu.Lock()
+	defer f.termMu.Unlock()
+	return f.applied.Load().Term >= term, f.termSeen
+}
+
+// failOnPanic turns a panic of the machine into a fault. It must be deferred directly.
+func (f *fsm) failOnPanic(what string) {
+	if p := recover(); p != nil {
+		f.fault.fail(fmt.Errorf("%s: panic: %v\n%s", what, p, debug.Stack()))
+	}
+}
+
+// restored hands a state to the machine.
+func (f *fsm) restored(r pebble.Reader, at Position) error {
+	defer f.failOnPanic("restore")
+	if err := f.machine.Restored(r, at); err != nil {
+		return fmt.Errorf("machine: restore the state at %d: %w", at.Index, err)
+	}
+	return nil
+}

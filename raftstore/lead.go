@@ -1,0 +1,179 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// barrierRetry is how long a new leader waits for its barrier before it sends another: raft refuses one during a hand-over
+// that then fails, and says so only through a future that a shutdown may forget.
+const barrierRetry = time.Second
+
+// leadership follows the terms that this node leads. raft announces each gain and loss on notify and waits for the channel, so
+// the loop that reads it must never block; what to believe is the term, asked anew at each announcement.
+type leadership struct {
+	store  *Store
+	notify chan bool
+	ready  atomic.Uint64 // term that a barrier was applied in, 0 if none
+	stop   context.CancelFunc
+	done   chan struct{}
+	terms  sync.WaitGroup
+}
+
+func newLeadership(s *Store) *leadership {
+	return &leadership{store: s, notify: make(chan bool), done: make(chan struct{})}
+}
+
+func (l *leadership) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	l.stop = stop
+	go l.run(ctx)
+}
+
+func (l *leadership) run(ctx context.Context) {
+	defer close(l.done)
+	var current uint64
+	end := func() {}
+	previous := make(chan struct{}) // closed when the call of the term before returned
+	close(previous)
+	for {
+		select {
+		case <-ctx.Done():
+			end()
+			return
+		case <-l.store.fault.tripped():
+			end()
+			l.drainNotify(ctx)
+			return
+		case <-l.notify:
+		}
+		term, leads := l.leads()
+		if leads && term == current {
+			continue
+		}
+		end()
+		l.ready.Store(0)
+		current, end = 0, func() {}
+		if !leads {
+			continue
+		}
+		termCtx, cancel := context.WithCancel(ctx)
+		current, end = term, cancel
+		wait, finished := previous, make(chan struct{})
+		previous = finished
+		l.terms.Go(func() {
+			defer close(finished)
+			defer cancel()
+			<-wait
+			l.lead(termCtx, term)
+		})
+	}
+}
+
+// drainNotify keeps raft from waiting for a reader while the process ends.
+func (l *leadership) drainNotify(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.notify:
+		}
+	}
+}
+
+// leads returns the term that this node leads at some moment during the call. State and term are two loads: the term rises
+// only while the node does not lead, so one term around "leader" is the term it leads.
+func (l *leadership) leads() (uint64, bool) {
+	r := l.store.raft
+	term := r.CurrentTerm()
+	return term, r.State() == raft.Leader && r.CurrentTerm() == term
+}
+
+// lead is one term: a barrier, then the caller's work. Until the barrier is applied, this node may lack entries that the leader
+// before it acknowledged.
+func (l *leadership) lead(ctx context.Context, term uint64) {
+	if !l.barrier(ctx, term) {
+		return
+	}
+	l.ready.Store(term)
+	defer l.ready.CompareAndSwap(term, 0)
+	if ctx.Err() != nil {
+		return
+	}
+	s := l.store
+	s.cfg.Logger.Info("leading", slog.Uint64("term", term), slog.Uint64("applied", s.Applied().Index))
+	defer s.cfg.Logger.Info("no longer leading", slog.Uint64("term", term))
+	if s.cfg.Lead != nil {
+		s.cfg.Lead(ctx, term)
+	}
+	<-ctx.Done()
+}
+
+// barrier returns true once an entry of term was applied: an empty one, so that the state's position covers it too (raft's own
+// barriers never reach the state), and so that nobody has to wait for a future.
+func (l *leadership) barrier(ctx context.Context, term uint64) bool {
+	retry := time.NewTicker(barrierRetry)
+	defer retry.Stop()
+	for {
+		applied, changed := l.store.fsm.termApplied(term)
+		if applied {
+			return ctx.Err() == nil
+		}
+		l.store.raft.Apply(nil, barrierRetry)
+	wait:
+		for {
+			select {
+			case <-ctx.Done():
+				return false
+			case <-l.store.fault.tripped():
+				return false
+			case <-retry.C:
+				break wait
+			case <-changed:
+				if applied, changed = l.store.fsm.termApplied(term); applied {
+					return ctx.Err() == nil
+				}
+			}
+		}
+	}
+}
+
+// end stops following, and waits until the call of the last term returned.
+func (l *leadership) end(ctx context.Context) error {
+	l.stop()
+	returned := make(chan struct{})
+	go func() {
+		<-l.done
+		l.terms.Wait()
+		close(returned)
+	}()
+	select {
+	case <-returned:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for Config.Lead to return: %w", context.Cause(ctx))
+	}
+}
+
+// Leading returns the term that this node leads, and whether it does and has applied a barrier of that term. It costs a few
+// atomic loads. It is this node's belief: another may lead a newer term already, which Confirm rules out.
+func (s *Store) Leading() (term uint64, ok bool) {
+	term = s.lead.ready.Load()
+	if term == 0 || s.fault.err() != nil {
+		return 0, false
+	}
+	now, leads := s.lead.leads()
+	return term, leads && now == term
+}
+
+// Leader returns the node that this one believes leads, both empty if it knows of none.
+func (s *Store) Leader() (id, addr string) {
+	a, i := s.raft.LeaderWithID()
+	return string(i), string(a)
+}

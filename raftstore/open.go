@@ -1,0 +1,282 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+)
+
+// Open opens a node, brings machine to the state on disk, and starts Raft. It does not wait for a leader: a cluster of one
+// leads within milliseconds, and Config.Lead, Leading and Health tell. What a run before left half done is completed or removed
+// here.
+func Open(cfg Config, machine Machine) (_ *Store, err error) {
+	cfg = cfg.withDefaults()
+	s := &Store{cfg: cfg}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open raftstore in %s: %w", cfg.Dir, err), s.giveBack())
+		}
+	}()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s.fault = newFault(cfg.Fatal, cfg.Logger)
+	s.metrics = newStoreMetrics(cfg.Registerer)
+	s.lead = newLeadership(s)
+	s.confirmer.round = s.confirmRound
+	pointer, err := s.openFolder()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.openStorage(pointer, machine); err != nil {
+		return nil, err
+	}
+	if err := s.startRaft(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openFolder takes the data folder for this process and settles which state counts.
+func (s *Store) openFolder() (pointer, error) {
+	s.layout = layout{fs: s.cfg.FS, root: s.cfg.Dir}
+	if err := s.layout.create(); err != nil {
+		return pointer{}, err
+	}
+	lock, err := s.cfg.FS.Lock(s.layout.path(nameLock))
+	if err != nil {
+		return pointer{}, fmt.Errorf("lock the data folder (is another process using it?): %w", err)
+	}
+	s.lock = lock
+	if s.ident, err = s.layout.readIdent(s.cfg.ID); err != nil {
+		return pointer{}, err
+	}
+	return s.layout.readPointer()
+}
+
+// openStorage opens both databases, checks that they belong together (R1, R2, R8), and completes an install that a crash cut.
+func (s *Store) openStorage(p pointer, machine Machine) error {
+	s.cache = pebble.NewCache(s.cfg.CacheBytes)
+	dbs := &databases{fs: s.cfg.FS, cache: s.cache, fault: s.fault, cfg: &s.cfg}
+	var err error
+	if s.logDB, err = dbs.openLog(s.layout.path(nameLog)); err != nil {
+		return err
+	}
+	if s.log, err = openLogStore(s.logDB, s.fault, s.cfg.LogCacheBytes, s.metrics, s.cfg.knobs); err != nil {
+		return err
+	}
+	s.fsm = &fsm{
+		machine: machine, fault: s.fault, states: &s.states, metrics: s.metrics, knobs: s.cfg.knobs,
+		termSeen: make(chan struct{}),
+	}
+	s.snaps = &snapshotStore{
+		layout: s.layout, dbs: dbs, fsm: s.fsm, log: s.log, states: &s.states, logger: s.cfg.Logger,
+		cluster: func() string { return s.ident.Cluster }, staged: make(map[string]stateMeta),
+	}
+	s.fsm.install = s.snaps.install
+	db, err := dbs.openState(s.layout.stateDir(p.Generation), false)
+	if err != nil {
+		return err
+	}
+	s.states.swap(s.snaps.newState(db, p.Generation))
+	meta, err := readStateMeta(db)
+	if err != nil {
+		return err
+	}
+	if err := s.checkIdent(meta); err != nil {
+		return err
+	}
+	if err := s.matchLog(p, meta); err != nil {
+		return err
+	}
+	if err := s.layout.reap(p.Generation); err != nil { // only now is it sure which state counts
+		return err
+	}
+	if s.cfg.Bootstrap {
+		if err := s.bootstrap(db, meta); err != nil {
+			return fmt.Errorf("bootstrap: %w", err)
+		}
+	}
+	s.fsm.begin(meta, nil)
+	s.log.durable = func() uint64 { return s.fsm.durable.Load().applied.Index }
+	if err := s.fsm.restored(db, meta.applied); err != nil {
+		return err
+	}
+	return s.fault.err()
+}
+
+// checkIdent refuses folders whose parts are of different nodes or clusters (R8), and learns the cluster's name from the state.
+func (s *Store) checkIdent(meta stateMeta) error {
+	if meta.cluster != "" && s.ident.Cluster == "" {
+		s.ident.Cluster = meta.cluster
+		if err := s.layout.writeFile(nameIdent, s.ident); err != nil {
+			return err
+		}
+	}
+	if meta.cluster != "" && meta.cluster != s.ident.Cluster {
+		return fmt.Errorf("the state is of cluster %q and the folder of %q", meta.cluster, s.ident.Cluster)
+	}
+	raw, err := s.log.read([]byte(keyLogIdent))
+	if err != nil {
+		return fmt.Errorf("read the identity of the log: %w", err)
+	}
+	if raw == nil {
+		if started, err := s.log.started(); err != nil || started {
+			return errors.Join(errors.New("the log does not say whose it is"), err)
+		}
+		return s.writeLogIdent()
+	}
+	var id ident
+	if err := json.Unmarshal(raw, &id); err != nil {
+		return fmt.Errorf("read the identity of the log: %w", err)
+	}
+	switch {
+	case id.Node != s.ident.Node:
+		return fmt.Errorf("the log is of node %q and the folder of %q", id.Node, s.ident.Node)
+	case id.Cluster == s.ident.Cluster:
+		return nil
+	case id.Cluster != "":
+		return fmt.Errorf("the log is of cluster %q and the folder of %q", id.Cluster, s.ident.Cluster)
+	}
+	return s.writeLogIdent()
+}
+
+func (s *Store) writeLogIdent() error {
+	raw, err := json.Marshal(s.ident)
+	if err != nil {
+		return fmt.Errorf("encode the identity of the log: %w", err)
+	}
+	if err := s.logDB.Set([]byte(keyLogIdent), raw, pebble.Sync); err != nil {
+		return fmt.Errorf("write the identity of the log: %w", err)
+	}
+	return nil
+}
+
+// matchLog brings the log to the state that STATE names and then requires that the two fit.
+func (s *Store) matchLog(p pointer, meta stateMeta) error {
+	switch {
+	case s.log.installed > p.Generation:
+		return fmt.Errorf("the log belongs to state %d and STATE names %d: STATE was replaced", s.log.installed, p.Generation)
+	case p.Index > 0 && s.log.installed < p.Generation:
+		s.cfg.Logger.Warn("completing the install of a snapshot that a crash cut", slog.Uint64("index", p.Index))
+		if err := s.log.reconcile(p.Generation, Position{Index: p.Index, Term: p.Term}); err != nil {
+			return err
+		}
+	}
+	return s.log.checkState(meta.applied)
+}
+
+// bootstrap forms a cluster of this node if it has no state at all. The steps may repeat after a crash: the last one decides.
+func (s *Store) bootstrap(db *pebble.DB, meta stateMeta) error {
+	term, err := s.log.GetUint64([]byte(keyCurrentTerm))
+	if err != nil {
+		return err
+	}
+	if last, _ := s.log.LastIndex(); term > 0 || last > 0 || meta.applied.Index > 0 {
+		return nil
+	}
+	if s.ident.Cluster == "" {
+		s.ident.Cluster = newClusterID()
+		if err := s.layout.writeFile(nameIdent, s.ident); err != nil {
+			return err
+		}
+	}
+	if err := s.writeLogIdent(); err != nil {
+		return err
+	}
+	if err := db.Set(keyCluster, []byte(s.ident.Cluster), pebble.Sync); err != nil {
+		return fmt.Errorf("write the cluster's name: %w", err)
+	}
+	return s.log.bootstrap(raft.Configuration{Servers: []raft.Server{{
+		Suffrage: raft.Voter, ID: raft.ServerID(s.cfg.ID), Address: s.advertised(),
+	}}})
+}
+
+func (s *Store) advertised() raft.ServerAddress {
+	switch {
+	case s.cfg.Transport != nil:
+		return s.cfg.Transport.LocalAddr()
+	case s.cfg.Advertise != "":
+		return raft.ServerAddress(s.cfg.Advertise)
+	default:
+		return raft.ServerAddress(s.cfg.Listener.Addr().String())
+	}
+}
+
+// startRaft starts everything that runs.
+func (s *Store) startRaft() error {
+	s.trans = s.cfg.Transport
+	if s.trans == nil {
+		s.mux = newMux(s.cfg.Listener, s.cfg.Advertise, s.cfg.Logger)
+		s.trans = newTransport(s.mux, &s.cfg)
+	}
+	r, err := raft.NewRaft(s.cfg.raftConfig(s.lead.notify), s.fsm, s.log, s.log, s.snaps, s.trans)
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	s.raft = r
+	s.packer = newPacker(r, s.cfg.MaxPendingBytes, s.fault, s.metrics)
+	go s.packer.run()
+	s.lead.start()
+	if err := s.metrics.register(s); err != nil {
+		return errors.Join(err, s.shutDown(context.Background()))
+	}
+	s.logStart()
+	s.starts.Go(s.leadAlone)
+	return nil
+}
+
+// leadAlone makes the only voter of a cluster lead at once, rather than after an election time-out that waits for nobody. Only
+// at start: raft obeys this message without looking at what it is.
+func (s *Store) leadAlone() {
+	conf := s.raft.GetConfiguration()
+	if conf.Error() != nil {
+		return
+	}
+	var voters []raft.Server
+	for _, server := range conf.Configuration().Servers {
+		if server.Suffrage == raft.Voter {
+			voters = append(voters, server)
+		}
+	}
+	if len(voters) != 1 || voters[0].ID != raft.ServerID(s.cfg.ID) || s.raft.State() != raft.Follower {
+		return
+	}
+	to := s.trans.LocalAddr()
+	if s.mux != nil {
+		to = raft.ServerAddress(s.mux.listener.Addr().String()) // what is advertised may not be reachable from here
+	}
+	req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}
+	if err := s.trans.TimeoutNow(voters[0].ID, to, req, new(raft.TimeoutNowResponse)); err != nil {
+		s.cfg.Logger.Debug("leading at once failed; the election time-out will do it", slog.Any("cause", err))
+	}
+}
+
+// giveBack releases what a failed Open took.
+func (s *Store) giveBack() error {
+	if s.raft != nil {
+		return nil // shutDown ran
+	}
+	var err error
+	switch {
+	case s.trans != nil && s.mux != nil:
+		if t, ok := s.trans.(raft.WithClose); ok {
+			err = t.Close()
+		}
+	case s.cfg.Listener != nil:
+		err = s.cfg.Listener.Close()
+	}
+	if s.fault != nil && s.fault.err() != nil {
+		return err // nothing more is to be written
+	}
+	if s.states.current != nil {
+		s.states.swap(nil)
+		s.snaps.open.Wait()
+	}
+	return errors.Join(err, s.release())
+}

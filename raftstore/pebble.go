@@ -1,0 +1,83 @@
+package raftstore
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// formatVersion is the on-disk format of both databases. It is pinned: a checkpoint of a newer format cannot be opened by an
+// older program, so it may be raised only once every member of a cluster can read the next. It must stay at or above
+// FormatWALSyncChunks, without which a torn end of a WAL cannot be told from corruption.
+const formatVersion = pebble.FormatTableFormatV6
+
+const (
+	logMemTableBytes   = 64 << 20
+	stateMemTableBytes = 16 << 20
+	manifestBytes      = 1 << 20 // copied, not linked, into each checkpoint
+)
+
+// databases opens Pebble databases that share one cache and one switch of fail-stop.
+type databases struct {
+	fs    vfs.FS
+	cache *pebble.Cache
+	fault *fault
+	cfg   *Config
+}
+
+func (d *databases) options(name string) *pebble.Options {
+	logger := pebbleLogger{fault: d.fault, logger: d.cfg.Logger, name: name, knobs: d.cfg.knobs}
+	o := &pebble.Options{
+		FS:                  d.fs,
+		Cache:               d.cache,
+		FormatMajorVersion:  formatVersion,
+		Logger:              logger,
+		EventListener:       logger.listener(),
+		MaxManifestFileSize: manifestBytes,
+	}
+	if d.fs == vfs.Default {
+		o.WithFSDefaults() // Pebble watches for a slow disk only if it chose the file system itself
+	}
+	return o
+}
+
+// openLog opens the database of the log. Its entries are written once, read from the ring, and deleted in one range; most never
+// leave the memtable. WALMinSyncInterval stays unset: raft has one writer, so waiting for company only adds to every commit.
+func (d *databases) openLog(dir string) (*pebble.DB, error) {
+	o := d.options("log")
+	o.MemTableSize = logMemTableBytes // at least four times the largest batch: 16 entries of half a megabyte
+	o.MemTableStopWritesThreshold = 4
+	o.L0CompactionThreshold = 8
+	o.L0StopWritesThreshold = 32
+	o.FlushDelayDeleteRange = 10 * time.Second
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
+		return pebble.UniformDBCompressionSettings(block.NoCompression)
+	})
+	db, err := pebble.Open(dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("open the log database: %w", err)
+	}
+	return db, nil
+}
+
+// openState opens a database of the state. readOnly leaves every file as it is.
+func (d *databases) openState(dir string, readOnly bool) (*pebble.DB, error) {
+	o := d.options("state")
+	o.ReadOnly = readOnly
+	o.ErrorIfNotExists = readOnly
+	o.MemTableSize = stateMemTableBytes
+	o.L0CompactionThreshold = 4
+	o.CompactionConcurrencyRange = func() (lower, upper int) { return 1, 2 }
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("open the state database %s: %w", d.fs.PathBase(dir), err)
+	}
+	return db, nil
+}

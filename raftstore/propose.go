@@ -1,0 +1,69 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// Errors of [Store.Propose]. All but ErrOutcomeUnknown mean that the command did not and will not take effect.
+var (
+	// ErrNotLeader: this node does not lead, or is handing over. Ask the one that Leader names.
+	ErrNotLeader = errors.New("this node does not lead")
+	// ErrOverloaded: too much is under way already. Try again later.
+	ErrOverloaded = errors.New("too many commands are under way")
+	// ErrTooLarge: the command is larger than MaxPackBytes. Split it.
+	ErrTooLarge = errors.New("command is too large")
+	// ErrClosed: the store is closed or closing, or stopped after a fault.
+	ErrClosed = errors.New("store is closed")
+	// ErrOutcomeUnknown: the command was handed to Raft and may be, or still become, committed. Its cause is wrapped with it.
+	ErrOutcomeUnknown = errors.New("outcome is unknown")
+)
+
+// Result is what a command came to.
+type Result struct {
+	Position     // of the entry that held it
+	Outcome  any // what Machine.Apply returned
+}
+
+// Unknown reports whether the command that a Propose failed with err may still be, or become, committed.
+func Unknown(err error) bool { return errors.Is(err, ErrOutcomeUnknown) }
+
+// Propose replicates cmd and returns once it was applied on this node. Commands that wait at the same time share an entry; a
+// lone one is sent at once. It is safe for concurrent use, and cmd may be reused when it returns. It fails early with
+// ErrOverloaded rather than queue without bound. A command whose ctx is done before it was sent is never sent; after that, the
+// error is ErrOutcomeUnknown. Repeating a command whose outcome is unknown is up to the caller: the store does not know that
+// two commands mean the same.
+func (s *Store) Propose(ctx context.Context, cmd []byte) (Result, error) {
+	switch {
+	case len(cmd) > MaxPackBytes:
+		return Result{}, fmt.Errorf("propose: %w: %d bytes, at most %d", ErrTooLarge, len(cmd), MaxPackBytes)
+	case s.raft.State() != raft.Leader:
+		if s.packer.closing() {
+			return Result{}, fmt.Errorf("propose: %w", ErrClosed)
+		}
+		return Result{}, fmt.Errorf("propose: %w", ErrNotLeader)
+	}
+	res, err := s.packer.propose(ctx, cmd)
+	if err != nil {
+		return Result{}, fmt.Errorf("propose: %w", err)
+	}
+	return res, nil
+}
+
+// outcomeUnknown marks a cause that leaves open whether a command will be committed.
+func outcomeUnknown(cause error) error { return fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause) }
+
+// classify gives raft's error its class. Only those that raft returns before an entry reached its log mean "not done";
+// ErrRaftShutdown comes both before and after, so it does not.
+func classify(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress),
+		errors.Is(err, raft.ErrEnqueueTimeout):
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	default:
+		return outcomeUnknown(err)
+	}
+}

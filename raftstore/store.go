@@ -1,0 +1,157 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+)
+
+// Store is one node of a replicated state. Its methods are safe for concurrent use.
+//
+// Goroutines: raft's own (its main loop appends to the log, another applies, one takes snapshots), the packer's, the
+// leadership's, and those that serve connections. Lock order: fsm.mu, then stateHolder.mu; packer.mu, then packer.copyMu;
+// logStore.writeMu, then logStore.mu; none is held across another part's call except where its comment says so.
+type Store struct {
+	cfg     Config
+	fault   *fault
+	metrics *storeMetrics
+	layout  layout
+	ident   ident
+	lock    io.Closer
+	cache   *pebble.Cache
+	logDB   *pebble.DB
+	log     *logStore
+	states  stateHolder
+	fsm     *fsm
+	snaps   *snapshotStore
+	mux     *mux
+	trans   raft.Transport
+	raft    *raft.Raft
+
+	packer    *packer
+	lead      *leadership
+	confirmer confirmer
+	starts    sync.WaitGroup // what Open left running
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Applied is the position up to which this node has applied the log: what a View taken now holds, at least.
+func (s *Store) Applied() Position { return *s.fsm.applied.Load() }
+
+// Health says why this node cannot serve, nil if it can: a fault, closing, no known leader, or a new leader that is not ready.
+func (s *Store) Health() error {
+	if err := s.fault.err(); err != nil {
+		return fmt.Errorf("storage: stopped after a fault: %w", err)
+	}
+	if s.packer.closing() {
+		return fmt.Errorf("storage: %w", ErrClosed)
+	}
+	switch state := s.raft.State(); state {
+	case raft.Leader:
+		if _, ok := s.Leading(); !ok {
+			return errors.New("raft: elected, but a barrier of the new term is not applied yet")
+		}
+	case raft.Shutdown:
+		return errors.New("raft: this node was removed from the cluster")
+	default:
+		if id, _ := s.Leader(); id == "" {
+			return fmt.Errorf("raft: no leader is known (this node is %s)", state)
+		}
+	}
+	return nil
+}
+
+// Close stops the node: it refuses new commands, waits for those under way, ends Config.Lead, stops Raft, and closes the
+// databases once every View is closed. If ctx ends first, it returns an error, every waiting Propose has been answered all the
+// same, and what could not be stopped is left to the end of the process. Further calls return the first one's error.
+func (s *Store) Close(ctx context.Context) error {
+	s.closeOnce.Do(func() { s.closeErr = s.shutDown(ctx) })
+	return s.closeErr
+}
+
+func (s *Store) shutDown(ctx context.Context) error {
+	s.packer.close()
+	err := errors.Join(s.packer.drain(ctx), s.lead.end(ctx))
+	s.packer.abandon()
+	stopped := make(chan error, 1)
+	go func() {
+		err := s.raft.Shutdown().Error() // closes the transport too
+		s.starts.Wait()
+		s.confirmer.close()
+		<-s.packer.done
+		stopped <- err
+	}()
+	select {
+	case rerr := <-stopped:
+		err = errors.Join(err, rerr)
+	case <-ctx.Done():
+		return errors.Join(err, fmt.Errorf("close: raft is still stopping: %w", context.Cause(ctx)))
+	}
+	s.metrics.unregister()
+	if fault := s.fault.err(); fault != nil {
+		// What the databases would still write is not wanted any more.
+		return errors.Join(err, fmt.Errorf("close: stopped after a fault: %w", fault))
+	}
+	return errors.Join(err, s.closeStorage(ctx))
+}
+
+// closeStorage flushes the state, so that the next start has nothing to repeat, and closes everything in the reverse order of
+// opening.
+func (s *Store) closeStorage(ctx context.Context) error {
+	st, err := s.states.acquire()
+	if err != nil {
+		return err
+	}
+	ferr := st.db.Flush()
+	st.release()
+	if ferr != nil {
+		err = fmt.Errorf("close: flush the state: %w", ferr)
+	}
+	s.states.swap(nil)
+	done := make(chan struct{})
+	go func() {
+		s.snaps.open.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return errors.Join(err, fmt.Errorf("close: a View is still open: %w", context.Cause(ctx)))
+	}
+	return errors.Join(err, s.snaps.closeError(), s.release())
+}
+
+// release gives back what Open took besides the state, as far as it got.
+func (s *Store) release() error {
+	var err error
+	if s.logDB != nil {
+		if cerr := s.logDB.Close(); cerr != nil {
+			err = fmt.Errorf("close the log database: %w", cerr)
+		}
+	}
+	if s.cache != nil {
+		s.cache.Unref()
+	}
+	if s.lock != nil {
+		if cerr := s.lock.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("unlock the data folder: %w", cerr))
+		}
+	}
+	return err
+}
+
+func (s *Store) logStart() {
+	first, _ := s.log.FirstIndex() // never fails: kept in memory
+	last, _ := s.log.LastIndex()
+	s.cfg.Logger.Info("raftstore is open",
+		slog.String("id", s.cfg.ID), slog.String("address", string(s.trans.LocalAddr())),
+		slog.Uint64("applied", s.Applied().Index), slog.Uint64("log_first", first), slog.Uint64("log_last", last))
+}
