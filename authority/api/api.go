@@ -1,0 +1,173 @@
+// Package api is the authority's HTTP API: a request comes in, its caller is found out, one command is proposed or one view
+// is read, and an answer goes out (docs/api.md).
+//
+// What it guarantees: a call that changes or reports a state is answered with success, or with a refusal decided from that
+// state, only when the last change of it is in force at every edge (DESIGN.md, I2). No call can forget it: a command is
+// proposed by request.commit alone and a view opened by request.look alone, and neither hands on what it saw before it
+// has settled; only validate, which promises less, looks without. Nothing is proposed after a request's time is up. No key
+// and no token is ever logged, stored or answered, but for the two new keys in the answer of org/create.
+//
+// DESIGN.md beside this file lists what we chose where the contract is silent.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+
+	"machineid/authority/hub"
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+	"machineid/raftstore"
+	"machineid/shared/wire"
+)
+
+// Config is what an API needs. Store, Hub, Cluster and Now are required.
+type Config struct {
+	Store Store
+	Hub   Hub
+	// Cluster returns what all nodes share, nil before the cluster's first command.
+	Cluster func() *statepb.Cluster
+	// Now is the authority's time in milliseconds since 1970.
+	Now func() int64
+	// OpenSignup lets anyone call org/create.
+	OpenSignup bool
+	// DefaultVersion is the API generation of orgs whose record names none, 1 or 2. 0 means 2.
+	DefaultVersion uint32
+	// Logger takes what an operator should know; nil discards it.
+	Logger *slog.Logger
+	// Registerer receives the metrics; nil means none.
+	Registerer prometheus.Registerer
+	// Changed is told of each change that is in force everywhere, by the audit's name of the action and the device or org it was
+	// made to. It must not block; may be nil.
+	Changed func(action, target string, p hub.Propagation)
+}
+
+// Store is the replicated state as the API uses it. It must be safe for concurrent use. The errors of both methods are
+// raftstore's.
+type Store interface {
+	// Propose runs a command and returns the index it was applied at. raftstore.Unknown tells whether a command that failed
+	// may still take effect. A command whose ctx has ended is not sent.
+	Propose(ctx context.Context, cmd *statepb.Command) (index uint64, out state.Outcome, err error)
+	// Read returns a view that holds every change acknowledged before the call.
+	Read(ctx context.Context) (*raftstore.View, error)
+}
+
+// Hub tells when a change has reached the edges; *hub.Hub is one. It must be safe for concurrent use.
+type Hub interface {
+	Settle(ctx context.Context, index uint64) (hub.Propagation, error)
+	SettleOrg(ctx context.Context, index uint64, org state.OrgID) error
+	Edge(token string) string
+}
+
+// API serves the calls. It is safe for concurrent use.
+type API struct {
+	cfg       Config
+	log       *slog.Logger
+	endpoints map[*wire.Route]*endpoint
+	unknown   *endpoint
+}
+
+// endpoint is one route with all that is made once for it.
+type endpoint struct {
+	call    *call // nil where nothing is served yet
+	metrics endpointMetrics
+}
+
+// New returns an API that serves the shared routes. It does no I/O.
+func New(cfg Config) *API {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.DefaultVersion == 0 {
+		cfg.DefaultVersion = 2
+	}
+	m := newMetrics(cfg.Registerer)
+	a := &API{
+		cfg: cfg, log: cfg.Logger,
+		endpoints: make(map[*wire.Route]*endpoint),
+		unknown:   &endpoint{metrics: m.of(wire.UnknownHandler)},
+	}
+	for _, route := range wire.Routes() {
+		e := &endpoint{metrics: m.of(route.Handler)}
+		if c, ok := calls[route.Path]; ok {
+			e.call = &c
+		}
+		a.endpoints[route] = e
+	}
+	return a
+}
+
+// Handler answers every request; it is to be served by wire.NewServer, which judges head, method and size before.
+func (a *API) Handler() fasthttp.RequestHandler { return a.handle }
+
+func (a *API) handle(ctx *fasthttp.RequestCtx) {
+	began := time.Now()
+	in := wire.From(ctx)
+	e := a.endpoints[in.Route]
+	if e == nil {
+		e = a.unknown
+	}
+	r := a.request(ctx, in, began)
+	switch {
+	case in.Route != nil && in.Route.Validate:
+		r.validate()
+	case e.call == nil:
+		in.Error(ctx, wire.NotFound())
+	default:
+		answer, err := r.serve(e.call)
+		if err != nil {
+			in.Error(ctx, r.fault(err))
+		} else {
+			in.JSON(ctx, fasthttp.StatusOK, answer)
+		}
+	}
+	e.metrics.observe(ctx.Response.StatusCode(), time.Since(began))
+}
+
+// serve runs a call. The order of its steps is the contract's order of checks.
+func (r *request) serve(c *call) (any, error) {
+	if err := c.access.present(r); err != nil {
+		return nil, err
+	}
+	if err := r.parameters(c); err != nil {
+		return nil, err
+	}
+	do, err := c.parse(r)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), r.deadline)
+	defer cancel()
+	answer, err := c.access.admit(ctx, r, do.read)
+	if err != nil || do.change == nil {
+		return answer, err
+	}
+	return do.change(ctx)
+}
+
+// fault is the answer to an error, and the one place where errors are logged: those that only an operator can do
+// something about.
+func (r *request) fault(err error) *wire.Error {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*wire.ParamError](err); ok {
+		return e.AsError()
+	}
+	if e, ok := errors.AsType[*refusal](err); ok {
+		return e.answer()
+	}
+	if !expected(err) {
+		r.api.log.LogAttrs(context.Background(), slog.LevelError, "request not answered",
+			slog.String("handler", r.in.Route.Handler), slog.String("request_id", string(r.in.ID)), slog.Any("error", err))
+	}
+	if e, ok := errors.AsType[*unavailable](err); ok {
+		return e.answer()
+	}
+	return wire.SystemUnavailable(wire.OutcomeUnknown, retryAfter)
+}

@@ -1,0 +1,112 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"strings"
+
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+	"machineid/shared/orgkey"
+	"machineid/shared/wire"
+)
+
+// keyed is access by an org's key of one of these scopes.
+type keyed map[statepb.Key_Scope]bool
+
+func (keyed) present(r *request) error {
+	key := wire.Trim(r.in.Head.OrgKey)
+	if len(key) == 0 {
+		return wire.MissingOrgKey()
+	}
+	if err := orgkey.Check(key); err != nil {
+		return wire.InvalidOrgKey(err)
+	}
+	return nil
+}
+
+func (scopes keyed) admit(ctx context.Context, r *request, read func(*sight) (any, error)) (answer any, err error) {
+	hash := orgkey.Sum(wire.Trim(r.in.Head.OrgKey))
+	err = r.look(ctx, func(s *sight) (settled bool, err error) {
+		key, err := s.authenticate(hash)
+		if err != nil {
+			return true, err
+		}
+		r.org = state.OrgID(key.GetOrgId())
+		r.actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: key.GetKeyId()}
+		switch {
+		case !scopes[key.GetScope()]:
+			return false, wire.InsufficientScope() // a key's scope never changes
+		case read == nil:
+			return false, nil // what follows is a change, which settles by itself
+		}
+		answer, err = read(s)
+		return true, err
+	})
+	return answer, err
+}
+
+// authenticate finds the key and its org. Whether both exist is judged as validate judges it.
+func (s *sight) authenticate(hash [32]byte) (*statepb.Key, error) {
+	key, err := s.Key(hash)
+	if err != nil {
+		return nil, err
+	}
+	if key != nil {
+		if s.org, err = s.Org(state.OrgID(key.GetOrgId())); err != nil {
+			return nil, err
+		}
+		s.orgID = state.OrgID(key.GetOrgId())
+	}
+	if !state.KeyOf(key).Alive(s.now) || !state.HolderOf(s.org).Known {
+		return nil, wire.OrgNotFound()
+	}
+	return key, nil
+}
+
+// signup is access to making an org: everyone's if signing up is open, else the operator's.
+type signup struct{}
+
+// errNoCluster says that there is nothing yet to compare the operator's token with.
+var errNoCluster = errors.New("the cluster has no state yet")
+
+func (signup) present(r *request) error {
+	if len(r.in.Head.Authorization) == 0 {
+		return nil
+	}
+	cluster := r.api.cfg.Cluster()
+	switch {
+	case operates(cluster, r.in.Head.Authorization):
+		r.actor = &statepb.Actor{Type: statepb.Actor_OPERATOR}
+	case r.api.cfg.OpenSignup:
+	case cluster == nil:
+		return &unavailable{outcome: wire.OutcomeNotDone, cause: errNoCluster}
+	default:
+		return wire.InvalidOperatorToken()
+	}
+	return nil
+}
+
+func (signup) admit(_ context.Context, r *request, _ func(*sight) (any, error)) (any, error) {
+	switch {
+	case r.actor != nil:
+	case r.api.cfg.OpenSignup:
+		r.actor = &statepb.Actor{Type: statepb.Actor_SIGNUP}
+	default:
+		return nil, wire.SignupClosed()
+	}
+	return nil, nil //nolint:nilnil // nothing was read: org/create only changes
+}
+
+// operates tells whether the header Authorization carries the operator's token.
+func operates(cluster *statepb.Cluster, authorization []byte) bool {
+	scheme, token, ok := bytes.Cut(authorization, []byte{' '})
+	if !ok || !strings.EqualFold(string(scheme), "Bearer") {
+		return false
+	}
+	sum := sha256.Sum256(wire.Trim(token))
+	return subtle.ConstantTimeCompare(sum[:], cluster.GetOperatorTokenHash()) == 1
+}

@@ -1,0 +1,52 @@
+package api
+
+import (
+	"context"
+
+	"machineid/authority/state/statepb"
+)
+
+// call is one entry of the API.
+type call struct {
+	access access
+	// parse reads the parameters, which are judged before the caller is known, and returns what is to be done once it is.
+	parse func(*request) (step, error)
+	// empty allows a POST without a body.
+	empty bool
+}
+
+// access is who may make a call.
+type access interface {
+	// present judges the form of what the caller shows, before the parameters.
+	present(r *request) error
+	// admit finds out who the caller is and whether it may go on, sets r.actor and r.org, and runs read, if it is not nil, on the
+	// view that this was decided from.
+	admit(ctx context.Context, r *request, read func(*sight) (any, error)) (any, error)
+}
+
+// step is what a call does: it reads a view or it changes the state. One of the two is set.
+type step struct {
+	read   func(*sight) (any, error)
+	change func(context.Context) (any, error)
+}
+
+// Who may call: scopes of keys, and whoever may make an org.
+var (
+	adminOnly = keyed{statepb.Key_ADMIN: true}
+	agents    = keyed{statepb.Key_ADMIN: true, statepb.Key_AGENT: true}
+)
+
+// calls is the API, by the paths of the shared routes. Only validate, which is judged by rules of its own, is not here
+// (validate.go): a key of any scope may call it.
+var calls = map[string]call{
+	"devices/register": {access: agents, parse: register},
+	"devices/list":     {access: adminOnly, parse: listDevices},
+	"devices/get":      {access: adminOnly, parse: getDevice},
+	"devices/revoke":   {access: adminOnly, parse: onDevice(revoke, switched)},
+	"devices/unrevoke": {access: adminOnly, parse: onDevice(unrevoke, switched)},
+	"devices/remove":   {access: adminOnly, parse: onDevice(remove, removed)},
+	"usage":            {access: adminOnly, parse: usage},
+	"org":              {access: adminOnly, parse: showOrg},
+	"org/create":       {access: signup{}, parse: createOrg, empty: true},
+	"org/execution":    {access: adminOnly, parse: setExecution},
+}

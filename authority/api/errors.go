@@ -1,0 +1,83 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"machineid/authority/hub"
+	"machineid/authority/state"
+	"machineid/raftstore"
+	"machineid/shared/wire"
+)
+
+// retryAfter is when callers that could not be served come back, in seconds. An election takes about that long.
+const retryAfter = 1
+
+// unavailable says that a request could not be served, and whether a change came of it (wire.Outcome*).
+type unavailable struct {
+	outcome string
+	message string // replaces the usual one, if not empty
+	cause   error
+}
+
+func (u *unavailable) Error() string { return fmt.Sprintf("unavailable (%s): %v", u.outcome, u.cause) }
+func (u *unavailable) Unwrap() error { return u.cause }
+
+func (u *unavailable) answer() *wire.Error {
+	e := wire.SystemUnavailable(u.outcome, retryAfter)
+	if u.message != "" {
+		e.Message = u.message
+	}
+	return e
+}
+
+// notProposed is what a failed Propose means.
+func notProposed(err error) *unavailable {
+	outcome := wire.OutcomeNotDone
+	if raftstore.Unknown(err) {
+		outcome = wire.OutcomeUnknown
+	}
+	return &unavailable{outcome: outcome, cause: err}
+}
+
+// expected tells errors that belong to elections, load and shutting down, of which metrics tell enough.
+func expected(err error) bool {
+	for _, e := range []error{
+		raftstore.ErrNotLeader, raftstore.ErrOverloaded, raftstore.ErrClosed, raftstore.ErrOutcomeUnknown,
+		hub.ErrPending, hub.ErrNotLeading, errNoCluster, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// refusal is a command that the state refused. It is an answer, and takes the way of errors because most calls treat all
+// refusals alike.
+type refusal struct{ out state.Outcome }
+
+func (f *refusal) Error() string { return f.answer().Error() }
+
+func (f *refusal) answer() *wire.Error {
+	switch f.out.Refusal {
+	case state.OrgNotFound:
+		return wire.OrgNotFound()
+	case state.DeviceNotFound:
+		return wire.DeviceNotFound()
+	case state.DeviceRevoked:
+		return wire.DeviceRevoked()
+	case state.LimitReached:
+		e := wire.DeviceLimitReached()
+		e.Extra = planOf(f.out.Plan).fields()
+		return e
+	case state.PlanFrozen:
+		return wire.PlanFrozen()
+	case state.EntitlementExpired:
+		return wire.EntitlementExpired()
+	case state.Granted:
+	}
+	// A refusal that this code does not know changed nothing all the same.
+	return wire.SystemUnavailable(wire.OutcomeNotDone, retryAfter)
+}

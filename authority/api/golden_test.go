@@ -1,0 +1,137 @@
+package api_test
+
+import (
+	"crypto/rand"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"machineid/authority/state/statepb"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func newRandom(testing.TB) io.Reader { return rand.Reader }
+
+func uuidOf(s string) (uuid.UUID, error) { return uuid.Parse(s) }
+
+// TestAnswers keeps every call's answer, field by field and in order. A field may be added at the end of a success; none may
+// go or change.
+func TestAnswers(t *testing.T) {
+	n := start(t)
+	var out strings.Builder
+	var o org
+	secrets := strings.NewReplacer()
+	call := func(key, method, path, body string, headers ...string) *answer {
+		t.Helper()
+		headers = append(headers, "X-Request-Id: req-1")
+		if key != "" {
+			headers = append(headers, "x-org-key: "+key)
+		}
+		a := n.do(method, path, body, headers...)
+		if id, err := uuidOf(a.field("orgId")); err == nil && a.field("agentKey") != "" {
+			o = org{id: id, admin: a.field("orgApiKey"), agent: a.field("agentKey")}
+			secrets = strings.NewReplacer(o.id.String(), "ORG", o.admin, "ADMIN-KEY", o.agent, "AGENT-KEY")
+		}
+		fmt.Fprintf(&out, "%s %s %s\n%d", method, path, body, a.StatusCode)
+		for _, name := range []string{"Allow", "Retry-After", "X-Cache"} {
+			if v := a.Header.Get(name); v != "" {
+				fmt.Fprintf(&out, " %s: %s", name, v)
+			}
+		}
+		fmt.Fprintf(&out, "\n%s\n\n", secrets.Replace(a.raw))
+		n.now.Add(1000)
+		return a
+	}
+	say := func(text string) { fmt.Fprintf(&out, "## %s\n\n", text) }
+
+	say("making an org")
+	call("", "POST", "org/create", `{"name":"Wörk & <sons>","externalId":"crm-17"}`, "Authorization: Bearer "+operatorToken)
+	call(o.admin, "GET", "org", "")
+	call(o.admin, "GET", "usage", "")
+	call(o.admin, "GET", "devices/list", "")
+
+	say("devices")
+	call(o.agent, "POST", "devices/register", `{"deviceId":"agent-01"}`)
+	call(o.agent, "POST", "devices/register", `{"deviceId":"agent-02","name":"the <second>","metadata":{"b":[1.10,"é"],"a":null},"ttlSeconds":86400}`)
+	call(o.agent, "POST", "devices/register", `{"deviceId":"agent-01"}`)
+	call(o.agent, "POST", "devices/register", `{"deviceId":"agent-01","name":"first"}`)
+	call(o.agent, "POST", "devices/register", `{"deviceId":"worker/prod/α"}`)
+	call(o.agent, "POST", "devices/register", `{"deviceId":"one-too-many"}`)
+	call(o.agent, "POST", "devices/register", `{"deviceId":"one-too-many"}`, "MachineID-Version: 1")
+	call(o.admin, "POST", "devices/revoke", `{"deviceId":"agent-02"}`)
+	call(o.admin, "POST", "devices/revoke", `{"deviceId":"agent-02"}`)
+	call(o.agent, "POST", "devices/register", `{"deviceId":"agent-02"}`)
+	call(o.admin, "GET", "devices/get?deviceId=agent-02", "")
+	call(o.admin, "GET", "devices/list", "")
+	call(o.admin, "GET", "devices/list?limit=1", "")
+	call(o.admin, "POST", "devices/unrevoke", `{"deviceId":"agent-02"}`)
+	call(o.admin, "POST", "devices/unrevoke", `{"deviceId":"agent-02"}`)
+	call(o.admin, "POST", "devices/remove", `{"deviceId":"worker/prod/α"}`)
+	call(o.admin, "POST", "devices/remove", `{"deviceId":"worker/prod/α"}`)
+	call(o.admin, "GET", "devices/get?deviceId=nobody", "")
+
+	say("validate")
+	call(o.agent, "POST", "devices/validate", `{"deviceId":"agent-01"}`)
+	call(o.agent, "GET", "devices/validate?deviceId=nobody", "")
+	call(o.agent, "POST", "devices/validate", `{}`)
+	call("org_no", "POST", "devices/validate", `{"deviceId":"agent-01"}`)
+
+	say("the org's off switch")
+	call(o.admin, "POST", "org/execution", `{"enabled":false}`)
+	call(o.admin, "POST", "org/execution", `{"enabled":false}`)
+	call(o.agent, "POST", "devices/validate", `{"deviceId":"agent-01"}`)
+	call(o.admin, "GET", "usage", "")
+	call(o.admin, "POST", "org/execution", `{"enabled":true}`)
+
+	say("plans")
+	n.editOrg(&o, func(r *statepb.Org) {
+		one := uint32(1)
+		r.Limit, r.GraceUntilMs, r.AccessUntilMs, r.Version, r.Name = &one, startMs+3600_000, startMs+7200_000, 1, ""
+	})
+	call(o.admin, "GET", "usage", "")
+	call(o.admin, "GET", "org", "")
+	call(o.agent, "POST", "devices/register", `{"deviceId":"one-too-many"}`)
+	call(o.agent, "POST", "devices/register", `{"deviceId":"one-too-many"}`, "MachineID-Version: 2")
+	n.editOrg(&o, func(r *statepb.Org) { r.Held = true })
+	call(o.admin, "GET", "usage", "")
+	call(o.agent, "POST", "devices/register", `{"deviceId":"another"}`)
+
+	say("no such call")
+	call(o.admin, "GET", "devices/nothing", "")
+	call(o.admin, "DELETE", "devices/get?deviceId=a", "")
+
+	file := filepath.Join("testdata", "answers.golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), out.String()); diff != "" {
+		t.Errorf("answers (-want +got; -update writes them):\n%s", diff)
+	}
+	n.changedMu.Lock()
+	defer n.changedMu.Unlock()
+	wantChanged := []string{
+		"org.created ORG", "device.registered agent-01", "device.registered agent-02", "device.updated agent-01",
+		"device.registered worker/prod/α", "device.revoked agent-02", "device.restored agent-02",
+		"device.removed worker/prod/α", "org.disabled ORG", "org.enabled ORG",
+	}
+	for i := range n.changed {
+		n.changed[i] = secrets.Replace(n.changed[i])
+	}
+	if diff := cmp.Diff(wantChanged, n.changed); diff != "" {
+		t.Errorf("told of changes (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,98 @@
+package api
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"hash/crc32"
+	"strconv"
+
+	"machineid/authority/state"
+	"machineid/shared/wire"
+)
+
+// Limits of a page of devices.
+const (
+	maxPage   = 1000   // the most that may be asked for
+	wholePage = 10_000 // what comes unasked
+)
+
+type deviceList struct {
+	wire.Envelope
+	Devices    []device `json:"devices"`
+	NextCursor string   `json:"nextCursor,omitempty"`
+	plan
+}
+
+func listDevices(r *request) (step, error) {
+	limit, err := r.pageLimit()
+	if err != nil {
+		return step{}, err
+	}
+	var from state.Cursor
+	if text, present := r.query.Get("cursor"); present {
+		var ok bool
+		if from, ok = parseCursor(text); !ok {
+			return step{}, &wire.ParamError{
+				Param: "cursor", Message: "cursor is none that this call returned: send nextCursor as it came, or leave it out to begin anew",
+			}
+		}
+	}
+	return step{read: func(s *sight) (any, error) {
+		p, err := s.Plan(s.org, s.now)
+		if err != nil {
+			return nil, err
+		}
+		list, more, err := s.List(s.orgID, from, limit, s.now)
+		if err != nil {
+			return nil, err
+		}
+		answer := deviceList{Envelope: r.in.Envelope("ok"), Devices: make([]device, len(list)), plan: planOf(p)}
+		for i, d := range list {
+			answer.Devices[i] = deviceOf(d)
+		}
+		if more {
+			last := list[len(list)-1]
+			answer.NextCursor = cursorText(state.Cursor{CreatedAt: last.GetCreatedAtMs(), ID: last.GetId()})
+		}
+		return answer, nil
+	}}, nil
+}
+
+func (r *request) pageLimit() (int, error) {
+	text, present := r.query.Get("limit")
+	if !present {
+		return wholePage, nil
+	}
+	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil || n < 1 || n > maxPage {
+		return 0, &wire.ParamError{Param: "limit", Message: "limit is no number from 1 to 1000: send one, or leave it out"}
+	}
+	return int(n), nil
+}
+
+// A cursor is sent as base64url of: CRC-32 of what follows 4B | createdAt 8B | device id. The sum finds cursors that were cut
+// or changed by mistake. It need not prove anything: a cursor is only a place in the caller's own list, and any place is allowed.
+const cursorHead = 4 + 8
+
+var cursorEncoding = base64.RawURLEncoding.Strict()
+
+func cursorText(c state.Cursor) string {
+	b := make([]byte, 4, cursorHead+len(c.ID))
+	b = binary.BigEndian.AppendUint64(b, uint64(c.CreatedAt)) //nolint:gosec // never negative
+	b = append(b, c.ID...)
+	binary.BigEndian.PutUint32(b, crc32.ChecksumIEEE(b[4:]))
+	return cursorEncoding.EncodeToString(b)
+}
+
+func parseCursor(text []byte) (state.Cursor, bool) {
+	b, err := cursorEncoding.AppendDecode(nil, text)
+	if err != nil || len(b) <= cursorHead || binary.BigEndian.Uint32(b) != crc32.ChecksumIEEE(b[4:]) {
+		return state.Cursor{}, false
+	}
+	at := binary.BigEndian.Uint64(b[4:])
+	id, ok := wire.DeviceID(b[cursorHead:])
+	if !ok || len(id) != len(b)-cursorHead || at > 1<<62 { // a negative time would reach beyond the list
+		return state.Cursor{}, false
+	}
+	return state.Cursor{CreatedAt: int64(at), ID: string(id)}, true
+}

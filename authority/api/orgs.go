@@ -1,0 +1,143 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"machineid/authority/hub"
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+	"machineid/shared/orgkey"
+	"machineid/shared/wire"
+)
+
+func createOrg(r *request) (step, error) {
+	name, err := r.text("name")
+	if err != nil {
+		return step{}, err
+	}
+	externalID, err := r.text("externalId")
+	if err != nil {
+		return step{}, err
+	}
+	c := &statepb.CreateOrg{}
+	if name != nil {
+		c.Name = *name
+	}
+	if externalID != nil {
+		c.ExternalId = *externalID
+	}
+	return step{change: func(ctx context.Context) (any, error) { return r.createOrg(ctx, c) }}, nil
+}
+
+func (r *request) createOrg(ctx context.Context, c *statepb.CreateOrg) (any, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, &unavailable{outcome: wire.OutcomeNotDone, cause: fmt.Errorf("make an org's id: %w", err)}
+	}
+	c.OrgId = id[:]
+	admin, err := addKey(c, "admin", statepb.Key_ADMIN)
+	if err != nil {
+		return nil, err
+	}
+	agent, err := addKey(c, "agent", statepb.Key_AGENT)
+	if err != nil {
+		return nil, err
+	}
+	d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_CreateOrg{CreateOrg: c}})
+	if err != nil {
+		// Its keys are lost with this answer: to try again is to make another org.
+		if u, ok := errors.AsType[*unavailable](err); ok && u.outcome != wire.OutcomeNotDone {
+			u.message = "an org may have been made but its keys cannot be shown any more: call org/create again for another"
+		}
+		return nil, err
+	}
+	return struct {
+		wire.Envelope
+		OrgAPIKey   string          `json:"orgApiKey"`
+		AgentKey    string          `json:"agentKey"`
+		OrgID       string          `json:"orgId"`
+		Propagation hub.Propagation `json:"propagation"`
+	}{r.in.Envelope("ok"), admin.Reveal(), agent.Reveal(), id.String(), d.propagation}, nil
+}
+
+// addKey makes a key for a new org. The command holds its hash only.
+func addKey(c *statepb.CreateOrg, name string, scope statepb.Key_Scope) (orgkey.Key, error) {
+	key, err := orgkey.New(rand.Reader)
+	if err != nil {
+		return orgkey.Key{}, &unavailable{outcome: wire.OutcomeNotDone, cause: err}
+	}
+	hash := key.Hash()
+	c.Keys = append(c.Keys, &statepb.Key{Hash: hash[:], KeyId: key.ID(), OrgId: c.GetOrgId(), Scope: scope, Name: name})
+	return key, nil
+}
+
+func setExecution(r *request) (step, error) {
+	enabled, present, err := r.body.Bool("enabled")
+	if err != nil {
+		return step{}, err
+	}
+	if !present {
+		return step{}, &wire.ParamError{Param: "enabled", Message: "enabled is missing: send true or false"}
+	}
+	return step{change: func(ctx context.Context) (any, error) {
+		d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_SetExecution{
+			SetExecution: &statepb.SetExecution{OrgId: r.org[:], Enabled: enabled},
+		}})
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			wire.Envelope
+			Enabled     bool            `json:"enabled"`
+			Changed     bool            `json:"changed"`
+			Propagation hub.Propagation `json:"propagation"`
+		}{r.in.Envelope("ok"), !d.Org.GetExecutionDisabled(), d.Changed, d.propagation}, nil
+	}}, nil
+}
+
+func showOrg(r *request) (step, error) {
+	return step{read: func(s *sight) (any, error) {
+		p, err := s.Plan(s.org, s.now)
+		if err != nil {
+			return nil, err
+		}
+		version := s.org.GetVersion()
+		if version == 0 {
+			version = r.api.cfg.DefaultVersion
+		}
+		return struct {
+			wire.Envelope
+			OrgID   string   `json:"orgId"`
+			Name    optional `json:"name"`
+			Version uint32   `json:"version"`
+			plan
+			ExecutionEnabled bool `json:"executionEnabled"`
+		}{r.in.Envelope("ok"), s.orgID.String(), optional(s.org.GetName()), version, planOf(p), !s.org.GetExecutionDisabled()}, nil
+	}}, nil
+}
+
+func usage(r *request) (step, error) {
+	return step{read: func(s *sight) (any, error) {
+		p, err := s.Plan(s.org, s.now)
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			wire.Envelope
+			plan
+			IsActive         bool `json:"isActive"`
+			IsGrace          bool `json:"isGrace"`
+			IsFrozen         bool `json:"isFrozen"`
+			ExecutionEnabled bool `json:"executionEnabled"`
+		}{
+			r.in.Envelope("ok"), planOf(p),
+			p.State == state.PlanActive, p.State == state.PlanGrace, p.State == state.PlanIsFrozen,
+			!s.org.GetExecutionDisabled(),
+		}, nil
+	}}, nil
+}

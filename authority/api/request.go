@@ -1,0 +1,137 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/valyala/fasthttp"
+
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+	"machineid/shared/wire"
+)
+
+// Headers that an edge sets on what it forwards.
+const (
+	// EdgeHeader carries the token of the edge's session. Only with a token that is in force are the others believed.
+	EdgeHeader = "MachineID-Edge"
+	// ClientHeader carries the address of the edge's client.
+	ClientHeader = "MachineID-Client"
+)
+
+// request is one request on its way. It belongs to the goroutine of its handler.
+type request struct {
+	api      *API
+	http     *fasthttp.RequestCtx
+	in       *wire.Request
+	deadline time.Time // nothing is proposed after it
+	trusted  bool      // an edge of ours forwarded it
+
+	body  wire.Object // of a POST
+	query wire.Query  // of a GET
+
+	// Known once the caller was admitted. org is zero for calls that belong to none.
+	actor *statepb.Actor
+	org   state.OrgID
+}
+
+func (a *API) request(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) *request {
+	r := &request{api: a, http: ctx, in: in}
+	if token, ok := single(ctx, EdgeHeader); ok {
+		r.trusted = a.cfg.Hub.Edge(token) != ""
+	}
+	r.deadline = began.Add(wire.Budget(in.Head.Timeout, r.trusted))
+	return r
+}
+
+// single returns a header that was sent exactly once and is not empty.
+func single(ctx *fasthttp.RequestCtx, name string) (string, bool) {
+	values := ctx.Request.Header.PeekAll(name)
+	if len(values) != 1 || len(values[0]) == 0 {
+		return "", false
+	}
+	return string(values[0]), true
+}
+
+// address is the client's, as far as we can know it.
+func (r *request) address() string {
+	if text, ok := single(r.http, ClientHeader); ok && r.trusted {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			return ip.Unmap().WithZone("").String()
+		}
+	}
+	ip, _ := netip.AddrFromSlice(r.http.RemoteIP()) // never without an address: 0.0.0.0 if the connection has none
+	return ip.Unmap().String()
+}
+
+// parameters parses the body of a POST or the query of a GET; the other of the two is ignored.
+func (r *request) parameters(c *call) (err error) {
+	switch {
+	case r.http.IsGet():
+		if r.query, err = wire.ParseQuery(r.in.Query); err != nil {
+			return &wire.ParamError{Param: "query", Message: err.Error()}
+		}
+	case c.empty:
+		r.body, err = wire.ParseOptional(r.http.Request.Body())
+	default:
+		r.body, err = wire.ParseObject(r.http.Request.Body())
+	}
+	return err
+}
+
+// queriedDevice is the device id in a query.
+func (r *request) queriedDevice() (string, error) {
+	value, present := r.query.Get("deviceId")
+	if !present {
+		return "", &wire.ParamError{Param: "deviceId", Message: "deviceId is missing: send it in the query string"}
+	}
+	id, ok := wire.DeviceID(value)
+	if !ok {
+		return "", &wire.ParamError{
+			Param: "deviceId", Message: "deviceId is no device id: send 1 to 256 bytes of UTF-8 without control characters",
+		}
+	}
+	return string(id), nil
+}
+
+// maxText is the most bytes a name may have.
+const maxText = 256
+
+// text returns an optional member that is shown to people, nil if it was not given. It may be empty.
+func (r *request) text(name string) (*string, error) {
+	s, present, err := r.body.String(name)
+	if err != nil || !present {
+		return nil, err
+	}
+	if len(s) > maxText || !printable(s) {
+		return nil, &wire.ParamError{
+			Param: name, Message: name + " is no plain text: send at most 256 bytes of UTF-8 without control characters",
+		}
+	}
+	return &s, nil
+}
+
+func printable(s string) bool {
+	for _, c := range s {
+		if unicode.IsControl(c) { // U+0000-1F and U+007F-9F
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
+// version is the API generation in whose form this request is answered.
+func (r *request) version(org *statepb.Org) uint32 {
+	switch string(r.in.Head.Version) {
+	case "1":
+		return 1
+	case "2":
+		return 2
+	}
+	if v := org.GetVersion(); v != 0 {
+		return v
+	}
+	return r.api.cfg.DefaultVersion
+}

@@ -1,0 +1,60 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"machineid/authority/state"
+	"machineid/shared/decision"
+	"machineid/shared/orgkey"
+	"machineid/shared/wire"
+)
+
+// validateBudget leaves a tenth of validate's second for the answer's way.
+const validateBudget = 900 * time.Millisecond
+
+// validate answers a validate. It does not wait for the edges: validate promises the newest state or one that is just being
+// replaced, and a decision that waits for a dead edge would be no decision.
+func (r *request) validate() {
+	// Only an edge answers from memory.
+	r.http.Response.Header.Set("X-Cache", "miss")
+	v, code := wire.ParseValidate(r.http)
+	if code == 0 {
+		code = r.decide(v)
+	}
+	wire.WriteDecision(r.http, &wire.Decision{Code: code, RequestID: r.in.ID, DeviceID: v.DeviceID})
+}
+
+func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
+	deadline := time.Now().Add(validateBudget)
+	if r.deadline.Before(deadline) {
+		deadline = r.deadline
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	err := r.look(ctx, func(s *sight) (bool, error) {
+		key, err := s.Key(orgkey.Sum(v.Key))
+		if err != nil {
+			return false, err
+		}
+		var org state.OrgID
+		if key != nil {
+			org = state.OrgID(key.GetOrgId())
+		}
+		holder, err := s.Org(org)
+		if err != nil {
+			return false, err
+		}
+		occupant, err := s.Occupant(org, string(v.DeviceID))
+		if err != nil {
+			return false, err
+		}
+		code = decision.Decide(state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(occupant), s.now)
+		return false, nil
+	})
+	if err != nil {
+		_ = r.fault(err) // logs it, if it should be
+		return decision.SystemUnavailable
+	}
+	return code
+}

@@ -1,0 +1,235 @@
+// Package authority is the authority node: it keeps the truth in a replicated
+// state, answers the API, and leads the edges (DESIGN.md beside this file).
+package authority
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/proto"
+
+	"machineid/authority/api"
+	"machineid/authority/hub"
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+	"machineid/raftstore"
+	"machineid/shared/clock"
+	"machineid/shared/link"
+	"machineid/shared/wire"
+)
+
+// Config is what a Node needs. The listeners are required and become the Node's
+// own; so are ID, Dir, Logger and Registerer.
+type Config struct {
+	ID, Dir          string
+	Version          string
+	HTTP, Link, Raft net.Listener
+	// AdvertiseHTTP is where edges reach HTTP, if not at its own address.
+	AdvertiseHTTP, AdvertiseRaft string
+	// Bootstrap makes a new cluster of this one node where no state exists.
+	Bootstrap bool
+	// OpenSignup lets anyone create orgs.
+	OpenSignup bool
+	// OperatorToken is hashed into a new cluster's state; empty makes one and keeps
+	// it in Dir.
+	OperatorToken Secret
+	Times         hub.Times
+	Clock         clock.Clock // nil is the system's
+	Logger        *slog.Logger
+	Registerer    prometheus.Registerer
+	// Changed is told of each change of a device or org and how it reached the
+	// edges; may be nil.
+	Changed func(action, target string, p hub.Propagation)
+}
+
+// Node is one authority node.
+type Node struct {
+	cfg    Config
+	log    *slog.Logger
+	state  *state.Machine
+	ready  chan struct{} // closed when store and hub are there
+	store  *raftstore.Store
+	hub    *hub.Hub
+	http   *fasthttp.Server
+	grpc   *grpc.Server
+	newest atomic.Int64 // the authority's time, which never goes back
+}
+
+// New returns a Node that Run starts. It does no I/O.
+func New(cfg Config) *Node {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System()
+	}
+	if cfg.AdvertiseHTTP == "" {
+		cfg.AdvertiseHTTP = cfg.HTTP.Addr().String()
+	}
+	return &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{})}
+}
+
+// Run opens the state and serves until ctx ends, then stops in the order that
+// loses nothing: requests under way, leases, log.
+func (n *Node) Run(ctx context.Context) (err error) {
+	// The hub's life is longer than ctx: what is under way at the end still needs it.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer end()
+	if err := n.open(); err != nil {
+		return err
+	}
+	close(n.ready)
+	failed := make(chan error, 3)
+	work.Go(func() { failed <- n.hub.Run(life) })
+	work.Go(func() {
+		if err := n.http.Serve(n.cfg.HTTP); err != nil {
+			failed <- fmt.Errorf("serve HTTP on %s: %w", n.cfg.HTTP.Addr(), err)
+		}
+	})
+	work.Go(func() {
+		if err := n.grpc.Serve(n.cfg.Link); err != nil {
+			failed <- fmt.Errorf("serve the link on %s: %w", n.cfg.Link.Addr(), err)
+		}
+	})
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	return errors.Join(err, n.stop(life))
+}
+
+const (
+	stopTime  = 10 * time.Second
+	drainTime = 5 * time.Second
+)
+
+func (n *Node) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
+	drain, cancelDrain := context.WithTimeout(ctx, drainTime)
+	defer cancelDrain()
+	err := n.http.ShutdownWithContext(drain)
+	if err != nil {
+		err = fmt.Errorf("stop HTTP: %w", err)
+	}
+	if n.hub.Stop(ctx) {
+		n.log.LogAttrs(ctx, slog.LevelInfo, "no lease is out: the next start need not wait")
+	}
+	n.grpc.Stop()
+	return errors.Join(err, n.store.Close(ctx))
+}
+
+// open builds the parts. Apply and Lead begin while the store opens: Apply finds
+// the hub, Lead waits until everything is there.
+func (n *Node) open() error {
+	n.state = state.New(func(index uint64, concerns []state.Concern) { n.hub.Notify(index, concerns) })
+	n.hub = hub.New(hub.Config{
+		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,
+		State: n.state, Now: n.Now, Logger: n.log, Registerer: n.cfg.Registerer,
+		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
+			_, out, err := n.Propose(ctx, cmd)
+			return out, err
+		},
+	})
+	store, err := raftstore.Open(raftstore.Config{
+		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
+		Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
+	}, n.state)
+	if err != nil {
+		return fmt.Errorf("open the state in %s: %w", n.cfg.Dir, err)
+	}
+	n.store = store
+	n.hub.Attach(store)
+	n.http = wire.NewServer(api.New(api.Config{
+		Store: n, Hub: n.hub, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup,
+		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
+	}).Handler(), wire.Options{Log: n.log})
+	n.grpc = grpc.NewServer(
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.MaxRecvMsgSize(frameMax),
+	)
+	link.RegisterLinkServer(n.grpc, n.hub)
+	return nil
+}
+
+// frameMax bounds one frame from an edge.
+const frameMax = 4 << 20
+
+// lead runs one term of leadership (raftstore's Config.Lead).
+func (n *Node) lead(ctx context.Context, term uint64) {
+	select {
+	case <-n.ready:
+	case <-ctx.Done():
+		return
+	}
+	if err := n.seed(ctx); err != nil {
+		n.log.LogAttrs(ctx, slog.LevelError, "the cluster's first state could not be written", slog.Any("error", err))
+		return
+	}
+	n.hub.Lead(ctx, term)
+}
+
+// Now is the authority's time in milliseconds: this node's clock, but never
+// behind what the state holds or what was told before.
+func (n *Node) Now() int64 {
+	now := max(time.Now().UnixMilli(), n.state.Time())
+	for {
+		last := n.newest.Load()
+		if now <= last {
+			return last
+		}
+		if n.newest.CompareAndSwap(last, now) {
+			return now
+		}
+	}
+}
+
+// Propose replicates a command and returns its index and outcome. Its errors are
+// raftstore's.
+func (n *Node) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
+	raw, err := proto.Marshal(cmd)
+	if err != nil {
+		return 0, state.Outcome{}, fmt.Errorf("encode a command: %w", err)
+	}
+	res, err := n.store.Propose(ctx, raw)
+	if err != nil {
+		return 0, state.Outcome{}, err //nolint:wrapcheck // the API classifies raftstore's errors
+	}
+	out, ok := res.Outcome.(state.Outcome)
+	if !ok {
+		return 0, state.Outcome{}, fmt.Errorf("a command came to %T", res.Outcome)
+	}
+	return res.Index, out, nil
+}
+
+// Read returns a view no older than the call.
+func (n *Node) Read(ctx context.Context) (*raftstore.View, error) {
+	return n.store.Read(ctx) //nolint:wrapcheck // the API classifies raftstore's errors
+}
+
+// Ready says why the node is not ready, nothing if it is.
+func (n *Node) Ready() []string {
+	select {
+	case <-n.ready:
+	default:
+		return []string{"state: still opening"}
+	}
+	if err := n.store.Health(); err != nil {
+		return []string{err.Error()}
+	}
+	if !n.hub.Leading() {
+		return []string{"link: no leader accepts edges yet"}
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package hub
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"machineid/authority/state"
+	"machineid/shared/clock"
+)
+
+// change is one index on its way to the edges.
+type change struct {
+	index uint64
+	began clock.Time
+	edges int // sessions that had to be told
+	orgs  map[state.OrgID]struct{}
+	done  chan struct{} // closed when no session can answer from before it
+
+	mu      sync.Mutex
+	waiting map[*session]clock.Time // lease ends, as booked when the Invalidate was queued
+	expired []string                // edges whose lease ran out instead
+	acked   int
+	took    time.Duration
+}
+
+// Propagation tells how a change reached the edges (docs/api.md).
+type Propagation struct {
+	Index     uint64  `json:"index"`
+	Edges     int     `json:"edges"`
+	Confirmed int     `json:"confirmed"`
+	Expired   int     `json:"expired"`
+	ElapsedMs float64 `json:"elapsedMs"`
+}
+
+// acknowledged takes a session off the list.
+func (c *change) acknowledged(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, waits := c.waiting[s]; !waits {
+		return
+	}
+	delete(c.waiting, s)
+	c.acked++
+	if len(c.waiting) == 0 {
+		close(c.done)
+	}
+}
+
+// handOver puts the next session of the same process in the place of one that
+// broke: its acknowledgement counts (I2). The lease's end stays as it was booked.
+func (c *change) handOver(from, to *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if end, waits := c.waiting[from]; waits {
+		delete(c.waiting, from)
+		c.waiting[to] = end
+	}
+}
+
+// expire drops sessions whose lease has run out and returns when the next will,
+// or false if none is left.
+func (c *change) expire(now clock.Time) (next clock.Time, more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == 0 {
+		return 0, false // acknowledged has closed done
+	}
+	for s, end := range c.waiting {
+		if end <= now {
+			delete(c.waiting, s)
+			c.expired = append(c.expired, s.edgeID)
+		} else if !more || end < next {
+			next, more = end, true
+		}
+	}
+	if !more {
+		close(c.done)
+	}
+	return next, more
+}
+
+// await sees a change through: until every session has acknowledged, or the
+// leases of the others have run out.
+func (h *Hub) await(ch *change) {
+	for {
+		now := h.cfg.Clock.Now()
+		next, more := ch.expire(now)
+		if !more {
+			break
+		}
+		timer := time.NewTimer(next.Sub(now))
+		select {
+		case <-ch.done:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	h.mu.Lock()
+	if i := slices.Index(h.unsettled, ch); i >= 0 {
+		h.unsettled = slices.Delete(h.unsettled, i, i+1)
+	}
+	h.mu.Unlock()
+	ch.mu.Lock()
+	ch.took = h.cfg.Clock.Now().Sub(ch.began)
+	ch.mu.Unlock()
+	h.metrics.settled(ch.propagation())
+}
+
+func (c *change) propagation() Propagation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Propagation{
+		Index: c.index, Edges: c.edges, Confirmed: c.acked, Expired: len(c.expired),
+		ElapsedMs: float64(c.took.Microseconds()) / 1000,
+	}
+}
+
+// Settle waits until the change at index is in force at every edge (I2), and
+// until no lease of an earlier leader can be out (I8). It returns ErrPending if
+// ctx ends first, and ErrNotLeading if this node stops leading.
+func (h *Hub) Settle(ctx context.Context, index uint64) (Propagation, error) {
+	start := h.cfg.Clock.Now()
+	if err := h.reached(ctx, index); err != nil {
+		return Propagation{Index: index}, err
+	}
+	h.mu.Lock()
+	ch := h.recent[index%recentMax]
+	older := h.unsettled
+	if ch != nil && ch.index == index {
+		older = []*change{ch}
+	} else {
+		// It made way for younger ones: all that is left up to it must settle.
+		older = upTo(older, index, state.OrgID{})
+	}
+	h.mu.Unlock()
+	if err := wait(ctx, older); err != nil {
+		return Propagation{Index: index}, err
+	}
+	if err := h.heldDown(ctx); err != nil {
+		return Propagation{Index: index}, err
+	}
+	p := Propagation{Index: index}
+	if ch != nil && ch.index == index {
+		p = ch.propagation()
+	}
+	p.ElapsedMs = float64(h.cfg.Clock.Now().Sub(start).Microseconds()) / 1000
+	return p, nil
+}
+
+// SettleOrg waits until every change of an org up to index, a state.Mark, has
+// settled: what a call reports of it is then true at every edge.
+func (h *Hub) SettleOrg(ctx context.Context, index uint64, org state.OrgID) error {
+	if err := h.reached(ctx, index); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	list := upTo(h.unsettled, index, org)
+	h.mu.Unlock()
+	if err := wait(ctx, list); err != nil {
+		return err
+	}
+	return h.heldDown(ctx)
+}
+
+// upTo lists the changes up to index, of one org only if it is not zero.
+func upTo(list []*change, index uint64, org state.OrgID) (out []*change) {
+	for _, c := range list {
+		_, about := c.orgs[org]
+		if c.index <= index && (about || org == state.OrgID{}) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func wait(ctx context.Context, list []*change) error {
+	for _, c := range list {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return ErrPending
+		}
+	}
+	return nil
+}
+
+// reached waits until this node leads and has dispatched index.
+func (h *Hub) reached(ctx context.Context, index uint64) error {
+	for {
+		h.mu.Lock()
+		ready, changed := h.reign != nil && h.dispatched >= index, h.changed
+		h.mu.Unlock()
+		if ready {
+			return nil
+		}
+		if _, leads := h.store.Leading(); !leads {
+			return ErrNotLeading
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ErrPending
+		}
+	}
+}
+
+// heldDown waits until no lease of an earlier leader can be out (I8).
+func (h *Hub) heldDown(ctx context.Context) error {
+	h.mu.Lock()
+	r := h.reign
+	h.mu.Unlock()
+	if r == nil {
+		return ErrNotLeading
+	}
+	for {
+		left := r.holdUntil.Sub(h.cfg.Clock.Now())
+		if left <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ErrPending
+		case <-r.ctx.Done():
+			timer.Stop()
+			return ErrNotLeading
+		}
+	}
+}

@@ -1,0 +1,236 @@
+// Package hub is the authority's end of the link (DESIGN.md, The link): it keeps
+// one session per edge, gives leases, answers fetches, and lets a change return
+// only when no edge can answer from before it any more.
+//
+// Order of locks: Hub.mu, session.mu, change.mu. None is held across I/O.
+package hub
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+	"machineid/raftstore"
+	"machineid/shared/clock"
+	"machineid/shared/link"
+)
+
+// Config is what a Hub needs; Registerer may be nil.
+type Config struct {
+	ID          string
+	HTTPAddress string // where this node answers HTTP, told to edges
+	Times       Times
+	Clock       clock.Clock
+	State       *state.Machine
+	// Propose runs a command of the hub's own: the record of open leases (I8).
+	Propose func(context.Context, *statepb.Command) (state.Outcome, error)
+	// Now is the authority's time in milliseconds (DESIGN.md, State and commands).
+	Now        func() int64
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Times are the leader's settings; edges are told (I1, I5).
+type Times struct {
+	Lease    time.Duration // D
+	CacheTTL time.Duration
+	Bound    float64 // ρ, the bound on a clock's rate
+}
+
+// Stretched is S: how long the leader waits to be sure that an edge has counted D.
+func (t Times) Stretched() time.Duration { return clock.Stretch(t.Lease, t.Bound) }
+
+// Store is what the hub needs of raftstore.Store.
+type Store interface {
+	Leading() (term uint64, ok bool)
+	Confirm(ctx context.Context) (term uint64, err error)
+	View() (*raftstore.View, error)
+	Leader() (id, addr string)
+}
+
+// Errors of Settle.
+var (
+	// ErrNotLeading says that this node does not lead, so it cannot tell whether
+	// a change has reached the edges.
+	ErrNotLeading = errors.New("this node does not lead")
+	// ErrPending says that the time was up before every edge had acknowledged.
+	ErrPending = errors.New("the change is committed but not yet known to be at every edge")
+)
+
+// Hub is safe for concurrent use.
+type Hub struct {
+	link.UnimplementedLinkServer
+
+	cfg     Config
+	store   Store
+	log     *slog.Logger
+	metrics metrics
+	feed    feed
+	hasher  atomic.Pointer[link.Hasher]
+
+	mu         sync.Mutex
+	reign      *reign        // nil while this node does not lead
+	changed    chan struct{} // closed and replaced when reign or dispatched changes
+	dispatched uint64        // every session has been queued what this index concerns
+	recent     [recentMax]*change
+	unsettled  []*change // in index order
+	tokens     map[string]*session
+}
+
+// recentMax is how many changes are kept after they have settled, for callers
+// that come to ask a moment later.
+const recentMax = 8192
+
+// New returns a Hub. It hears of changes through Notify at once, and leads when
+// Lead is called; Run dispatches.
+func New(cfg Config) *Hub {
+	h := &Hub{
+		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), tokens: map[string]*session{},
+		feed: feed{wake: make(chan struct{}, 1)},
+	}
+	h.metrics = newMetrics(cfg.Registerer, h)
+	return h
+}
+
+// Attach gives the hub its store, once, before any other method but Notify.
+func (h *Hub) Attach(s Store) { h.store = s }
+
+// Leading reports whether this node leads and takes sessions.
+func (h *Hub) Leading() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reign != nil && !h.reign.closing
+}
+
+// Notify takes what one index concerns (state.New). It never blocks.
+func (h *Hub) Notify(index uint64, concerns []state.Concern) { h.feed.put(index, concerns) }
+
+// Run dispatches changes in index order until ctx ends.
+func (h *Hub) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.feed.wake:
+		}
+		for _, item := range h.feed.take() {
+			h.dispatch(item)
+		}
+	}
+}
+
+// feed is the queue between Apply and the dispatch: Apply must not wait for a
+// session's lock.
+type feed struct {
+	wake chan struct{}
+
+	mu    sync.Mutex
+	items []notice
+}
+
+type notice struct {
+	index    uint64
+	concerns []state.Concern
+}
+
+func (f *feed) put(index uint64, concerns []state.Concern) {
+	f.mu.Lock()
+	f.items = append(f.items, notice{index, concerns})
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *feed) take() []notice {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	items := f.items
+	f.items = nil
+	return items
+}
+
+// dispatch queues an Invalidate for one index on every session, and notes until
+// when each may still answer from before it (I2).
+func (h *Hub) dispatch(n notice) {
+	ch := &change{index: n.index, began: h.cfg.Clock.Now(), done: make(chan struct{}), waiting: map[*session]clock.Time{}}
+	hashes := h.hash(n.concerns, ch)
+
+	h.mu.Lock()
+	if h.reign != nil && len(hashes) > 0 {
+		msg := &link.Invalidate{Index: n.index, Hashes: hashes}
+		for s := range h.reign.sessions {
+			s.invalidate(msg, ch)
+		}
+	}
+	ch.edges = len(ch.waiting)
+	h.dispatched = n.index
+	if len(hashes) > 0 {
+		h.recent[n.index%recentMax] = ch
+	}
+	if ch.edges > 0 {
+		h.unsettled = append(h.unsettled, ch)
+	}
+	h.broadcast()
+	h.mu.Unlock()
+
+	if ch.edges == 0 {
+		close(ch.done)
+		return
+	}
+	go h.await(ch)
+}
+
+// broadcast wakes those that wait for the reign or the dispatch. h.mu is held.
+func (h *Hub) broadcast() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// hash turns concerns into the hashes that sessions are told, each once.
+func (h *Hub) hash(concerns []state.Concern, ch *change) []uint64 {
+	if len(concerns) == 0 {
+		return nil
+	}
+	hasher := h.hasher.Load()
+	if hasher == nil {
+		made, err := link.NewHasher(h.cfg.State.Cluster().GetHashKey())
+		if err != nil {
+			// The seed is the first command of a cluster; before it nobody holds anything.
+			return nil
+		}
+		hasher = &made
+		h.hasher.Store(hasher)
+	}
+	seen := make(map[uint64]struct{}, len(concerns))
+	hashes := make([]uint64, 0, len(concerns))
+	ch.orgs = make(map[state.OrgID]struct{}, 1)
+	for i := range concerns {
+		c := &concerns[i]
+		var v uint64
+		switch c.Kind {
+		case state.ConcernKey:
+			v = hasher.Key(&c.Key)
+		case state.ConcernHolder:
+			v = hasher.Org((*[16]byte)(&c.Org))
+		case state.ConcernOccupant:
+			v = hasher.Device((*[16]byte)(&c.Org), []byte(c.Occupant))
+		}
+		if c.Kind != state.ConcernKey {
+			ch.orgs[c.Org] = struct{}{}
+		}
+		if _, dup := seen[v]; !dup {
+			seen[v] = struct{}{}
+			hashes = append(hashes, v)
+		}
+	}
+	return hashes
+}

@@ -1,0 +1,43 @@
+package hub
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	grants, fetches  prometheus.Counter
+	changes, expired prometheus.Counter
+	settle           prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "machineid_link_sessions", Help: "Edges with a session, or with a lease left from one.",
+	}, func() float64 { return float64(len(h.Sessions())) })
+	return metrics{
+		grants: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_grants_total", Help: "Leases granted to edges.",
+		}),
+		fetches: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_fetches_total", Help: "Records asked for by edges.",
+		}),
+		changes: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_changes_total", Help: "Changes that edges had to be told of.",
+		}),
+		expired: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_expiries_total", Help: "Edges whose lease had to run out because they did not acknowledge a change.",
+		}),
+		settle: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "machineid_link_settle_seconds", Help: "Time from the dispatch of a change until no edge could answer from before it.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 17),
+		}),
+	}
+}
+
+func (m *metrics) settled(p Propagation) {
+	m.changes.Inc()
+	m.expired.Add(float64(p.Expired))
+	m.settle.Observe(p.ElapsedMs / 1000)
+}

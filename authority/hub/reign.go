@@ -1,0 +1,177 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"machineid/authority/state/statepb"
+	"machineid/shared/clock"
+)
+
+// reign is the link state of one term of leadership. It is made after the term's
+// barrier and dies with the term: nothing of it is carried over (I8).
+type reign struct {
+	term uint64
+	ctx  context.Context //nolint:containedctx // the reign is a life, and this is its end
+	// holdUntil: no change returns before, for an earlier leader's leases may be out.
+	holdUntil clock.Time
+	// proof is when the last successful confirmation round began, v0 of I1.1; 0 is none.
+	proof atomic.Int64
+
+	// Guarded by Hub.mu.
+	sessions map[*session]struct{}
+	closing  bool // granting has stopped for good
+}
+
+// Lead runs the hub for one term, until ctx ends. It is raftstore's Config.Lead:
+// called after the term's barrier.
+func (h *Hub) Lead(ctx context.Context, term uint64) {
+	began := h.cfg.Clock.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &reign{term: term, ctx: ctx, holdUntil: began, sessions: map[*session]struct{}{}}
+	own := h.linkRecord()
+	open := own
+	if last := h.cfg.State.Cluster().GetLink(); last.GetOpen() {
+		r.holdUntil = began.Add(times(last).Stretched())
+		open = longer(own, last)
+	}
+	h.log.LogAttrs(ctx, slog.LevelInfo, "leading", slog.Uint64("term", term),
+		slog.Duration("changes_held", r.holdUntil.Sub(began)))
+	if err := h.record(ctx, term, open); err != nil {
+		h.log.LogAttrs(ctx, slog.LevelWarn, "no leases in this term: the record that leases are open was not committed",
+			slog.Uint64("term", term), slog.Any("error", err))
+		<-ctx.Done()
+		return
+	}
+	h.mu.Lock()
+	h.reign = r
+	h.broadcast()
+	h.mu.Unlock()
+
+	h.confirm(r, own, open)
+
+	h.mu.Lock()
+	h.reign = nil
+	h.broadcast()
+	sessions := r.sessions
+	h.mu.Unlock()
+	for s := range sessions {
+		s.end("this node does not lead any more")
+	}
+}
+
+// confirm proves leadership over and over until the reign ends (I1.1).
+func (h *Hub) confirm(r *reign, own, open *statepb.LinkRecord) {
+	tick := time.NewTicker(max(h.cfg.Times.Lease/10, time.Millisecond))
+	defer tick.Stop()
+	for {
+		began := h.cfg.Clock.Now()
+		if term, err := h.store.Confirm(r.ctx); err == nil && term == r.term {
+			r.proof.Store(int64(began))
+		}
+		h.forget(r)
+		if own.LeaseNs != open.LeaseNs && h.cfg.Clock.Now() >= r.holdUntil {
+			// The longer leases of the term before are over.
+			if h.record(r.ctx, r.term, own) == nil {
+				open = own
+			}
+		}
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// forget drops broken sessions whose lease is over.
+func (h *Hub) forget(r *reign) {
+	now := h.cfg.Clock.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range r.sessions {
+		if s.over(now) {
+			delete(r.sessions, s)
+		}
+	}
+}
+
+// Stop ends granting for good and, if no lease can be out any more, records so:
+// the next leader need not wait (I8). It says whether it could. Sessions that
+// have given their leases back do not hinder it; the others' leases run on, so
+// that edges go on answering while this node is replaced.
+func (h *Hub) Stop(ctx context.Context) bool {
+	h.mu.Lock()
+	r := h.reign
+	if r == nil {
+		h.mu.Unlock()
+		return false
+	}
+	r.closing = true
+	now := h.cfg.Clock.Now()
+	clear := now >= r.holdUntil // an earlier leader's leases are over too
+	var open []*session
+	for s := range r.sessions {
+		clear = !s.stop(now) && clear
+		open = append(open, s)
+	}
+	h.mu.Unlock()
+	for _, s := range open {
+		s.end("this node is stopping")
+	}
+	if !clear {
+		return false
+	}
+	closed := h.linkRecord()
+	closed.Open = false
+	if err := h.record(ctx, r.term, closed); err != nil {
+		h.log.LogAttrs(ctx, slog.LevelWarn, "the record that no lease is out was not committed: the next leader will wait",
+			slog.Any("error", err))
+		return false
+	}
+	return true
+}
+
+func (h *Hub) record(ctx context.Context, term uint64, rec *statepb.LinkRecord) error {
+	cmd := &statepb.Command{
+		TimeMs: h.cfg.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: h.cfg.ID},
+		Change: &statepb.Command_SetLink{SetLink: &statepb.SetLink{Record: rec, Term: term}},
+	}
+	out, err := h.cfg.Propose(ctx, cmd)
+	if err != nil {
+		return fmt.Errorf("record the link's state: %w", err)
+	}
+	if !out.Changed {
+		return fmt.Errorf("record the link's state: term %d is over", term)
+	}
+	return nil
+}
+
+// linkRecord is this node's own settings as a record of open leases.
+func (h *Hub) linkRecord() *statepb.LinkRecord {
+	t := h.cfg.Times
+	return &statepb.LinkRecord{
+		Open: true, LeaseNs: int64(t.Lease), CacheTtlNs: int64(t.CacheTTL), ClockBoundPpm: uint32(t.Bound * 1e6),
+	}
+}
+
+func times(r *statepb.LinkRecord) Times {
+	return Times{
+		Lease: time.Duration(r.GetLeaseNs()), CacheTTL: time.Duration(r.GetCacheTtlNs()),
+		Bound: float64(r.GetClockBoundPpm()) / 1e6,
+	}
+}
+
+// longer takes the longer of each time. A leader that recorded its own shorter
+// lease while an earlier leader's longer ones were out, and then died, would
+// have the next one wait too short.
+func longer(a, b *statepb.LinkRecord) *statepb.LinkRecord {
+	return &statepb.LinkRecord{
+		Open: true, LeaseNs: max(a.LeaseNs, b.LeaseNs), CacheTtlNs: max(a.CacheTtlNs, b.CacheTtlNs),
+		ClockBoundPpm: max(a.ClockBoundPpm, b.ClockBoundPpm),
+	}
+}

@@ -1,0 +1,197 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"machineid/shared/link"
+)
+
+// fetchMax is how many fetches of one session may be under way.
+const fetchMax = 4096
+
+// Session serves one edge's stream (link.LinkServer).
+func (h *Hub) Session(stream link.Link_SessionServer) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err //nolint:wrapcheck // a gRPC status for gRPC
+	}
+	hello := first.GetHello()
+	switch {
+	case hello == nil || len(hello.GetProcessId()) != 16 || hello.GetEdgeId() == "":
+		return status.Error(codes.InvalidArgument, "a session begins with a Hello that carries an edge id and a process id of 16 bytes")
+	case hello.GetDecisionVersion() < 1:
+		return status.Error(codes.FailedPrecondition, "the edge knows no decision version: upgrade it")
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	s := h.join(hello, cancel)
+	if s == nil {
+		_, addr := h.store.Leader()
+		return stream.Send(&link.ToEdge{Goodbye: &link.Goodbye{Reason: "this node does not lead", LeaderAddress: addr}}) //nolint:wrapcheck // a gRPC status for gRPC
+	}
+	h.log.LogAttrs(ctx, slog.LevelInfo, "edge joined", slog.String("edge", s.edgeID), slog.String("version", s.version))
+
+	// A Send to an edge that does not read ends only when this method returns, so
+	// nobody waits for the sender.
+	go func() {
+		defer cancel()
+		h.send(ctx, s, stream)
+	}()
+	err = h.receive(ctx, s, stream)
+	s.breakOff()
+	h.leave(s)
+	h.log.LogAttrs(ctx, slog.LevelInfo, "edge left", slog.String("edge", s.edgeID), slog.Any("error", err))
+	return err
+}
+
+// join books the session and puts it among those that are told of changes, in
+// one step: what is dispatched later is sent, what was before is in the state
+// that the edge, which begins with an empty memory, will fetch.
+func (h *Hub) join(hello *link.Hello, cancel func()) *session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.reign
+	cluster := h.cfg.State.Cluster()
+	if r == nil || r.closing || cluster == nil {
+		return nil
+	}
+	now := h.cfg.Clock.Now()
+	s := &session{
+		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), process: [16]byte(hello.GetProcessId()),
+		token: rand.Text(), reign: r, since: now, cancel: cancel, wake: make(chan struct{}, 1),
+		// The process may hold a lease from an earlier session (I1.2).
+		leaseEnd: now.Add(h.cfg.Times.Stretched()),
+	}
+	s.welcome = &link.Welcome{
+		Term: r.term, Incarnation: cluster.GetIncarnation(), ClusterId: cluster.GetClusterId(), AuthorityId: h.cfg.ID,
+		Index: h.dispatched, HashKey: cluster.GetHashKey(), LeaseNs: int64(h.cfg.Times.Lease),
+		CacheTtlNs: int64(h.cfg.Times.CacheTTL), HttpAddress: h.cfg.HTTPAddress, ProxyToken: s.token,
+	}
+	for old := range r.sessions {
+		if old.process == s.process {
+			s.takeOver(old)
+			delete(r.sessions, old)
+			delete(h.tokens, old.token)
+		}
+	}
+	r.sessions[s] = struct{}{}
+	h.tokens[s.token] = s
+	s.wake <- struct{}{}
+	return s
+}
+
+func (h *Hub) leave(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.tokens, s.token)
+}
+
+// Edge returns the id of the edge whose session has this token, or "".
+func (h *Hub) Edge(token string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.tokens[token]; s != nil {
+		return s.edgeID
+	}
+	return ""
+}
+
+// send writes what waits until the stream ends. All that has gathered goes as
+// one frame.
+func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServer) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+		f := s.take()
+		if f == nil {
+			continue
+		}
+		if err := stream.Send(f); err != nil || f.Goodbye != nil {
+			return
+		}
+	}
+}
+
+// receive reads frames. Renewals are answered here, ahead of everything else;
+// fetches by workers.
+func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionServer) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	room := semaphore.NewWeighted(fetchMax)
+	frames := make(chan *link.ToAuthority)
+	failed := make(chan error, 1)
+	go func() {
+		for {
+			f, err := stream.Recv()
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case frames <- f:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return nil
+			}
+			return err
+		case f := <-frames:
+			if renew := f.GetRenew(); renew != nil {
+				h.grant(s, renew.GetAskedAtNs())
+			}
+			if ack := f.GetAck(); ack != nil {
+				s.ack(ack.GetIndex(), ack.GetGaveBack(), h.cfg.Clock.Now())
+			}
+			list := f.GetFetches()
+			if len(list) == 0 {
+				continue
+			}
+			n := int64(min(len(list), fetchMax))
+			if !room.TryAcquire(n) {
+				s.answer(unavailable(list))
+				continue
+			}
+			work.Go(func() {
+				defer room.Release(n)
+				s.answer(h.fetch(s.reign, list))
+			})
+		}
+	}
+}
+
+func (h *Hub) grant(s *session, askedAt int64) {
+	received := h.cfg.Clock.Now()
+	h.mu.Lock()
+	dispatched := h.dispatched
+	h.mu.Unlock()
+	if s.renew(askedAt, received, h.cfg.Times, h.cfg.Now(), dispatched) {
+		h.metrics.grants.Inc()
+	}
+}
+
+func unavailable(list []*link.Fetch) []*link.Answer {
+	out := make([]*link.Answer, len(list))
+	for i, f := range list {
+		out[i] = &link.Answer{Id: f.GetId(), Unavailable: true}
+	}
+	return out
+}

@@ -1,0 +1,206 @@
+package hub
+
+import (
+	"sync"
+	"time"
+
+	"machineid/shared/clock"
+	"machineid/shared/link"
+)
+
+// session is one edge's stream in one reign. A session whose stream broke stays
+// until its lease's end: the edge may still answer (I2).
+type session struct {
+	edgeID, version string
+	process         [16]byte
+	token           string
+	reign           *reign
+	since           clock.Time
+	cancel          func()        // ends the stream
+	wake            chan struct{} // there is something to send
+
+	mu       sync.Mutex
+	leaseEnd clock.Time // as booked; the edge may answer until then
+	acked    uint64
+	waits    []*change // that wait for this session, in index order
+	broken   bool      // the stream has ended
+	replaced bool      // the same process has a newer session
+	returned bool      // the edge gave its lease back
+	stopped  bool      // nothing is granted any more
+
+	welcome *link.Welcome
+	invals  []*link.Invalidate
+	grant   *link.Grant
+	answers []*link.Answer
+	goodbye *link.Goodbye
+	bytes   int
+}
+
+// queueMax bounds what waits to be sent to one edge. An edge that does not read
+// loses its session, not the leader its memory.
+const queueMax = 8 << 20
+
+// invalidate queues an Invalidate and notes, under the same lock, until when the
+// edge may still answer from before it: a grant queued behind it cannot be used
+// before it was processed, so it does not prolong the wait (I2).
+func (s *session) invalidate(msg *link.Invalidate, ch *change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.replaced || s.returned {
+		return
+	}
+	ch.mu.Lock()
+	ch.waiting[s] = s.leaseEnd
+	ch.mu.Unlock()
+	s.waits = append(s.waits, ch)
+	if !s.broken {
+		s.invals = append(s.invals, msg)
+		s.queued(16 + 8*len(msg.Hashes))
+	}
+}
+
+// renew books a lease and queues its Grant (I1.2). It does nothing if the last
+// proof of leadership is too old, and that is not an error: the edge will run
+// out of its lease.
+func (s *session) renew(askedAt int64, received clock.Time, t Times, nowMs int64, dispatched uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	proof := clock.Time(s.reign.proof.Load())
+	left := t.Lease - received.Sub(proof)
+	if proof == 0 || left <= 0 || s.broken || s.replaced || s.returned || s.stopped {
+		return false
+	}
+	s.leaseEnd = max(s.leaseEnd, proof.Add(t.Stretched()))
+	s.grant = &link.Grant{AskedAtNs: askedAt, GrantedNs: int64(left), NowMs: nowMs, Index: dispatched}
+	s.queued(0)
+	return true
+}
+
+// ack settles the changes up to index for this session. giveBack says that the
+// edge answers nothing more in this session.
+func (s *session) ack(index uint64, giveBack bool, now clock.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.replaced {
+		return
+	}
+	if giveBack {
+		s.returned = true
+		s.leaseEnd = now
+		index = ^uint64(0)
+	}
+	s.acked = max(s.acked, index)
+	n := 0
+	for n < len(s.waits) && s.waits[n].index <= index {
+		s.waits[n].acknowledged(s)
+		n++
+	}
+	s.waits = append([]*change(nil), s.waits[n:]...)
+}
+
+// takeOver puts s in the place of an older session of the same process. What
+// the older one owed, an acknowledgement of the newer one settles.
+func (s *session) takeOver(old *session) {
+	old.mu.Lock()
+	old.replaced = true
+	waits := old.waits
+	old.waits = nil
+	old.mu.Unlock()
+	s.mu.Lock()
+	s.waits = append(waits, s.waits...)
+	for _, ch := range waits {
+		ch.handOver(old, s)
+	}
+	s.mu.Unlock()
+	old.cancel()
+}
+
+// answer queues an Answer.
+func (s *session) answer(list []*link.Answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers = append(s.answers, list...)
+	s.queued(128 * len(list))
+}
+
+// end says goodbye and closes the stream when that is sent.
+func (s *session) end(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.goodbye = &link.Goodbye{Reason: reason}
+	s.queued(0)
+}
+
+// queued counts what was queued and wakes the sender. s.mu is held.
+func (s *session) queued(bytes int) {
+	s.bytes += bytes
+	if s.bytes > queueMax {
+		s.cancel()
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns all that waits as one frame, nil if nothing does.
+func (s *session) take() *link.ToEdge {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.welcome == nil && s.invals == nil && s.grant == nil && s.answers == nil && s.goodbye == nil {
+		return nil
+	}
+	f := &link.ToEdge{Welcome: s.welcome, Invalidates: s.invals, Grant: s.grant, Answers: s.answers, Goodbye: s.goodbye}
+	s.welcome, s.invals, s.grant, s.answers, s.bytes = nil, nil, nil, nil, 0
+	return f
+}
+
+// breakOff marks the stream as ended. The lease runs on.
+func (s *session) breakOff() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = true
+	s.welcome, s.invals, s.grant, s.answers, s.goodbye, s.bytes = nil, nil, nil, nil, nil, 0
+}
+
+// stop ends granting and reports whether the edge may still hold a lease. Under
+// one lock, or a grant could slip in behind the look.
+func (s *session) stop(now clock.Time) (mayAnswer bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	return !s.replaced && s.leaseEnd > now
+}
+
+// over reports whether the session is of no more consequence.
+func (s *session) over(now clock.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replaced || (s.broken && s.leaseEnd <= now)
+}
+
+// Session describes one edge's session.
+type Session struct {
+	EdgeID, Version string
+	LeaseLeft       time.Duration
+	Acked           uint64
+	Connected       bool
+}
+
+// Sessions lists the sessions of this reign, broken ones whose lease runs on too.
+func (h *Hub) Sessions() []Session {
+	now := h.cfg.Clock.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.reign == nil {
+		return nil
+	}
+	list := make([]Session, 0, len(h.reign.sessions))
+	for s := range h.reign.sessions {
+		s.mu.Lock()
+		list = append(list, Session{s.edgeID, s.version, max(0, s.leaseEnd.Sub(now)), s.acked, !s.broken})
+		s.mu.Unlock()
+	}
+	return list
+}

@@ -1,0 +1,101 @@
+package authority
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"machineid/authority/state/statepb"
+	"machineid/shared/link"
+)
+
+// Secret is a string that no log shows.
+type Secret string
+
+// LogValue hides the secret (slog.LogValuer).
+func (Secret) LogValue() slog.Value { return slog.StringValue("***") }
+
+// String hides the secret.
+func (Secret) String() string { return "***" }
+
+// MinOperatorToken is the least length of an operator's token.
+const MinOperatorToken = 32
+
+// OperatorTokenFile is where a token that was made at bootstrap is kept, in the
+// data folder.
+const OperatorTokenFile = "operator-token"
+
+// seed writes a new cluster's first state. It does nothing where one exists.
+func (n *Node) seed(ctx context.Context) error {
+	if n.state.Cluster() != nil {
+		return nil
+	}
+	token, err := n.operatorToken()
+	if err != nil {
+		return err
+	}
+	hash := sha256.Sum256([]byte(token))
+	hashKey, incarnation := make([]byte, link.HashKeySize), make([]byte, 16)
+	_, _ = rand.Read(hashKey) // never fails
+	_, _ = rand.Read(incarnation)
+	_, _, err = n.Propose(ctx, &statepb.Command{
+		TimeMs: n.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: n.cfg.ID},
+		Change: &statepb.Command_Seed{Seed: &statepb.Seed{
+			Cluster: &statepb.Cluster{
+				ClusterId: uuid.NewString(), Incarnation: incarnation, HashKey: hashKey, OperatorTokenHash: hash[:],
+			},
+			Plans: plans(),
+		}},
+	})
+	return err
+}
+
+// plans are the tiers that a new cluster begins with (docs/api.md).
+func plans() *statepb.Plans {
+	return &statepb.Plans{Plans: []*statepb.Plan{
+		{Tier: "free", Limit: 3}, {Tier: "pro", Limit: 25}, {Tier: "scale", Limit: 250}, {Tier: "max", Limit: 1000},
+	}}
+}
+
+// operatorToken returns the token that was given, or one of its own, which is on
+// disk before the state that needs it is written.
+func (n *Node) operatorToken() (string, error) {
+	if n.cfg.OperatorToken != "" {
+		return string(n.cfg.OperatorToken), nil
+	}
+	path := filepath.Join(n.cfg.Dir, OperatorTokenFile)
+	if b, err := os.ReadFile(path); err == nil {
+		return strings.TrimSpace(string(b)), nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the operator's token: %w", err)
+	}
+	token := rand.Text() + rand.Text()
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("keep the operator's token: %w", err)
+	}
+	_, err = f.WriteString(token + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", fmt.Errorf("keep the operator's token: %w", err)
+	}
+	n.log.LogAttrs(context.Background(), slog.LevelInfo, "made an operator's token", slog.String("file", path))
+	return token, nil
+}
+
+// HasState reports whether a data folder holds a node's state.
+func HasState(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, storeDir))
+	return err == nil
+}
+
+// storeDir is the folder of the replicated state in the data folder.
+const storeDir = "store"

@@ -1,0 +1,153 @@
+// Package state is the domain: orgs, keys, devices, plans, audit. Commands come
+// in, changes to one Pebble batch go out (DESIGN.md, State and commands).
+//
+// It guarantees that Apply is deterministic, and that a command on anything a
+// decision depends on emits what it concerns, also when it changes nothing: all
+// writes to such records go through three methods of tx, and these emit.
+package state
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"machineid/authority/state/statepb"
+	"machineid/shared/decision"
+)
+
+// OrgID names a holder of seats.
+type OrgID = uuid.UUID
+
+// Kind says what a Concern is about.
+type Kind uint8
+
+// The kinds of records that an edge may hold.
+const (
+	ConcernKey Kind = iota + 1
+	ConcernHolder
+	ConcernOccupant
+)
+
+// Concern names one record that a command was about: whoever holds it must be
+// told before the command's caller is answered (DESIGN.md, I2).
+type Concern struct {
+	Kind Kind
+	// Key is the hash of an org key, for ConcernKey.
+	Key [32]byte
+	// Org is the holder, for ConcernHolder and ConcernOccupant.
+	Org OrgID
+	// Occupant is the device's id, for ConcernOccupant.
+	Occupant string
+}
+
+// Refusal says why a command changed nothing. It is an outcome, not an error.
+type Refusal uint8
+
+// The refusals.
+const (
+	Granted Refusal = iota
+	OrgNotFound
+	DeviceNotFound
+	DeviceRevoked
+	LimitReached
+	PlanFrozen
+	EntitlementExpired
+)
+
+// Outcome is what Apply hands to the proposer of a command.
+type Outcome struct {
+	Refusal Refusal
+	// Changed says that the state differs from before.
+	Changed bool
+	// Existed says that a register found the device already active.
+	Existed bool
+	// Org, Device and Plan are as the command left them; Device is nil after a remove.
+	Org    *statepb.Org
+	Device *statepb.Occupant
+	Plan   Plan
+}
+
+// Plan is what an org may use and uses, at one moment.
+type Plan struct {
+	Tier        string
+	State       PlanState
+	AccessUntil decision.Millis
+	Limit, Used uint32
+}
+
+// Remaining is how many more devices the plan allows.
+func (p Plan) Remaining() uint32 { return p.Limit - min(p.Limit, p.Used) }
+
+// OverLimit reports whether more devices are in use than the plan allows.
+func (p Plan) OverLimit() bool { return p.Used > p.Limit }
+
+// PlanState is how an org's plan stands.
+type PlanState uint8
+
+// The plan states.
+const (
+	PlanActive PlanState = iota
+	PlanGrace
+	PlanIsFrozen
+)
+
+// String returns the state as the API names it.
+func (s PlanState) String() string {
+	switch s {
+	case PlanActive:
+		return "active"
+	case PlanGrace:
+		return "grace"
+	case PlanIsFrozen:
+		return "frozen"
+	}
+	return fmt.Sprintf("plan state %d", uint8(s))
+}
+
+// KeyOf returns what a decision reads of a key; nil is an unknown key.
+func KeyOf(k *statepb.Key) decision.Key {
+	if k == nil {
+		return decision.Key{}
+	}
+	return decision.Key{Known: k.RevokedAtMs == 0, ExpiresAt: k.ExpiresAtMs}
+}
+
+// HolderOf returns what a decision reads of an org; nil is an unknown org.
+func HolderOf(o *statepb.Org) decision.Holder {
+	if o == nil {
+		return decision.Holder{}
+	}
+	return decision.Holder{
+		Known: true, Disabled: o.ExecutionDisabled, Frozen: o.Held || o.Unpaid,
+		GraceUntil: o.GraceUntilMs, AccessUntil: o.AccessUntilMs,
+	}
+}
+
+// OccupantOf returns what a decision reads of a device; nil is an unknown one.
+func OccupantOf(d *statepb.Occupant) decision.Occupant {
+	if d == nil {
+		return decision.Occupant{}
+	}
+	return decision.Occupant{Known: true, Revoked: d.RevokedAtMs != 0, ExpiresAt: d.ExpiresAtMs}
+}
+
+// planOf tells how a plan stands at now.
+func planOf(o *statepb.Org, plans *statepb.Plans, used uint32, now decision.Millis) Plan {
+	p := Plan{Tier: o.PlanTier, AccessUntil: o.AccessUntilMs, Used: used}
+	for _, tier := range plans.GetPlans() {
+		if tier.Tier == o.PlanTier {
+			p.Limit = tier.Limit
+		}
+	}
+	if o.Limit != nil {
+		p.Limit = *o.Limit
+	}
+	h := HolderOf(o)
+	switch {
+	case h.PlanFrozen(now):
+		p.State = PlanIsFrozen
+	case h.GraceUntil != 0:
+		p.State = PlanGrace
+	}
+	return p
+}
