@@ -1,0 +1,98 @@
+package edge
+
+import (
+	"sync"
+
+	"machineid/shared/clock"
+	"machineid/shared/link"
+)
+
+// flights are the fetches of one memory, one for each record that is missing,
+// however many wait for it (I5). They belong to the memory in which they began:
+// what lands late counts for nobody else (HOUSE.md: a shared flight begun before
+// an invalidation must not answer those that came after it; the floors see to
+// that, and every waiter checks them again).
+type flights struct {
+	send func(*flight) bool // hands it to the link; false if the link is gone
+
+	mu     sync.Mutex
+	dead   bool
+	last   uint64
+	byNeed map[flightKey]*flight
+	byID   map[uint64]*flight
+}
+
+type flightKey struct {
+	kind byte
+	hash uint64
+}
+
+type flight struct {
+	key   flightKey
+	fetch link.Fetch
+	sent  clock.Time // written by the link's sender before it sends
+	done  chan struct{}
+	got   *found // nil after done: nothing was learnt
+}
+
+func newFlights(send func(*flight) bool) *flights {
+	return &flights{send: send, byNeed: map[flightKey]*flight{}, byID: map[uint64]*flight{}}
+}
+
+// join returns the flight for what is missing, and begins it if there is none.
+// It returns nil if the session is over.
+func (f *flights) join(n need, q *question) *flight {
+	key := flightKey{n.kind, n.hash}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead {
+		return nil
+	}
+	if fl := f.byNeed[key]; fl != nil {
+		return fl
+	}
+	f.last++
+	fl := &flight{key: key, done: make(chan struct{})}
+	fl.fetch.Id = f.last
+	fl.fetch.DeviceId = string(q.device)
+	if n.kind == needKey {
+		fl.fetch.KeyHash = append([]byte(nil), q.sum[:]...)
+	} else {
+		fl.fetch.OrgId = append([]byte(nil), n.org[:]...)
+	}
+	f.byNeed[key] = fl
+	f.byID[fl.fetch.Id] = fl
+	if !f.send(fl) {
+		f.drop(fl)
+		return nil
+	}
+	return fl
+}
+
+// take removes the flight that an answer belongs to, nil if there is none.
+func (f *flights) take(id uint64) *flight {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fl := f.byID[id]
+	if fl != nil {
+		f.drop(fl)
+	}
+	return fl
+}
+
+func (f *flights) drop(fl *flight) {
+	delete(f.byID, fl.fetch.Id)
+	delete(f.byNeed, fl.key)
+}
+
+// end lets all waiters go: the session is over.
+func (f *flights) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dead = true
+	for _, fl := range f.byID {
+		close(fl.done)
+	}
+	clear(f.byID)
+	clear(f.byNeed)
+}

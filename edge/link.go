@@ -1,0 +1,194 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"machineid/shared/link"
+)
+
+// Times of the link.
+const (
+	// Pauses between sessions, with jitter.
+	minPause, maxPause = 50 * time.Millisecond, 500 * time.Millisecond
+	// patienceMin is how long an authority node may take to welcome, and the least
+	// time without a grant after which another is tried.
+	patienceMin = time.Second
+	// frameMax is above what the authority queues for one edge.
+	frameMax = 16 << 20
+	// giveBackTime bounds how long the end of a process waits to give its lease back.
+	giveBackTime = time.Second
+)
+
+// linker keeps one session at a time with the authority's leader.
+type linker struct {
+	e    *Edge
+	term uint64 // the newest that was accepted (I7)
+
+	epoch uint32 // of the newest memory
+
+	mu      sync.Mutex
+	session *session // nil between sessions
+}
+
+func newLinker(e *Edge) *linker { return &linker{e: e} }
+
+// run keeps a session up until ctx ends.
+func (l *linker) run(ctx context.Context) {
+	conns := make([]*grpc.ClientConn, 0, len(l.e.cfg.Authority))
+	defer func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}()
+	for _, addr := range l.e.cfg.Authority {
+		c, err := l.dial(addr)
+		if err != nil {
+			l.e.log.LogAttrs(ctx, slog.LevelError, "authority address not usable", slog.String("address", addr), slog.Any("error", err))
+			continue
+		}
+		c.Connect() // an idle connection to every node, for when the leader goes
+		conns = append(conns, c)
+	}
+	if len(conns) == 0 {
+		<-ctx.Done()
+		return
+	}
+	pause := minPause
+	for i := 0; ctx.Err() == nil; i = (i + 1) % len(conns) {
+		began := time.Now()
+		err := l.hold(ctx, conns[i], l.e.cfg.Authority[i])
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > patienceMin {
+			pause = minPause
+		}
+		l.e.log.LogAttrs(ctx, slog.LevelWarn, "no session with the authority",
+			slog.String("address", l.e.cfg.Authority[i]), slog.Any("error", err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(frameMax)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause},
+			MinConnectTimeout: patienceMin,
+		}),
+	}
+	if dial := l.e.cfg.Dial; dial != nil {
+		opts = append(opts, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, addr) }))
+	}
+	c, err := grpc.NewClient("passthrough:///"+addr, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("dial the authority at %s: %w", addr, err)
+	}
+	return c, nil
+}
+
+// hold runs one session until it ends.
+func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	patience := time.AfterFunc(patienceMin, cancel)
+	defer patience.Stop()
+	stream, err := link.NewLinkClient(conn).Session(ctx, grpc.WaitForReady(true))
+	if err != nil {
+		return fmt.Errorf("open a session: %w", err)
+	}
+	hello := &link.Hello{
+		EdgeId: l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
+		DecisionVersion: decisionVersion, Term: l.term,
+	}
+	if err := stream.Send(&link.ToAuthority{Hello: hello}); err != nil {
+		return fmt.Errorf("send a Hello: %w", err)
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return fmt.Errorf("wait for a Welcome: %w", err)
+	}
+	w := first.GetWelcome()
+	if w == nil {
+		return fmt.Errorf("turned away: %s", first.GetGoodbye().GetReason())
+	}
+	s, err := l.accept(w, stream, addr)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, cancel, patience, first)
+}
+
+var errOldTerm = errors.New("the node leads an older term than one already met: it is deposed and does not know")
+
+// accept begins a session: the lease and all that was remembered are dropped.
+func (l *linker) accept(w *link.Welcome, stream link.Link_SessionClient, addr string) (*session, error) {
+	if w.GetTerm() < l.term {
+		return nil, errOldTerm
+	}
+	hasher, err := link.NewHasher(w.GetHashKey())
+	if err != nil {
+		return nil, fmt.Errorf("welcome from %s: %w", addr, err)
+	}
+	if w.GetLeaseNs() <= 0 || w.GetCacheTtlNs() <= 0 {
+		return nil, fmt.Errorf("welcome from %s: lease %d ns, cache TTL %d ns", addr, w.GetLeaseNs(), w.GetCacheTtlNs())
+	}
+	l.term = w.GetTerm()
+	l.epoch++
+	s := &session{
+		e: l.e, stream: stream, wake: make(chan struct{}, 1),
+		lease: time.Duration(w.GetLeaseNs()), ttl: time.Duration(w.GetCacheTtlNs()),
+		sole: len(l.e.cfg.Authority) == 1,
+	}
+	s.memory = &memory{caches: l.e.caches, epoch: l.epoch, hasher: hasher}
+	s.memory.flights = newFlights(s.fetch)
+	// First the lease, then the memory: nobody may read the old memory under a
+	// lease of this session, or the new one under a lease of the old.
+	l.e.lease.Store(0)
+	l.e.memory.Store(s.memory)
+	l.e.caches.clear()
+	l.e.metrics.sessions.Inc()
+	l.e.proxy.use(w.GetHttpAddress(), w.GetProxyToken())
+	s.acked = w.GetIndex()
+	s.ackDue = true // what an earlier session of this process owed is settled by this (I2)
+	s.renewDue = true
+	l.mu.Lock()
+	l.session = s
+	l.mu.Unlock()
+	l.e.log.LogAttrs(context.Background(), slog.LevelInfo, "session with the authority",
+		slog.String("address", addr), slog.String("node", w.GetAuthorityId()), slog.Uint64("term", w.GetTerm()),
+		slog.Duration("lease", s.lease))
+	return s, nil
+}
+
+// giveBack drops the lease and tells the leader, so that no change waits for it.
+func (l *linker) giveBack(ctx context.Context) {
+	l.mu.Lock()
+	s := l.session
+	l.mu.Unlock()
+	if s == nil {
+		return
+	}
+	l.e.lease.Store(0)
+	ctx, cancel := context.WithTimeout(ctx, giveBackTime)
+	defer cancel()
+	s.giveBack(ctx)
+}

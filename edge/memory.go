@@ -1,0 +1,250 @@
+package edge
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/dgraph-io/ristretto/v2"
+
+	"machineid/shared/clock"
+	"machineid/shared/decision"
+	"machineid/shared/link"
+	"machineid/shared/orgkey"
+)
+
+// orgID names an org, as on the link.
+type orgID = [16]byte
+
+// stamp says when an entry counts: in the memory it was read for, until its
+// expiry, and while no invalidation of its hash is newer (I3).
+type stamp struct {
+	index   uint64
+	expires clock.Time // the time its fetch was sent plus the TTL (I5)
+	epoch   uint32
+}
+
+// The entries hold the whole key beside the record: a hit compares it, so that
+// two keys of one hash cost a miss and not a wrong answer. They never change.
+type (
+	keyEntry struct {
+		stamp
+		sum     orgkey.Hash
+		org     orgID
+		orgHash uint64
+		rec     decision.Key
+	}
+	orgEntry struct {
+		stamp
+		id  orgID
+		rec decision.Holder
+	}
+	deviceEntry struct {
+		stamp
+		org orgID
+		id  string
+		rec decision.Occupant
+	}
+)
+
+// caches hold entries. They outlive a memory and are never trusted: ristretto
+// drops and delays writes, and its Close panics under a concurrent Get, so a
+// memory is dropped by its epoch, not by closing what it was kept in.
+type caches struct {
+	keys, refusedKeys       *ristretto.Cache[uint64, *keyEntry]
+	orgs                    *ristretto.Cache[uint64, *orgEntry]
+	devices, refusedDevices *ristretto.Cache[uint64, *deviceEntry]
+}
+
+// refusedShare is the part of the room that refusals get, for their own: a flood
+// of unknown keys or ids must not push out what is known (I5).
+const refusedShare = 8
+
+func newCaches(entries int64) (c *caches, err error) {
+	c = &caches{}
+	few := max(entries/refusedShare, 1)
+	if c.keys, err = newCache[*keyEntry](entries); err != nil {
+		return nil, err
+	}
+	if c.refusedKeys, err = newCache[*keyEntry](few); err != nil {
+		return nil, err
+	}
+	if c.orgs, err = newCache[*orgEntry](entries); err != nil {
+		return nil, err
+	}
+	if c.devices, err = newCache[*deviceEntry](entries); err != nil {
+		return nil, err
+	}
+	c.refusedDevices, err = newCache[*deviceEntry](few)
+	return c, err
+}
+
+func newCache[V any](entries int64) (*ristretto.Cache[uint64, V], error) {
+	c, err := ristretto.NewCache(&ristretto.Config[uint64, V]{
+		NumCounters: 10 * entries, MaxCost: entries, BufferItems: 64, IgnoreInternalCost: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make a cache of %d entries: %w", entries, err)
+	}
+	return c, nil
+}
+
+func (c *caches) close() {
+	c.keys.Close()
+	c.refusedKeys.Close()
+	c.orgs.Close()
+	c.devices.Close()
+	c.refusedDevices.Close()
+}
+
+// clear makes room after a reset. What it misses is of an older epoch.
+func (c *caches) clear() {
+	c.keys.Clear()
+	c.refusedKeys.Clear()
+	c.orgs.Clear()
+	c.devices.Clear()
+	c.refusedDevices.Clear()
+}
+
+const floorBits = 20
+
+// memory is all that the edge believes in one session (I7). Another session has
+// another memory; what was read for the old one does not count in it.
+type memory struct {
+	*caches
+	epoch   uint32
+	hasher  link.Hasher
+	flights *flights
+	// floors[h] is the newest index that concerned a hash which ends in h; an
+	// entry that was read at an older one does not count (I3). They only rise.
+	floors [1 << floorBits]atomic.Uint64
+}
+
+func (m *memory) floor(hash uint64) *atomic.Uint64 {
+	return &m.floors[hash&(1<<floorBits-1)]
+}
+
+// raise puts an invalidation in force. Only the link's receive loop calls it.
+func (m *memory) raise(hash, index uint64) {
+	if f := m.floor(hash); f.Load() < index {
+		f.Store(index)
+	}
+}
+
+// counts judges expiry and then the floor; the caller has judged the lease (I3).
+func (m *memory) counts(s *stamp, hash uint64, now clock.Time) bool {
+	return s.epoch == m.epoch && now < s.expires && s.index >= m.floor(hash).Load()
+}
+
+// question is one validate, with what is computed of it once.
+type question struct {
+	sum    orgkey.Hash
+	device []byte
+}
+
+// found is what a flight brought, for those who waited for it: the caches may
+// have dropped it.
+type found struct {
+	key    *keyEntry
+	org    *orgEntry
+	device *deviceEntry
+}
+
+// need names the record that is missing for a decision.
+type need struct {
+	kind    byte // one of needKey, needOrg, needDevice
+	hash    uint64
+	org     orgID
+	orgHash uint64
+}
+
+const (
+	needKey byte = iota + 1
+	needOrg
+	needDevice
+)
+
+// judge decides at now on its own clock, which the lease covers, and at, the
+// authority's time; or it names what is missing. extra may be nil.
+func (m *memory) judge(q *question, now clock.Time, at decision.Millis, extra *found) (decision.Code, need) {
+	keyHash := m.hasher.Key((*[32]byte)(&q.sum))
+	k := m.key(q, keyHash, now, extra)
+	if k == nil {
+		return 0, need{kind: needKey, hash: keyHash}
+	}
+	if !k.rec.Known {
+		return decision.Decide(k.rec, decision.Holder{}, decision.Occupant{}, at), need{}
+	}
+	o := m.org(k, now, extra)
+	if o == nil {
+		return 0, need{kind: needOrg, hash: k.orgHash, org: k.org, orgHash: k.orgHash}
+	}
+	// What the org decides needs no device: an org that is off costs one refetch.
+	if code := decision.Decide(k.rec, o.rec, decision.Occupant{}, at); code != decision.DeviceNotFound {
+		return code, need{}
+	}
+	deviceHash := m.hasher.Device(&k.org, q.device)
+	d := m.device(k, q, deviceHash, now, extra)
+	if d == nil {
+		return 0, need{kind: needDevice, hash: deviceHash, org: k.org, orgHash: k.orgHash}
+	}
+	return decision.Decide(k.rec, o.rec, d.rec, at), need{}
+}
+
+func (m *memory) key(q *question, hash uint64, now clock.Time, extra *found) *keyEntry {
+	for _, c := range [...]*ristretto.Cache[uint64, *keyEntry]{m.keys, m.refusedKeys} {
+		if k, ok := c.Get(hash); ok && k.sum == q.sum && m.counts(&k.stamp, hash, now) {
+			return k
+		}
+	}
+	if extra != nil && extra.key != nil && extra.key.sum == q.sum && m.counts(&extra.key.stamp, hash, now) {
+		return extra.key
+	}
+	return nil
+}
+
+func (m *memory) org(k *keyEntry, now clock.Time, extra *found) *orgEntry {
+	if o, ok := m.orgs.Get(k.orgHash); ok && o.id == k.org && m.counts(&o.stamp, k.orgHash, now) {
+		return o
+	}
+	if extra != nil && extra.org != nil && extra.org.id == k.org && m.counts(&extra.org.stamp, k.orgHash, now) {
+		return extra.org
+	}
+	return nil
+}
+
+func (m *memory) device(k *keyEntry, q *question, hash uint64, now clock.Time, extra *found) *deviceEntry {
+	for _, c := range [...]*ristretto.Cache[uint64, *deviceEntry]{m.devices, m.refusedDevices} {
+		if d, ok := c.Get(hash); ok && d.org == k.org && d.id == string(q.device) && m.counts(&d.stamp, hash, now) {
+			return d
+		}
+	}
+	if extra != nil && extra.device != nil {
+		if d := extra.device; d.org == k.org && d.id == string(q.device) && m.counts(&d.stamp, hash, now) {
+			return d
+		}
+	}
+	return nil
+}
+
+// keep puts what a flight brought into the caches. Only the link's receive loop
+// calls it.
+func (m *memory) keep(got *found) {
+	if k := got.key; k != nil {
+		hash := m.hasher.Key((*[32]byte)(&k.sum))
+		pick(k.rec.Known, m.keys, m.refusedKeys).Set(hash, k, 1)
+	}
+	if o := got.org; o != nil {
+		m.orgs.Set(m.hasher.Org(&o.id), o, 1)
+	}
+	if d := got.device; d != nil {
+		hash := m.hasher.Device(&d.org, []byte(d.id))
+		pick(d.rec.Known, m.devices, m.refusedDevices).Set(hash, d, 1)
+	}
+}
+
+func pick[T any](known bool, yes, no T) T {
+	if known {
+		return yes
+	}
+	return no
+}

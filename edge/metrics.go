@@ -1,0 +1,61 @@
+package edge
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"machineid/shared/clock"
+	"machineid/shared/decision"
+)
+
+// metrics are resolved once: on the hot path one is an atomic addition.
+type metrics struct {
+	hits, misses  []prometheus.Counter // by code
+	invalidations prometheus.Counter
+	sessions      prometheus.Counter
+	proxyErrors   prometheus.Counter
+
+	noLink, tooSlow, crowded prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
+	f := promauto.With(reg)
+	count := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	validates := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "machineid_edge_validates_total", Help: "Validates answered, by code and by whether memory answered.",
+	}, []string{"code", "cache"})
+	unavailable := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "machineid_edge_unavailable_total", Help: "Validates denied because the edge could not prove an answer, by cause.",
+	}, []string{"cause"})
+	m := metrics{
+		invalidations: count("machineid_edge_invalidations_total", "Invalidations put in force."),
+		sessions:      count("machineid_edge_sessions_total", "Sessions begun with the authority."),
+		proxyErrors:   count("machineid_edge_proxy_errors_total", "Calls passed on that got no answer."),
+		noLink:        unavailable.WithLabelValues("no_link"),
+		tooSlow:       unavailable.WithLabelValues("slow_fetch"),
+		crowded:       unavailable.WithLabelValues("too_many_waiting"),
+	}
+	n := len(decision.Codes()) + 1
+	m.hits, m.misses = make([]prometheus.Counter, n), make([]prometheus.Counter, n)
+	for _, c := range decision.Codes() {
+		m.hits[c] = validates.WithLabelValues(c.String(), "hit")
+		m.misses[c] = validates.WithLabelValues(c.String(), "miss")
+	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "machineid_edge_lease_seconds", Help: "How long the lease still runs; 0 without one.",
+	}, func() float64 { return max(0, clock.Time(e.lease.Load()).Sub(e.clock.Now()).Seconds()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "machineid_edge_waiting", Help: "Validates that wait for the authority now.",
+	}, func() float64 { return float64(e.waiting.Load()) })
+	return m
+}
+
+func (m *metrics) answered(c decision.Code, hit bool) {
+	if hit {
+		m.hits[c].Inc()
+	} else {
+		m.misses[c].Inc()
+	}
+}

@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"machineid/shared/clock"
+	"machineid/shared/decision"
+	"machineid/shared/orgkey"
+	"machineid/shared/wire"
+)
+
+var (
+	headerXCache = []byte("X-Cache")
+	cacheHit     = []byte("hit")
+	cacheMiss    = []byte("miss")
+)
+
+// validate answers "may I?". On a hit it allocates nothing, a test holds that.
+func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
+	v, code := wire.ParseValidate(ctx)
+	hit := true
+	if code == 0 {
+		q := question{sum: orgkey.Sum(v.Key), device: v.DeviceID}
+		if code = e.recall(&q); code == 0 {
+			hit = false
+			code = e.ask(&q)
+		}
+	}
+	e.metrics.answered(code, hit)
+	wire.WriteDecision(ctx, &wire.Decision{Code: code, RequestID: r.ID, DeviceID: v.DeviceID})
+	ctx.Response.Header.SetCanonical(headerXCache, pick(hit, cacheHit, cacheMiss))
+}
+
+// recall decides from memory, or returns 0. The order of what it reads is I3's:
+// clock, lease, memory, entry, its expiry, floor. The floor must come after the
+// lease: read before, it may miss an invalidation that was acknowledged under
+// the lease that is then read.
+func (e *Edge) recall(q *question) decision.Code {
+	now := e.clock.Now()
+	if now >= clock.Time(e.lease.Load()) {
+		return 0
+	}
+	m := e.memory.Load()
+	code, _ := m.judge(q, now, e.authorityTime(now), nil)
+	return code
+}
+
+// authorityTime is the authority's time when the own clock reads now: what it
+// said in the newest grant, plus what has been counted since it was asked.
+func (e *Edge) authorityTime(now clock.Time) decision.Millis {
+	return (int64(now) + e.ahead.Load()) / int64(time.Millisecond)
+}
+
+// maxWaiting is how many validates may wait at once (I9).
+const maxWaiting = 20_000
+
+// retryFetch is how long a validate waits before it asks again for what the
+// authority could not read.
+const retryFetch = 25 * time.Millisecond
+
+// ask decides with what the authority says, within MaxWait (I9).
+func (e *Edge) ask(q *question) decision.Code {
+	defer e.waiting.Add(-1)
+	if e.waiting.Add(1) > maxWaiting {
+		e.metrics.crowded.Inc()
+		return decision.SystemUnavailable
+	}
+	timeout := time.NewTimer(e.cfg.MaxWait)
+	defer timeout.Stop()
+	var (
+		got found
+		of  *memory // got is of this memory
+	)
+	for {
+		changed, lostAt := e.awake()
+		now := e.clock.Now()
+		if now < clock.Time(e.lease.Load()) {
+			m := e.memory.Load()
+			if m != of {
+				got, of = found{}, m
+			}
+			code, missing := m.judge(q, now, e.authorityTime(now), &got)
+			if code != 0 {
+				return code
+			}
+			if f := m.flights.join(missing, q); f != nil {
+				select {
+				case <-f.done:
+				case <-timeout.C:
+					e.metrics.tooSlow.Inc()
+					return decision.SystemUnavailable
+				}
+				if f.got != nil {
+					got.add(f.got)
+					continue
+				}
+				// The authority could not read, or the session has ended: not again at once.
+			}
+		}
+		if lostAt != 0 && now.Sub(lostAt) >= e.cfg.MaxWait {
+			e.metrics.noLink.Inc()
+			return decision.SystemUnavailable
+		}
+		select {
+		case <-changed:
+		case <-time.After(retryFetch):
+		case <-timeout.C:
+			e.metrics.noLink.Inc()
+			return decision.SystemUnavailable
+		}
+	}
+}
+
+// add takes what another flight brought.
+func (g *found) add(more *found) {
+	if more == nil {
+		return
+	}
+	g.key = pick(more.key != nil, more.key, g.key)
+	g.org = pick(more.org != nil, more.org, g.org)
+	g.device = pick(more.device != nil, more.device, g.device)
+}
