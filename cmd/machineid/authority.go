@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"machineid/authority"
+	"machineid/cmd/machineid/config"
+	"machineid/shared/ops"
+)
+
+// operatorTokenEnv holds the operator's token itself.
+const operatorTokenEnv = "MACHINEID_OPERATOR_TOKEN"
+
+type authorityFlags struct {
+	id, data                     string
+	http, link, raft, ops        string
+	advertiseHTTP, advertiseRaft string
+	tokenFile                    string
+	token                        authority.Secret
+	bootstrap, signup, insecure  bool
+	times                        timeFlags
+	log                          logFlags
+}
+
+func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Command {
+	f := &authorityFlags{}
+	cmd := &cobra.Command{
+		Use:   "authority --id ID --data DIR [--bootstrap]",
+		Short: "Run an authority node: it holds the truth",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return runAuthority(cmd, f) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.id, "id", "", "this node's `NAME` in the cluster; never given to another node (required)")
+	fs.StringVar(&f.data, "data", "", "the folder `DIR` of its state (required)")
+	fs.StringVar(&f.http, "http", "127.0.0.1:7070", "`ADDRESS` of the API, for edges and admins")
+	fs.StringVar(&f.link, "link", "127.0.0.1:7071", "`ADDRESS` of the link, for edges")
+	fs.StringVar(&f.raft, "raft", "127.0.0.1:7072", "`ADDRESS` of Raft, for other authority nodes")
+	fs.StringVar(&f.ops, "ops", "127.0.0.1:7073", "`ADDRESS` of metrics, health and profiles, for operators")
+	fs.StringVar(&f.advertiseHTTP, "advertise-http", "", "the `ADDRESS` at which edges reach --http, where it differs")
+	fs.StringVar(&f.advertiseRaft, "advertise-raft", "", "the `ADDRESS` at which nodes reach --raft, where it differs")
+	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node; does nothing where state exists")
+	fs.BoolVar(&f.signup, "open-signup", false, "let anyone create an org; otherwise that needs the operator's token")
+	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token, for the bootstrap; without it one is made in --data")
+	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners on other than loopback addresses, unauthenticated")
+	f.times.register(fs)
+	f.log.register(fs, "info")
+	settings.Validate(cmd, func() error { return f.validate(env) })
+	return cmd
+}
+
+func (f *authorityFlags) listeners() []address {
+	return []address{{"http", f.http}, {"link", f.link}, {"raft", f.raft}, {"ops", f.ops}}
+}
+
+func (f *authorityFlags) validate(env environment) error {
+	var faults []error
+	if f.id == "" {
+		faults = append(faults, errors.New("--id: is required; give this node a name of its own, for example a1"))
+	}
+	if f.data == "" {
+		faults = append(faults, errors.New("--data: is required; name the folder that keeps this node's state"))
+	}
+	faults = append(faults, checkListeners(f.listeners(), f.insecure)...)
+	faults = append(faults, checkAdvertised(address{"http", f.http}, address{"advertise-http", f.advertiseHTTP})...)
+	faults = append(faults, checkAdvertised(address{"raft", f.raft}, address{"advertise-raft", f.advertiseRaft})...)
+	faults = append(faults, f.times.validate(env)...)
+	faults = append(faults, f.log.validate()...)
+	if err := f.readToken(env); err != nil {
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+func (f *authorityFlags) readToken(env environment) error {
+	token := env.get(operatorTokenEnv)
+	source := operatorTokenEnv
+	if f.tokenFile != "" {
+		if token != "" {
+			return fmt.Errorf("--operator-token-file: %s is set too; give the token in one place", operatorTokenEnv)
+		}
+		var err error
+		if token, err = readSecret(f.tokenFile); err != nil {
+			return fmt.Errorf("--operator-token-file: %w", err)
+		}
+		source = f.tokenFile
+	}
+	if (token != "" || f.tokenFile != "") && len(token) < authority.MinOperatorToken {
+		return fmt.Errorf("--operator-token-file: the token in %s has %d characters; it needs at least %d",
+			source, len(token), authority.MinOperatorToken)
+	}
+	f.token = authority.Secret(token)
+	return nil
+}
+
+func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
+	if !f.bootstrap && !authority.HasState(f.data) {
+		return usageError{fmt.Errorf("%s holds no state: start once with --bootstrap to begin a cluster, or name the right folder with --data",
+			filepath.Clean(f.data))}
+	}
+	ctx := cmd.Context()
+	ls, err := listenAll(ctx, f.listeners())
+	if err != nil {
+		return err
+	}
+	reg := ops.NewRegistry()
+	node := authority.New(authority.Config{
+		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
+		Bootstrap: f.bootstrap, OpenSignup: f.signup, OperatorToken: f.token, Times: f.times.times(),
+		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
+	})
+	a := addresses(ls)
+	fmt.Fprintf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",
+		Version(), f.id, a[0], a[1], a[2], a[3], insecureNote(f.insecure))
+	g, ctx := errgroup.WithContext(ctx)
+	opsCtx, stopOps := contextAfter(ctx)
+	g.Go(func() error {
+		defer stopOps()
+		return node.Run(ctx)
+	})
+	g.Go(func() error { return ops.Serve(opsCtx, ls[3], reg, node.Ready) })
+	return g.Wait()
+}

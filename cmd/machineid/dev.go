@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"machineid/authority"
+	"machineid/authority/hub"
+	"machineid/cmd/machineid/config"
+	"machineid/edge"
+	"machineid/shared/ops"
+	"machineid/shared/orgkey"
+)
+
+type devFlags struct {
+	data                                                      string
+	edgeHTTP, edgeOps                                         string
+	authorityHTTP, authorityLink, authorityRaft, authorityOps string
+	maxWait                                                   time.Duration
+	times                                                     timeFlags
+	log                                                       logFlags
+}
+
+func newDevCommand(settings *config.Settings, env environment) *cobra.Command {
+	f := &devFlags{}
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run one authority and one edge in one process",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return runDev(cmd, f) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.data, "data", "./machineid-data", "the folder `DIR` of all state; kept between runs")
+	fs.StringVar(&f.edgeHTTP, "edge-http", "127.0.0.1:8080", "`ADDRESS` where agents call")
+	fs.StringVar(&f.edgeOps, "edge-ops", "127.0.0.1:8081", "`ADDRESS` of the edge's metrics, health and profiles")
+	fs.StringVar(&f.authorityHTTP, "authority-http", "127.0.0.1:7070", "`ADDRESS` of the API")
+	fs.StringVar(&f.authorityLink, "authority-link", "127.0.0.1:7071", "`ADDRESS` of the link from the edge")
+	fs.StringVar(&f.authorityRaft, "authority-raft", "127.0.0.1:7072", "`ADDRESS` of Raft")
+	fs.StringVar(&f.authorityOps, "authority-ops", "127.0.0.1:7073", "`ADDRESS` of the authority's metrics, health and profiles")
+	fs.DurationVar(&f.maxWait, "max-wait", edge.DefaultMaxWait, "how long a validate waits for the authority, 1ms to 900ms")
+	f.times.register(fs)
+	f.log.register(fs, "warn")
+	settings.Validate(cmd, func() error {
+		faults := checkListeners(f.listeners(), false)
+		faults = append(faults, checkMaxWait(f.maxWait)...)
+		faults = append(faults, f.times.validate(env)...)
+		return errors.Join(append(faults, f.log.validate()...)...)
+	})
+	return cmd
+}
+
+func (f *devFlags) listeners() []address {
+	return []address{
+		{"edge-http", f.edgeHTTP}, {"edge-ops", f.edgeOps}, {"authority-http", f.authorityHTTP},
+		{"authority-link", f.authorityLink}, {"authority-raft", f.authorityRaft}, {"authority-ops", f.authorityOps},
+	}
+}
+
+func runDev(cmd *cobra.Command, f *devFlags) error {
+	began := time.Now()
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	ls, err := listenAll(ctx, f.listeners())
+	if err != nil {
+		return err
+	}
+	logger := f.log.logger(cmd.ErrOrStderr())
+	edgeReg, authorityReg := ops.NewRegistry(), ops.NewRegistry()
+	node := authority.New(authority.Config{
+		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true,
+		Times: f.times.times(), Logger: logger, Registerer: authorityReg,
+		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
+	})
+	e, err := edge.New(edge.Config{
+		ID: "dev", Version: Version(), Authority: []string{ls[3].Addr().String()}, HTTP: ls[0], MaxWait: f.maxWait,
+		Logger: logger, Registerer: edgeReg,
+	})
+	if err != nil {
+		return err
+	}
+	// The edge stops first and gives its lease back, so that the next start need not wait.
+	g, ctx := errgroup.WithContext(ctx)
+	rest, stopRest := contextAfter(ctx)
+	g.Go(func() error {
+		defer stopRest()
+		return e.Run(ctx)
+	})
+	g.Go(func() error { return node.Run(rest) })
+	g.Go(func() error { return ops.Serve(rest, ls[1], edgeReg, e.Ready) })
+	g.Go(func() error { return ops.Serve(rest, ls[5], authorityReg, node.Ready) })
+	g.Go(func() error {
+		if err := waitReady(ctx, func() []string { return append(node.Ready(), e.Ready()...) }); err != nil {
+			return nil //nolint:nilerr // the others say why
+		}
+		return welcome(ctx, out, f.data, addresses(ls), time.Since(began))
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "stopped cleanly")
+	return nil
+}
+
+// keyFile keeps the org key of the first start, in the data folder.
+const keyFile = "org-key"
+
+// welcome tells where everything is and what to type next.
+func welcome(ctx context.Context, out io.Writer, data string, at []string, took time.Duration) error {
+	path := filepath.Join(data, keyFile)
+	key, err := devKey(ctx, path, at[2])
+	if err != nil {
+		return fmt.Errorf("make an org key: %w", err)
+	}
+	fmt.Fprintf(out, `machineid dev is ready (%d ms)
+
+  agents ask      http://%s/api/v1/devices/validate
+  admins call     http://%[2]s/api/v1/ (through the edge) or http://%s/api/v1/ (the authority)
+  operators read  http://%s/metrics (edge), http://%s/metrics (authority), also /readyz
+  org key         %s (kept in %s)
+
+Type next:
+  export MACHINEID_ORG_KEY=$(cat %[7]s)
+  curl -sS http://%[2]s/api/v1/devices/register -H "x-org-key: $MACHINEID_ORG_KEY" -d '{"deviceId":"agent-01"}'
+  curl -sS http://%[2]s/api/v1/devices/validate -H "x-org-key: $MACHINEID_ORG_KEY" -d '{"deviceId":"agent-01"}'
+  curl -sS http://%[2]s/api/v1/devices/revoke   -H "x-org-key: $MACHINEID_ORG_KEY" -d '{"deviceId":"agent-01"}'
+
+Ctrl-C stops; the next start has every org and device of this one.
+`, took.Milliseconds(), at[0], at[2], at[1], at[5], key, path)
+	return nil
+}
+
+// devKey returns the org key in the file, or makes an org and keeps its key.
+func devKey(ctx context.Context, path, authorityHTTP string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		key := strings.TrimSpace(string(b))
+		if cerr := orgkey.Check([]byte(key)); cerr != nil {
+			return "", fmt.Errorf("%s holds no org key (%w): move it away to get a new org", path, cerr)
+		}
+		return key, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err //nolint:wrapcheck // names the file already
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+authorityHTTP+"/api/v1/org/create",
+		strings.NewReader(`{"name":"dev"}`))
+	if err != nil {
+		return "", err //nolint:wrapcheck // cannot fail: the address is a listener's
+	}
+	transport := &http.Transport{DialContext: (&net.Dialer{}).DialContext, DisableKeepAlives: true}
+	resp, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Do(req)
+	if err != nil {
+		return "", fmt.Errorf("create an org: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	if err != nil {
+		return "", fmt.Errorf("create an org: %w", err)
+	}
+	var made struct {
+		OrgAPIKey string `json:"orgApiKey"`
+	}
+	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&made); err != nil || made.OrgAPIKey == "" {
+		return "", fmt.Errorf("create an org: the authority answered %s: %s", resp.Status, body)
+	}
+	return made.OrgAPIKey, writeSecret(path, made.OrgAPIKey)
+}
+
+// writeSecret makes a file that only its owner can read, whole or not at all.
+func writeSecret(path, secret string) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file already
+	}
+	_, err = f.WriteString(secret + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path) //nolint:wrapcheck // names the files already
+}
+
+// tellChange shows how long a change took to be in force everywhere.
+func tellChange(out io.Writer, action, target string, p hub.Propagation) {
+	where := "no edge held it"
+	switch {
+	case p.Expired > 0:
+		where = fmt.Sprintf("%d of %d edges acknowledged, %d had to run out of their lease", p.Confirmed, p.Edges, p.Expired)
+	case p.Edges == 1:
+		where = "the edge acknowledged"
+	case p.Edges > 1:
+		where = fmt.Sprintf("all %d edges acknowledged", p.Edges)
+	}
+	fmt.Fprintf(out, "%s %s: in force after %.2f ms (%s)\n", action, target, p.ElapsedMs, where)
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"machineid/cmd/machineid/config"
+	"machineid/edge"
+	"machineid/shared/ops"
+)
+
+type edgeFlags struct {
+	id, http, ops string
+	authority     []string
+	insecure      bool
+	maxWait       time.Duration
+	entries       int64
+	log           logFlags
+}
+
+func newEdgeCommand(settings *config.Settings) *cobra.Command {
+	f := &edgeFlags{}
+	cmd := &cobra.Command{
+		Use:   "edge --id ID --authority ADDRESS,...",
+		Short: "Run an edge node: it answers validate from memory",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return runEdge(cmd, f) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.id, "id", "", "this edge's `NAME` in logs, metrics and answers (required)")
+	fs.StringVar(&f.http, "http", "127.0.0.1:8080", "`ADDRESS` where agents call")
+	fs.StringVar(&f.ops, "ops", "127.0.0.1:8081", "`ADDRESS` of metrics, health and profiles, for operators")
+	fs.StringSliceVar(&f.authority, "authority", nil, "link `ADDRESSES` of the authority nodes, with commas between them (required)")
+	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners and a link on other than loopback addresses, unauthenticated")
+	fs.DurationVar(&f.maxWait, "max-wait", edge.DefaultMaxWait, "how long a validate waits for the authority, 1ms to 900ms")
+	fs.Int64Var(&f.entries, "cache-entries", edge.DefaultCacheEntries, "how many devices the edge remembers, 1000 to 100000000")
+	f.log.register(fs, "info")
+	settings.Validate(cmd, f.validate)
+	return cmd
+}
+
+func (f *edgeFlags) validate() error {
+	var faults []error
+	if f.id == "" {
+		faults = append(faults, errors.New("--id: is required; give this edge a name of its own, for example e1"))
+	}
+	faults = append(faults, checkListeners([]address{{"http", f.http}, {"ops", f.ops}}, f.insecure)...)
+	if len(f.authority) == 0 {
+		faults = append(faults, errors.New("--authority: is required; name the link addresses of the authority nodes, for example 127.0.0.1:7071"))
+	}
+	for _, a := range f.authority {
+		switch host, _, err := net.SplitHostPort(a); {
+		case err != nil:
+			faults = append(faults, fmt.Errorf("--authority: %q is no host:port address", a))
+		case !f.insecure && !isLoopback(host):
+			faults = append(faults, fmt.Errorf("--authority: %s is not a loopback address, and there is no TLS yet; "+
+				"add --insecure if only trusted hosts are in between", a))
+		}
+	}
+	faults = append(faults, checkMaxWait(f.maxWait)...)
+	if f.entries < 1000 || f.entries > 100_000_000 {
+		faults = append(faults, fmt.Errorf("--cache-entries: %d is out of range; choose 1000 to 100000000", f.entries))
+	}
+	return errors.Join(append(faults, f.log.validate()...)...)
+}
+
+// checkMaxWait keeps validate's promise to answer within a second.
+func checkMaxWait(d time.Duration) (faults []error) {
+	if d < time.Millisecond || d > 900*time.Millisecond {
+		faults = append(faults, fmt.Errorf("--max-wait: %v is out of range; choose 1ms to 900ms", d))
+	}
+	return faults
+}
+
+func runEdge(cmd *cobra.Command, f *edgeFlags) error {
+	ctx := cmd.Context()
+	ls, err := listenAll(ctx, []address{{"http", f.http}, {"ops", f.ops}})
+	if err != nil {
+		return err
+	}
+	reg := ops.NewRegistry()
+	e, err := edge.New(edge.Config{
+		ID: f.id, Version: Version(), Authority: f.authority, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: f.entries,
+		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
+	})
+	if err != nil {
+		return err
+	}
+	a := addresses(ls)
+	fmt.Fprintf(cmd.OutOrStdout(), "machineid edge %s %s: http %s, ops %s, authority %v%s\n",
+		Version(), f.id, a[0], a[1], f.authority, insecureNote(f.insecure))
+	// The ops listener outlives the edge, so that /readyz can tell of the drain.
+	g, ctx := errgroup.WithContext(ctx)
+	opsCtx, stopOps := contextAfter(ctx)
+	g.Go(func() error {
+		defer stopOps()
+		return e.Run(ctx)
+	})
+	g.Go(func() error { return ops.Serve(opsCtx, ls[1], reg, e.Ready) })
+	return g.Wait()
+}
