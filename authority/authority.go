@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/valyala/fasthttp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
@@ -61,7 +60,7 @@ type Node struct {
 	ready  chan struct{} // closed when store and hub are there
 	store  *raftstore.Store
 	hub    *hub.Hub
-	http   *fasthttp.Server
+	http   *wire.Server
 	grpc   *grpc.Server
 	newest atomic.Int64 // the authority's time, which never goes back
 }

@@ -58,7 +58,7 @@ type Edge struct {
 	process [16]byte // random, new at each start (I2)
 	metrics metrics
 	caches  *caches
-	server  *fasthttp.Server
+	server  *wire.Server
 	link    *linker
 	proxy   *proxy
 

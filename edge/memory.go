@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync/atomic"
 
@@ -28,10 +29,13 @@ type stamp struct {
 type (
 	keyEntry struct {
 		stamp
-		sum     orgkey.Hash
-		org     orgID
-		orgHash uint64
-		rec     decision.Key
+		sum           orgkey.Hash
+		hash, orgHash uint64
+		org           orgID
+		rec           decision.Key
+		// lastOrg is where the org was found last: a short cut that is judged like
+		// any entry.
+		lastOrg atomic.Pointer[orgEntry]
 	}
 	orgEntry struct {
 		stamp
@@ -117,6 +121,15 @@ type memory struct {
 	// floors[h] is the newest index that concerned a hash which ends in h; an
 	// entry that was read at an older one does not count (I3). They only rise.
 	floors [1 << floorBits]atomic.Uint64
+	// front holds keys that were used lately, by their hash's first bits. A fleet
+	// has few keys and asks with one of them every time: this saves the look-up.
+	front [1 << frontBits]atomic.Pointer[keyEntry]
+}
+
+const frontBits = 12
+
+func (m *memory) frontOf(sum *orgkey.Hash) *atomic.Pointer[keyEntry] {
+	return &m.front[binary.LittleEndian.Uint16(sum[:])&(1<<frontBits-1)]
 }
 
 func (m *memory) floor(hash uint64) *atomic.Uint64 {
@@ -166,10 +179,9 @@ const (
 // judge decides at now on its own clock, which the lease covers, and at, the
 // authority's time; or it names what is missing. extra may be nil.
 func (m *memory) judge(q *question, now clock.Time, at decision.Millis, extra *found) (decision.Code, need) {
-	keyHash := m.hasher.Key((*[32]byte)(&q.sum))
-	k := m.key(q, keyHash, now, extra)
+	k := m.key(q, now, extra)
 	if k == nil {
-		return 0, need{kind: needKey, hash: keyHash}
+		return 0, need{kind: needKey, hash: m.hasher.Key((*[32]byte)(&q.sum))}
 	}
 	if !k.rec.Known {
 		return decision.Decide(k.rec, decision.Holder{}, decision.Occupant{}, at), need{}
@@ -190,11 +202,18 @@ func (m *memory) judge(q *question, now clock.Time, at decision.Millis, extra *f
 	return decision.Decide(k.rec, o.rec, d.rec, at), need{}
 }
 
-func (m *memory) key(q *question, hash uint64, now clock.Time, extra *found) *keyEntry {
-	for _, c := range [...]*ristretto.Cache[uint64, *keyEntry]{m.keys, m.refusedKeys} {
-		if k, ok := c.Get(hash); ok && k.sum == q.sum && m.counts(&k.stamp, hash, now) {
-			return k
-		}
+func (m *memory) key(q *question, now clock.Time, extra *found) *keyEntry {
+	front := m.frontOf(&q.sum)
+	if k := front.Load(); k != nil && k.sum == q.sum && m.counts(&k.stamp, k.hash, now) {
+		return k
+	}
+	hash := m.hasher.Key((*[32]byte)(&q.sum))
+	if k, ok := m.keys.Get(hash); ok && k.sum == q.sum && m.counts(&k.stamp, hash, now) {
+		front.Store(k)
+		return k
+	}
+	if k, ok := m.refusedKeys.Get(hash); ok && k.sum == q.sum && m.counts(&k.stamp, hash, now) {
+		return k
 	}
 	if extra != nil && extra.key != nil && extra.key.sum == q.sum && m.counts(&extra.key.stamp, hash, now) {
 		return extra.key
@@ -203,7 +222,11 @@ func (m *memory) key(q *question, hash uint64, now clock.Time, extra *found) *ke
 }
 
 func (m *memory) org(k *keyEntry, now clock.Time, extra *found) *orgEntry {
+	if o := k.lastOrg.Load(); o != nil && m.counts(&o.stamp, k.orgHash, now) {
+		return o
+	}
 	if o, ok := m.orgs.Get(k.orgHash); ok && o.id == k.org && m.counts(&o.stamp, k.orgHash, now) {
+		k.lastOrg.Store(o)
 		return o
 	}
 	if extra != nil && extra.org != nil && extra.org.id == k.org && m.counts(&extra.org.stamp, k.orgHash, now) {
@@ -230,8 +253,7 @@ func (m *memory) device(k *keyEntry, q *question, hash uint64, now clock.Time, e
 // calls it.
 func (m *memory) keep(got *found) {
 	if k := got.key; k != nil {
-		hash := m.hasher.Key((*[32]byte)(&k.sum))
-		pick(k.rec.Known, m.keys, m.refusedKeys).Set(hash, k, 1)
+		pick(k.rec.Known, m.keys, m.refusedKeys).Set(k.hash, k, 1)
 	}
 	if o := got.org; o != nil {
 		m.orgs.Set(m.hasher.Org(&o.id), o, 1)

@@ -242,6 +242,7 @@ func (s *session) records(a *link.Answer, fl *flight) *found {
 			stamp: at, sum: orgkey.Hash(fl.fetch.GetKeyHash()), org: org, orgHash: s.memory.hasher.Org(&org),
 			rec: decision.Key{MinVersion: k.GetMinVersion(), Known: k.GetKnown(), ExpiresAt: k.GetExpiresAtMs()},
 		}
+		got.key.hash = s.memory.hasher.Key((*[32]byte)(&got.key.sum))
 	}
 	if o := a.GetOrg(); o != nil {
 		got.org = &orgEntry{stamp: at, id: org, rec: decision.Holder{

@@ -425,7 +425,7 @@ func crashes(tb testing.TB, n int, k knobs, installs bool) (verified int, wrong 
 		pct := percentages[verified%len(percentages)]
 		for _, im := range life(tb, rng.Uint64(), pct, k, installs) {
 			if verified++; verified > n {
-				break
+				return n, nil
 			}
 			if err := im.verify(k); err != nil {
 				return verified, fmt.Errorf("crash %s with %d%% of the unsynced data: %w", im.what, pct, err)

@@ -187,8 +187,13 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 			return fmt.Errorf("encode log entry %d: %w", l.Index, err)
 		}
 	}
+	dropBoundary := !s.present && s.boundary.Index > 0 && lo > s.boundary.Index+1
 	if s.emptied != (span{}) {
-		if err := b.Delete([]byte(keyEmptied), nil); err != nil {
+		err := b.Delete([]byte(keyEmptied), nil)
+		if dropBoundary {
+			err = errors.Join(err, b.Delete([]byte(keyBoundary), nil))
+		}
+		if err != nil {
 			return fmt.Errorf("forget what emptied the log: %w", err)
 		}
 	}
@@ -204,6 +209,9 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		s.first = lo
 	}
 	s.present, s.last, s.emptied = true, hi, span{}
+	if dropBoundary {
+		s.boundary = Position{}
+	}
 	s.metrics.appended(len(logs), b.Len(), began)
 	return nil
 }
@@ -226,7 +234,9 @@ func (s *logStore) checkAppend(logs []*raft.Log) error {
 		return fmt.Errorf("append log entries from %d: the installed snapshot at %d already covers it", lo, s.boundary.Index)
 	case s.present && lo > s.last+1:
 		return fmt.Errorf("append log entries from %d: the log ends at %d", lo, s.last)
-	case !s.present && s.boundary.Index > 0 && lo != s.boundary.Index+1:
+	case s.emptied != (span{}) && lo != s.emptied.lo && lo != s.emptied.hi+1:
+		return fmt.Errorf("append log entries from %d: the log was emptied of %d-%d", lo, s.emptied.lo, s.emptied.hi)
+	case !s.present && s.emptied == (span{}) && s.boundary.Index > 0 && lo != s.boundary.Index+1:
 		return fmt.Errorf("append log entries from %d: the log begins after %d", lo, s.boundary.Index)
 	}
 	return nil

@@ -45,6 +45,17 @@ func (d *databases) options(name string) *pebble.Options {
 	return o
 }
 
+// open makes an error of a panic: Pebble panics when the folder cannot be synced (vfs/atomicfs, Marker.Move).
+func (d *databases) open(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+			d.fault.record(err) // its locks may be held: nothing of it can be closed
+		}
+	}()
+	return pebble.Open(dir, o)
+}
+
 // openLog opens the database of the log. Its entries are written once, read from the ring, and deleted in one range; most never
 // leave the memtable. WALMinSyncInterval stays unset: raft has one writer, so waiting for company only adds to every commit.
 func (d *databases) openLog(dir string) (*pebble.DB, error) {
@@ -57,7 +68,7 @@ func (d *databases) openLog(dir string) (*pebble.DB, error) {
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
 		return pebble.UniformDBCompressionSettings(block.NoCompression)
 	})
-	db, err := pebble.Open(dir, o)
+	db, err := d.open(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the log database: %w", err)
 	}
@@ -75,7 +86,7 @@ func (d *databases) openState(dir string, readOnly bool) (*pebble.DB, error) {
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	db, err := pebble.Open(dir, o)
+	db, err := d.open(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the state database %s: %w", d.fs.PathBase(dir), err)
 	}

@@ -35,6 +35,7 @@ func (s *logStore) reconcile(generation uint64, at Position) error {
 	}
 	err := errors.Join(
 		b.Set([]byte(keyBoundary), appendPosition(nil, at), nil),
+		b.Delete([]byte(keyEmptied), nil),
 		b.Set([]byte(keyInstalled), binary.BigEndian.AppendUint64(nil, generation), nil),
 	)
 	if err != nil {
@@ -44,7 +45,7 @@ func (s *logStore) reconcile(generation uint64, at Position) error {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.installed, s.boundary = generation, at
+	s.installed, s.boundary, s.emptied = generation, at, span{}
 	s.ring.dropTo(at.Index)
 	switch {
 	case !s.present || s.last <= at.Index:

@@ -20,15 +20,12 @@ func (t instant) MarshalJSON() ([]byte, error) {
 	return time.UnixMilli(int64(t)).UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
 }
 
-// optional is a text in answers, empty as null.
-type optional string
-
-// MarshalJSON implements json.Marshaler.
-func (s optional) MarshalJSON() ([]byte, error) {
+// orNull returns an optional text, empty as nil. Not a type that marshals itself: encoding/json would escape it for HTML.
+func orNull(s string) *string {
 	if s == "" {
-		return []byte("null"), nil
+		return nil
 	}
-	return json.Marshal(string(s))
+	return &s
 }
 
 // plan is the plan fields.
@@ -74,7 +71,7 @@ type device struct {
 	RevokedAt  instant         `json:"revokedAt"`
 	LastSeenAt instant         `json:"lastSeenAt"`
 	ExpiresAt  instant         `json:"expiresAt"`
-	Name       optional        `json:"name"`
+	Name       *string         `json:"name"`
 	Metadata   json.RawMessage `json:"metadata"` // null if nil
 }
 
@@ -86,6 +83,6 @@ func deviceOf(d *statepb.Occupant) device {
 	return device{
 		DeviceID: d.GetId(), Status: status, Revoked: d.GetRevokedAtMs() != 0,
 		CreatedAt: instant(d.GetCreatedAtMs()), RevokedAt: instant(d.GetRevokedAtMs()), ExpiresAt: instant(d.GetExpiresAtMs()),
-		Name: optional(d.GetName()), Metadata: d.GetMetadata(),
+		Name: orNull(d.GetName()), Metadata: d.GetMetadata(),
 	}
 }

@@ -20,7 +20,7 @@ type registered struct {
 	plan
 	CreatedAt   instant         `json:"createdAt"`
 	ExpiresAt   instant         `json:"expiresAt"`
-	Name        optional        `json:"name"`
+	Name        *string         `json:"name"`
 	Metadata    json.RawMessage `json:"metadata"`
 	Propagation hub.Propagation `json:"propagation"`
 }
@@ -43,7 +43,7 @@ func register(r *request) (step, error) {
 		return registered{
 			Envelope: r.in.Envelope(status), DeviceID: c.GetDeviceId(), plan: planOf(d.Plan),
 			CreatedAt: instant(d.Device.GetCreatedAtMs()), ExpiresAt: instant(d.Device.GetExpiresAtMs()),
-			Name: optional(d.Device.GetName()), Metadata: d.Device.GetMetadata(), Propagation: d.propagation,
+			Name: orNull(d.Device.GetName()), Metadata: d.Device.GetMetadata(), Propagation: d.propagation,
 		}, nil
 	}}, nil
 }
@@ -58,7 +58,7 @@ func (r *request) registration() (*statepb.Register, error) {
 	if c.Name, err = r.text("name"); err != nil {
 		return nil, err
 	}
-	if c.Metadata, _, err = r.body.Raw("metadata", wire.MaxMetadata); err != nil {
+	if c.Metadata, err = r.metadata(); err != nil {
 		return nil, err
 	}
 	ttl, present, err := r.body.Int("ttlSeconds")
@@ -72,6 +72,20 @@ func (r *request) registration() (*statepb.Register, error) {
 		c.TtlSeconds = &ttl
 	}
 	return c, nil
+}
+
+// metadata returns the optional member of that name, nil if it was not given. It is kept as it was written, so a number must be
+// one that readers can take: 1e400 is JSON, but a list that holds it breaks clients that read numbers as doubles (RFC 7493, 2.2).
+func (r *request) metadata() (json.RawMessage, error) {
+	raw, present, err := r.body.Raw("metadata", wire.MaxMetadata)
+	if err != nil || !present {
+		return nil, err
+	}
+	var readable map[string]any
+	if json.Unmarshal(raw, &readable) != nil {
+		return nil, &wire.ParamError{Param: "metadata", Message: "metadata holds a number beyond a double's range: send it as a string"}
+	}
+	return raw, nil
 }
 
 type limitReached struct {

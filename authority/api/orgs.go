@@ -112,12 +112,12 @@ func showOrg(r *request) (step, error) {
 		}
 		return struct {
 			wire.Envelope
-			OrgID   string   `json:"orgId"`
-			Name    optional `json:"name"`
-			Version uint32   `json:"version"`
+			OrgID   string  `json:"orgId"`
+			Name    *string `json:"name"`
+			Version uint32  `json:"version"`
 			plan
 			ExecutionEnabled bool `json:"executionEnabled"`
-		}{r.in.Envelope("ok"), s.orgID.String(), optional(s.org.GetName()), version, planOf(p), !s.org.GetExecutionDisabled()}, nil
+		}{r.in.Envelope("ok"), s.orgID.String(), orNull(s.org.GetName()), version, planOf(p), !s.org.GetExecutionDisabled()}, nil
 	}}, nil
 }
 

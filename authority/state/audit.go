@@ -1,6 +1,10 @@
 package state
 
 import (
+	"encoding/binary"
+
+	"google.golang.org/protobuf/proto"
+
 	"machineid/authority/state/statepb"
 )
 
@@ -10,16 +14,16 @@ const (
 )
 
 // audit records who changed what, and clears away entries that are too old: more
-// than are written, so the backlog shrinks without ever being swept.
+// than are written, so a backlog shrinks without ever being swept.
 func (t *tx) audit(org OrgID, action, target string) {
 	t.trimAudit()
-	n := t.emit.audits
+	a := auditID{t.at.Index, t.emit.audits}
 	t.emit.audits++
-	t.put(auditKey(t.at.Index, n), &statepb.AuditEntry{
-		AtMs: t.now, Action: action, Actor: t.cmd.Actor, Address: t.cmd.Address, RequestId: t.cmd.RequestId,
+	t.put(auditKey(a), &statepb.AuditEntry{
+		AtMs: t.now, Action: action, Actor: t.cmd.GetActor(), Address: t.cmd.GetAddress(), RequestId: t.cmd.GetRequestId(),
 		OrgId: org[:], Target: target, Count: 1,
 	})
-	t.set(orgAuditKey(org, t.at.Index, n), nil)
+	t.set(orgAuditKey(org, a), nil)
 }
 
 func (t *tx) trimAudit() {
@@ -27,14 +31,34 @@ func (t *tx) trimAudit() {
 	if t.m.oldestAudit >= before {
 		return // only a short cut: the scan would find nothing
 	}
-	old, oldest, err := t.r.auditsBefore(before, auditTrimMax)
-	t.must(err)
-	t.m.oldestAudit = oldest
-	if len(old) == auditTrimMax {
-		t.m.oldestAudit = 0 // there may be more
+	type old struct {
+		auditID
+		org OrgID
 	}
-	for _, a := range old {
-		t.del(auditKey(a.index, a.n))
-		t.del(orgAuditKey(a.org, a.index, a.n))
+	var olds []old
+	// Entries are in the order of their times, because the state's time never goes
+	// back: the first that is young enough ends the search.
+	oldest := before
+	t.must(t.r.scan(auditKey(auditID{}), after([]byte{prefixAudit}), func(k, v []byte) (bool, error) {
+		if len(olds) == auditTrimMax {
+			oldest = 0 // this one may be too old as well
+			return false, nil
+		}
+		var e statepb.AuditEntry
+		if err := proto.Unmarshal(v, &e); err != nil {
+			return false, err
+		}
+		if e.GetAtMs() >= before {
+			oldest = e.GetAtMs()
+			return false, nil
+		}
+		id := auditID{binary.BigEndian.Uint64(k[1:]), binary.BigEndian.Uint16(k[9:])}
+		olds = append(olds, old{id, idOf(e.GetOrgId())})
+		return true, nil
+	}))
+	t.m.oldestAudit = oldest
+	for _, o := range olds {
+		t.del(auditKey(o.auditID))
+		t.del(orgAuditKey(o.org, o.auditID))
 	}
 }

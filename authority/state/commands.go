@@ -2,14 +2,16 @@ package state
 
 import (
 	"fmt"
+	"math"
+
+	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/state/statepb"
 )
 
-// apply runs the command. A command of a newer version than this binary knows
-// ends the process: to skip it would let the nodes' states part for ever.
+// apply runs the command.
 func (t *tx) apply() Outcome {
-	switch c := t.cmd.Change.(type) {
+	switch c := t.cmd.GetChange().(type) {
 	case *statepb.Command_Seed:
 		return t.seed(c.Seed)
 	case *statepb.Command_SetLink:
@@ -27,27 +29,28 @@ func (t *tx) apply() Outcome {
 	case *statepb.Command_Remove:
 		return t.remove(c.Remove)
 	}
-	panic(fmt.Errorf("the command at index %d is of a kind that this version does not know: install the version of the other nodes", t.at.Index))
+	panic(fmt.Errorf("the command at index %d, a %T, has no code in this version", t.at.Index, t.cmd.GetChange()))
 }
 
 func (t *tx) seed(c *statepb.Seed) Outcome {
-	if t.m.Cluster() != nil {
+	if t.m.Cluster() != nil || c.GetCluster() == nil {
 		return Outcome{}
 	}
-	t.putCluster(c.Cluster)
-	t.put(plansKey, c.Plans)
-	t.m.plans = c.Plans
+	t.putCluster(c.GetCluster())
+	t.put(plansKey, c.GetPlans())
+	t.m.plans = c.GetPlans()
 	return Outcome{Changed: true}
 }
 
 func (t *tx) setLink(c *statepb.SetLink) Outcome {
-	cluster := clone(t.m.Cluster())
+	old := t.m.Cluster()
 	// A record from a deposed leader says nothing about this term's leases.
-	if cluster == nil || c.Term != t.at.Term {
+	if old == nil || c.GetTerm() != t.at.Term || proto.Equal(old.GetLink(), c.GetRecord()) {
 		return Outcome{}
 	}
-	cluster.Link = c.Record
-	t.putCluster(cluster)
+	next := clone(old) // others read the old one
+	next.Link = c.GetRecord()
+	t.putCluster(next)
 	return Outcome{Changed: true}
 }
 
@@ -56,34 +59,45 @@ func (t *tx) putCluster(c *statepb.Cluster) {
 	t.m.cluster.Store(c)
 }
 
+// createOrg makes an org with its keys, or finds that it is there. It emits the
+// keys also then: its caller goes on to use them.
 func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
-	id := OrgID(c.OrgId)
-	org, changed := t.changeOrg(id, func(old *statepb.Org) *statepb.Org {
-		if old != nil {
-			return old
+	id := idOf(c.GetOrgId())
+	sound := id != OrgID{}
+	for _, k := range c.GetKeys() {
+		sound = sound && len(k.GetHash()) == len([32]byte{})
+	}
+	org, made := t.changeOrg(id, func(old *statepb.Org) *statepb.Org {
+		if old != nil || !sound {
+			return nil
 		}
 		return &statepb.Org{
-			Id: c.OrgId, Name: c.Name, ExternalId: c.ExternalId, CreatedAtMs: t.now, PlanTier: "free", Version: 2,
+			Id: id[:], Name: c.GetName(), ExternalId: c.GetExternalId(), CreatedAtMs: t.now, PlanTier: "free", Version: 2,
 		}
 	})
-	if !changed {
-		return Outcome{Org: org}
+	if !sound {
+		return Outcome{Refusal: OrgNotFound} // there can be no such org
 	}
-	for _, k := range c.Keys {
-		t.changeKey([32]byte(k.Hash), func(*statepb.Key) *statepb.Key {
-			k.OrgId, k.CreatedAtMs = c.OrgId, t.now
+	for _, k := range c.GetKeys() {
+		t.changeKey([32]byte(k.GetHash()), func(old *statepb.Key) *statepb.Key {
+			if !made || old != nil { // a key never goes to another org
+				return nil
+			}
+			k.OrgId, k.CreatedAtMs = id[:], t.now
 			return k
 		})
 	}
-	t.audit(id, "org.created", id.String())
-	return Outcome{Changed: true, Org: org, Plan: t.plan(org)}
+	if made {
+		t.audit(id, "org.created", id.String())
+	}
+	return Outcome{Changed: made, Org: org, Plan: t.plan(t.seated(id, org))}
 }
 
 func (t *tx) setExecution(c *statepb.SetExecution) Outcome {
-	id := OrgID(c.OrgId)
+	id := idOf(c.GetOrgId())
 	org, changed := t.changeOrg(id, func(org *statepb.Org) *statepb.Org {
 		if org != nil {
-			org.ExecutionDisabled = !c.Enabled
+			org.ExecutionDisabled = !c.GetEnabled()
 		}
 		return org
 	})
@@ -91,108 +105,107 @@ func (t *tx) setExecution(c *statepb.SetExecution) Outcome {
 		return Outcome{Refusal: OrgNotFound}
 	}
 	if changed {
-		t.audit(id, map[bool]string{true: "org.enabled", false: "org.disabled"}[c.Enabled], id.String())
+		action := "org.disabled"
+		if c.GetEnabled() {
+			action = "org.enabled"
+		}
+		t.audit(id, action, id.String())
 	}
-	return Outcome{Changed: changed, Org: org}
+	return Outcome{Changed: changed, Org: org, Plan: t.plan(t.seated(id, org))}
 }
 
+// register takes a seat, or finds that the device has one. It never restores a
+// revoked device.
 func (t *tx) register(c *statepb.Register) Outcome {
-	id := OrgID(c.OrgId)
-	org := t.org(id)
-	if org == nil {
-		return Outcome{Refusal: OrgNotFound}
-	}
-	t.sweep(id)
-	out := Outcome{Org: org}
-	plan := t.plan(org)
-	action := "device.registered"
-	out.Device, out.Changed = t.changeOccupant(id, c.DeviceId, func(d *statepb.Occupant) *statepb.Occupant {
-		if OccupantOf(d).Present(t.now) {
-			if d.RevokedAtMs != 0 {
-				out.Refusal = DeviceRevoked
-				return d
+	h := t.holder(c.GetOrgId())
+	t.sweep(h)
+	action, existed := "device.registered", false
+	out := t.changeOccupant(h, c.GetDeviceId(), func(d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+		if d != nil {
+			if d.GetRevokedAtMs() != 0 {
+				return d, DeviceRevoked
 			}
-			out.Existed, action = true, "device.updated"
-			setMeta(d, c, t.now)
-			return d
+			action, existed = "device.updated", true
+			t.describe(d, c)
+			return d, Granted
 		}
-		if out.Refusal = t.closed(org, plan); out.Refusal != Granted {
-			return d
-		}
-		next := &statepb.Occupant{Id: c.DeviceId, CreatedAtMs: t.now}
-		setMeta(next, c, t.now)
-		return next
+		d = &statepb.Occupant{Id: c.GetDeviceId(), CreatedAtMs: t.now}
+		t.describe(d, c)
+		return d, t.closed(h)
 	})
-	return t.done(out, org, action, c.DeviceId)
+	out.Existed = existed
+	if out.Changed {
+		t.audit(h.id, action, c.GetDeviceId())
+	}
+	return out
+}
+
+// describe replaces what the caller gave and leaves the rest.
+func (t *tx) describe(d *statepb.Occupant, c *statepb.Register) {
+	if c.Name != nil {
+		d.Name = c.GetName()
+	}
+	if c.Metadata != nil {
+		d.Metadata = c.GetMetadata()
+	}
+	if c.TtlSeconds != nil {
+		d.ExpiresAtMs = endOf(t.now, c.GetTtlSeconds())
+	}
+}
+
+// endOf is when a time to live that begins now ends. The API has checked it; no
+// value may lead to a time that the keys cannot hold.
+func endOf(now, ttlSeconds int64) int64 {
+	return now + 1000*min(max(ttlSeconds, 0), (math.MaxInt64-now)/1000)
 }
 
 func (t *tx) revoke(c *statepb.Revoke) Outcome {
-	return t.onDevice(c.OrgId, c.DeviceId, "device.revoked", func(d *statepb.Occupant, _ *statepb.Org) Refusal {
-		if d.RevokedAtMs == 0 {
+	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.revoked", func(_ *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+		if d.GetRevokedAtMs() == 0 {
 			d.RevokedAtMs = t.now
 		}
-		return Granted
+		return d, Granted
 	})
 }
 
 func (t *tx) unrevoke(c *statepb.Unrevoke) Outcome {
-	return t.onDevice(c.OrgId, c.DeviceId, "device.restored", func(d *statepb.Occupant, org *statepb.Org) Refusal {
-		if d.RevokedAtMs == 0 {
-			return Granted
-		}
-		if r := t.closed(org, t.plan(org)); r != Granted {
-			return r
+	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.restored", func(h *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+		if d.GetRevokedAtMs() == 0 {
+			return d, Granted
 		}
 		d.RevokedAtMs = 0
-		return Granted
+		return d, t.closed(h)
 	})
 }
 
 func (t *tx) remove(c *statepb.Remove) Outcome {
-	return t.onDevice(c.OrgId, c.DeviceId, "device.removed", nil)
-}
-
-// onDevice edits a device that must be there; a nil edit removes it.
-func (t *tx) onDevice(orgID []byte, device, action string, edit func(*statepb.Occupant, *statepb.Org) Refusal) Outcome {
-	id := OrgID(orgID)
-	org := t.org(id)
-	if org == nil {
-		return Outcome{Refusal: OrgNotFound}
-	}
-	out := Outcome{Org: org}
-	out.Device, out.Changed = t.changeOccupant(id, device, func(d *statepb.Occupant) *statepb.Occupant {
-		switch {
-		case !OccupantOf(d).Present(t.now):
-			out.Refusal = DeviceNotFound
-			return d
-		case edit == nil:
-			return nil
-		}
-		was := clone(d)
-		if out.Refusal = edit(d, org); out.Refusal != Granted {
-			return was
-		}
-		return d
+	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.removed", func(*holder, *statepb.Occupant) (*statepb.Occupant, Refusal) {
+		return nil, Granted
 	})
-	return t.done(out, org, action, device)
 }
 
-// done completes the outcome of a command on a device.
-func (t *tx) done(out Outcome, org *statepb.Org, action, device string) Outcome {
+// onDevice changes a device that must be there.
+func (t *tx) onDevice(org []byte, id, action string, change func(*holder, *statepb.Occupant) (*statepb.Occupant, Refusal)) Outcome {
+	h := t.holder(org)
+	out := t.changeOccupant(h, id, func(d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+		if d == nil {
+			return nil, DeviceNotFound
+		}
+		return change(h, d)
+	})
 	if out.Changed {
-		t.audit(OrgID(org.Id), action, device)
+		t.audit(h.id, action, id)
 	}
-	out.Plan = t.plan(org)
 	return out
 }
 
-// closed says why an org takes no further active device.
-func (t *tx) closed(org *statepb.Org, plan Plan) Refusal {
-	h := HolderOf(org)
-	switch {
-	case h.PlanFrozen(t.now):
+// closed says why an org gives away no further seat, Granted if it does.
+func (t *tx) closed(h *holder) Refusal {
+	org := HolderOf(h.org)
+	switch plan := t.plan(h); {
+	case org.PlanFrozen(t.now):
 		return PlanFrozen
-	case h.Expired(t.now):
+	case org.Expired(t.now):
 		return EntitlementExpired
 	case plan.Used >= plan.Limit:
 		return LimitReached

@@ -2,9 +2,9 @@ package state
 
 import "encoding/binary"
 
-// The key space. Every name has its own first byte; ids of fixed length come
-// before those of any length, so no separator is needed and no id can reach
-// into another's range. 0x00 belongs to raftstore.
+// The key space (DESIGN.md). Every kind of key has its own first byte; ids of
+// fixed length come before those of any length, so no separator is needed and no
+// id can reach into another's range. 0x00 belongs to raftstore.
 const (
 	prefixCluster  = 'c' // -> Cluster
 	prefixPlans    = 'p' // -> Plans
@@ -26,39 +26,43 @@ var (
 	markKey    = []byte{prefixMark}
 )
 
-func orgKey(id OrgID) []byte   { return append([]byte{prefixOrg}, id[:]...) }
-func seatsKey(id OrgID) []byte { return append([]byte{prefixSeats}, id[:]...) }
+func orgKey(id OrgID) []byte                     { return holderKey(prefixOrg, id, "") }
+func seatsKey(id OrgID) []byte                   { return holderKey(prefixSeats, id, "") }
+func orgKeyKey(org OrgID, keyID string) []byte   { return holderKey(prefixOrgKey, org, keyID) }
+func occupantKey(holder OrgID, id string) []byte { return holderKey(prefixOccupant, holder, id) }
+func keyKey(hash [32]byte) []byte                { return append([]byte{prefixKey}, hash[:]...) }
+func auditKey(a auditID) []byte                  { return a.append([]byte{prefixAudit}) }
+func orgAuditKey(org OrgID, a auditID) []byte    { return a.append(holderKey(prefixOrgAudit, org, "")) }
 
-func keyKey(hash []byte) []byte { return append([]byte{prefixKey}, hash...) }
-
-func orgKeyKey(org OrgID, keyID string) []byte {
-	return append(append([]byte{prefixOrgKey}, org[:]...), keyID...)
+// holderKey is a key of one holder.
+func holderKey(prefix byte, holder OrgID, rest string) []byte {
+	k := append(make([]byte, 0, 1+len(holder)+len(rest)), prefix)
+	return append(append(k, holder[:]...), rest...)
 }
 
-func occupantKey(holder OrgID, id string) []byte {
-	return append(append(make([]byte, 0, 1+16+len(id)), prefixOccupant), append(holder[:], id...)...)
-}
+// timedHead is the length of what stands before the id in a timedKey.
+const timedHead = 1 + len(OrgID{}) + 8
 
-// timedKey orders a holder's occupants by a time, then by id. Times are not
-// negative: Apply sees to it.
+// timedKey orders a holder's occupants by a time, then by id. No time in the
+// state is negative (S6).
 func timedKey(prefix byte, holder OrgID, at int64, id string) []byte {
-	k := append(make([]byte, 0, 1+16+8+len(id)), prefix)
+	k := append(make([]byte, 0, timedHead+len(id)), prefix)
 	k = append(k, holder[:]...)
 	k = binary.BigEndian.AppendUint64(k, uint64(at)) //nolint:gosec // not negative
 	return append(k, id...)
 }
 
-// timedOf takes a timedKey apart.
-func timedOf(k []byte) (at int64, id string) {
-	return int64(binary.BigEndian.Uint64(k[17:])), string(k[25:]) //nolint:gosec // written by timedKey
+// timedID returns the id in a timedKey.
+func timedID(k []byte) string { return string(k[timedHead:]) }
+
+// auditID names an audit entry: the n-th of the log entry at index.
+type auditID struct {
+	index uint64
+	n     uint16
 }
 
-func auditKey(index uint64, n uint16) []byte {
-	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64([]byte{prefixAudit}, index), n)
-}
-
-func orgAuditKey(org OrgID, index uint64, n uint16) []byte {
-	return append(append([]byte{prefixOrgAudit}, org[:]...), auditKey(index, n)[1:]...)
+func (a auditID) append(k []byte) []byte {
+	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(k, a.index), a.n)
 }
 
 // after returns the least key that does not begin with prefix.

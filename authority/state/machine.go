@@ -1,12 +1,13 @@
 package state
 
 import (
-	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
@@ -14,16 +15,22 @@ import (
 
 // Machine applies commands. It is the raftstore.Machine of the authority; but
 // for Cluster and Time its methods run on the store's one goroutine.
+//
+// All it keeps in memory follows from the state, so that a node that restarts
+// goes on as one that did not (S5).
 type Machine struct {
 	notify  func(index uint64, concerns []Concern)
 	cluster atomic.Pointer[statepb.Cluster]
 	time    atomic.Int64
 
 	plans *statepb.Plans
-	now   int64
+	mark  Mark // the newest that was written
 	// oldestAudit is a lower bound of the oldest audit entry's time.
 	oldestAudit int64
-	pending     []emission
+	// pending are the log entries that were applied but not committed yet.
+	pending []emission
+	// buf is where records are encoded: the batch copies what it is given.
+	buf []byte
 }
 
 // emission is what one entry of the log concerns.
@@ -35,7 +42,8 @@ type emission struct {
 
 // New returns a Machine. notify is called once for each entry, in index order,
 // when its effects can be read and before its callers are answered; it must not
-// block, and owns what it is given.
+// block, and owns what it is given. Restored calls it too, with the index of the
+// newest command that the state holds and no concerns.
 func New(notify func(index uint64, concerns []Concern)) *Machine {
 	return &Machine{notify: notify}
 }
@@ -48,30 +56,29 @@ func (m *Machine) Cluster() *statepb.Cluster { return m.cluster.Load() }
 // may be behind it. Safe for concurrent use.
 func (m *Machine) Time() int64 { return m.time.Load() }
 
-// Restored reads what Apply keeps in memory.
+// Restored reads what Apply keeps in memory (raftstore.Machine).
 func (m *Machine) Restored(r pebble.Reader, _ raftstore.Position) error {
 	rd := Reader{r}
-	c, err := rd.Cluster()
+	cluster, err := rd.Cluster()
 	if err != nil {
 		return err
 	}
-	m.cluster.Store(c)
 	if m.plans, err = rd.Plans(); err != nil {
 		return err
 	}
-	mark, err := rd.Mark()
-	if err != nil {
+	if m.mark, err = rd.Mark(); err != nil {
 		return err
 	}
-	m.now = mark.Time
-	m.time.Store(m.now)
+	m.cluster.Store(cluster)
+	m.time.Store(m.mark.Time)
 	m.pending, m.oldestAudit = nil, 0
-	m.notify(mark.Index, nil)
+	m.notify(m.mark.Index, nil)
 	return nil
 }
 
 // Apply applies one command (raftstore.Machine). It returns an Outcome, or nil
-// for an empty command.
+// for an empty command. What it cannot read it cannot skip either, or the nodes'
+// states would part for ever: it panics, which stops the node (S4).
 func (m *Machine) Apply(w *pebble.Batch, at raftstore.Position, raw []byte) any {
 	if n := len(m.pending); n == 0 || m.pending[n-1].index != at.Index {
 		m.pending = append(m.pending, emission{index: at.Index})
@@ -83,26 +90,41 @@ func (m *Machine) Apply(w *pebble.Batch, at raftstore.Position, raw []byte) any 
 	if err := proto.Unmarshal(raw, &cmd); err != nil {
 		panic(fmt.Errorf("read the command at index %d: %w", at.Index, err))
 	}
+	if cmd.GetChange() == nil || !understood(cmd.ProtoReflect()) {
+		panic(fmt.Errorf("the command at index %d says what this version does not know: install the version of the other nodes", at.Index))
+	}
 	t := &tx{m: m, w: w, r: Reader{w}, at: at, cmd: &cmd, emit: &m.pending[len(m.pending)-1]}
-	t.mark(cmd.TimeMs)
+	t.stamp(cmd.GetTimeMs())
 	return t.apply()
+}
+
+// understood reports whether a message holds no field that a newer version put
+// there, at any depth.
+func understood(m protoreflect.Message) bool {
+	if len(m.GetUnknown()) > 0 {
+		return false
+	}
+	ok := true
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.Message() == nil:
+		case f.IsList():
+			for i := 0; i < v.List().Len() && ok; i++ {
+				ok = understood(v.List().Get(i).Message())
+			}
+		default:
+			ok = understood(v.Message())
+		}
+		return ok
+	})
+	return ok
 }
 
 // Committed hands on what an entry concerns (raftstore.Machine).
 func (m *Machine) Committed(at raftstore.Position) {
-	for len(m.pending) > 0 && m.pending[0].index <= at.Index {
-		e := m.pending[0]
-		m.pending = m.pending[1:]
-		m.notify(e.index, e.concerns)
+	n := 0
+	for ; n < len(m.pending) && m.pending[n].index <= at.Index; n++ {
+		m.notify(m.pending[n].index, m.pending[n].concerns)
 	}
-}
-
-// mark stamps the entry into the state, and keeps the state's time from going
-// back, whatever a leader's clock says.
-func (t *tx) mark(stamped int64) {
-	t.m.now = max(t.m.now, stamped)
-	t.now = t.m.now
-	t.m.time.Store(t.now)
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), t.at.Index)
-	t.set(markKey, binary.BigEndian.AppendUint64(b, uint64(t.now))) //nolint:gosec // never negative
+	m.pending = slices.Delete(m.pending, 0, n)
 }

@@ -26,8 +26,9 @@ type Reader struct{ src Source }
 // NewReader returns a Reader of a snapshot.
 func NewReader(src Source) Reader { return Reader{src} }
 
-// read fills m and reports whether the record is there.
-func (r Reader) read(key []byte, m proto.Message) (found bool, err error) {
+// read hands a value to decode, during the call only, and reports whether it is
+// there.
+func (r Reader) read(key []byte, decode func(v []byte) error) (found bool, err error) {
 	v, closer, err := r.src.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil
@@ -35,8 +36,7 @@ func (r Reader) read(key []byte, m proto.Message) (found bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read record %q: %w", key[:1], err)
 	}
-	err = proto.Unmarshal(v, m)
-	if err = errors.Join(err, closer.Close()); err != nil {
+	if err = errors.Join(decode(v), closer.Close()); err != nil {
 		return false, fmt.Errorf("decode record %q: %w", key[:1], err)
 	}
 	return true, nil
@@ -47,7 +47,7 @@ func get[T any, P interface {
 	proto.Message
 }](r Reader, key []byte) (*T, error) {
 	m := new(T)
-	found, err := r.read(key, P(m))
+	found, err := r.read(key, func(v []byte) error { return proto.Unmarshal(v, P(m)) })
 	if err != nil || !found {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (r Reader) Org(id OrgID) (*statepb.Org, error) { return get[statepb.Org](r,
 
 // Key returns the key with this SHA-256, nil if there is none.
 func (r Reader) Key(hash [32]byte) (*statepb.Key, error) {
-	return get[statepb.Key](r, keyKey(hash[:]))
+	return get[statepb.Key](r, keyKey(hash))
 }
 
 // Occupant returns one that may have expired: decision.Occupant.Present judges.
@@ -73,12 +73,10 @@ func (r Reader) Occupant(holder OrgID, id string) (*statepb.Occupant, error) {
 	return get[statepb.Occupant](r, occupantKey(holder, id))
 }
 
-// Seats returns a holder's counters, never nil. They count expired occupants
-// until these are swept; Used does not.
+// Seats returns a holder's counters, nil if it never had an occupant. They count
+// expired occupants until these are swept; Used does not.
 func (r Reader) Seats(holder OrgID) (*statepb.Seats, error) {
-	var s statepb.Seats
-	_, err := r.read(seatsKey(holder), &s)
-	return &s, err
+	return get[statepb.Seats](r, seatsKey(holder))
 }
 
 // Mark is the newest command that the state holds.
@@ -87,18 +85,19 @@ type Mark struct {
 	Time  decision.Millis // never behind an earlier command's
 }
 
+const markSize = 16
+
 // Mark returns the newest command's mark, zero before the first.
 func (r Reader) Mark() (m Mark, err error) {
-	v, closer, err := r.src.Get(markKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return Mark{}, nil
-	}
-	if err != nil {
-		return Mark{}, fmt.Errorf("read the mark: %w", err)
-	}
-	m.Index = binary.BigEndian.Uint64(v)
-	m.Time = int64(binary.BigEndian.Uint64(v[8:])) //nolint:gosec // written by tx.mark
-	return m, closer.Close()
+	_, err = r.read(markKey, func(v []byte) error {
+		if len(v) != markSize {
+			return fmt.Errorf("it has %d bytes", len(v))
+		}
+		m.Index = binary.BigEndian.Uint64(v)
+		m.Time = int64(binary.BigEndian.Uint64(v[8:])) //nolint:gosec // written by tx.mark
+		return nil
+	})
+	return m, err
 }
 
 // Plan tells how an org's plan stands at now.
@@ -107,37 +106,44 @@ func (r Reader) Plan(org *statepb.Org, now decision.Millis) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	used, err := r.Used(OrgID(org.Id), now)
-	return planOf(org, plans, used, now), err
+	used, err := r.Used(idOf(org.GetId()), now)
+	if err != nil {
+		return Plan{}, err
+	}
+	return planOf(org, plans, used, now), nil
 }
 
 // Used counts the active occupants that have not expired by now.
 func (r Reader) Used(holder OrgID, now decision.Millis) (uint32, error) {
 	s, err := r.Seats(holder)
-	if err != nil || s.Active == 0 || s.Ending == 0 {
-		return s.GetActive(), err
+	if err != nil {
+		return 0, err
 	}
-	used := s.Active
-	err = r.scan(timedKey(prefixByEnd, holder, 0, ""), timedKey(prefixByEnd, holder, now+1, ""), func(_, active []byte) bool {
-		used -= uint32(active[0])
-		return true
-	})
+	used, _, err := r.used(holder, s, now, 0)
 	return used, err
 }
 
-// ended lists occupants that have expired by now, at most limit.
-func (r Reader) ended(holder OrgID, now decision.Millis, limit int) (ids []string, err error) {
-	err = r.scan(timedKey(prefixByEnd, holder, 0, ""), timedKey(prefixByEnd, holder, now+1, ""), func(k, _ []byte) bool {
-		_, id := timedOf(k)
-		ids = append(ids, id)
-		return len(ids) < limit
+// used is Used for counters that were read. It also lists those that have ended,
+// the earliest first and at most limit.
+func (r Reader) used(holder OrgID, s *statepb.Seats, now decision.Millis, limit int) (used uint32, ended []string, err error) {
+	used = s.GetActive()
+	if s.GetEnding() == 0 {
+		return used, nil, nil
+	}
+	from, to := timedKey(prefixByEnd, holder, 0, ""), timedKey(prefixByEnd, holder, now+1, "")
+	err = r.scan(from, to, func(k, active []byte) (bool, error) {
+		used -= uint32(active[0])
+		if len(ended) < limit {
+			ended = append(ended, timedID(k))
+		}
+		return true, nil
 	})
-	return ids, err
+	return used, ended, err
 }
 
 // Cursor is a place in a list: the last occupant that was given out.
 type Cursor struct {
-	CreatedAt decision.Millis
+	CreatedAt decision.Millis // not negative
 	ID        string
 }
 
@@ -148,58 +154,41 @@ func (r Reader) List(holder OrgID, from Cursor, limit int, now decision.Millis) 
 	if from != (Cursor{}) {
 		start = append(start, 0) // the first key behind the cursor's own
 	}
-	prefix := append([]byte{prefixByAge}, holder[:]...)
-	var inner error
-	err = r.scan(start, after(prefix), func(k, _ []byte) bool {
-		_, id := timedOf(k)
-		o, err := r.Occupant(holder, id)
-		if err != nil {
-			inner = err
-			return false
-		}
-		if !OccupantOf(o).Present(now) {
-			return true
+	err = r.scan(start, after(holderKey(prefixByAge, holder, "")), func(k, _ []byte) (bool, error) {
+		o, err := r.Occupant(holder, timedID(k))
+		if err != nil || !OccupantOf(o).Present(now) {
+			return true, err
 		}
 		if more = len(list) == limit; more {
-			return false
+			return false, nil
 		}
 		list = append(list, o)
-		return true
+		return true, nil
 	})
-	return list, more, errors.Join(err, inner)
+	return list, more, err
 }
 
-// scan visits [from, to) until visit returns false.
-func (r Reader) scan(from, to []byte, visit func(k, v []byte) bool) error {
+// scan visits [from, to) until visit returns false or an error. The slices are
+// valid during the visit only.
+func (r Reader) scan(from, to []byte, visit func(k, v []byte) (more bool, err error)) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("scan records %q: %w", from[:1], err)
+		}
+	}()
 	it, err := r.src.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
-		return fmt.Errorf("scan records %q: %w", from[:1], err)
+		return err
 	}
-	for ok := it.First(); ok && visit(it.Key(), it.Value()); ok = it.Next() {
-	}
-	return errors.Join(it.Error(), it.Close())
-}
-
-// auditAt names an audit entry.
-type auditAt struct {
-	index uint64
-	n     uint16
-	org   OrgID
-}
-
-// auditsBefore lists the oldest audit entries made before t, at most limit, and
-// tells the time of the oldest that is left, or t if that is unknown.
-func (r Reader) auditsBefore(t int64, limit int) (list []auditAt, oldest int64, err error) {
-	var inner error
-	oldest = t
-	err = r.scan([]byte{prefixAudit}, []byte{prefixAudit + 1}, func(k, v []byte) bool {
-		var e statepb.AuditEntry
-		if inner = proto.Unmarshal(v, &e); inner != nil || e.AtMs >= t {
-			oldest = e.AtMs
-			return false
+	defer func() { err = errors.Join(err, it.Close()) }() // Close tells what ended the iteration
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return err
 		}
-		list = append(list, auditAt{binary.BigEndian.Uint64(k[1:]), binary.BigEndian.Uint16(k[9:]), OrgID(e.OrgId)})
-		return len(list) < limit
-	})
-	return list, oldest, errors.Join(err, inner)
+		if more, err := visit(it.Key(), v); err != nil || !more {
+			return err
+		}
+	}
+	return nil
 }

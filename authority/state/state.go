@@ -3,7 +3,8 @@
 //
 // It guarantees that Apply is deterministic, and that a command on anything a
 // decision depends on emits what it concerns, also when it changes nothing: all
-// writes to such records go through three methods of tx, and these emit.
+// writes to such records go through three methods of tx, and these emit. The
+// DESIGN.md beside this file has the invariants, S1 to S10.
 package state
 
 import (
@@ -17,6 +18,16 @@ import (
 
 // OrgID names a holder of seats.
 type OrgID = uuid.UUID
+
+// idOf reads an id from a command or record. One of another length is no id that
+// we ever made: it becomes the zero id, which no org has.
+func idOf(b []byte) OrgID {
+	id, err := uuid.FromBytes(b)
+	if err != nil {
+		return OrgID{}
+	}
+	return id
+}
 
 // Kind says what a Concern is about.
 type Kind uint8
@@ -61,7 +72,8 @@ type Outcome struct {
 	Changed bool
 	// Existed says that a register found the device already active.
 	Existed bool
-	// Org, Device and Plan are as the command left them; Device is nil after a remove.
+	// Org, Device and Plan are as the command left them. Org is nil if there is none,
+	// Device if there is none or it has expired; of Seed and SetLink all are zero.
 	Org    *statepb.Org
 	Device *statepb.Occupant
 	Plan   Plan
@@ -133,14 +145,16 @@ func OccupantOf(d *statepb.Occupant) decision.Occupant {
 
 // planOf tells how a plan stands at now.
 func planOf(o *statepb.Org, plans *statepb.Plans, used uint32, now decision.Millis) Plan {
-	p := Plan{Tier: o.PlanTier, AccessUntil: o.AccessUntilMs, Used: used}
-	for _, tier := range plans.GetPlans() {
-		if tier.Tier == o.PlanTier {
-			p.Limit = tier.Limit
-		}
-	}
+	p := Plan{Tier: o.GetPlanTier(), AccessUntil: o.GetAccessUntilMs(), Used: used}
 	if o.Limit != nil {
-		p.Limit = *o.Limit
+		p.Limit = o.GetLimit()
+	} else {
+		for _, tier := range plans.GetPlans() {
+			if tier.GetTier() == p.Tier {
+				p.Limit = tier.GetLimit()
+				break
+			}
+		}
 	}
 	h := HolderOf(o)
 	switch {

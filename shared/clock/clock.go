@@ -18,13 +18,11 @@ func (t Time) Add(d time.Duration) Time { return t + Time(d) }
 // Sub returns the time that has passed from u to t.
 func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
 
-// Clock reads the time. It never goes back. It is safe for concurrent use.
+// Clock reads the time. For one goroutine it never goes back. It is safe for
+// concurrent use.
 type Clock interface {
 	Now() Time
 }
-
-// System is the machine's own clock; see CountsSuspend.
-func System() Clock { return system{} }
 
 // Stretch returns how long a clock that may run fast by bound must count to be
 // sure that one that may run slow by bound has counted d: d(1+ρ)/(1−ρ), rounded

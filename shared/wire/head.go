@@ -36,6 +36,7 @@ type Head struct {
 	Timeout        []byte // MachineID-Timeout-Ms
 	Prefer         []byte // Prefer
 	Chunked        bool   // Transfer-Encoding: chunked
+	Close          bool   // Connection: close, in any case and place of its list
 
 	seen fieldSet
 }
@@ -143,6 +144,10 @@ func (h *Head) note(name, value []byte) error {
 			h.OrgKey = value
 			return h.once(fieldOrgKey)
 		}
+	case 10:
+		if equalFold(name, "connection") {
+			h.Close = h.Close || listHas(value, "close")
+		}
 	case 12:
 		if equalFold(name, "x-request-id") {
 			h.RequestID = value
@@ -222,6 +227,18 @@ func (h *Head) noteTransfer(value []byte) error {
 	}
 	h.Chunked = true
 	return h.once(fieldTransfer)
+}
+
+// listHas finds an element of a comma-separated list without parameters. It is given in lower case, see equalFold.
+func listHas(value []byte, element string) bool {
+	for len(value) > 0 {
+		var first []byte
+		first, value = cutByte(value, ',')
+		if equalFold(trimBlank(first), element) {
+			return true
+		}
+	}
+	return false
 }
 
 // tokenByte is tchar of RFC 9110, 5.6.2.

@@ -111,6 +111,20 @@ func TestCheckHeadPicks(t *testing.T) {
 	if diff := cmp.Diff(want, h, cmpopts.IgnoreUnexported(Head{})); diff != "" {
 		t.Error(diff)
 	}
+	for value, want := range map[string]bool{
+		"close": true, "Close": true, "keep-alive, CLOSE": true, "TE ,close,x": true, "keep-alive": false, "closed": false, "": false, "x close": false,
+	} {
+		if err := CheckHead(head("CONNECTION: "+value), &h); err != nil || h.Close != want {
+			t.Errorf("Connection: %s gives close %v, %v", value, h.Close, err)
+		}
+	}
+	if err := CheckHead(head("Connection: close", "Connection: keep-alive"), &h); err != nil || !h.Close {
+		t.Errorf("close is forgotten: %v", err)
+	}
+}
+
+func TestCheckHeadForgetsTheHeadBefore(t *testing.T) {
+	h := Head{OrgKey: []byte("before"), Timeout: []byte("1")}
 	if err := CheckHead(head("x-request-id: a", "x-request-id: b", "Transfer-Encoding: chunked", "x-org-key:"), &h); err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // Request is what the server found out about a request before it called the handler. It belongs to the handler's call: nothing of
-// it may be kept after that.
+// it may be kept after that, and no other goroutine may use it.
 type Request struct {
 	Route *Route // Route is nil if no route has the path.
 	Head  Head   // Head holds the headers that the API reads. Prefer it to fasthttp's own.

@@ -57,23 +57,20 @@ func orDefault[T comparable](value, def T) T {
 
 // NewServer returns a server that calls h for every request that keeps the rules: head, method and size are judged
 // before. h is also called for paths that no route has (From(ctx).Route is nil), since the authority has a console; it answers
-// others with NotFound. A panic of h is logged and answered. The caller starts it by Serve and ends it by
-// ShutdownWithContext.
-func NewServer(h fasthttp.RequestHandler, opts Options) *fasthttp.Server {
+// others with NotFound. A panic of h is logged and answered. h must be done with the context when it returns, so it must not use
+// RequestCtx.TimeoutError. The caller starts the server by Serve and ends it by ShutdownWithContext.
+func NewServer(h fasthttp.RequestHandler, opts Options) *Server {
 	opts = opts.withDefaults()
 	s := &server{Options: opts, next: h}
 	// A large body must not stay with its connection for as long as that lives. The limit is one of the whole process.
 	fasthttp.SetBodySizePoolLimit(MaxBody, MaxBody)
-	return &fasthttp.Server{
+	return &Server{opts: opts, Server: &fasthttp.Server{
 		Handler:        s.handle,
 		ErrorHandler:   s.refuse,
 		HeaderReceived: s.limits,
 		ConnState:      s.count,
 		Logger:         serverLog{opts.Log},
 
-		ReadTimeout:        opts.ReadTimeout,
-		WriteTimeout:       opts.WriteTimeout,
-		IdleTimeout:        opts.IdleTimeout,
 		ReadBufferSize:     opts.MaxHead,
 		MaxRequestBodySize: MaxBody,
 		// Above this fasthttp answers by itself, in plain text: it must come long after our own limit.
@@ -84,7 +81,7 @@ func NewServer(h fasthttp.RequestHandler, opts Options) *fasthttp.Server {
 		NoDefaultDate:                opts.NoDate,
 		DisablePreParseMultipartForm: true,
 		SecureErrorLogMessage:        true,
-	}
+	}}
 }
 
 type server struct {
@@ -130,7 +127,11 @@ const chunkedLength = -1
 func (s *server) handle(ctx *fasthttp.RequestCtx) {
 	r, _ := requests.Get().(*Request)
 	defer s.done(ctx, r)
-	if e := s.admit(ctx, r); e != nil {
+	e := s.admit(ctx, r)
+	if r.Head.Close {
+		ctx.SetConnectionClose() // fasthttp knows only a lone `close` in lower case
+	}
+	if e != nil {
 		r.Error(ctx, e)
 		return
 	}

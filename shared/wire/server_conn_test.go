@@ -54,7 +54,7 @@ func TestExpectContinue(t *testing.T) {
 }
 
 // serveTCP serves on a real socket for the time of the test and returns its address. It hands over how Serve ended.
-func serveTCP(tb testing.TB, srv *fasthttp.Server) (addr string, served <-chan error) {
+func serveTCP(tb testing.TB, srv *Server) (addr string, served <-chan error) {
 	tb.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -109,7 +109,7 @@ func TestSlowClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := p.dial(t)
-			conn.send(raw)
+			_, _ = io.WriteString(conn, raw) // on a busy machine the time may be up before
 			a := conn.read()
 			if a.StatusCode != fasthttp.StatusRequestTimeout && a.StatusCode != fasthttp.StatusBadRequest || a.body["error"] == nil {
 				t.Errorf("HTTP %d %s", a.StatusCode, a.raw)
@@ -135,6 +135,21 @@ func TestHTTP10(t *testing.T) {
 	conn.send(strings.Replace(get("/api/v1/usage"), "HTTP/1.1", "HTTP/1.0", 1))
 	conn.read().want(t, 200, "handler", "usage")
 	conn.closed()
+}
+
+func TestConnectionClose(t *testing.T) {
+	p := serve(t, echo, Options{})
+	for _, value := range []string{"close", "Close", "keep-alive, close"} {
+		conn := p.dial(t)
+		conn.send(get("/api/v1/usage", "Connection: "+value) + get("/api/v1/usage"))
+		conn.read().want(t, 200, "handler", "usage")
+		conn.closed()
+
+		conn = p.dial(t) // refused, and closed all the same
+		conn.send(post("/api/v1/usage", "{}", "Connection: "+value) + get("/api/v1/usage"))
+		conn.read().want(t, 405, "error", "method_not_allowed")
+		conn.closed()
+	}
 }
 
 func TestHead405HasNoBody(t *testing.T) {

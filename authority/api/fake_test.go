@@ -1,0 +1,143 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/proto"
+
+	"machineid/authority/hub"
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+	"machineid/raftstore"
+)
+
+// testStore is the real store, which can be told to fail.
+type testStore struct {
+	*raftstore.Store
+
+	mu      sync.Mutex
+	propose func(context.Context) (state.Outcome, error) // instead of proposing
+	read    func(context.Context) error                  // instead of reading
+	last    *statepb.Command
+}
+
+func (s *testStore) fail(propose func(context.Context) (state.Outcome, error), read func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.propose, s.read = propose, read
+}
+
+func (s *testStore) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
+	raw, err := proto.Marshal(cmd)
+	if err != nil {
+		return 0, state.Outcome{}, err
+	}
+	if keyForm.Match(raw) {
+		panic("a key goes into the log")
+	}
+	s.mu.Lock()
+	s.last = proto.CloneOf(cmd)
+	instead := s.propose
+	s.mu.Unlock()
+	if instead != nil {
+		out, err := instead(ctx)
+		return 1, out, err
+	}
+	res, err := s.Store.Propose(ctx, raw)
+	if err != nil {
+		return 0, state.Outcome{}, err
+	}
+	out, ok := res.Outcome.(state.Outcome)
+	if !ok {
+		panic(fmt.Sprintf("a command came to %T", res.Outcome))
+	}
+	return res.Index, out, nil
+}
+
+func (s *testStore) Read(ctx context.Context) (*raftstore.View, error) {
+	s.mu.Lock()
+	instead := s.read
+	s.mu.Unlock()
+	if instead != nil {
+		return nil, instead(ctx)
+	}
+	return s.Store.Read(ctx)
+}
+
+func (s *testStore) lastCommand() *statepb.Command {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// testHub settles at once, unless it is closed.
+type testHub struct {
+	mu      sync.Mutex
+	gate    chan struct{} // nil while open
+	err     error         // what a settle ends in
+	waiting chan string   // told of each that waits, if not nil
+	settled atomic.Int64
+}
+
+// shut makes every settle wait until the returned function is called. Each one that waits says so on the channel.
+func (h *testHub) shut() (waiting <-chan string, open func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	gate := make(chan struct{})
+	h.gate, h.waiting = gate, make(chan string, 64)
+	return h.waiting, func() {
+		h.mu.Lock()
+		h.gate = nil
+		h.mu.Unlock()
+		close(gate)
+	}
+}
+
+func (h *testHub) fail(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = err
+}
+
+func (h *testHub) settle(ctx context.Context, what string) error {
+	h.mu.Lock()
+	gate, waiting, err := h.gate, h.waiting, h.err
+	h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if gate != nil {
+		waiting <- what
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return hub.ErrPending
+		}
+	}
+	h.settled.Add(1)
+	return nil
+}
+
+func (h *testHub) Settle(ctx context.Context, _ uint64) (hub.Propagation, error) {
+	if err := h.settle(ctx, "index"); err != nil {
+		return hub.Propagation{}, err
+	}
+	return hub.Propagation{Index: 8812, Edges: 3, Confirmed: 2, Expired: 1, ElapsedMs: 2.1}, nil
+}
+
+func (h *testHub) SettleOrg(ctx context.Context, index uint64, id state.OrgID) error {
+	if index == 0 || id == (state.OrgID{}) {
+		return fmt.Errorf("settle org %v at %d: that is no org's change", id, index)
+	}
+	return h.settle(ctx, "org")
+}
+
+func (*testHub) Edge(token string) string {
+	if token == edgeToken {
+		return "e1"
+	}
+	return ""
+}

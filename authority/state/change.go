@@ -1,0 +1,140 @@
+package state
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"machineid/authority/state/statepb"
+)
+
+// Records that decisions depend on are written by changeOrg, changeKey and
+// changeOccupant only (S2). Each emits before it looks, so that a command that
+// finds nothing to change, or refuses, makes its caller wait like the one before
+// it that did change something (S1). structure_test.go holds the whole package to
+// this.
+
+// changeOrg lets change edit an org, which is nil if there is none, and return
+// what is to stand there; nil leaves all as it was.
+func (t *tx) changeOrg(id OrgID, change func(*statepb.Org) *statepb.Org) (org *statepb.Org, changed bool) {
+	t.concern(Concern{Kind: ConcernHolder, Org: id})
+	old := t.org(id)
+	next := change(clone(old))
+	if next == nil || proto.Equal(old, next) {
+		return old, false
+	}
+	t.put(orgKey(id), next)
+	return next, true
+}
+
+// changeKey is changeOrg for a key. Its org and its id must not change.
+func (t *tx) changeKey(hash [32]byte, change func(*statepb.Key) *statepb.Key) (key *statepb.Key, changed bool) {
+	t.concern(Concern{Kind: ConcernKey, Key: hash})
+	old := t.key(hash)
+	next := change(clone(old))
+	if next == nil || proto.Equal(old, next) {
+		return old, false
+	}
+	t.put(keyKey(hash), next)
+	if old == nil {
+		t.set(orgKeyKey(idOf(next.GetOrgId()), next.GetKeyId()), hash[:])
+	}
+	return next, true
+}
+
+// changeOccupant lets change edit an occupant and return what is to stand there:
+// nil removes it, a refusal leaves all as it was. One that has expired is nil to
+// change, as one that never was. Counters and indexes follow, so no command can
+// miscount (S8).
+func (t *tx) changeOccupant(h *holder, id string, change func(*statepb.Occupant) (*statepb.Occupant, Refusal)) Outcome {
+	t.concern(Concern{Kind: ConcernOccupant, Org: h.id, Occupant: id})
+	if h.org == nil {
+		return Outcome{Refusal: OrgNotFound}
+	}
+	out := Outcome{Org: h.org}
+	stored := t.occupant(h.id, id)
+	if OccupantOf(stored).Present(t.now) {
+		out.Device = stored
+	}
+	next, refusal := change(clone(out.Device))
+	switch {
+	case refusal != Granted:
+		out.Refusal = refusal
+	case !proto.Equal(stored, next):
+		if next == nil {
+			t.del(occupantKey(h.id, id))
+		} else {
+			t.put(occupantKey(h.id, id), next)
+		}
+		t.follow(h, id, stored, next)
+		out.Device, out.Changed = next, true
+	}
+	out.Plan = t.plan(h)
+	return out
+}
+
+// follow keeps a holder's counters and indexes in step with an occupant that
+// changes from old to next; nil is none. It is a part of changeOccupant.
+func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
+	seats := clone(h.seats)
+	if old != nil {
+		*standing(seats, old)--
+		if t.takesSeat(old) {
+			h.used--
+		}
+		if end := old.GetExpiresAtMs(); end != 0 {
+			seats.Ending--
+			if next.GetExpiresAtMs() != end {
+				t.del(timedKey(prefixByEnd, h.id, end, id))
+			}
+		}
+		if next.GetCreatedAtMs() != old.GetCreatedAtMs() {
+			t.del(timedKey(prefixByAge, h.id, old.GetCreatedAtMs(), id))
+		}
+	}
+	if next != nil {
+		*standing(seats, next)++
+		if t.takesSeat(next) {
+			h.used++
+		}
+		if end := next.GetExpiresAtMs(); end != 0 {
+			seats.Ending++
+			active := []byte{1}
+			if next.GetRevokedAtMs() != 0 {
+				active[0] = 0
+			}
+			t.set(timedKey(prefixByEnd, h.id, end, id), active)
+		}
+		if next.GetCreatedAtMs() != old.GetCreatedAtMs() {
+			t.set(timedKey(prefixByAge, h.id, next.GetCreatedAtMs(), id), nil)
+		}
+	}
+	if !proto.Equal(h.seats, seats) {
+		t.put(seatsKey(h.id), seats)
+		h.seats = seats
+	}
+}
+
+// takesSeat reports whether an occupant counts against the cap.
+func (t *tx) takesSeat(o *statepb.Occupant) bool {
+	d := OccupantOf(o)
+	return d.Present(t.now) && !d.Revoked
+}
+
+// standing is the counter that an occupant stands in.
+func standing(s *statepb.Seats, o *statepb.Occupant) *uint32 {
+	if o.GetRevokedAtMs() != 0 {
+		return &s.Revoked
+	}
+	return &s.Active
+}
+
+// clone returns a copy of a record, nil of nil.
+func clone[T interface {
+	comparable
+	proto.Message
+}](m T) T {
+	var none T
+	if m == none {
+		return none
+	}
+	return proto.CloneOf(m)
+}

@@ -1,0 +1,104 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"machineid/authority"
+	"machineid/authority/hub"
+	"machineid/edge"
+)
+
+// tiers are one authority node and one edge in this process, over loopback.
+type tiers struct {
+	edge, authority string // HTTP addresses
+	key             string // an org's admin key
+}
+
+func listen(tb testing.TB) net.Listener {
+	tb.Helper()
+	var config net.ListenConfig
+	l, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return l
+}
+
+// start runs both tiers until the test ends.
+func start(tb testing.TB) *tiers {
+	tb.Helper()
+	api, link := listen(tb), listen(tb)
+	logger := slog.New(slog.DiscardHandler)
+	node := authority.New(authority.Config{
+		ID: "a1", Dir: tb.TempDir(), HTTP: api, Link: link, Raft: listen(tb), Bootstrap: true, OpenSignup: true,
+		Times: hub.Times{Lease: 3 * time.Second, CacheTTL: time.Minute, Bound: 0.01}, Logger: logger, Registerer: prometheus.NewRegistry(),
+	})
+	agents := listen(tb)
+	e, err := edge.New(edge.Config{
+		ID: "e1", Authority: []string{link.Addr().String()}, HTTP: agents, Logger: logger, Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	run(tb, node.Run)
+	run(tb, e.Run)
+	for deadline := time.Now().Add(10 * time.Second); len(node.Ready())+len(e.Ready()) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			tb.Fatal(node.Ready(), e.Ready())
+		}
+	}
+	t := &tiers{edge: agents.Addr().String(), authority: api.Addr().String()}
+	var made struct {
+		OrgAPIKey string `json:"orgApiKey"`
+	}
+	t.call(tb, "org/create", `{}`, &made)
+	t.key = made.OrgAPIKey
+	return t
+}
+
+// run runs one part until the test ends, in the reverse order of starts.
+func run(tb testing.TB, part func(context.Context) error) {
+	tb.Helper()
+	ctx, stop := context.WithCancel(context.WithoutCancel(tb.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- part(ctx) }()
+	tb.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	})
+}
+
+// call makes one call at the authority and decodes its answer.
+func (t *tiers) call(tb testing.TB, path, body string, into any) {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, "http://"+t.authority+"/api/v1/"+path, bytes.NewBufferString(body))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	req.Header.Set("X-Org-Key", t.key)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		tb.Fatalf("%s: %s %s %v", path, resp.Status, b, err)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		tb.Fatal(err)
+	}
+}

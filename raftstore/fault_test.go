@@ -1,0 +1,170 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+var errInjected = errors.New("injected by the test")
+
+// faultyLife opens a node on a disk whose write number `at` fails, uses it, and returns the commands that were acknowledged,
+// how many writes there were, and what the node said: nil if it never noticed.
+func faultyLife(t *testing.T, disk *vfs.MemFS, at int64) (acked []string, writes int64, said error) {
+	t.Helper()
+	var n atomic.Int64
+	fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && n.Add(1) == at {
+			return errInjected
+		}
+		return nil
+	}))
+	nd := newNode(onFS(fs))
+	done := make(chan struct{})
+	var opened *Store
+	go func() { // a fault ends this goroutine wherever it is
+		defer close(done)
+		s, err := nd.open()
+		if err != nil {
+			said = err
+			return
+		}
+		opened = s
+		for i := range 6 {
+			cmd := fmt.Sprintf("k%d", i)
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			_, err := retryPropose(ctx, s, cmd+"=v")
+			cancel()
+			if err != nil {
+				return
+			}
+			acked = append(acked, cmd)
+			if i == 3 {
+				_ = snapshot(s) // may fail, and then the fault says so
+			}
+		}
+	}()
+	<-done
+	if opened != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := opened.Close(ctx); err != nil && said == nil {
+			said = err
+		}
+	}
+	select {
+	case err := <-nd.fatal:
+		said = err
+	default:
+	}
+	return acked, n.Load(), said
+}
+
+// snapshot makes raft take a snapshot. A fault on raft's own goroutine leaves nobody to answer.
+func snapshot(s *Store) error {
+	done := make(chan error, 1)
+	future := s.raft.Snapshot()
+	go func() { done <- future.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.fault.tripped():
+		return s.fault.err()
+	}
+}
+
+// retryPropose proposes until the node leads.
+func retryPropose(ctx context.Context, s *Store, cmd string) (Result, error) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		res, err := s.Propose(ctx, []byte(cmd))
+		if err == nil || Unknown(err) || !errors.Is(err, ErrNotLeader) {
+			return res, err
+		}
+		select {
+		case <-tick.C:
+		case <-s.fault.tripped():
+			return Result{}, s.fault.err()
+		case <-ctx.Done():
+			return Result{}, ctx.Err()
+		}
+	}
+}
+
+// Whichever write fails, the node either goes on unharmed or stops for good and says why; what it acknowledged is there after
+// the next start on the repaired disk, also if the machine crashed meanwhile (R5).
+func TestFaultAtEveryWrite(t *testing.T) {
+	_, writes, said := faultyLife(t, vfs.NewCrashableMem(), -1)
+	if said != nil {
+		t.Fatalf("without a fault: %v", said)
+	}
+	step := int64(1)
+	if testing.Short() {
+		step = 5
+	}
+	tried, stopped := 0, 0
+	for at := int64(1); at <= writes+5; at += step {
+		disk := vfs.NewCrashableMem()
+		acked, _, said := faultyLife(t, disk, at)
+		tried++
+		if said != nil {
+			stopped++
+			if !strings.Contains(said.Error(), errInjected.Error()) {
+				t.Errorf("write %d: it says %v", at, said)
+			}
+		} else if len(acked) != 6 {
+			t.Errorf("write %d: only %d commands were acknowledged, and nothing was said", at, len(acked))
+		}
+		after, _ := start(t, onFS(disk.CrashClone(vfs.CrashCloneCfg{})))
+		for _, key := range acked {
+			if v, ok := valueOf(t, after, key); !ok || v != "v" {
+				t.Errorf("write %d: %s was acknowledged and is %q, %v", at, key, v, ok)
+			}
+		}
+		stop(t, after)
+	}
+	t.Logf("%d of %d writes made to fail one at a time; %d of them stopped the node", tried, writes, stopped)
+}
+
+// A machine that panics stops the node, and nobody is told that the command took effect.
+func TestUnreadableCommand(t *testing.T) {
+	n := newNode()
+	s := must[*Store](t)(n.open())
+	waitLeading(t, s)
+	_, err := s.Propose(t.Context(), []byte("?"))
+	if !Unknown(err) {
+		t.Errorf("propose: %v", err)
+	}
+	if fault := <-n.fatal; !strings.Contains(fault.Error(), "unreadable command") {
+		t.Errorf("fault: %v", fault)
+	}
+	if err := s.Health(); err == nil || !strings.Contains(err.Error(), "fault") {
+		t.Errorf("health: %v", err)
+	}
+	if _, ok := s.Leading(); ok {
+		t.Error("it still says that it leads")
+	}
+	if _, err := s.View(); err == nil {
+		t.Error("it still shows its state")
+	}
+	stop(t, s)
+}
+
+// A Fatal hook that returns is a bug that must not pass unseen.
+func TestFatalHookMustNotReturn(t *testing.T) {
+	f := newFault(func(error) {}, newNode().cfg.withDefaults().Logger)
+	defer func() {
+		if p := recover(); p == nil {
+			t.Error("no panic")
+		}
+	}()
+	f.fail(errInjected)
+}

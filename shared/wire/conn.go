@@ -1,0 +1,127 @@
+package wire
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Server is fasthttp's, but for the time-outs, which its connections keep themselves. fasthttp reads the clock three times
+// a request to move deadlines that nearly all are replaced before they could matter: a twentieth of what a validate
+// costs.
+type Server struct {
+	*fasthttp.Server
+	opts Options
+}
+
+// Serve serves l until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	timed := &listener{Listener: l, opts: s.opts, start: time.Now(), done: make(chan struct{})}
+	ticked := make(chan struct{})
+	go func() {
+		defer close(ticked)
+		timed.tick()
+	}()
+	defer func() {
+		close(timed.done)
+		<-ticked
+	}()
+	return s.Server.Serve(timed) //nolint:wrapcheck // fasthttp's own
+}
+
+// tickEvery is how coarse the clock of connections is, and tickShare what part of a time-out at most.
+const (
+	tickEvery = 250 * time.Millisecond
+	tickShare = 8
+)
+
+// listener makes timed connections. Its clock is read by them at the price of a load.
+type listener struct {
+	net.Listener
+	opts  Options
+	start time.Time
+	now   atomic.Int64 // nanoseconds since start, late by at most a tick
+	done  chan struct{}
+}
+
+func (l *listener) coarse() time.Duration {
+	return min(tickEvery, l.opts.ReadTimeout/tickShare, l.opts.WriteTimeout/tickShare, l.opts.IdleTimeout/tickShare)
+}
+
+func (l *listener) tick() {
+	t := time.NewTicker(max(l.coarse(), time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-l.done:
+			return
+		case now := <-t.C:
+			l.now.Store(int64(now.Sub(l.start)))
+		}
+	}
+}
+
+// Accept returns the next connection.
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err //nolint:wrapcheck // fasthttp looks at it
+	}
+	return newConn(c, l), nil
+}
+
+func newConn(c net.Conn, l *listener) *conn {
+	return &conn{Conn: c, l: l, arriving: true, first: l.now.Load()} // its first request is on its way
+}
+
+// conn keeps a connection's time-outs: how long it may idle, how long one request may take to arrive, counted from its
+// first bytes or from the connection's begin, and how long an answer may take to leave. What follows an answer is the next request. A deadline is moved
+// when it would come too early by more than a tick, so about once a tick on a busy connection.
+//
+// One goroutine uses it at a time, which is how fasthttp serves.
+type conn struct {
+	net.Conn
+	l *listener
+
+	arriving    bool  // some of a request has been read, and no answer written since
+	first       int64 // when that began
+	read, write int64 // deadlines in force, as times of l.now; 0 is none
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	now := c.l.now.Load()
+	until, slack := now+int64(c.l.opts.IdleTimeout), c.slack(c.l.opts.IdleTimeout)
+	if c.arriving {
+		until, slack = c.first+int64(c.l.opts.ReadTimeout)+int64(c.l.coarse()), 0
+	}
+	if c.read > until || c.read < until-slack {
+		if err := c.Conn.SetReadDeadline(c.l.start.Add(time.Duration(until))); err != nil {
+			return 0, err //nolint:wrapcheck // fasthttp looks at it
+		}
+		c.read = until
+	}
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.arriving {
+		c.arriving, c.first = true, c.l.now.Load()
+	}
+	return n, err //nolint:wrapcheck // fasthttp looks at it
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	until := c.l.now.Load() + int64(c.l.opts.WriteTimeout) + int64(c.l.coarse())
+	if c.write > until || c.write < until-c.slack(c.l.opts.WriteTimeout) {
+		if err := c.Conn.SetWriteDeadline(c.l.start.Add(time.Duration(until))); err != nil {
+			return 0, err //nolint:wrapcheck // fasthttp looks at it
+		}
+		c.write = until
+	}
+	c.arriving = false
+	return c.Conn.Write(b) //nolint:wrapcheck // fasthttp looks at it
+}
+
+// slack is how much too early a deadline may come before it is moved.
+func (c *conn) slack(timeout time.Duration) int64 {
+	return int64(min(time.Second, timeout/tickShare))
+}
