@@ -84,7 +84,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer end()
-	if err := n.open(); err != nil {
+	if err := n.open(); err != nil { //nolint:contextcheck // the store ends by Close, after ctx has ended
 		return err
 	}
 	close(n.ready)

@@ -39,7 +39,7 @@ func (n *Node) seed(ctx context.Context) error {
 	if n.state.Cluster() != nil {
 		return nil
 	}
-	token, err := n.operatorToken()
+	token, err := n.operatorToken(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func plans() *statepb.Plans {
 
 // operatorToken returns the token that was given, or one of its own, which is on
 // disk before the state that needs it is written.
-func (n *Node) operatorToken() (string, error) {
+func (n *Node) operatorToken(ctx context.Context) (string, error) {
 	if n.cfg.OperatorToken != "" {
 		return string(n.cfg.OperatorToken), nil
 	}
@@ -87,7 +87,7 @@ func (n *Node) operatorToken() (string, error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return "", fmt.Errorf("keep the operator's token: %w", err)
 	}
-	n.log.LogAttrs(context.Background(), slog.LevelInfo, "made an operator's token", slog.String("file", path))
+	n.log.LogAttrs(ctx, slog.LevelInfo, "made an operator's token", slog.String("file", path))
 	return token, nil
 }
 

@@ -22,9 +22,9 @@ import (
 const (
 	// Pauses between sessions, with jitter.
 	minPause, maxPause = 50 * time.Millisecond, 500 * time.Millisecond
-	// patienceMin is how long an authority node may take to welcome, and the least
+	// minPatience is how long an authority node may take to welcome, and the least
 	// time without a grant after which another is tried.
-	patienceMin = time.Second
+	minPatience = time.Second
 	// frameMax is above what the authority queues for one edge.
 	frameMax = 16 << 20
 	// giveBackTime bounds how long the end of a process waits to give its lease back.
@@ -72,14 +72,14 @@ func (l *linker) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > patienceMin {
+		if time.Since(began) > minPatience {
 			pause = minPause
 		}
 		l.e.log.LogAttrs(ctx, slog.LevelWarn, "no session with the authority",
 			slog.String("address", l.e.cfg.Authority[i]), slog.Any("error", err))
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause/2 + rand.N(pause/2)):
+		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter is no secret
 		}
 		pause = min(2*pause, maxPause)
 	}
@@ -92,7 +92,7 @@ func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause},
-			MinConnectTimeout: patienceMin,
+			MinConnectTimeout: minPatience,
 		}),
 	}
 	if dial := l.e.cfg.Dial; dial != nil {
@@ -109,7 +109,7 @@ func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
 func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	patience := time.AfterFunc(patienceMin, cancel)
+	patience := time.AfterFunc(minPatience, cancel)
 	defer patience.Stop()
 	stream, err := link.NewLinkClient(conn).Session(ctx, grpc.WaitForReady(true))
 	if err != nil {
@@ -130,7 +130,7 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) e
 	if w == nil {
 		return fmt.Errorf("turned away: %s", first.GetGoodbye().GetReason())
 	}
-	s, err := l.accept(w, stream, addr)
+	s, err := l.accept(ctx, w, stream, addr)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) e
 var errOldTerm = errors.New("the node leads an older term than one already met: it is deposed and does not know")
 
 // accept begins a session: the lease and all that was remembered are dropped.
-func (l *linker) accept(w *link.Welcome, stream link.Link_SessionClient, addr string) (*session, error) {
+func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_SessionClient, addr string) (*session, error) {
 	if w.GetTerm() < l.term {
 		return nil, errOldTerm
 	}
@@ -173,7 +173,7 @@ func (l *linker) accept(w *link.Welcome, stream link.Link_SessionClient, addr st
 	l.mu.Lock()
 	l.session = s
 	l.mu.Unlock()
-	l.e.log.LogAttrs(context.Background(), slog.LevelInfo, "session with the authority",
+	l.e.log.LogAttrs(ctx, slog.LevelInfo, "session with the authority",
 		slog.String("address", addr), slog.String("node", w.GetAuthorityId()), slog.Uint64("term", w.GetTerm()),
 		slog.Duration("lease", s.lease))
 	return s, nil

@@ -74,9 +74,9 @@ func (s *session) end() {
 func (s *session) renew(ctx context.Context, cancel func()) {
 	tick := time.NewTicker(s.lease / 4)
 	defer tick.Stop()
-	patience := max(s.lease/4, patienceMin)
+	patience := max(s.lease/4, minPatience)
 	if s.sole {
-		patience = max(s.lease, patienceMin)
+		patience = max(s.lease, minPatience)
 	}
 	for {
 		select {

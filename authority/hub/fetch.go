@@ -13,14 +13,14 @@ import (
 // fetch answers a frame's fetches from one snapshot (I5). It needs no proof of
 // leadership: the edge uses an answer only under a lease of the same term, and
 // no later leader returns from a change while one can be out (I8).
-func (h *Hub) fetch(r *reign, list []*link.Fetch) []*link.Answer {
+func (h *Hub) fetch(ctx context.Context, r *reign, list []*link.Fetch) []*link.Answer {
 	h.metrics.fetches.Add(float64(len(list)))
 	if term, ok := h.store.Leading(); !ok || term != r.term {
 		return unavailable(list)
 	}
 	view, err := h.store.View()
 	if err != nil {
-		h.log.LogAttrs(context.Background(), slog.LevelWarn, "fetches not answered", slog.Any("error", err))
+		h.log.LogAttrs(ctx, slog.LevelWarn, "fetches not answered", slog.Any("error", err))
 		return unavailable(list)
 	}
 	defer func() { _ = view.Close() }()
@@ -29,7 +29,7 @@ func (h *Hub) fetch(r *reign, list []*link.Fetch) []*link.Answer {
 	for i, f := range list {
 		a, err := lookUp(rd, f)
 		if err != nil {
-			h.log.LogAttrs(context.Background(), slog.LevelError, "fetch not answered", slog.Any("error", err))
+			h.log.LogAttrs(ctx, slog.LevelError, "fetch not answered", slog.Any("error", err))
 			a = &link.Answer{Unavailable: true}
 		}
 		a.Id, a.Index = f.GetId(), index

@@ -113,17 +113,17 @@ func (h *Hub) Stop(ctx context.Context) bool {
 	}
 	r.closing = true
 	now := h.cfg.Clock.Now()
-	clear := now >= r.holdUntil // an earlier leader's leases are over too
+	free := now >= r.holdUntil // an earlier leader's leases are over too
 	var open []*session
 	for s := range r.sessions {
-		clear = !s.stop(now) && clear
+		free = !s.stop(now) && free
 		open = append(open, s)
 	}
 	h.mu.Unlock()
 	for _, s := range open {
 		s.end("this node is stopping")
 	}
-	if !clear {
+	if !free {
 		return false
 	}
 	closed := h.linkRecord()

@@ -172,7 +172,7 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 			}
 			work.Go(func() {
 				defer room.Release(n)
-				s.answer(h.fetch(s.reign, list))
+				s.answer(h.fetch(ctx, s.reign, list))
 			})
 		}
 	}

@@ -65,8 +65,12 @@ func newDevCommand(settings *config.Settings, env environment) *cobra.Command {
 
 func (f *devFlags) listeners() []address {
 	return []address{
-		{"edge-http", f.edgeHTTP}, {"edge-ops", f.edgeOps}, {"authority-http", f.authorityHTTP},
-		{"authority-link", f.authorityLink}, {"authority-raft", f.authorityRaft}, {"authority-ops", f.authorityOps},
+		{"edge-http", f.edgeHTTP},
+		{"edge-ops", f.edgeOps},
+		{"authority-http", f.authorityHTTP},
+		{"authority-link", f.authorityLink},
+		{"authority-raft", f.authorityRaft},
+		{"authority-ops", f.authorityOps},
 	}
 }
 

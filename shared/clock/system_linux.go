@@ -11,10 +11,10 @@ import (
 // CountsSuspend says whether System counts while the machine is suspended.
 const CountsSuspend = true
 
-// suspendMin is the shortest suspension that is noticed at once, and so how far
+// shortSuspend is the shortest suspension that is noticed at once, and so how far
 // behind CLOCK_BOOTTIME a reading may be. A thousandth of the shortest lease: the
 // clock bound has room for it.
-const suspendMin = time.Millisecond
+const shortSuspend = time.Millisecond
 
 // rereadEvery bounds how long a shorter suspension goes unnoticed.
 const rereadEvery = 100 * time.Millisecond
@@ -48,7 +48,7 @@ func (s *system) Now() Time {
 	now, last := time.Now(), s.last.Load()
 	passed := now.Sub(last.at) // by the monotonic clock
 	moved := time.Duration(now.UnixNano() - last.wall)
-	if passed < rereadEvery && moved-passed < suspendMin && passed-moved < suspendMin {
+	if passed < rereadEvery && moved-passed < shortSuspend && passed-moved < shortSuspend {
 		return last.boot.Add(passed)
 	}
 	at := time.Now()

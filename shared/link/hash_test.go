@@ -6,15 +6,15 @@ import (
 	"machineid/shared/link"
 )
 
-func hasher(t testing.TB, fill byte) link.Hasher {
-	t.Helper()
+func hasher(tb testing.TB, fill byte) link.Hasher {
+	tb.Helper()
 	key := make([]byte, link.HashKeySize)
 	for i := range key {
 		key[i] = fill + byte(i)
 	}
 	h, err := link.NewHasher(key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return h
 }

@@ -97,7 +97,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		until, slack = c.first+int64(c.l.opts.ReadTimeout)+int64(c.l.coarse()), 0
 	}
 	if c.read > until || c.read < until-slack {
-		if err := c.Conn.SetReadDeadline(c.l.start.Add(time.Duration(until))); err != nil {
+		if err := c.SetReadDeadline(c.l.start.Add(time.Duration(until))); err != nil {
 			return 0, err //nolint:wrapcheck // fasthttp looks at it
 		}
 		c.read = until
@@ -112,7 +112,7 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) Write(b []byte) (int, error) {
 	until := c.l.now.Load() + int64(c.l.opts.WriteTimeout) + int64(c.l.coarse())
 	if c.write > until || c.write < until-c.slack(c.l.opts.WriteTimeout) {
-		if err := c.Conn.SetWriteDeadline(c.l.start.Add(time.Duration(until))); err != nil {
+		if err := c.SetWriteDeadline(c.l.start.Add(time.Duration(until))); err != nil {
 			return 0, err //nolint:wrapcheck // fasthttp looks at it
 		}
 		c.write = until
