@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
@@ -47,6 +49,11 @@ type Config struct {
 	Clock         clock.Clock // nil is the system's
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer
+	// FS and RaftTransport replace the disk and Raft, in tests.
+	FS            vfs.FS
+	RaftTransport raft.Transport
+	// NoDate leaves out the header Date, for tests in virtual time.
+	NoDate bool
 	// Changed is told of each change of a device or org and how it reached the
 	// edges; may be nil.
 	Changed func(action, target string, p hub.Propagation)
@@ -142,6 +149,7 @@ func (n *Node) open() error {
 	})
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
+		FS: n.cfg.FS, Transport: n.cfg.RaftTransport,
 		Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
 	}, n.state)
 	if err != nil {
@@ -152,7 +160,7 @@ func (n *Node) open() error {
 	n.http = wire.NewServer(api.New(api.Config{
 		Store: n, Hub: n.hub, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
-	}).Handler(), wire.Options{Log: n.log})
+	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
 	n.grpc = grpc.NewServer(
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -207,7 +215,7 @@ func (n *Node) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 	}
 	out, ok := res.Outcome.(state.Outcome)
 	if !ok {
-		return 0, state.Outcome{}, fmt.Errorf("a command came to %T", res.Outcome)
+		return 0, state.Outcome{}, fmt.Errorf("%w: a command came to %T", raftstore.ErrOutcomeUnknown, res.Outcome)
 	}
 	return res.Index, out, nil
 }

@@ -37,8 +37,9 @@ type Config struct {
 	MaxWait time.Duration
 	// CacheEntries bounds how many devices are remembered, and how many keys.
 	CacheEntries int64
-	// Dial replaces TCP, in tests.
+	// Dial replaces TCP, in tests. NoDate leaves out the header Date, for virtual time.
 	Dial       func(ctx context.Context, addr string) (net.Conn, error)
+	NoDate     bool
 	Clock      clock.Clock
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -98,7 +99,7 @@ func New(cfg Config) (*Edge, error) {
 	e.metrics = newMetrics(cfg.Registerer, e)
 	e.proxy = newProxy(e)
 	e.link = newLinker(e)
-	e.server = wire.NewServer(e.handle, wire.Options{Log: cfg.Logger})
+	e.server = wire.NewServer(e.handle, wire.Options{Log: cfg.Logger, NoDate: cfg.NoDate})
 	return e, nil
 }
 

@@ -14,12 +14,13 @@ import (
 type change struct {
 	index uint64
 	began clock.Time
-	edges int // sessions that had to be told
 	orgs  map[state.OrgID]struct{}
 	done  chan struct{} // closed when no session can answer from before it
 
 	mu      sync.Mutex
+	sealed  bool                    // all sessions have been told: nothing is settled before
 	waiting map[*session]clock.Time // lease ends, as booked when the Invalidate was queued
+	edges   int                     // sessions that had to be told
 	expired []string                // edges whose lease ran out instead
 	acked   int
 	took    time.Duration
@@ -34,6 +35,36 @@ type Propagation struct {
 	ElapsedMs float64 `json:"elapsedMs"`
 }
 
+func newChange(index uint64, now clock.Time) *change {
+	return &change{index: index, began: now, done: make(chan struct{}), waiting: map[*session]clock.Time{}}
+}
+
+// expect puts a session on the list, with its lease's end as it is booked now.
+func (c *change) expect(s *session, leaseEnd clock.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting[s] = leaseEnd
+	c.edges++
+}
+
+// seal says that the list is complete, and reports whether anybody is on it. The
+// first sessions may have acknowledged before the last were told.
+func (c *change) seal() (waits bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sealed = true
+	return !c.settle()
+}
+
+// settle closes done if nobody is waited for any more. c.mu is held.
+func (c *change) settle() bool {
+	settled := c.sealed && len(c.waiting) == 0
+	if settled {
+		close(c.done)
+	}
+	return settled
+}
+
 // acknowledged takes a session off the list.
 func (c *change) acknowledged(s *session) {
 	c.mu.Lock()
@@ -43,9 +74,7 @@ func (c *change) acknowledged(s *session) {
 	}
 	delete(c.waiting, s)
 	c.acked++
-	if len(c.waiting) == 0 {
-		close(c.done)
-	}
+	c.settle()
 }
 
 // handOver puts the next session of the same process in the place of one that
@@ -75,9 +104,7 @@ func (c *change) expire(now clock.Time) (next clock.Time, more bool) {
 			next, more = end, true
 		}
 	}
-	if !more {
-		close(c.done)
-	}
+	c.settle()
 	return next, more
 }
 

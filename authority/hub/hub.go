@@ -161,7 +161,7 @@ func (f *feed) take() []notice {
 // dispatch queues an Invalidate for one index on every session, and notes until
 // when each may still answer from before it (I2).
 func (h *Hub) dispatch(n notice) {
-	ch := &change{index: n.index, began: h.cfg.Clock.Now(), done: make(chan struct{}), waiting: map[*session]clock.Time{}}
+	ch := newChange(n.index, h.cfg.Clock.Now())
 	hashes := h.hash(n.concerns, ch)
 
 	h.mu.Lock()
@@ -171,22 +171,19 @@ func (h *Hub) dispatch(n notice) {
 			s.invalidate(msg, ch)
 		}
 	}
-	ch.edges = len(ch.waiting)
+	waits := ch.seal()
 	h.dispatched = n.index
 	if len(hashes) > 0 {
 		h.recent[n.index%recentMax] = ch
 	}
-	if ch.edges > 0 {
+	if waits {
 		h.unsettled = append(h.unsettled, ch)
 	}
 	h.broadcast()
 	h.mu.Unlock()
-
-	if ch.edges == 0 {
-		close(ch.done)
-		return
+	if waits {
+		go h.await(ch)
 	}
-	go h.await(ch)
 }
 
 // broadcast wakes those that wait for the reign or the dispatch. h.mu is held.

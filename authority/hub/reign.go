@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"machineid/authority/state/statepb"
 	"machineid/shared/clock"
 )
@@ -141,11 +143,10 @@ func (h *Hub) record(ctx context.Context, term uint64, rec *statepb.LinkRecord) 
 		TimeMs: h.cfg.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: h.cfg.ID},
 		Change: &statepb.Command_SetLink{SetLink: &statepb.SetLink{Record: rec, Term: term}},
 	}
-	out, err := h.cfg.Propose(ctx, cmd)
-	if err != nil {
+	if _, err := h.cfg.Propose(ctx, cmd); err != nil {
 		return fmt.Errorf("record the link's state: %w", err)
 	}
-	if !out.Changed {
+	if !proto.Equal(h.cfg.State.Cluster().GetLink(), rec) {
 		return fmt.Errorf("record the link's state: term %d is over", term)
 	}
 	return nil

@@ -49,9 +49,7 @@ func (s *session) invalidate(msg *link.Invalidate, ch *change) {
 	if s.replaced || s.returned {
 		return
 	}
-	ch.mu.Lock()
-	ch.waiting[s] = s.leaseEnd
-	ch.mu.Unlock()
+	ch.expect(s, s.leaseEnd)
 	s.waits = append(s.waits, ch)
 	if !s.broken {
 		s.invals = append(s.invals, msg)
