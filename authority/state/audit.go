@@ -38,7 +38,7 @@ func (t *tx) trimAudit() {
 	var olds []old
 	// Entries are in the order of their times, because the state's time never goes
 	// back: the first that is young enough ends the search.
-	oldest := before
+	oldest := t.now // if nothing is left, what is written now is the oldest
 	t.must(t.r.scan(auditKey(auditID{}), after([]byte{prefixAudit}), func(k, v []byte) (bool, error) {
 		if len(olds) == auditTrimMax {
 			oldest = 0 // this one may be too old as well

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/state/statepb"
@@ -32,7 +31,7 @@ func BenchmarkApply(b *testing.B) {
 	}{
 		{"register_new", func(i int) *statepb.Command {
 			return &statepb.Command{Change: &statepb.Command_Register{Register: &statepb.Register{
-				OrgId: org(i), DeviceId: fmt.Sprintf("new-%09d", i), Name: proto.String("a name"),
+				OrgId: org(i), DeviceId: fmt.Sprintf("new-%09d", i), Name: new("a name"),
 			}}}
 		}},
 		{"register_new_ttl", func(i int) *statepb.Command {
@@ -54,11 +53,7 @@ func BenchmarkApply(b *testing.B) {
 		}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			db, err := pebble.Open("", &pebble.Options{FS: vfs.NewMem(), Logger: quiet{}})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer db.Close()
+			db := openDB(b)
 			m := New(func(uint64, []Concern) {})
 			var index uint64
 			apply := func(pack []*statepb.Command) {
@@ -73,7 +68,7 @@ func BenchmarkApply(b *testing.B) {
 				}
 				b.StartTimer()
 				for _, raw := range raws {
-					if out := m.Apply(w, at, raw).(Outcome); out.Refusal != Granted {
+					if out, ok := m.Apply(w, at, raw).(Outcome); !ok || out.Refusal != Granted {
 						b.Fatal(out.Refusal)
 					}
 				}
@@ -107,13 +102,4 @@ func BenchmarkApply(b *testing.B) {
 			}
 		})
 	}
-}
-
-// quiet drops what Pebble logs.
-type quiet struct{}
-
-func (quiet) Infof(string, ...any)  {}
-func (quiet) Errorf(string, ...any) {}
-func (quiet) Fatalf(f string, args ...any) {
-	panic(fmt.Sprintf(f, args...))
 }

@@ -1,0 +1,183 @@
+package state
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"pgregory.net/rapid"
+
+	"machineid/authority/state/statepb"
+)
+
+// The pool: few names, so that random commands meet. The last org is never made.
+var (
+	orgs    = []OrgID{{1}, {2}, {3}}
+	devices = []string{"a", "ab", "b", "c", "worker/prod/α"}
+)
+
+const (
+	freeLimit  = 3
+	keysPerOrg = 2
+	neverMade  = 2
+)
+
+// hashOf is the n-th key of an org in the pool.
+func hashOf(org, n int) [32]byte { return sha256.Sum256(fmt.Appendf(nil, "%d/%d", org, n)) }
+
+func seed() *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_Seed{Seed: &statepb.Seed{
+		Cluster: &statepb.Cluster{ClusterId: "c1", Incarnation: make([]byte, 16), HashKey: make([]byte, 16)},
+		Plans:   &statepb.Plans{Plans: []*statepb.Plan{{Tier: "free", Limit: freeLimit}, {Tier: "pro", Limit: 25}}},
+	}}}
+}
+
+func createOrg(org int) *statepb.Command {
+	c := &statepb.CreateOrg{OrgId: orgs[org][:], Name: "an org"}
+	for n := range keysPerOrg {
+		hash := hashOf(org, n)
+		c.Keys = append(c.Keys, &statepb.Key{Hash: hash[:], KeyId: fmt.Sprintf("key%05d", n), Scope: statepb.Key_ADMIN})
+	}
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_CreateOrg{CreateOrg: c}}
+}
+
+func setExecution(org int, on bool) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_SetExecution{
+		SetExecution: &statepb.SetExecution{OrgId: orgs[org][:], Enabled: on},
+	}}
+}
+
+func register(org int, device string) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_Register{
+		Register: &statepb.Register{OrgId: orgs[org][:], DeviceId: device},
+	}}
+}
+
+func registerFor(org int, device string, seconds int64) *statepb.Command {
+	c := register(org, device)
+	c.GetRegister().TtlSeconds = &seconds
+	return c
+}
+
+func revoke(org int, device string) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_Revoke{
+		Revoke: &statepb.Revoke{OrgId: orgs[org][:], DeviceId: device},
+	}}
+}
+
+func unrevoke(org int, device string) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_Unrevoke{
+		Unrevoke: &statepb.Unrevoke{OrgId: orgs[org][:], DeviceId: device},
+	}}
+}
+
+func remove(org int, device string) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_Remove{
+		Remove: &statepb.Remove{OrgId: orgs[org][:], DeviceId: device},
+	}}
+}
+
+func setLink(term uint64, open bool) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_SetLink{
+		SetLink: &statepb.SetLink{Term: term, Record: &statepb.LinkRecord{Open: open, LeaseNs: 3e9}},
+	}}
+}
+
+// at stamps a command with another time.
+func at(ms int64, c *statepb.Command) *statepb.Command {
+	c.TimeMs = ms
+	return c
+}
+
+// plan is an org's record with another plan, to be written behind the Machine's
+// back.
+func plan(org int, change func(*statepb.Org)) []byte {
+	o := &statepb.Org{Id: orgs[org][:], Name: "an org", CreatedAtMs: start, PlanTier: "free", Version: 2}
+	change(o)
+	return edit(orgKey(orgs[org]), o)
+}
+
+const day = int64(24 * 3600 * 1000)
+
+// step moves a clock that is read for a command's time; sometimes it goes back.
+func step(t *rapid.T, now *int64) int64 {
+	*now += rapid.SampledFrom([]int64{0, 0, 0, 1, 1, 700, 1000, 3000, 10_000, -5000, day, 40 * day}).Draw(t, "step")
+	return *now
+}
+
+var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command{
+	"create": func(_ *rapid.T, org int, _ string) *statepb.Command { return createOrg(min(org, neverMade-1)) },
+	"execution": func(t *rapid.T, org int, _ string) *statepb.Command {
+		return setExecution(org, rapid.Bool().Draw(t, "on"))
+	},
+	"register": func(t *rapid.T, org int, device string) *statepb.Command {
+		c := register(org, device)
+		r := c.GetRegister()
+		if rapid.Bool().Draw(t, "named") {
+			r.Name = new(rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "name"))
+		}
+		if rapid.Bool().Draw(t, "described") {
+			r.Metadata = []byte(rapid.SampledFrom([]string{"", "{}", `{"a":1}`}).Draw(t, "metadata"))
+		}
+		if rapid.Bool().Draw(t, "ends") {
+			r.TtlSeconds = new(rapid.SampledFrom([]int64{1, 2, 5, 86_400}).Draw(t, "ttl"))
+		}
+		return c
+	},
+	"revoke":   func(_ *rapid.T, org int, device string) *statepb.Command { return revoke(org, device) },
+	"unrevoke": func(_ *rapid.T, org int, device string) *statepb.Command { return unrevoke(org, device) },
+	"remove":   func(_ *rapid.T, org int, device string) *statepb.Command { return remove(org, device) },
+}
+
+// draw is a random command of a kind.
+func draw(t *rapid.T, kind string, now *int64) *statepb.Command {
+	org := rapid.SampledFrom([]int{0, 0, 0, 1, 1, neverMade}).Draw(t, "org")
+	c := kinds[kind](t, org, rapid.SampledFrom(devices).Draw(t, "device"))
+	c.TimeMs = step(t, now)
+	c.Actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: "key00000"}
+	c.Address, c.RequestId = "192.0.2.1", "r"
+	return c
+}
+
+var someKind = rapid.SampledFrom([]string{
+	"create", "execution", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove",
+})
+
+// history is a random log that begins with a seed and two orgs.
+func history(t *rapid.T) []entry {
+	now := start
+	log := []entry{{term: 1, raws: [][]byte{encode(seed())}}, {term: 1, raws: [][]byte{encode(createOrg(0)), encode(createOrg(1))}}}
+	term := uint64(1)
+	for range rapid.IntRange(5, 25).Draw(t, "entries") {
+		e := entry{term: term}
+		for range rapid.SampledFrom([]int{1, 1, 2, 5}).Draw(t, "pack") {
+			var raw []byte
+			switch rapid.IntRange(0, 20).Draw(t, "what") {
+			case 0: // an empty command
+			case 1:
+				raw = encode(setLink(term-uint64(rapid.IntRange(0, 1).Draw(t, "late")), rapid.Bool().Draw(t, "open")))
+			case 2:
+				raw = encode(seed())
+			case 3:
+				raw = plan(rapid.IntRange(0, 1).Draw(t, "org"), func(o *statepb.Org) { randomPlan(t, o, now) })
+			default:
+				raw = encode(draw(t, someKind.Draw(t, "kind"), &now))
+			}
+			e.raws = append(e.raws, raw)
+		}
+		log = append(log, e)
+		term += uint64(rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "election"))
+	}
+	return log
+}
+
+// randomPlan changes what no command changes yet.
+func randomPlan(t *rapid.T, o *statepb.Org, now int64) {
+	o.PlanTier = rapid.SampledFrom([]string{"free", "pro", "no such tier"}).Draw(t, "tier")
+	if rapid.Bool().Draw(t, "limited") {
+		o.Limit = new(rapid.Uint32Range(0, 4).Draw(t, "limit"))
+	}
+	o.Held = rapid.IntRange(0, 5).Draw(t, "held") == 0
+	ends := []int64{0, 0, 0, now - 1, now + 2000}
+	o.GraceUntilMs = rapid.SampledFrom(ends).Draw(t, "grace")
+	o.AccessUntilMs = rapid.SampledFrom(ends).Draw(t, "access")
+}

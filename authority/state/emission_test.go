@@ -1,0 +1,177 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"machineid/authority/state/statepb"
+	"machineid/shared/decision"
+)
+
+// about is what a command names, whatever it finds: all this it must emit (S1).
+func about(cmd *statepb.Command) (list []Concern) {
+	switch c := cmd.GetChange().(type) {
+	case *statepb.Command_CreateOrg:
+		list = append(list, Concern{Kind: ConcernHolder, Org: OrgID(c.CreateOrg.GetOrgId())})
+		for _, k := range c.CreateOrg.GetKeys() {
+			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash())})
+		}
+	case *statepb.Command_SetExecution:
+		list = append(list, Concern{Kind: ConcernHolder, Org: OrgID(c.SetExecution.GetOrgId())})
+	default:
+		org, id := deviceOf(cmd)
+		list = append(list, Concern{Kind: ConcernOccupant, Org: org, Occupant: id})
+		if org == orgs[neverMade] { // refused because there is no such org
+			list = append(list, Concern{Kind: ConcernHolder, Org: org})
+		}
+	}
+	return list
+}
+
+// sight is all that decisions of the pool depend on, and the decisions themselves.
+type sight struct {
+	records   map[Concern]any
+	decisions map[[2]Concern]decision.Code // of a key and a device
+}
+
+func see(tb tb, r Reader, now int64) sight {
+	tb.Helper()
+	s := sight{map[Concern]any{}, map[[2]Concern]decision.Code{}}
+	for org, id := range orgs {
+		holder := HolderOf(must(r.Org(id))(tb))
+		s.records[Concern{Kind: ConcernHolder, Org: id}] = holder
+		occupants := map[Concern]decision.Occupant{}
+		for _, device := range devices {
+			c := Concern{Kind: ConcernOccupant, Org: id, Occupant: device}
+			occupants[c] = OccupantOf(must(r.Occupant(id, device))(tb))
+			s.records[c] = occupants[c]
+		}
+		for n := range keysPerOrg {
+			hash := hashOf(org, n)
+			c, key := Concern{Kind: ConcernKey, Key: hash}, KeyOf(must(r.Key(hash))(tb))
+			s.records[c] = key
+			for of, occupant := range occupants {
+				s.decisions[[2]Concern{c, of}] = decision.Decide(key, holder, occupant, now)
+			}
+		}
+	}
+	return s
+}
+
+// uncovered names a difference that no concern covers.
+func uncovered(before, after sight, emitted []Concern) error {
+	for c, was := range before.records {
+		if is := after.records[c]; was != is && !slices.Contains(emitted, c) {
+			return fmt.Errorf("%+v changed from %+v to %+v and was not emitted", c, was, is)
+		}
+	}
+	for of, was := range before.decisions {
+		org := Concern{Kind: ConcernHolder, Org: of[1].Org}
+		told := slices.ContainsFunc(emitted, func(c Concern) bool { return c == of[0] || c == of[1] || c == org })
+		if is := after.decisions[of]; was != is && !told {
+			return fmt.Errorf("the decision of %+v changed from %v to %v and none of its records was emitted", of, was, is)
+		}
+	}
+	return nil
+}
+
+// watch runs a command and tells what it failed to emit: of what it changed, or of
+// what it only asked about.
+func watch(n *node, cmd *statepb.Command) (changes, asked error) {
+	n.tb.Helper()
+	now := max(n.m.Time(), cmd.GetTimeMs()) // time alone changes decisions, and needs no emission
+	before := see(n.tb, n.reader(), now)
+	n.do(cmd)
+	emitted := n.heard[len(n.heard)-1].concerns
+	changes = uncovered(before, see(n.tb, n.reader(), now), emitted)
+	for _, c := range about(cmd) {
+		if !slices.Contains(emitted, c) {
+			asked = fmt.Errorf("%v did not emit %+v", cmd, c)
+		}
+	}
+	return changes, asked
+}
+
+// TestEmission holds S1: whatever a command changes and whatever it asks about, it
+// emits; also when it changes nothing, and when it is refused.
+func TestEmission(t *testing.T) {
+	t.Parallel()
+	db := openDB(t)
+	rapid.Check(t, func(t *rapid.T) {
+		n, now := newNode(t, db), start
+		n.do(seed())
+		for range rapid.IntRange(1, 20).Draw(t, "commands") {
+			cmd := draw(t, someKind.Draw(t, "kind"), &now)
+			if changes, asked := watch(n, cmd); changes != nil || asked != nil {
+				t.Fatalf("%v: %v, %v", cmd, changes, asked)
+			}
+			org, _ := deviceOf(cmd)
+			holder := Concern{Kind: ConcernHolder, Org: org}
+			if org != (OrgID{}) && must(n.reader().Org(org))(t) != nil && slices.Contains(n.heard[len(n.heard)-1].concerns, holder) {
+				t.Fatalf("%v concerns everybody who holds the org", cmd)
+			}
+		}
+	})
+}
+
+// TestEmissionMutants forgets one emission after the other: the checks of
+// TestEmission must find each, or they prove nothing.
+func TestEmissionMutants(t *testing.T) {
+	device := Concern{Kind: ConcernOccupant, Org: orgs[0], Occupant: "a"}
+	org0, org1 := Concern{Kind: ConcernHolder, Org: orgs[0]}, Concern{Kind: ConcernHolder, Org: orgs[1]}
+	key := Concern{Kind: ConcernKey, Key: hashOf(1, 0)}
+	for _, c := range []struct {
+		name    string
+		before  []*statepb.Command
+		cmd     *statepb.Command
+		drop    Concern
+		changes bool // the command changes what it is about
+	}{
+		{"org created", nil, createOrg(1), org1, true},
+		{"key created", nil, createOrg(1), key, true},
+		{"org there already", []*statepb.Command{createOrg(1)}, createOrg(1), org1, false},
+		{"key there already", []*statepb.Command{createOrg(1)}, createOrg(1), key, false},
+		{"switched off", nil, setExecution(0, false), org0, true},
+		{"on already", nil, setExecution(0, true), org0, false},
+		{"no org to switch", nil, setExecution(1, true), org1, false},
+		{"registered", nil, register(0, "a"), device, true},
+		{"exists", []*statepb.Command{register(0, "a")}, register(0, "a"), device, false},
+		{"given an end", []*statepb.Command{register(0, "a")}, registerFor(0, "a", 5), device, true},
+		{"register of a revoked", []*statepb.Command{register(0, "a"), revoke(0, "a")}, register(0, "a"), device, false},
+		{"register at the cap", []*statepb.Command{register(0, "b"), register(0, "c"), register(0, "ab")}, register(0, "a"), device, false},
+		{"register in no org", nil, register(neverMade, "a"), Concern{Kind: ConcernHolder, Org: orgs[neverMade]}, false},
+		{"swept by another", []*statepb.Command{registerFor(0, "a", 5)}, at(start+5000, register(0, "b")), device, true},
+		{"revoked", []*statepb.Command{register(0, "a")}, revoke(0, "a"), device, true},
+		{"revoked already", []*statepb.Command{register(0, "a"), revoke(0, "a")}, revoke(0, "a"), device, false},
+		{"nothing to revoke", nil, revoke(0, "a"), device, false},
+		{"restored", []*statepb.Command{register(0, "a"), revoke(0, "a")}, unrevoke(0, "a"), device, true},
+		{"never revoked", []*statepb.Command{register(0, "a")}, unrevoke(0, "a"), device, false},
+		{"removed", []*statepb.Command{register(0, "a")}, remove(0, "a"), device, true},
+		{"nothing to remove", nil, remove(0, "a"), device, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, mutant := range []bool{false, true} {
+				n := newNode(t, openDB(t))
+				n.do(seed())
+				n.do(createOrg(0))
+				for _, b := range c.before {
+					n.do(b)
+				}
+				if mutant {
+					n.drop = func(e Concern) bool { return e == c.drop }
+				}
+				changes, asked := watch(n, c.cmd)
+				if caught := changes != nil; caught != (mutant && c.changes) {
+					t.Errorf("mutant %t: changes: %v", mutant, changes)
+				}
+				swept := c.name == "swept by another" // not what the command is about
+				if caught := asked != nil; caught != (mutant && !swept) {
+					t.Errorf("mutant %t: asked: %v", mutant, asked)
+				}
+			}
+		})
+	}
+}
