@@ -165,7 +165,7 @@ func getDevice(r *request) (step, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !state.OccupantOf(d).Present(s.now) {
+		if !state.Stands(d, s.now) {
 			return nil, wire.DeviceNotFound()
 		}
 		e := r.in.Envelope("") // the status is the device's own

@@ -20,10 +20,13 @@ type model struct {
 
 const modelLimit = 4
 
+// present tells whether a device stands: a revoked one does after its end too.
 func (m *model) present(id string) bool {
 	_, ok := m.created[id]
-	return ok && (m.ends[id] == 0 || m.now < m.ends[id])
+	return ok && (m.revoked[id] != 0 || !m.ended(id))
 }
+
+func (m *model) ended(id string) bool { return m.ends[id] != 0 && m.now >= m.ends[id] }
 
 func (m *model) used() (used int) {
 	for id := range m.created {
@@ -137,7 +140,7 @@ func TestModel(t *testing.T) {
 			"unrevoke": func(rt *rapid.T) {
 				id := ids.Draw(rt, "id")
 				switch {
-				case !m.present(id):
+				case !m.present(id), m.ended(id):
 					post(rt, "devices/unrevoke", map[string]any{"deviceId": id}, 404, "device_not_found")
 				case m.revoked[id] != 0 && m.used() >= modelLimit:
 					post(rt, "devices/unrevoke", map[string]any{"deviceId": id}, 403, "device_limit_reached")
@@ -159,7 +162,7 @@ func TestModel(t *testing.T) {
 				id := ids.Draw(rt, "id")
 				want := "ALLOW"
 				switch {
-				case !m.present(id):
+				case !m.present(id), m.ended(id):
 					want = "DEVICE_NOT_FOUND"
 				case m.revoked[id] != 0:
 					want = "DEVICE_REVOKED"

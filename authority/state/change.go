@@ -41,8 +41,8 @@ func (t *tx) changeKey(hash [32]byte, change func(*statepb.Key) *statepb.Key) (k
 }
 
 // changeOccupant lets change edit an occupant and return what is to stand there:
-// nil removes it, a refusal leaves all as it was. One that has expired is nil to
-// change, as one that never was. Counters and indexes follow, so no command can
+// nil removes it, a refusal leaves all as it was. One that does not stand any more is
+// nil to change, as one that never was. Counters and indexes follow, so no command can
 // miscount (S8).
 func (t *tx) changeOccupant(h *holder, id string, change func(*statepb.Occupant) (*statepb.Occupant, Refusal)) Outcome {
 	t.concern(Concern{Kind: ConcernOccupant, Org: h.id, Occupant: id})
@@ -51,7 +51,7 @@ func (t *tx) changeOccupant(h *holder, id string, change func(*statepb.Occupant)
 	}
 	out := Outcome{Org: h.org}
 	stored := t.occupant(h.id, id)
-	if OccupantOf(stored).Present(t.now) {
+	if Stands(stored, t.now) {
 		out.Device = stored
 	}
 	next, refusal := change(clone(out.Device))
@@ -80,9 +80,9 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 		if t.takesSeat(old) {
 			h.used--
 		}
-		if end := old.GetExpiresAtMs(); end != 0 {
+		if end := endOfSeat(old); end != 0 {
 			seats.Ending--
-			if next.GetExpiresAtMs() != end {
+			if endOfSeat(next) != end {
 				t.del(timedKey(prefixByEnd, h.id, end, id))
 			}
 		}
@@ -95,13 +95,9 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 		if t.takesSeat(next) {
 			h.used++
 		}
-		if end := next.GetExpiresAtMs(); end != 0 {
+		if end := endOfSeat(next); end != 0 {
 			seats.Ending++
-			active := []byte{1}
-			if next.GetRevokedAtMs() != 0 {
-				active[0] = 0
-			}
-			t.set(timedKey(prefixByEnd, h.id, end, id), active)
+			t.set(timedKey(prefixByEnd, h.id, end, id), nil)
 		}
 		if next.GetCreatedAtMs() != old.GetCreatedAtMs() {
 			t.set(timedKey(prefixByAge, h.id, next.GetCreatedAtMs(), id), nil)
@@ -117,6 +113,15 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 func (t *tx) takesSeat(o *statepb.Occupant) bool {
 	d := OccupantOf(o)
 	return d.Present(t.now) && !d.Revoked
+}
+
+// endOfSeat is when an occupant gives its seat back by itself, 0 for never or if
+// it has none.
+func endOfSeat(o *statepb.Occupant) int64 {
+	if o.GetRevokedAtMs() != 0 {
+		return 0
+	}
+	return o.GetExpiresAtMs()
 }
 
 // standing is the counter that an occupant stands in.

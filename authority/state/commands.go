@@ -173,6 +173,9 @@ func (t *tx) unrevoke(c *statepb.Unrevoke) Outcome {
 		if d.GetRevokedAtMs() == 0 {
 			return d, Granted
 		}
+		if !OccupantOf(d).Present(t.now) {
+			return d, DeviceNotFound // there is nothing left to restore
+		}
 		d.RevokedAtMs = 0
 		return d, t.closed(h)
 	})

@@ -87,8 +87,11 @@ func TestExpiry(t *testing.T) {
 	}
 	script(t, n, []did{
 		{at(start+10*second, revoke(0, "a")), "no device", 2},
-		{at(start+10*second, unrevoke(0, "b")), "no device", 2}, // revoked and expired: counts as neither
-		{at(start+10*second, remove(0, "b")), "no device", 2},
+		// A revoked one stays after its end: it cannot outwait its revocation.
+		{at(start+10*second, register(0, "b")), "revoked", 2},
+		{at(start+10*second, revoke(0, "b")), "", 2},
+		{at(start+10*second, unrevoke(0, "b")), "no device", 2}, // nothing is left to restore
+		{at(start+10*second, remove(0, "b")), "+", 2},
 		{at(start+10*second, register(0, "b")), "+", 3}, // anew, and active
 		{at(start+10*second, register(0, "a")), "limit", 3},
 		{at(start+10*second, remove(0, "c")), "+", 2},

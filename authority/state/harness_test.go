@@ -201,16 +201,14 @@ func check(r Reader) error {
 				s = &statepb.Seats{}
 				want[id[:16]] = s
 			}
-			active := "\x01"
 			if o.GetRevokedAtMs() != 0 {
 				s.Revoked++
-				active = "\x00"
 			} else {
 				s.Active++
 			}
-			if o.GetExpiresAtMs() != 0 {
+			if o.GetRevokedAtMs() == 0 && o.GetExpiresAtMs() != 0 {
 				s.Ending++
-				wantIndex[string(timedKey(prefixByEnd, holder, o.GetExpiresAtMs(), o.GetId()))] = active
+				wantIndex[string(timedKey(prefixByEnd, holder, o.GetExpiresAtMs(), o.GetId()))] = ""
 			}
 			wantIndex[string(timedKey(prefixByAge, holder, o.GetCreatedAtMs(), o.GetId()))] = ""
 			if o.GetId() != id[16:] || o.GetCreatedAtMs() <= 0 {

@@ -15,7 +15,7 @@ const (
 	prefixOrgKey   = 'K' // org, key id -> SHA-256
 	prefixOccupant = 'd' // holder, id -> Occupant
 	prefixByAge    = 'l' // holder, created, id -> nothing: the order of lists
-	prefixByEnd    = 'x' // holder, expires, id -> 1 if active, 0 if revoked
+	prefixByEnd    = 'x' // holder, expires, id -> nothing: the active ones that end
 	prefixAudit    = 'a' // index, n -> AuditEntry
 	prefixOrgAudit = 'A' // org, index, n -> nothing
 )

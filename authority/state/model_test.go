@@ -33,13 +33,16 @@ type modelDevice struct {
 
 func newModel() *model { return &model{orgs: map[OrgID]*modelOrg{}, keys: map[[32]byte]OrgID{}} }
 
-// device returns one that is there at the model's time.
+// device returns one that stands at the model's time: a revoked one stays after
+// its end.
 func (m *model) device(o *modelOrg, id string) *modelDevice {
-	if o == nil || o.devices[id] == nil || o.devices[id].ends != 0 && o.devices[id].ends <= m.now {
+	if o == nil || o.devices[id] == nil || o.devices[id].revoked == 0 && m.ended(o.devices[id]) {
 		return nil
 	}
 	return o.devices[id]
 }
+
+func (m *model) ended(d *modelDevice) bool { return d.ends != 0 && d.ends <= m.now }
 
 func (m *model) used(o *modelOrg) (n uint32) {
 	for id := range o.devices {
@@ -123,6 +126,9 @@ func (m *model) change(cmd *statepb.Command) result {
 		}
 	case *statepb.Command_Unrevoke:
 		if was != 0 {
+			if m.ended(d) {
+				return result{refusal: DeviceNotFound, device: d}
+			}
 			if r := m.room(o); r != Granted {
 				return result{refusal: r, device: d}
 			}
@@ -191,7 +197,7 @@ func (m *model) decide(key [32]byte, id string) decision.Code {
 		return decision.PlanFrozen
 	case o.access != 0 && o.access <= m.now:
 		return decision.EntitlementExpired
-	case d == nil:
+	case d == nil || m.ended(d):
 		return decision.DeviceNotFound
 	case d.revoked != 0:
 		return decision.DeviceRevoked

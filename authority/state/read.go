@@ -131,8 +131,8 @@ func (r Reader) used(holder OrgID, s *statepb.Seats, now decision.Millis, limit 
 		return used, nil, nil
 	}
 	from, to := timedKey(prefixByEnd, holder, 0, ""), timedKey(prefixByEnd, holder, now+1, "")
-	err = r.scan(from, to, func(k, active []byte) (bool, error) {
-		used -= uint32(active[0])
+	err = r.scan(from, to, func(k, _ []byte) (bool, error) {
+		used--
 		if len(ended) < limit {
 			ended = append(ended, timedID(k))
 		}
@@ -147,7 +147,7 @@ type Cursor struct {
 	ID        string
 }
 
-// List returns a holder's occupants that have not expired, in the order of
+// List returns a holder's occupants that stand, in the order of
 // (createdAt, id), from after the cursor, at most limit, and whether more follow.
 func (r Reader) List(holder OrgID, from Cursor, limit int, now decision.Millis) (list []*statepb.Occupant, more bool, err error) {
 	start := timedKey(prefixByAge, holder, from.CreatedAt, from.ID)
@@ -156,7 +156,7 @@ func (r Reader) List(holder OrgID, from Cursor, limit int, now decision.Millis) 
 	}
 	err = r.scan(start, after(holderKey(prefixByAge, holder, "")), func(k, _ []byte) (bool, error) {
 		o, err := r.Occupant(holder, timedID(k))
-		if err != nil || !OccupantOf(o).Present(now) {
+		if err != nil || !Stands(o, now) {
 			return true, err
 		}
 		if more = len(list) == limit; more {

@@ -143,6 +143,15 @@ func OccupantOf(d *statepb.Occupant) decision.Occupant {
 	return decision.Occupant{Known: true, Revoked: d.RevokedAtMs != 0, ExpiresAt: d.ExpiresAtMs}
 }
 
+// Stands reports whether an occupant is there at now. An active one ends by
+// itself; a revoked one stays until it is removed, though its end has passed: an
+// agent that chooses its own end could otherwise outwait its revocation and
+// register anew.
+func Stands(o *statepb.Occupant, now decision.Millis) bool {
+	d := OccupantOf(o)
+	return d.Known && (d.Revoked || d.Present(now))
+}
+
 // planOf tells how a plan stands at now.
 func planOf(o *statepb.Org, plans *statepb.Plans, used uint32, now decision.Millis) Plan {
 	p := Plan{Tier: o.GetPlanTier(), AccessUntil: o.GetAccessUntilMs(), Used: used}

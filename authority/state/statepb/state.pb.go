@@ -1351,7 +1351,7 @@ type Seats struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Active  uint32                 `protobuf:"varint,1,opt,name=active,proto3" json:"active,omitempty"`
 	Revoked uint32                 `protobuf:"varint,2,opt,name=revoked,proto3" json:"revoked,omitempty"`
-	// Those that have an end, active or not.
+	// Active ones that have an end.
 	Ending        uint32 `protobuf:"varint,3,opt,name=ending,proto3" json:"ending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
