@@ -89,7 +89,7 @@ func runDev(cmd *cobra.Command, f *devFlags) error {
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
 	})
 	e, err := edge.New(edge.Config{
-		ID: "dev", Version: Version(), Authority: []string{ls[3].Addr().String()}, HTTP: ls[0], MaxWait: f.maxWait,
+		ID: "dev", Version: Version(), Authority: []string{ls[3].Addr().String()}, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: devEntries,
 		Logger: logger, Registerer: edgeReg,
 	})
 	if err != nil {
@@ -117,6 +117,10 @@ func runDev(cmd *cobra.Command, f *devFlags) error {
 	fmt.Fprintln(out, "stopped cleanly")
 	return nil
 }
+
+// devEntries is how many devices the edge of dev remembers: little memory, and
+// more than anybody types.
+const devEntries = 100_000
 
 // keyFile keeps the org key of the first start, in the data folder.
 const keyFile = "org-key"

@@ -73,7 +73,6 @@ func newRootCommand(environ []string) *cobra.Command {
 Before an agent works it asks the nearest edge "may I?". When a revoke returns,
 no edge answers ALLOW any more; an edge that cannot prove that its memory is
 current answers SYSTEM_UNAVAILABLE.`,
-		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

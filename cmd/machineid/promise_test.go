@@ -250,7 +250,8 @@ func seeds(t *testing.T, n uint64) (list []uint64) {
 }
 
 func TestThePromiseInVirtualTime(t *testing.T) {
-	n := uint64(20)
+	t.Parallel()
+	n := uint64(8)
 	if testing.Short() {
 		n = 2
 	}
@@ -281,6 +282,7 @@ func TestThePromiseInVirtualTime(t *testing.T) {
 func TestThePromiseCatchesMutants(t *testing.T) {
 	for name, bad := range mutants {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for _, seed := range seeds(t, 10) {
 				if v := live(t, seed, time.Minute, bad).violations(); len(v) > 0 {
 					t.Logf("seed %d: %d violations, the first: %.200s", seed, len(v), v[0])

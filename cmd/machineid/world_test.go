@@ -205,7 +205,7 @@ type relay struct {
 	up       func(*link.ToAuthority) *link.ToAuthority // nil: as it is
 	down     func(*link.ToEdge) (*link.ToEdge, *link.ToAuthority)
 
-	mu    sync.Mutex
+	mu     sync.Mutex
 	breaks map[*context.CancelFunc]struct{}
 }
 
@@ -331,4 +331,3 @@ func (r *relay) Session(down link.Link_SessionServer) error {
 		}
 	}
 }
-

@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"context"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,11 +16,18 @@ import (
 type Server struct {
 	*fasthttp.Server
 	opts Options
+
+	mu       sync.Mutex
+	serving  *listener
+	stopping bool
 }
 
 // Serve serves l until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	timed := &listener{Listener: l, opts: s.opts, start: time.Now(), done: make(chan struct{})}
+	timed := newListener(l, s.opts)
+	s.mu.Lock()
+	s.serving = timed
+	s.mu.Unlock()
 	ticked := make(chan struct{})
 	go func() {
 		defer close(ticked)
@@ -30,6 +39,25 @@ func (s *Server) Serve(l net.Listener) error {
 	}()
 	return s.Server.Serve(timed) //nolint:wrapcheck // fasthttp's own
 }
+
+// lameTime is how long a connection lives on after the server began to stop, if it does not bring a whole request.
+const lameTime = 500 * time.Millisecond
+
+// ShutdownWithContext ends the server: requests that have arrived are answered, connections that bring none are closed,
+// also those on which half a request has come and those that have been silent from their begin, for which fasthttp would
+// wait.
+func (s *Server) ShutdownWithContext(ctx context.Context) error {
+	s.mu.Lock()
+	if s.serving != nil && !s.stopping {
+		s.stopping = true
+		s.serving.stop()
+	}
+	s.mu.Unlock()
+	return s.Server.ShutdownWithContext(ctx) //nolint:wrapcheck // fasthttp's own
+}
+
+// Shutdown is ShutdownWithContext without an end.
+func (s *Server) Shutdown() error { return s.ShutdownWithContext(context.Background()) }
 
 // tickEvery is how coarse the clock of connections is, and tickShare what part of a time-out at most.
 const (
@@ -43,7 +71,26 @@ type listener struct {
 	opts  Options
 	start time.Time
 	now   atomic.Int64 // nanoseconds since start, late by at most a tick
+	end   atomic.Int64 // when the last read ends, 0 while the server goes on
 	done  chan struct{}
+
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+}
+
+func newListener(l net.Listener, opts Options) *listener {
+	return &listener{Listener: l, opts: opts, start: time.Now(), done: make(chan struct{}), conns: map[*conn]struct{}{}}
+}
+
+// stop bounds every read that is under way, and those to come.
+func (l *listener) stop() {
+	end := time.Now().Add(lameTime)
+	l.end.Store(int64(end.Sub(l.start)))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		_ = c.SetReadDeadline(end) // it may be closed already
+	}
 }
 
 func (l *listener) coarse() time.Duration {
@@ -69,7 +116,19 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // fasthttp looks at it
 	}
-	return newConn(c, l), nil
+	timed := newConn(c, l)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[timed] = struct{}{}
+	return timed, nil
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	c.l.mu.Lock()
+	delete(c.l.conns, c)
+	c.l.mu.Unlock()
+	return c.Conn.Close() //nolint:wrapcheck // fasthttp looks at it
 }
 
 func newConn(c net.Conn, l *listener) *conn {
@@ -101,6 +160,12 @@ func (c *conn) Read(b []byte) (int, error) {
 			return 0, err //nolint:wrapcheck // fasthttp looks at it
 		}
 		c.read = until
+	}
+	if end := c.l.end.Load(); end != 0 {
+		// Last, so that it holds whichever of us and stop comes later.
+		if err := c.SetReadDeadline(c.l.start.Add(time.Duration(end))); err != nil {
+			return 0, err //nolint:wrapcheck // fasthttp looks at it
+		}
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.arriving {

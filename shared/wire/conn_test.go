@@ -23,7 +23,7 @@ func (c *counting) SetReadDeadline(t time.Time) error {
 func timed(o Options, peer func(far net.Conn)) (c *conn, inner *counting, end func()) {
 	near, far := net.Pipe()
 	inner = &counting{Conn: near}
-	l := &listener{opts: o.withDefaults(), start: time.Now(), done: make(chan struct{})}
+	l := newListener(nil, o.withDefaults())
 	var others sync.WaitGroup
 	others.Go(l.tick)
 	others.Go(func() { peer(far) })

@@ -19,7 +19,7 @@ const typicalHead = "Host: 127.0.0.1:8080\r\nx-org-key: " + testKey + "\r\n" +
 const typicalBody = `{"deviceId":"agent-01"}`
 
 // context returns a context that has read raw the way a server does, but for the connection.
-func context(tb testing.TB, raw string) *fasthttp.RequestCtx {
+func requestContext(tb testing.TB, raw string) *fasthttp.RequestCtx {
 	tb.Helper()
 	ctx := new(fasthttp.RequestCtx)
 	ctx.Init(new(fasthttp.Request), nil, nil)
@@ -47,8 +47,8 @@ func hotHandler() fasthttp.RequestHandler {
 
 func TestHotPathAllocatesNothing(t *testing.T) {
 	head, body := []byte(typicalHead), []byte(typicalBody)
-	posted := context(t, "POST "+validatePath+" HTTP/1.1\r\n"+typicalHead+typicalBody)
-	got := context(t, get(validatePath+"?deviceId=worker/prod/1"))
+	posted := requestContext(t, "POST "+validatePath+" HTTP/1.1\r\n"+typicalHead+typicalBody)
+	got := requestContext(t, get(validatePath+"?deviceId=worker/prod/1"))
 	handler := hotHandler()
 	var (
 		h    Head
@@ -147,7 +147,7 @@ func BenchmarkAppendDecision(b *testing.B) {
 }
 
 func BenchmarkParseValidate(b *testing.B) {
-	ctx := context(b, "POST "+validatePath+" HTTP/1.1\r\n"+typicalHead+typicalBody)
+	ctx := requestContext(b, "POST "+validatePath+" HTTP/1.1\r\n"+typicalHead+typicalBody)
 	for b.Loop() {
 		_, _ = ParseValidate(ctx)
 	}
@@ -155,7 +155,7 @@ func BenchmarkParseValidate(b *testing.B) {
 
 // BenchmarkHandler is all that this package does for a validate, without fasthttp's reading and writing.
 func BenchmarkHandler(b *testing.B) {
-	ctx := context(b, "POST "+validatePath+" HTTP/1.1\r\n"+typicalHead+typicalBody)
+	ctx := requestContext(b, "POST "+validatePath+" HTTP/1.1\r\n"+typicalHead+typicalBody)
 	handler := hotHandler()
 	b.ReportAllocs()
 	for b.Loop() {
