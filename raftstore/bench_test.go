@@ -34,20 +34,29 @@ func openTestLog(tb testing.TB, fs vfs.FS, dir string, k knobs) *logStore {
 
 // The benchmarks that come with raft, for any store.
 func BenchmarkRaftSuite(b *testing.B) {
-	for name, run := range map[string]func(*testing.B, *logStore){
-		"FirstIndex":  func(b *testing.B, s *logStore) { raftbench.FirstIndex(b, s) },
-		"LastIndex":   func(b *testing.B, s *logStore) { raftbench.LastIndex(b, s) },
-		"GetLog":      func(b *testing.B, s *logStore) { raftbench.GetLog(b, s) },
-		"StoreLog":    func(b *testing.B, s *logStore) { raftbench.StoreLog(b, s) },
-		"StoreLogs":   func(b *testing.B, s *logStore) { raftbench.StoreLogs(b, s) },
-		"DeleteRange": func(b *testing.B, s *logStore) { raftbench.DeleteRange(b, s) },
-		"Set":         func(b *testing.B, s *logStore) { raftbench.Set(b, s) },
-		"Get":         func(b *testing.B, s *logStore) { raftbench.Get(b, s) },
-		"SetUint64":   func(b *testing.B, s *logStore) { raftbench.SetUint64(b, s) },
-		"GetUint64":   func(b *testing.B, s *logStore) { raftbench.GetUint64(b, s) },
+	for _, part := range []struct {
+		name   string
+		log    func(*testing.B, raft.LogStore)
+		stable func(*testing.B, raft.StableStore)
+	}{
+		{name: "FirstIndex", log: raftbench.FirstIndex},
+		{name: "LastIndex", log: raftbench.LastIndex},
+		{name: "GetLog", log: raftbench.GetLog},
+		{name: "StoreLog", log: raftbench.StoreLog},
+		{name: "StoreLogs", log: raftbench.StoreLogs},
+		{name: "DeleteRange", log: raftbench.DeleteRange},
+		{name: "Set", stable: raftbench.Set},
+		{name: "Get", stable: raftbench.Get},
+		{name: "SetUint64", stable: raftbench.SetUint64},
+		{name: "GetUint64", stable: raftbench.GetUint64},
 	} {
-		b.Run(name, func(b *testing.B) {
-			run(b, openTestLog(b, vfs.Default, b.TempDir(), knobs{sparseLog: true}))
+		b.Run(part.name, func(b *testing.B) {
+			s := openTestLog(b, vfs.Default, b.TempDir(), knobs{sparseLog: true})
+			if part.log != nil {
+				part.log(b, s)
+			} else {
+				part.stable(b, s)
+			}
 		})
 	}
 }

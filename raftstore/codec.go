@@ -103,9 +103,9 @@ func stableKey(name []byte) []byte {
 // A position is stored as index and term, 8B big endian each.
 const positionLen = 16
 
-func appendPosition(dst []byte, p Position) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, p.Index)
-	return binary.BigEndian.AppendUint64(dst, p.Term)
+func encodePosition(p Position) []byte {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, positionLen), p.Index)
+	return binary.BigEndian.AppendUint64(b, p.Term)
 }
 
 func decodePosition(src []byte) (Position, error) {

@@ -73,6 +73,8 @@ type Config struct {
 	SnapshotThreshold uint64
 	// TrailingLogs is how many entries stay for followers to catch up from. Default 4,096.
 	TrailingLogs uint64
+	// MaxLogBytes is the size of the log, about, at which fewer entries stay. Default 1 GiB.
+	MaxLogBytes int64
 	// RPCTimeout is the deadline of one message between nodes. Default 10 s.
 	RPCTimeout time.Duration
 
@@ -115,6 +117,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxPendingBytes == 0 {
 		c.MaxPendingBytes = 64 << 20
 	}
+	if c.MaxLogBytes == 0 {
+		c.MaxLogBytes = 1 << 30
+	}
 	def(&c.HeartbeatTimeout, 500*time.Millisecond)
 	def(&c.LeaderLeaseTimeout, c.HeartbeatTimeout/2)
 	def(&c.SnapshotInterval, 30*time.Second)
@@ -144,7 +149,7 @@ func (c Config) Validate() error {
 		faults = append(faults, fmt.Errorf("LeaderLeaseTimeout %s is longer than HeartbeatTimeout %s",
 			c.LeaderLeaseTimeout, c.HeartbeatTimeout))
 	}
-	if c.CacheBytes < 0 || c.LogCacheBytes < 0 || c.MaxPendingBytes < 0 {
+	if c.CacheBytes < 0 || c.LogCacheBytes < 0 || c.MaxPendingBytes < 0 || c.MaxLogBytes < 0 {
 		faults = append(faults, errors.New("a size is negative"))
 	}
 	return errors.Join(faults...)

@@ -136,7 +136,7 @@ func (f *fsm) set(b *pebble.Batch, key, value []byte) {
 }
 
 func (f *fsm) commit(b *pebble.Batch, at Position, conf configuration) {
-	f.set(b, keyApplied, appendPosition(nil, at))
+	f.set(b, keyApplied, encodePosition(at))
 	if err := b.Commit(pebble.NoSync); err != nil {
 		f.fault.fail(fmt.Errorf("apply up to entry %d: %w", at.Index, err))
 	}

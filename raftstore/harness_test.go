@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -71,6 +72,13 @@ func (m *machine) Restored(r pebble.Reader, at Position) error {
 	return nil
 }
 
+// restoredAt returns where the machine was restored so far.
+func (m *machine) restoredAt() []Position {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.restored)
+}
+
 func (m *machine) Apply(w *pebble.Batch, at Position, cmd []byte) any {
 	m.applies.Add(1)
 	if m.onApply != nil {
@@ -124,14 +132,13 @@ type node struct {
 
 type option func(*node)
 
-func onFS(fs vfs.FS) option           { return func(n *node) { n.cfg.FS = fs } }
-func inDir(dir string) option         { return func(n *node) { n.cfg.Dir = dir } }
-func named(id string) option          { return func(n *node) { n.cfg.ID = id } }
-func notBootstrapped() option         { return func(n *node) { n.cfg.Bootstrap = false } }
-func withKnobs(k knobs) option        { return func(n *node) { n.cfg.knobs = k } }
-func with(f func(*Config)) option     { return func(n *node) { f(&n.cfg) } }
-func running(m *machine) option       { return func(n *node) { n.machine = m } }
-func loggingTo(l *slog.Logger) option { return func(n *node) { n.cfg.Logger = l } }
+func onFS(fs vfs.FS) option       { return func(n *node) { n.cfg.FS = fs } }
+func inDir(dir string) option     { return func(n *node) { n.cfg.Dir = dir } }
+func named(id string) option      { return func(n *node) { n.cfg.ID = id } }
+func notBootstrapped() option     { return func(n *node) { n.cfg.Bootstrap = false } }
+func withKnobs(k knobs) option    { return func(n *node) { n.cfg.knobs = k } }
+func with(f func(*Config)) option { return func(n *node) { f(&n.cfg) } }
+func running(m *machine) option   { return func(n *node) { n.machine = m } }
 
 // overTCP gives the node a real listener instead of the in-memory transport.
 func overTCP(tb testing.TB) option {
@@ -223,6 +230,7 @@ func propose(tb testing.TB, s *Store, cmd string) Result {
 
 // must returns a value, or stops the test.
 func must[T any](tb testing.TB) func(v T, err error) T {
+	tb.Helper()
 	return func(v T, err error) T {
 		tb.Helper()
 		if err != nil {

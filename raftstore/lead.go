@@ -22,7 +22,7 @@ type leadership struct {
 	notify chan bool
 	ready  atomic.Uint64 // term that a barrier was applied in, 0 if none
 	stop   context.CancelFunc
-	done   chan struct{}
+	done   chan struct{} // closed when terms are followed no more
 	terms  sync.WaitGroup
 }
 
@@ -37,7 +37,18 @@ func (l *leadership) start() {
 }
 
 func (l *leadership) run(ctx context.Context) {
-	defer close(l.done)
+	l.follow(ctx)
+	close(l.done)
+	for {
+		select {
+		case <-l.store.gone:
+			return
+		case <-l.notify: // until raft is gone, somebody must read
+		}
+	}
+}
+
+func (l *leadership) follow(ctx context.Context) {
 	var current uint64
 	end := func() {}
 	previous := make(chan struct{}) // closed when the call of the term before returned
@@ -49,7 +60,6 @@ func (l *leadership) run(ctx context.Context) {
 			return
 		case <-l.store.fault.tripped():
 			end()
-			l.drainNotify(ctx)
 			return
 		case <-l.notify:
 		}
@@ -73,17 +83,6 @@ func (l *leadership) run(ctx context.Context) {
 			<-wait
 			l.lead(termCtx, term)
 		})
-	}
-}
-
-// drainNotify keeps raft from waiting for a reader while the process ends.
-func (l *leadership) drainNotify(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-l.notify:
-		}
 	}
 }
 

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -115,7 +116,7 @@ func TestLogStore(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/reopened=%v", name, reopen), func(t *testing.T) {
 				fs := vfs.NewMem()
 				for i, step := range steps {
-					t.Run(fmt.Sprint(i), func(t *testing.T) {
+					t.Run(strconv.Itoa(i), func(t *testing.T) {
 						s := openTestLog(t, fs, "log", knobs{})
 						err := step.do(s)
 						if step.fail == "" && err != nil || step.fail != "" && (err == nil || !strings.Contains(err.Error(), step.fail)) {

@@ -16,7 +16,7 @@ import (
 // here.
 func Open(cfg Config, machine Machine) (_ *Store, err error) {
 	cfg = cfg.withDefaults()
-	s := &Store{cfg: cfg}
+	s := &Store{cfg: cfg, gone: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open raftstore in %s: %w", cfg.Dir, err), s.giveBack())
@@ -103,6 +103,7 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 		}
 	}
 	s.fsm.begin(meta, nil)
+	s.log.limit = s.cfg.MaxLogBytes
 	s.log.durable = func() uint64 { return s.fsm.durable.Load().applied.Index }
 	if err := s.fsm.restored(db, meta.applied); err != nil {
 		return err
@@ -228,6 +229,7 @@ func (s *Store) startRaft() error {
 	}
 	s.logStart()
 	s.starts.Go(s.leadAlone)
+	s.starts.Go(s.trim)
 	return nil
 }
 

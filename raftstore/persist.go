@@ -58,7 +58,7 @@ func (f *fsm) advance(at Position) (*state, stateMeta, error) {
 	}
 	applied := *f.applied.Load()
 	if at.Index > applied.Index { // never back (raft issue 248)
-		if err := st.db.Set(keyApplied, appendPosition(nil, at), pebble.NoSync); err != nil {
+		if err := st.db.Set(keyApplied, encodePosition(at), pebble.NoSync); err != nil {
 			f.fault.fail(fmt.Errorf("advance the applied position to %d: %w", at.Index, err))
 		}
 		f.fault.halt()

@@ -34,7 +34,7 @@ func (s *logStore) reconcile(generation uint64, at Position) error {
 		s.deleteLogs(b, s.first, min(at.Index, s.last))
 	}
 	err := errors.Join(
-		b.Set([]byte(keyBoundary), appendPosition(nil, at), nil),
+		b.Set([]byte(keyBoundary), encodePosition(at), nil),
 		b.Delete([]byte(keyEmptied), nil),
 		b.Set([]byte(keyInstalled), binary.BigEndian.AppendUint64(nil, generation), nil),
 	)
@@ -47,6 +47,9 @@ func (s *logStore) reconcile(generation uint64, at Position) error {
 	defer s.mu.Unlock()
 	s.installed, s.boundary, s.emptied = generation, at, span{}
 	s.ring.dropTo(at.Index)
+	if s.present && s.first <= at.Index {
+		s.shrink(s.first, min(at.Index, s.last))
+	}
 	switch {
 	case !s.present || s.last <= at.Index:
 		s.present, s.first, s.last = false, 0, 0

@@ -140,10 +140,10 @@ func (u *unarchiver) write(p []byte) error {
 	for len(p) > 0 {
 		if u.file != nil && u.left > 0 {
 			n := min(int64(len(p)), u.left)
+			u.crc = crc32.Update(u.crc, castagnoli, p[:n]) // before: a vfs.File may keep and change what it is given
 			if _, err := u.file.Write(p[:n]); err != nil {
 				return fmt.Errorf("write file: %w", err)
 			}
-			u.crc = crc32.Update(u.crc, castagnoli, p[:n])
 			u.left -= n
 			p = p[n:]
 			continue

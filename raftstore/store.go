@@ -38,6 +38,7 @@ type Store struct {
 	lead      *leadership
 	confirmer confirmer
 	starts    sync.WaitGroup // what Open left running
+	gone      chan struct{}  // closed when raft stopped
 
 	closeOnce sync.Once
 	closeErr  error
@@ -81,51 +82,52 @@ func (s *Store) shutDown(ctx context.Context) error {
 	s.packer.close()
 	err := errors.Join(s.packer.drain(ctx), s.lead.end(ctx))
 	s.packer.abandon()
-	stopped := make(chan error, 1)
-	go func() {
+	err = errors.Join(err, s.within(ctx, "stop raft", func() error {
 		err := s.raft.Shutdown().Error() // closes the transport too
+		close(s.gone)
 		s.starts.Wait()
 		s.confirmer.close()
 		<-s.packer.done
-		stopped <- err
-	}()
-	select {
-	case rerr := <-stopped:
-		err = errors.Join(err, rerr)
-	case <-ctx.Done():
-		return errors.Join(err, fmt.Errorf("close: raft is still stopping: %w", context.Cause(ctx)))
-	}
+		return err
+	}))
 	s.metrics.unregister()
-	if fault := s.fault.err(); fault != nil {
-		// What the databases would still write is not wanted any more.
-		return errors.Join(err, fmt.Errorf("close: stopped after a fault: %w", fault))
+	if ctx.Err() == nil {
+		err = errors.Join(err, s.within(ctx, "close the databases", s.closeStorage))
 	}
-	return errors.Join(err, s.closeStorage(ctx))
+	return err
 }
 
-// closeStorage flushes the state, so that the next start has nothing to repeat, and closes everything in the reverse order of
-// opening.
-func (s *Store) closeStorage(ctx context.Context) error {
+// within runs one step of closing. It does not wait beyond ctx, nor for a disk that failed: what the databases would still
+// write is not wanted then, and the process ends.
+func (s *Store) within(ctx context.Context, what string, step func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- step() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+	case <-s.fault.tripped():
+		return fmt.Errorf("%s: stopped after a fault: %w", what, s.fault.err())
+	}
+}
+
+// closeStorage flushes the state, so that the next start has nothing to repeat, waits until every View is closed, and closes
+// everything in the reverse order of opening.
+func (s *Store) closeStorage() error {
+	if s.fault.err() != nil {
+		return s.fault.err()
+	}
 	st, err := s.states.acquire()
 	if err != nil {
 		return err
 	}
-	ferr := st.db.Flush()
+	if ferr := st.db.Flush(); ferr != nil {
+		err = fmt.Errorf("flush the state: %w", ferr)
+	}
 	st.release()
-	if ferr != nil {
-		err = fmt.Errorf("close: flush the state: %w", ferr)
-	}
 	s.states.swap(nil)
-	done := make(chan struct{})
-	go func() {
-		s.snaps.open.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		return errors.Join(err, fmt.Errorf("close: a View is still open: %w", context.Cause(ctx)))
-	}
+	s.snaps.open.Wait()
 	return errors.Join(err, s.snaps.closeError(), s.release())
 }
 

@@ -1,11 +1,19 @@
 package raftstore
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // A lone node forms a cluster, leads, applies, shows what it applied, and has all of it after a restart, without applying
@@ -87,5 +95,112 @@ func TestProposeRefuses(t *testing.T) {
 	}
 	if _, err := s.View(); !errors.Is(err, ErrClosed) {
 		t.Errorf("view of a closed store: %v", err)
+	}
+}
+
+// Closing in the middle of everything answers everyone, and each answer is true: what was acknowledged is there, what was
+// refused is not (R9).
+func TestCloseUnderLoad(t *testing.T) {
+	noLeaks(t)
+	t.Run("run", func(t *testing.T) {
+		fs := vfs.NewMem()
+		s, _ := start(t, onFS(fs))
+		results := make([]error, 64)
+		begun := make(chan struct{}, len(results))
+		var callers sync.WaitGroup
+		for i := range results {
+			callers.Go(func() {
+				for n := 0; ; n++ {
+					_, err := s.Propose(t.Context(), fmt.Appendf(nil, "%d.%d=v", i, n))
+					if n == 0 {
+						begun <- struct{}{}
+					}
+					if err != nil {
+						results[i] = fmt.Errorf("%d.%d: %w", i, n, err)
+						return
+					}
+				}
+			})
+		}
+		for range results {
+			<-begun
+		}
+		stop(t, s)
+		callers.Wait()
+		after, _ := start(t, onFS(fs))
+		for _, err := range results {
+			key, _, _ := strings.Cut(err.Error(), ":")
+			if _, there := valueOf(t, after, key); there && !Unknown(err) {
+				t.Errorf("%v, but it took effect", err)
+			}
+			var i, n int
+			if _, err := fmt.Sscanf(key, "%d.%d", &i, &n); err != nil {
+				t.Fatal(err)
+			}
+			if n > 0 {
+				if _, there := valueOf(t, after, fmt.Sprintf("%d.%d", i, n-1)); !there {
+					t.Errorf("%d.%d was acknowledged and is lost", i, n-1)
+				}
+			}
+		}
+	})
+}
+
+// Close does not wait for ever for a View that nobody closes.
+func TestCloseWithOpenView(t *testing.T) {
+	s := must[*Store](t)(newNode().open())
+	v := must[*View](t)(s.View())
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("close: %v", err)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The metrics register, count, and go away with the store, so that the next one can register.
+func TestMetrics(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	for range 2 {
+		s, _ := start(t, with(func(c *Config) { c.Registerer = reg }))
+		propose(t, s, "a=b")
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]float64{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				got[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+		if got["raftstore_proposals_total"] != 1 || got["raftstore_leading"] != 1 || got["raftstore_apply_commands_total"] != 1 ||
+			got["raftstore_applied_index"] < 2 {
+			t.Errorf("metrics %v", got)
+		}
+		stop(t, s)
+	}
+	if families, err := reg.Gather(); err != nil || len(families) != 0 {
+		t.Errorf("left behind: %d families, %v", len(families), err)
+	}
+}
+
+// What raft and Pebble log arrives as attributes under static messages.
+func TestLogging(t *testing.T) {
+	var out bytes.Buffer
+	l := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	newRaftLogger(l).Named("x").With("a-b", 1).Warn("something", "fmt", hclog.Fmt("%d/%d", 1, 2))
+	pebbleLogger{logger: l, name: "log"}.Errorf("flush %d failed", 7)
+	newRaftLogger(l).StandardLogger(nil).Print("plain")
+	for _, want := range []string{
+		`level=WARN msg=raft event=something a_b=1 fmt=1/2`,
+		`level=ERROR msg=pebble db=log event="flush 7 failed"`,
+		`level=WARN msg=raft event=plain`,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, &out)
+		}
 	}
 }

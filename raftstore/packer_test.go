@@ -1,0 +1,354 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"pgregory.net/rapid"
+)
+
+// stubRaft takes entries and answers them when told to.
+type stubRaft struct {
+	mu      sync.Mutex
+	entries []*stubEntry
+	arrived chan *stubEntry
+}
+
+type stubEntry struct {
+	cmds  []string
+	bytes int
+	reply chan error
+	index uint64
+}
+
+func newStubRaft() *stubRaft { return &stubRaft{arrived: make(chan *stubEntry, 10_000)} }
+
+func (r *stubRaft) Apply(data []byte, _ time.Duration) raft.ApplyFuture {
+	e := &stubEntry{reply: make(chan error, 1)}
+	if _, err := unpack(data, func(cmd []byte) {
+		e.cmds = append(e.cmds, string(cmd))
+		e.bytes += len(cmd)
+	}); err != nil {
+		panic(err)
+	}
+	r.mu.Lock()
+	r.entries = append(r.entries, e)
+	e.index = uint64(len(r.entries))
+	r.mu.Unlock()
+	r.arrived <- e
+	return e
+}
+
+func (e *stubEntry) Error() error  { return <-e.reply }
+func (e *stubEntry) Index() uint64 { return e.index }
+func (e *stubEntry) Response() any {
+	out := &packOutcome{at: Position{Index: e.index, Term: 1}}
+	for _, cmd := range e.cmds {
+		out.outcomes = append(out.outcomes, "did "+cmd)
+	}
+	return out
+}
+
+// packing starts a packer over a stub; everything of it ends with the test.
+func packing(t *testing.T, maxBytes int) (*packer, *stubRaft) {
+	t.Helper()
+	noLeaks(t)
+	r := newStubRaft()
+	p := newPacker(r, maxBytes, newFault(func(error) {}, nil), newStoreMetrics(nil))
+	go p.run()
+	t.Cleanup(func() {
+		p.close()
+		<-p.done
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, e := range r.entries {
+			select {
+			case e.reply <- raft.ErrRaftShutdown: // those that the test left unanswered
+			default:
+			}
+		}
+	})
+	return p, r
+}
+
+// proposing proposes in the background.
+func proposing(ctx context.Context, p *packer, cmd string) <-chan answer {
+	c := make(chan answer, 1)
+	go func() {
+		res, err := p.propose(ctx, []byte(cmd))
+		c <- answer{res, err}
+	}()
+	return c
+}
+
+func waitQueued(t *testing.T, p *packer, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d commands are queued", n), func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.queue) == n
+	})
+}
+
+// fill occupies every entry that may be in flight, with a lone command each: none of them waits for company.
+func fill(t *testing.T, p *packer, r *stubRaft) []*stubEntry {
+	t.Helper()
+	var es []*stubEntry
+	for i := range entriesInFlight {
+		proposing(t.Context(), p, fmt.Sprintf("fill%d", i))
+		e := <-r.arrived
+		if len(e.cmds) != 1 {
+			t.Fatalf("entry %v, want one command", e.cmds)
+		}
+		es = append(es, e)
+	}
+	return es
+}
+
+// While all entries are in flight, commands pile up; they become the next pack, in their order, each with its own outcome.
+func TestPackerPacksWhatWaits(t *testing.T) {
+	p, r := packing(t, 1<<20)
+	es := fill(t, p, r)
+	var answers []<-chan answer
+	for i := range 5 {
+		answers = append(answers, proposing(t.Context(), p, fmt.Sprintf("c%d", i)))
+		waitQueued(t, p, i+1)
+	}
+	es[0].reply <- nil
+	pack := <-r.arrived
+	if got := fmt.Sprint(pack.cmds); got != "[c0 c1 c2 c3 c4]" {
+		t.Errorf("pack %s", got)
+	}
+	pack.reply <- nil
+	for i, c := range answers {
+		a := <-c
+		if a.err != nil || a.result.Outcome != fmt.Sprintf("did c%d", i) || a.result.Index != pack.index {
+			t.Errorf("c%d: %+v", i, a)
+		}
+	}
+}
+
+// No entry exceeds 512 commands or 512 KiB of them, and nothing is left out, doubled or reordered (R9).
+func TestPackerLimits(t *testing.T) {
+	for name, size := range map[string]int{"by number": 1, "by bytes": 100_000, "one each": MaxPackBytes} {
+		t.Run(name, func(t *testing.T) {
+			p, r := packing(t, 1<<30)
+			es := fill(t, p, r)
+			n := 1200
+			if size > 1 {
+				n = 12
+			}
+			for i := range n {
+				cmd := make([]byte, size)
+				copy(cmd, strconv.Itoa(i))
+				proposing(t.Context(), p, string(cmd))
+				waitQueued(t, p, i+1)
+			}
+			for _, e := range es {
+				e.reply <- nil
+			}
+			for got := 0; got < n; {
+				e := <-r.arrived
+				if len(e.cmds) > MaxPackCommands || e.bytes > MaxPackBytes {
+					t.Fatalf("entry of %d commands, %d bytes", len(e.cmds), e.bytes)
+				}
+				for _, cmd := range e.cmds {
+					if want := strconv.Itoa(got); size > 4 && cmd[:len(want)] != want {
+						t.Fatalf("command %d is %.8q", got, cmd)
+					}
+					got++
+				}
+				e.reply <- nil
+			}
+		})
+	}
+}
+
+// A command whose context ended before it was sent is never sent; one that was sent has an unknown outcome.
+func TestPackerContext(t *testing.T) {
+	p, r := packing(t, 1<<20)
+	es := fill(t, p, r)
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if a := <-proposing(done, p, "dead"); !errors.Is(a.err, context.Canceled) || Unknown(a.err) {
+		t.Errorf("dead on arrival: %v", a.err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	queued := proposing(ctx, p, "queued")
+	waitQueued(t, p, 1)
+	after := proposing(t.Context(), p, "after")
+	waitQueued(t, p, 2)
+	cancel()
+	if a := <-queued; !errors.Is(a.err, context.Canceled) || Unknown(a.err) {
+		t.Errorf("queued: %v", a.err)
+	}
+	es[0].reply <- nil
+	e := <-r.arrived
+	if fmt.Sprint(e.cmds) != "[after]" {
+		t.Errorf("sent %v", e.cmds)
+	}
+	e.reply <- nil
+	<-after
+
+	ctx, cancel = context.WithCancel(t.Context())
+	sent := proposing(ctx, p, "sent")
+	e = <-r.arrived
+	cancel()
+	if a := <-sent; !Unknown(a.err) || !errors.Is(a.err, context.Canceled) {
+		t.Errorf("sent: %v", a.err)
+	}
+	e.reply <- nil
+	for _, e := range es[1:] {
+		e.reply <- nil
+	}
+	eventually(t, "the bytes are given back", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.bytes == 0 && p.inFlight == 0
+	})
+}
+
+// What is under way is bounded, and more is refused at once.
+func TestPackerOverload(t *testing.T) {
+	p, r := packing(t, entriesInFlight*(proposalOverhead+5)+2*(proposalOverhead+10))
+	es := fill(t, p, r)
+	first := proposing(t.Context(), p, "0123456789")
+	waitQueued(t, p, 1)
+	second := proposing(t.Context(), p, "0123456789")
+	waitQueued(t, p, 2)
+	if a := <-proposing(t.Context(), p, "x"); !errors.Is(a.err, ErrOverloaded) || Unknown(a.err) {
+		t.Errorf("one too many: %v", a.err)
+	}
+	es[0].reply <- nil
+	(<-r.arrived).reply <- nil
+	if a, b := <-first, <-second; a.err != nil || b.err != nil {
+		t.Errorf("those before: %v, %v", a.err, b.err)
+	}
+	third := proposing(t.Context(), p, "x")
+	(<-r.arrived).reply <- nil
+	if a := <-third; a.err != nil {
+		t.Errorf("with room again: %v", a.err)
+	}
+}
+
+// Closing answers what was not sent at once, and what was sent when raft answers, or when nobody will (raft issue 498).
+func TestPackerClose(t *testing.T) {
+	p, r := packing(t, 1<<20)
+	sent := proposing(t.Context(), p, "sent")
+	first := <-r.arrived
+	lost := proposing(t.Context(), p, "lost")
+	second := <-r.arrived
+	fill := entriesInFlight - 2
+	for range fill {
+		proposing(t.Context(), p, "fill")
+		<-r.arrived
+	}
+	queued := proposing(t.Context(), p, "queued")
+	waitQueued(t, p, 1)
+	p.close()
+	if a := <-queued; !errors.Is(a.err, ErrClosed) || Unknown(a.err) {
+		t.Errorf("queued: %v", a.err)
+	}
+	if a := <-proposing(t.Context(), p, "late"); !errors.Is(a.err, ErrClosed) || Unknown(a.err) {
+		t.Errorf("late: %v", a.err)
+	}
+	first.reply <- nil
+	if a := <-sent; a.err != nil {
+		t.Errorf("sent: %v", a.err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.drain(ctx); err == nil {
+		t.Error("drained with an entry in flight")
+	}
+	p.abandon()
+	if a := <-lost; !Unknown(a.err) || !errors.Is(a.err, ErrClosed) {
+		t.Errorf("lost: %v", a.err)
+	}
+	second.reply <- nil
+}
+
+func TestPackerClasses(t *testing.T) {
+	for _, c := range []struct {
+		err     error
+		unknown bool
+		is      error
+	}{
+		{raft.ErrNotLeader, false, ErrNotLeader},
+		{raft.ErrLeadershipTransferInProgress, false, ErrNotLeader},
+		{raft.ErrEnqueueTimeout, false, ErrNotLeader},
+		{raft.ErrLeadershipLost, true, ErrOutcomeUnknown},
+		{raft.ErrAbortedByRestore, true, ErrOutcomeUnknown},
+		{raft.ErrRaftShutdown, true, ErrOutcomeUnknown},
+		{errors.New("disk on fire"), true, ErrOutcomeUnknown},
+	} {
+		p, r := packing(t, 1<<20)
+		answer := proposing(t.Context(), p, "x")
+		(<-r.arrived).reply <- c.err
+		if a := <-answer; Unknown(a.err) != c.unknown || !errors.Is(a.err, c.is) || !errors.Is(a.err, c.err) {
+			t.Errorf("%v became %v", c.err, a.err)
+		}
+	}
+}
+
+// Against a model: whatever callers do, each command is sent at most once, a refused one never, and each caller gets its own
+// outcome.
+func TestPackerModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := newStubRaft()
+		p := newPacker(r, 3000, newFault(func(error) {}, nil), newStoreMetrics(nil))
+		go p.run()
+		n := rapid.IntRange(1, 60).Draw(t, "callers")
+		cancelled := rapid.SliceOfN(rapid.Bool(), n, n).Draw(t, "cancelled")
+		failing := rapid.SliceOfN(rapid.Bool(), n, n).Draw(t, "failing")
+		answers := make([]answer, n)
+		var callers sync.WaitGroup
+		for i := range n {
+			ctx, cancel := context.WithCancel(context.Background())
+			callers.Go(func() {
+				defer cancel()
+				res, err := p.propose(ctx, []byte(strconv.Itoa(i)))
+				answers[i] = answer{res, err}
+			})
+			if cancelled[i] {
+				cancel()
+			}
+		}
+		go func() {
+			for e := range r.arrived {
+				if failing[e.index%uint64(n)] {
+					e.reply <- raft.ErrNotLeader
+				} else {
+					e.reply <- nil
+				}
+			}
+		}()
+		callers.Wait()
+		p.close()
+		<-p.done
+		close(r.arrived)
+		sent := map[string]int{}
+		for _, e := range r.entries {
+			for _, cmd := range e.cmds {
+				sent[cmd]++
+			}
+		}
+		for i, a := range answers {
+			cmd := strconv.Itoa(i)
+			switch {
+			case sent[cmd] > 1:
+				t.Fatalf("%s was sent %d times", cmd, sent[cmd])
+			case a.err == nil && (sent[cmd] != 1 || a.result.Outcome != "did "+cmd):
+				t.Fatalf("%s: sent %d times, outcome %v", cmd, sent[cmd], a.result.Outcome)
+			case a.err != nil && !Unknown(a.err) && !errors.Is(a.err, ErrNotLeader) && sent[cmd] != 0:
+				t.Fatalf("%s was sent and its caller told %v", cmd, a.err)
+			}
+		}
+	})
+}
