@@ -2,10 +2,12 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -25,6 +27,9 @@ func newRaftLogger(out *slog.Logger) hclog.Logger { return &raftLogger{out: out,
 
 func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	to := slogLevel(level)
+	if closedByUs(args) {
+		to = slog.LevelDebug
+	}
 	if !l.out.Enabled(context.Background(), to) {
 		return
 	}
@@ -33,6 +38,16 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	attrs = appendAttrs(attrs, l.args)
 	attrs = appendAttrs(attrs, args)
 	l.out.LogAttrs(context.Background(), to, "raft", attrs...)
+}
+
+// closedByUs recognises what raft says of connections that this node itself has ended, as it does with all of them at the end.
+func closedByUs(args []any) bool {
+	for _, a := range args {
+		if err, ok := a.(error); ok && errors.Is(err, net.ErrClosed) {
+			return true
+		}
+	}
+	return false
 }
 
 func appendAttrs(attrs []slog.Attr, args []any) []slog.Attr {
