@@ -6,7 +6,6 @@ import (
 
 	"machineid/authority/state"
 	"machineid/shared/decision"
-	"machineid/shared/orgkey"
 	"machineid/shared/wire"
 )
 
@@ -33,7 +32,7 @@ func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	err := r.look(ctx, func(s *sight) (bool, error) {
-		key, err := s.Key(orgkey.Sum(v.Key))
+		key, err := s.Key(v.Sum)
 		if err != nil {
 			return false, err
 		}

@@ -24,6 +24,15 @@ type Clock interface {
 	Now() Time
 }
 
+// At reads c for a moment that the caller has read from time.Now already, if c can
+// do so for less than a reading of its own; else it reads it now.
+func At(c Clock, now time.Time) Time {
+	if s, ok := c.(interface{ At(t time.Time) Time }); ok {
+		return s.At(now)
+	}
+	return c.Now()
+}
+
 // Stretch returns how long a clock that may run fast by bound must count to be
 // sure that one that may run slow by bound has counted d: d(1+ρ)/(1−ρ), rounded
 // up. The bound is a fraction, 0.01 for 1 %.

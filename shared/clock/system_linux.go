@@ -44,11 +44,14 @@ func System() Clock {
 	return s
 }
 
-func (s *system) Now() Time {
-	now, last := time.Now(), s.last.Load()
+func (s *system) Now() Time { return s.At(time.Now()) }
+
+// At is Now for a moment that the caller has read already.
+func (s *system) At(now time.Time) Time {
+	last := s.last.Load()
 	passed := now.Sub(last.at) // by the monotonic clock
 	moved := time.Duration(now.UnixNano() - last.wall)
-	if passed < rereadEvery && moved-passed < shortSuspend && passed-moved < shortSuspend {
+	if passed >= 0 && passed < rereadEvery && moved-passed < shortSuspend && passed-moved < shortSuspend {
 		return last.boot.Add(passed)
 	}
 	at := time.Now()

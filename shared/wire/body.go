@@ -1,5 +1,7 @@
 package wire
 
+import "bytes"
+
 // DeviceIDFast reads the device id out of a body of the one shape that nearly every validate has: an object with the single
 // member deviceId, a string without escapes, with white space where JSON allows it. It allocates nothing; id aliases body
 // and is trimmed and valid. ok is false for every other body, good or bad, and then ParseObject decides. What it accepts
@@ -23,16 +25,20 @@ func DeviceIDFast(body []byte) (id []byte, ok bool) {
 		return nil, false
 	}
 	start := i + 1
-	for i = start; i < len(body) && body[i] != '"'; i++ {
-		// A control character is no JSON, and an escape (\) is for the slow path.
-		if c := body[i]; c < ' ' || c == '\\' {
-			return nil, false
-		}
-	}
-	if i == len(body) {
+	n := bytes.IndexByte(body[start:], '"')
+	if n < 0 {
 		return nil, false
 	}
+	i = start + n
 	value := body[start:i]
+	if !plain(value) {
+		for _, c := range value {
+			// A control character is no JSON, and an escape (\) is for the slow path.
+			if c < ' ' || c == '\\' {
+				return nil, false
+			}
+		}
+	}
 	i = skipJSONSpace(body, i+1)
 	if i >= len(body) || body[i] != '}' || skipJSONSpace(body, i+1) != len(body) {
 		return nil, false

@@ -146,6 +146,7 @@ type conn struct {
 
 	arriving    bool  // some of a request has been read, and no answer written since
 	first       int64 // when that began
+	memo        headMemo
 	read, write int64 // deadlines in force, as times of l.now; 0 is none
 }
 

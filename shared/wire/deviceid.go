@@ -26,6 +26,9 @@ func DeviceID(b []byte) (id []byte, ok bool) {
 	if len(b) == 0 || len(b) > MaxDeviceID {
 		return nil, false
 	}
+	if plain(b) {
+		return b, true
+	}
 	for i, c := range b {
 		if c < ' ' || c == 0x7f {
 			return nil, false

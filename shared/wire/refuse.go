@@ -17,7 +17,7 @@ func (s *server) refuse(ctx *fasthttp.RequestCtx, cause error) {
 	r, _ := requests.Get().(*Request)
 	defer s.done(ctx, r)
 	// What is left of the head tells the route and the caller's id; a fault of the head is the better answer too.
-	fault := CheckHead(ctx.Request.Header.RawHeaders(), &r.Head)
+	fault := r.judge(ctx)
 	s.identify(ctx, r)
 	e := errorOf(cause)
 	if e.HTTP == fasthttp.StatusRequestEntityTooLarge {

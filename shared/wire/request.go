@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/valyala/fasthttp"
+
+	"machineid/shared/orgkey"
 )
 
 // Request is what the server found out about a request before it called the handler. It belongs to the handler's call: nothing of
@@ -15,6 +17,8 @@ type Request struct {
 	ID    []byte // ID is the request id that every answer carries.
 
 	uuid [36]byte
+	memo *headMemo
+	own  headMemo
 }
 
 var requests = sync.Pool{New: func() any { return new(Request) }}
@@ -27,6 +31,10 @@ func From(ctx *fasthttp.RequestCtx) *Request {
 	r, _ := ctx.UserValue(requestKey{}).(*Request)
 	return r
 }
+
+// OrgKey returns the hash of the org key in the head, or orgkey's error if its form is wrong; a key that is missing is
+// orgkey.ErrLength.
+func (r *Request) OrgKey() (orgkey.Hash, error) { return r.memo.key() }
 
 // Error answers with e for this request's route and id.
 func (r *Request) Error(ctx *fasthttp.RequestCtx, e *Error) { WriteError(ctx, r.Route, r.ID, e) }

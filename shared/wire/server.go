@@ -141,7 +141,7 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 
 // admit fills in r and judges head, method and size, in this order.
 func (s *server) admit(ctx *fasthttp.RequestCtx, r *Request) *Error {
-	fault := CheckHead(ctx.Request.Header.RawHeaders(), &r.Head)
+	fault := r.judge(ctx)
 	s.identify(ctx, r)
 	switch {
 	case fault != nil:
@@ -160,6 +160,14 @@ func (s *server) admit(ctx *fasthttp.RequestCtx, r *Request) *Error {
 		return e
 	}
 	return nil
+}
+
+// judge judges the head and fills it in.
+func (r *Request) judge(ctx *fasthttp.RequestCtx) error {
+	r.memo = memoOf(ctx, &r.own)
+	fault := r.memo.judge(ctx.Request.Header.RawHeaders())
+	r.Head = r.memo.head
+	return fault
 }
 
 // identify fills in what answers need: the route and the id.
@@ -196,7 +204,7 @@ func (s *server) done(ctx *fasthttp.RequestCtx, r *Request) {
 		r.Error(ctx, internalError())
 	}
 	ctx.RemoveUserValue(requestKey{})
-	*r = Request{}
+	r.Route, r.Head, r.Query, r.ID, r.memo = nil, Head{}, nil, nil, nil
 	requests.Put(r)
 }
 

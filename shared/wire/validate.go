@@ -9,8 +9,8 @@ import (
 
 // ValidateRequest is what a validate asks. Its slices are good until the handler returns.
 type ValidateRequest struct {
-	Key      []byte // Key has the form of a key; nil if it was missing or malformed.
-	DeviceID []byte // DeviceID is trimmed and valid; nil if it was not, so an answer leaves it out.
+	Sum      orgkey.Hash // Sum is the key's hash, zero if it was missing or malformed.
+	DeviceID []byte      // DeviceID is trimmed and valid; nil if it was not, so an answer leaves it out.
 }
 
 // ParseValidate reads a validate out of a request that is known to be GET or POST. The code is InvalidOrgKey or InvalidDeviceID
@@ -18,10 +18,8 @@ type ValidateRequest struct {
 // when the key is at fault, for the answer to name it. It allocates nothing for bodies that DeviceIDFast reads and
 // for queries without escapes.
 func ParseValidate(ctx *fasthttp.RequestCtx) (v ValidateRequest, code decision.Code) {
-	key := Trim(orgKeyOf(ctx))
-	if orgkey.Check(key) == nil {
-		v.Key = key
-	} else {
+	var err error
+	if v.Sum, err = orgKeyOf(ctx); err != nil {
 		code = decision.InvalidOrgKey
 	}
 	id, ok := deviceIDOf(ctx)
@@ -34,11 +32,15 @@ func ParseValidate(ctx *fasthttp.RequestCtx) (v ValidateRequest, code decision.C
 }
 
 // orgKeyOf prefers the head that was checked: fasthttp's own header also holds what came in trailer fields.
-func orgKeyOf(ctx *fasthttp.RequestCtx) []byte {
+func orgKeyOf(ctx *fasthttp.RequestCtx) (sum orgkey.Hash, err error) {
 	if r := From(ctx); r != nil {
-		return r.Head.OrgKey
+		return r.OrgKey()
 	}
-	return ctx.Request.Header.Peek("X-Org-Key")
+	key := Trim(ctx.Request.Header.Peek("X-Org-Key"))
+	if err := orgkey.Check(key); err != nil {
+		return orgkey.Hash{}, err
+	}
+	return orgkey.Sum(key), nil
 }
 
 func deviceIDOf(ctx *fasthttp.RequestCtx) (id []byte, ok bool) {
