@@ -109,7 +109,10 @@ func runDev(cmd *cobra.Command, f *devFlags) error {
 		if err := waitReady(ctx, func() []string { return append(node.Ready(), e.Ready()...) }); err != nil {
 			return nil //nolint:nilerr // the others say why
 		}
-		return welcome(ctx, out, f.data, addresses(ls), time.Since(began))
+		if err := welcome(ctx, out, f.data, addresses(ls), time.Since(began)); err != nil && ctx.Err() == nil {
+			return err
+		}
+		return nil
 	})
 	if err := g.Wait(); err != nil {
 		return err

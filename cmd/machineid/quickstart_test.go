@@ -109,7 +109,7 @@ func scripts(dir string, setup func(*testscript.Env)) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"http": scriptHTTP, "json": scriptJSON, "mode": scriptMode, "wait-ready": scriptWaitReady, "exit-code": scriptExitCode,
+			"http": scriptHTTP, "json": scriptJSON, "mode": scriptMode, "wait-ready": scriptWaitReady, "wait-file": scriptWaitFile, "exit-code": scriptExitCode,
 			"token-env": scriptTokenEnv,
 		},
 	}
@@ -176,16 +176,31 @@ func scriptWaitReady(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: wait-ready ADDRESS...")
 	}
+	for _, ops := range args {
+		scriptWait(ts, ops+" is not ready", func() bool { return readyAt(ops) })
+	}
+}
+
+// scriptWaitFile is the command `wait-file FILE`.
+func scriptWaitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: wait-file FILE")
+	}
+	scriptWait(ts, args[0]+" is not there", func() bool {
+		_, err := os.Stat(ts.MkAbs(args[0]))
+		return err == nil
+	})
+}
+
+func scriptWait(ts *testscript.TestScript, complaint string, holds func() bool) {
 	deadline := time.Now().Add(patient)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for _, ops := range args {
-		for !readyAt(ops) {
-			if time.Now().After(deadline) {
-				ts.Fatalf("%s is not ready within %v", ops, patient)
-			}
-			<-tick.C
+	for !holds() {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s within %v", complaint, patient)
 		}
+		<-tick.C
 	}
 }
 

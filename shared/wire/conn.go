@@ -17,9 +17,8 @@ type Server struct {
 	*fasthttp.Server
 	opts Options
 
-	mu       sync.Mutex
-	serving  *listener
-	stopping bool
+	mu      sync.Mutex
+	serving *listener
 }
 
 // Serve serves l until Shutdown.
@@ -48,11 +47,13 @@ const lameTime = 500 * time.Millisecond
 // wait.
 func (s *Server) ShutdownWithContext(ctx context.Context) error {
 	s.mu.Lock()
-	if s.serving != nil && !s.stopping {
-		s.stopping = true
-		s.serving.stop()
-	}
+	l := s.serving
 	s.mu.Unlock()
+	if l != nil {
+		stopped := make(chan struct{})
+		defer close(stopped)
+		go l.cut(stopped)
+	}
 	return s.Server.ShutdownWithContext(ctx) //nolint:wrapcheck // fasthttp's own
 }
 
@@ -71,7 +72,6 @@ type listener struct {
 	opts  Options
 	start time.Time
 	now   atomic.Int64 // nanoseconds since start, late by at most a tick
-	end   atomic.Int64 // when the last read ends, 0 while the server goes on
 	done  chan struct{}
 
 	mu    sync.Mutex
@@ -82,14 +82,25 @@ func newListener(l net.Listener, opts Options) *listener {
 	return &listener{Listener: l, opts: opts, start: time.Now(), done: make(chan struct{}), conns: map[*conn]struct{}{}}
 }
 
-// stop bounds every read that is under way, and those to come.
-func (l *listener) stop() {
-	end := time.Now().Add(lameTime)
-	l.end.Store(int64(end.Sub(l.start)))
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.conns {
-		_ = c.SetReadDeadline(end) // it may be closed already
+// cut closes the connections that bring no whole request, from lameTime after its begin until stopped.
+func (l *listener) cut(stopped <-chan struct{}) {
+	for pause := lameTime; ; pause = lameTime / 5 {
+		select {
+		case <-stopped:
+			return
+		case <-time.After(pause):
+		}
+		l.mu.Lock()
+		waiting := make([]*conn, 0, len(l.conns))
+		for c := range l.conns {
+			waiting = append(waiting, c)
+		}
+		l.mu.Unlock()
+		for _, c := range waiting {
+			if c.state.CompareAndSwap(connWaits, connCut) {
+				_ = c.Close() // it may be closed already
+			}
+		}
 	}
 }
 
@@ -132,7 +143,7 @@ func (c *conn) Close() error {
 }
 
 func newConn(c net.Conn, l *listener) *conn {
-	return &conn{Conn: c, l: l, arriving: true, first: l.now.Load()} // its first request is on its way
+	return &conn{Conn: c, l: l, first: l.now.Load()} // its first request is on its way
 }
 
 // conn keeps a connection's time-outs: how long it may idle, how long one request may take to arrive, counted from its
@@ -144,16 +155,37 @@ type conn struct {
 	net.Conn
 	l *listener
 
-	arriving    bool  // some of a request has been read, and no answer written since
-	first       int64 // when that began
+	state       atomic.Int32 // one of those below; only connCut is set by another goroutine
+	first       int64        // when the request that it waits for began
 	memo        headMemo
 	read, write int64 // deadlines in force, as times of l.now; 0 is none
+}
+
+// The states of a connection.
+const (
+	connWaits   int32 = iota // for the rest of a request, or for its first
+	connHandles              // a request is with the handler
+	connAnswers              // an answer was written, or a part; the next request has not begun
+	connCut                  // the server ended it before a whole request had come
+)
+
+// begin tells that a whole request has come. It is false if the connection was cut before.
+func (c *conn) begin() bool {
+	for {
+		s := c.state.Load()
+		if s == connCut {
+			return false
+		}
+		if c.state.CompareAndSwap(s, connHandles) {
+			return true
+		}
+	}
 }
 
 func (c *conn) Read(b []byte) (int, error) {
 	now := c.l.now.Load()
 	until, slack := now+int64(c.l.opts.IdleTimeout), c.slack(c.l.opts.IdleTimeout)
-	if c.arriving {
+	if c.state.Load() == connWaits {
 		until, slack = c.first+int64(c.l.opts.ReadTimeout)+int64(c.l.coarse()), 0
 	}
 	if c.read > until || c.read < until-slack {
@@ -162,15 +194,9 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 		c.read = until
 	}
-	if end := c.l.end.Load(); end != 0 {
-		// Last, so that it holds whichever of us and stop comes later.
-		if err := c.SetReadDeadline(c.l.start.Add(time.Duration(end))); err != nil {
-			return 0, err //nolint:wrapcheck // fasthttp looks at it
-		}
-	}
 	n, err := c.Conn.Read(b)
-	if n > 0 && !c.arriving {
-		c.arriving, c.first = true, c.l.now.Load()
+	if n > 0 && c.state.CompareAndSwap(connAnswers, connWaits) {
+		c.first = c.l.now.Load()
 	}
 	return n, err //nolint:wrapcheck // fasthttp looks at it
 }
@@ -183,7 +209,9 @@ func (c *conn) Write(b []byte) (int, error) {
 		}
 		c.write = until
 	}
-	c.arriving = false
+	if c.state.Load() != connCut {
+		c.state.Store(connAnswers)
+	}
 	return c.Conn.Write(b) //nolint:wrapcheck // fasthttp looks at it
 }
 

@@ -125,6 +125,10 @@ func (s *server) limits(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
 const chunkedLength = -1
 
 func (s *server) handle(ctx *fasthttp.RequestCtx) {
+	if c, ok := ctx.Conn().(*conn); ok && !c.begin() {
+		ctx.SetConnectionClose() // nobody is there to read an answer, so nothing may be done
+		return
+	}
 	r, _ := requests.Get().(*Request)
 	defer s.done(ctx, r)
 	e := s.admit(ctx, r)
