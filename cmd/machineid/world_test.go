@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -253,7 +254,7 @@ func (r *relay) breakAll() {
 func (r *relay) Session(down link.Link_SessionServer) error {
 	m := r.w.authority()
 	if m == nil {
-		return fmt.Errorf("no authority")
+		return errors.New("no authority")
 	}
 	conn, err := grpc.NewClient("passthrough:///authority", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return m.link.DialContext(ctx) }))
