@@ -37,33 +37,48 @@ func listen(tb testing.TB) net.Listener {
 // start runs both tiers until the test ends.
 func start(tb testing.TB) *tiers {
 	tb.Helper()
-	api, link := listen(tb), listen(tb)
-	logger := slog.New(slog.DiscardHandler)
-	node := authority.New(authority.Config{
-		ID: "a1", Dir: tb.TempDir(), HTTP: api, Link: link, Raft: listen(tb), Bootstrap: true, OpenSignup: true,
-		Times: hub.Times{Lease: 3 * time.Second, CacheTTL: time.Minute, Bound: 0.01}, Logger: logger, Registerer: prometheus.NewRegistry(),
-	})
+	t, link := startAuthority(tb)
 	agents := listen(tb)
 	e, err := edge.New(edge.Config{
-		ID: "e1", Authority: []string{link.Addr().String()}, HTTP: agents, Logger: logger, Registerer: prometheus.NewRegistry(),
+		ID: "e1", Authority: []string{link}, HTTP: agents, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	run(tb, node.Run)
 	run(tb, e.Run)
-	for deadline := time.Now().Add(10 * time.Second); len(node.Ready())+len(e.Ready()) > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			tb.Fatal(node.Ready(), e.Ready())
-		}
-	}
-	t := &tiers{edge: agents.Addr().String(), authority: api.Addr().String()}
+	ready(tb, e.Ready)
+	t.edge = agents.Addr().String()
+	return t
+}
+
+// startAuthority runs an authority alone, with an org, and returns its link address.
+func startAuthority(tb testing.TB) (t *tiers, linkAddress string) {
+	tb.Helper()
+	api, link := listen(tb), listen(tb)
+	node := authority.New(authority.Config{
+		ID: "a1", Dir: tb.TempDir(), HTTP: api, Link: link, Raft: listen(tb), Bootstrap: true, OpenSignup: true,
+		Times: hub.Times{Lease: 3 * time.Second, CacheTTL: time.Minute, Bound: 0.01}, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+	})
+	run(tb, node.Run)
+	ready(tb, node.Ready)
+	t = &tiers{authority: api.Addr().String()}
 	var made struct {
 		OrgAPIKey string `json:"orgApiKey"`
 	}
 	t.call(tb, "org/create", `{}`, &made)
 	t.key = made.OrgAPIKey
-	return t
+	return t, link.Addr().String()
+}
+
+func ready(tb testing.TB, why func() []string) {
+	tb.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); len(why()) > 0; <-tick.C {
+		if time.Now().After(deadline) {
+			tb.Fatal(why())
+		}
+	}
 }
 
 // run runs one part until the test ends, in the reverse order of starts.
@@ -88,8 +103,7 @@ func (t *tiers) call(tb testing.TB, path, body string, into any) {
 		tb.Fatal(err)
 	}
 	req.Header.Set("X-Org-Key", t.key)
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -2,6 +2,8 @@ package edge
 
 import (
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"machineid/shared/clock"
 	"machineid/shared/link"
@@ -18,9 +20,20 @@ type flights struct {
 	mu     sync.Mutex
 	dead   bool
 	last   uint64
+	swept  clock.Time
 	byNeed map[flightKey]*flight
 	byID   map[uint64]*flight
 }
+
+// An answer may be lost or late, and the session live on. A flight is asked again,
+// under its id, when somebody wants it and it has been under way for askAgain: the
+// first answer lands it, so that neither a lost answer keeps a record from everyone
+// for as long as the session lasts, nor a slow authority is asked for ever. One that
+// nobody has wanted for flightLife is forgotten.
+const (
+	askAgain   = time.Second
+	flightLife = 5 * time.Second
+)
 
 type flightKey struct {
 	kind byte
@@ -30,7 +43,8 @@ type flightKey struct {
 type flight struct {
 	key   flightKey
 	fetch link.Fetch
-	sent  clock.Time // written by the link's sender before it sends
+	asked clock.Time   // when it was last handed to the link; guarded by flights.mu
+	sent  atomic.Int64 // a clock.Time: when it was first sent, 0 before; set before it is
 	done  chan struct{}
 	got   *found // nil after done: nothing was learnt
 }
@@ -41,7 +55,7 @@ func newFlights(send func(*flight) bool) *flights {
 
 // join returns the flight for what is missing, and begins it if there is none.
 // It returns nil if the session is over.
-func (f *flights) join(n need, q *question) *flight {
+func (f *flights) join(n need, q *question, now clock.Time) *flight {
 	key := flightKey{n.kind, n.hash}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -49,10 +63,15 @@ func (f *flights) join(n need, q *question) *flight {
 		return nil
 	}
 	if fl := f.byNeed[key]; fl != nil {
+		if now.Sub(fl.asked) >= askAgain {
+			fl.asked = now
+			f.send(fl)
+		}
 		return fl
 	}
+	f.sweep(now)
 	f.last++
-	fl := &flight{key: key, done: make(chan struct{})}
+	fl := &flight{key: key, asked: now, done: make(chan struct{})}
 	fl.fetch.Id = f.last
 	fl.fetch.DeviceId = string(q.device)
 	if n.kind == needKey {
@@ -78,6 +97,20 @@ func (f *flights) take(id uint64) *flight {
 		f.drop(fl)
 	}
 	return fl
+}
+
+// sweep forgets what nobody wants any more, now and then. f.mu is held.
+func (f *flights) sweep(now clock.Time) {
+	if now.Sub(f.swept) < askAgain {
+		return
+	}
+	f.swept = now
+	for _, fl := range f.byID {
+		if now.Sub(fl.asked) >= flightLife {
+			f.drop(fl)
+			close(fl.done)
+		}
+	}
 }
 
 func (f *flights) drop(fl *flight) {

@@ -100,7 +100,9 @@ func (c *caches) close() {
 	c.refusedDevices.Close()
 }
 
-// clear makes room after a reset. What it misses is of an older epoch.
+// clear makes room after a reset. It may drop what is put in meanwhile, which
+// costs a fetch; what it leaves is of an older epoch. Two at once would stop
+// ristretto for good.
 func (c *caches) clear() {
 	c.keys.Clear()
 	c.refusedKeys.Clear()

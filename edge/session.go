@@ -26,7 +26,7 @@ type session struct {
 	mu       sync.Mutex
 	over     bool
 	returned bool          // the lease was given back: grants are ignored
-	gone     chan struct{} // closed when the give-back was sent
+	gone     chan struct{} // closed when the session has ended; made by giveBack
 	renewDue bool
 	asked    clock.Time // the oldest renewal that was not answered, 0 for none
 	acked    uint64
@@ -64,6 +64,9 @@ func (s *session) run(ctx context.Context, cancel func(), patience *time.Timer, 
 func (s *session) end() {
 	s.mu.Lock()
 	s.over = true
+	if s.gone != nil {
+		close(s.gone)
+	}
 	s.mu.Unlock()
 	s.memory.flights.end()
 	s.e.down()
@@ -72,7 +75,7 @@ func (s *session) end() {
 // renew asks for a lease every quarter of one, and ends a session in which no
 // grant comes: this node may not lead any more and not know it.
 func (s *session) renew(ctx context.Context, cancel func()) {
-	tick := time.NewTicker(s.lease / 4)
+	tick := time.NewTicker(max(s.lease/4, time.Millisecond))
 	defer tick.Stop()
 	patience := max(s.lease/4, minPatience)
 	if s.sole {
@@ -120,11 +123,22 @@ func (s *session) send(ctx context.Context) {
 			return
 		}
 		if f.GetAck().GetGaveBack() {
-			close(s.gone)
+			// To cancel the stream now could overtake what was just sent. The authority
+			// ends the session when it has read so far.
+			_ = s.stream.CloseSend()
+			<-ctx.Done()
 			return
+		}
+		if f.Fetches != nil {
+			s.nudge() // there may be more
 		}
 	}
 }
+
+// fetchesMax bounds the fetches of one frame. 20,000 validates may ask at once, with
+// ids of 256 bytes: in one frame that would be more than the authority takes, and
+// the session would end.
+const fetchesMax = 1024
 
 // take collects the next frame, nil if nothing is due. The times in it are read
 // here, before it is sent: earlier than the authority can have seen it.
@@ -144,14 +158,18 @@ func (s *session) take() *link.ToAuthority {
 	if s.ackDue {
 		f.Ack = &link.Ack{Index: s.acked, GaveBack: s.returned}
 	}
-	if n := len(s.fetches); n > 0 {
+	if n := min(len(s.fetches), fetchesMax); n > 0 {
 		f.Fetches = make([]*link.Fetch, n)
-		for i, fl := range s.fetches {
-			fl.sent = now
+		for i, fl := range s.fetches[:n] {
+			fl.sent.CompareAndSwap(0, int64(now))
 			f.Fetches[i] = &fl.fetch
 		}
+		s.fetches = s.fetches[n:]
+		if len(s.fetches) == 0 {
+			s.fetches = nil // what is behind it may go
+		}
 	}
-	s.renewDue, s.ackDue, s.fetches = false, false, nil
+	s.renewDue, s.ackDue = false, false
 	return f
 }
 
@@ -219,25 +237,35 @@ func (s *session) answer(a *link.Answer) {
 		return
 	}
 	if !a.GetUnavailable() {
-		fl.got = s.records(a, fl)
-		s.memory.keep(fl.got)
+		if fl.got = s.records(a, fl); fl.got != nil {
+			s.memory.keep(fl.got)
+		}
 	}
 	close(fl.done)
 }
 
-// records makes entries of an answer. Their expiry counts from when the fetch
-// was sent (I5).
+// records makes entries of an answer, nil of one that does not fit what was asked.
+// Their expiry counts from when the fetch was sent (I5).
 func (s *session) records(a *link.Answer, fl *flight) *found {
-	at := stamp{index: a.GetIndex(), expires: fl.sent.Add(s.ttl), epoch: s.memory.epoch}
-	got := &found{}
-	org := orgID{}
-	if len(fl.fetch.GetOrgId()) == len(org) {
-		org = orgID(fl.fetch.GetOrgId())
+	sent := clock.Time(fl.sent.Load())
+	k, byKey := a.GetKey(), fl.key.kind == needKey
+	if sent == 0 || byKey != (k != nil) {
+		return nil
 	}
-	if k := a.GetKey(); k != nil {
-		if len(k.GetOrgId()) == len(org) {
-			org = orgID(k.GetOrgId())
-		}
+	at := stamp{index: a.GetIndex(), expires: sent.Add(s.ttl), epoch: s.memory.epoch}
+	got := &found{}
+	id := fl.fetch.GetOrgId()
+	if byKey {
+		id = k.GetOrgId()
+	}
+	org := orgID{}
+	switch {
+	case len(id) == len(org):
+		org = orgID(id)
+	case !byKey || k.GetKnown():
+		return nil // a key opens an org
+	}
+	if byKey {
 		got.key = &keyEntry{
 			stamp: at, sum: orgkey.Hash(fl.fetch.GetKeyHash()), org: org, orgHash: s.memory.hasher.Org(&org),
 			rec: decision.Key{MinVersion: k.GetMinVersion(), Known: k.GetKnown(), ExpiresAt: k.GetExpiresAtMs()},
@@ -258,7 +286,8 @@ func (s *session) records(a *link.Answer, fl *flight) *found {
 	return got
 }
 
-// giveBack drops the lease for good and tells the leader so.
+// giveBack drops the lease for good, tells the leader so, and waits until it has
+// ended the session: then it knows.
 func (s *session) giveBack(ctx context.Context) {
 	s.mu.Lock()
 	if s.over || s.returned {
@@ -267,11 +296,12 @@ func (s *session) giveBack(ctx context.Context) {
 	}
 	s.e.lease.Store(0)
 	s.returned, s.ackDue = true, true
-	s.gone = make(chan struct{})
+	gone := make(chan struct{})
+	s.gone = gone
 	s.mu.Unlock()
 	s.nudge()
 	select {
-	case <-s.gone:
+	case <-gone:
 	case <-ctx.Done():
 	}
 }

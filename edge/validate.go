@@ -7,7 +7,6 @@ import (
 
 	"machineid/shared/clock"
 	"machineid/shared/decision"
-	"machineid/shared/orgkey"
 	"machineid/shared/wire"
 )
 
@@ -22,8 +21,8 @@ func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	v, code := wire.ParseValidate(ctx)
 	hit := true
 	if code == 0 {
-		q := question{sum: orgkey.Sum(v.Key), device: v.DeviceID}
-		if code = e.recall(&q); code == 0 {
+		q := question{sum: v.Sum, device: v.DeviceID}
+		if code = e.recall(&q, ctx.Time()); code == 0 {
 			hit = false
 			code = e.ask(&q)
 		}
@@ -37,8 +36,11 @@ func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 // clock, lease, memory, entry, its expiry, floor. The floor must come after the
 // lease: read before, it may miss an invalidation that was acknowledged under
 // the lease that is then read.
-func (e *Edge) recall(q *question) decision.Code {
-	now := e.clock.Now()
+//
+// The clock was read by the server, when the whole request was there: the earlier
+// it is read, the earlier the request was sent.
+func (e *Edge) recall(q *question, began time.Time) decision.Code {
+	now := clock.At(e.clock, began)
 	if now >= clock.Time(e.lease.Load()) {
 		return 0
 	}
@@ -60,6 +62,9 @@ const maxWaiting = 20_000
 // authority could not read.
 const retryFetch = 25 * time.Millisecond
 
+// triesMax is how often a record is fetched without a pause.
+const triesMax = 2
+
 // ask decides with what the authority says, within MaxWait (I9).
 func (e *Edge) ask(q *question) decision.Code {
 	defer e.waiting.Add(-1)
@@ -72,6 +77,9 @@ func (e *Edge) ask(q *question) decision.Code {
 	var (
 		got found
 		of  *memory // got is of this memory
+
+		last  need // what was missing
+		tries int  // how often it was fetched and is missing still
 	)
 	for {
 		changed, lostAt := e.awake()
@@ -85,7 +93,15 @@ func (e *Edge) ask(q *question) decision.Code {
 			if code != 0 {
 				return code
 			}
-			if f := m.flights.join(missing, q); f != nil {
+			if missing != last {
+				last, tries = missing, 0
+			}
+			// An invalidation may have overtaken the first fetch. Whatever is missing after
+			// two is not asked for again at once: an authority that lags behind its own
+			// invalidations must not be asked as fast as it answers.
+			if tries == triesMax {
+				tries--
+			} else if f := m.flights.join(missing, q, now); f != nil {
 				select {
 				case <-f.done:
 				case <-timeout.C:
@@ -94,6 +110,7 @@ func (e *Edge) ask(q *question) decision.Code {
 				}
 				if f.got != nil {
 					got.add(f.got)
+					tries++
 					continue
 				}
 				// The authority could not read, or the session has ended: not again at once.

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -125,9 +124,7 @@ func (h *Hub) await(ch *change) {
 		timer.Stop()
 	}
 	h.mu.Lock()
-	if i := slices.Index(h.unsettled, ch); i >= 0 {
-		h.unsettled = slices.Delete(h.unsettled, i, i+1)
-	}
+	delete(h.unsettled, ch)
 	h.mu.Unlock()
 	ch.mu.Lock()
 	ch.took = h.cfg.Clock.Now().Sub(ch.began)
@@ -154,12 +151,10 @@ func (h *Hub) Settle(ctx context.Context, index uint64) (Propagation, error) {
 	}
 	h.mu.Lock()
 	ch := h.recent[index%recentMax]
-	older := h.unsettled
-	if ch != nil && ch.index == index {
-		older = []*change{ch}
-	} else {
+	older := []*change{ch}
+	if ch == nil || ch.index != index {
 		// It made way for younger ones: all that is left up to it must settle.
-		older = upTo(older, index, state.OrgID{})
+		older = upTo(h.unsettled, index, state.OrgID{})
 	}
 	h.mu.Unlock()
 	if err := wait(ctx, older); err != nil {
@@ -192,8 +187,8 @@ func (h *Hub) SettleOrg(ctx context.Context, index uint64, org state.OrgID) erro
 }
 
 // upTo lists the changes up to index, of one org only if it is not zero.
-func upTo(list []*change, index uint64, org state.OrgID) (out []*change) {
-	for _, c := range list {
+func upTo(set map[*change]struct{}, index uint64, org state.OrgID) (out []*change) {
+	for c := range set {
 		_, about := c.orgs[org]
 		if c.index <= index && (about || org == state.OrgID{}) {
 			out = append(out, c)

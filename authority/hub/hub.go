@@ -10,7 +10,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,14 +72,13 @@ type Hub struct {
 	log     *slog.Logger
 	metrics metrics
 	feed    feed
-	hasher  atomic.Pointer[link.Hasher]
 
 	mu         sync.Mutex
 	reign      *reign        // nil while this node does not lead
 	changed    chan struct{} // closed and replaced when reign or dispatched changes
 	dispatched uint64        // every session has been queued what this index concerns
 	recent     [recentMax]*change
-	unsettled  []*change // in index order
+	unsettled  map[*change]struct{}
 	tokens     map[string]*session
 }
 
@@ -93,7 +91,7 @@ const recentMax = 8192
 func New(cfg Config) *Hub {
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), tokens: map[string]*session{},
-		feed: feed{wake: make(chan struct{}, 1)},
+		unsettled: map[*change]struct{}{}, feed: feed{wake: make(chan struct{}, 1)},
 	}
 	h.metrics = newMetrics(cfg.Registerer, h)
 	return h
@@ -177,7 +175,7 @@ func (h *Hub) dispatch(n notice) {
 		h.recent[n.index%recentMax] = ch
 	}
 	if waits {
-		h.unsettled = append(h.unsettled, ch)
+		h.unsettled[ch] = struct{}{}
 	}
 	h.broadcast()
 	h.mu.Unlock()
@@ -197,15 +195,10 @@ func (h *Hub) hash(concerns []state.Concern, ch *change) []uint64 {
 	if len(concerns) == 0 {
 		return nil
 	}
-	hasher := h.hasher.Load()
-	if hasher == nil {
-		made, err := link.NewHasher(h.cfg.State.Cluster().GetHashKey())
-		if err != nil {
-			// The seed is the first command of a cluster; before it nobody holds anything.
-			return nil
-		}
-		hasher = &made
-		h.hasher.Store(hasher)
+	hasher, err := link.NewHasher(h.cfg.State.Cluster().GetHashKey())
+	if err != nil {
+		// The seed is the first command of a cluster; before it nobody holds anything.
+		return nil
 	}
 	seen := make(map[uint64]struct{}, len(concerns))
 	hashes := make([]uint64, 0, len(concerns))

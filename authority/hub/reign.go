@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -43,10 +44,7 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "leading", slog.Uint64("term", term),
 		slog.Duration("changes_held", r.holdUntil.Sub(began)))
-	if err := h.record(ctx, term, open); err != nil {
-		h.log.LogAttrs(ctx, slog.LevelWarn, "no leases in this term: the record that leases are open was not committed",
-			slog.Uint64("term", term), slog.Any("error", err))
-		<-ctx.Done()
+	if !h.open(ctx, term, open) {
 		return
 	}
 	h.mu.Lock()
@@ -66,6 +64,27 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	}
 }
 
+// open records that leases may be out, and tries until the term ends: without the
+// record this leader could give none, for as long as it leads.
+func (h *Hub) open(ctx context.Context, term uint64, rec *statepb.LinkRecord) bool {
+	for {
+		err := h.record(ctx, term, rec)
+		if err == nil {
+			return true
+		}
+		h.log.LogAttrs(ctx, slog.LevelWarn, "no leases yet: the record that they are open was not committed",
+			slog.Uint64("term", term), slog.Any("error", err))
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(recordRetry):
+		}
+	}
+}
+
+// recordRetry is the pause between attempts to record.
+const recordRetry = 250 * time.Millisecond
+
 // confirm proves leadership over and over until the reign ends (I1.1).
 func (h *Hub) confirm(r *reign, own, open *statepb.LinkRecord) {
 	tick := time.NewTicker(max(h.cfg.Times.Lease/10, time.Millisecond))
@@ -76,7 +95,7 @@ func (h *Hub) confirm(r *reign, own, open *statepb.LinkRecord) {
 			r.proof.Store(int64(began))
 		}
 		h.forget(r)
-		if own.LeaseNs != open.LeaseNs && h.cfg.Clock.Now() >= r.holdUntil {
+		if !proto.Equal(own, open) && h.cfg.Clock.Now() >= r.holdUntil {
 			// The longer leases of the term before are over.
 			if h.record(r.ctx, r.term, own) == nil {
 				open = own
@@ -156,7 +175,9 @@ func (h *Hub) record(ctx context.Context, term uint64, rec *statepb.LinkRecord) 
 func (h *Hub) linkRecord() *statepb.LinkRecord {
 	t := h.cfg.Times
 	return &statepb.LinkRecord{
-		Open: true, LeaseNs: int64(t.Lease), CacheTtlNs: int64(t.CacheTTL), ClockBoundPpm: uint32(t.Bound * 1e6),
+		Open: true, LeaseNs: int64(t.Lease), CacheTtlNs: int64(t.CacheTTL),
+		// Rounded up: the next leader must not wait too short.
+		ClockBoundPpm: uint32(math.Ceil(t.Bound * 1e6)),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 
@@ -150,8 +151,8 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 		case <-ctx.Done():
 			return nil
 		case err := <-failed:
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return nil
+			if errors.Is(err, io.EOF) || errors.Is(ctx.Err(), context.Canceled) {
+				return nil // the edge has said all: it gave its lease back
 			}
 			return err
 		case f := <-frames:

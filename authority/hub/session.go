@@ -34,6 +34,8 @@ type session struct {
 	answers []*link.Answer
 	goodbye *link.Goodbye
 	bytes   int
+
+	farewell *time.Timer // ends the stream of an edge that does not read its Goodbye
 }
 
 // queueMax bounds what waits to be sent to one edge. An edge that does not read
@@ -121,12 +123,19 @@ func (s *session) answer(list []*link.Answer) {
 	s.queued(128 * len(list))
 }
 
-// end says goodbye and closes the stream when that is sent.
+// goodbyeTime is how long an edge may take to read that its session has ended.
+const goodbyeTime = time.Second
+
+// end says goodbye and closes the stream when that is sent, or could not be.
 func (s *session) end(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.broken {
+		return
+	}
 	s.goodbye = &link.Goodbye{Reason: reason}
 	s.queued(0)
+	s.farewell = time.AfterFunc(goodbyeTime, s.cancel)
 }
 
 // queued counts what was queued and wakes the sender. s.mu is held.
@@ -159,6 +168,9 @@ func (s *session) breakOff() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.broken = true
+	if s.farewell != nil {
+		s.farewell.Stop()
+	}
 	s.welcome, s.invals, s.grant, s.answers, s.goodbye, s.bytes = nil, nil, nil, nil, nil, 0
 }
 

@@ -1,0 +1,190 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"testing/synctest"
+
+	"google.golang.org/grpc"
+
+	"machineid/raftstore"
+	"machineid/shared/link"
+)
+
+// fakeStore is leadership as the test wants it.
+type fakeStore struct {
+	world *world
+
+	mu      sync.Mutex
+	term    uint64
+	leads   bool
+	confirm func() (uint64, error) // nil: the term is confirmed at once
+	view    func() (*raftstore.View, error)
+}
+
+func (s *fakeStore) set(f func(*fakeStore)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s)
+}
+
+func (s *fakeStore) Leading() (uint64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.term, s.leads
+}
+
+func (s *fakeStore) Confirm(context.Context) (uint64, error) {
+	s.mu.Lock()
+	term, f := s.term, s.confirm
+	s.mu.Unlock()
+	if f != nil {
+		return f()
+	}
+	return term, nil
+}
+
+func (s *fakeStore) View() (*raftstore.View, error) {
+	s.mu.Lock()
+	f := s.view
+	s.mu.Unlock()
+	if f != nil {
+		return f()
+	}
+	return nil, errors.New("no state")
+}
+
+func (s *fakeStore) Leader() (id, addr string) { return "a2", "a2:7071" }
+
+// peer is an edge's end of one session: a stream in memory. Only these methods of
+// it are called.
+type peer struct {
+	grpc.ServerStream
+	w      *world
+	ctx    context.Context //nolint:containedctx // a stream has one
+	hangUp context.CancelFunc
+	up     chan *link.ToAuthority
+	ended  chan error
+
+	mu    sync.Mutex
+	deaf  bool // it reads nothing
+	got   []*link.ToEdge
+	react func(*link.ToEdge) *link.ToAuthority
+}
+
+func (p *peer) Context() context.Context { return p.ctx }
+
+func (p *peer) Recv() (*link.ToAuthority, error) {
+	select {
+	case f, ok := <-p.up:
+		if !ok {
+			return nil, io.EOF
+		}
+		return f, nil
+	case <-p.ctx.Done():
+		return nil, p.ctx.Err()
+	}
+}
+
+func (p *peer) Send(f *link.ToEdge) error {
+	p.mu.Lock()
+	deaf, react := p.deaf, p.react
+	if !deaf {
+		p.got = append(p.got, f)
+	}
+	p.mu.Unlock()
+	if deaf {
+		<-p.ctx.Done()
+		return p.ctx.Err()
+	}
+	if react != nil {
+		if answer := react(f); answer != nil {
+			go p.say(answer)
+		}
+	}
+	return p.ctx.Err()
+}
+
+// say sends a frame, if the stream still is.
+func (p *peer) say(f *link.ToAuthority) {
+	select {
+	case p.up <- f:
+	case <-p.ctx.Done():
+	}
+}
+
+// tell sends a frame and waits until the hub has done all it does about it.
+func (p *peer) tell(f *link.ToAuthority) {
+	p.say(f)
+	synctest.Wait()
+}
+
+func (p *peer) ack(index uint64) { p.tell(&link.ToAuthority{Ack: &link.Ack{Index: index}}) }
+
+// renew returns the grant that a Renew brought, nil for none.
+func (p *peer) renew() *link.Grant {
+	p.frames()
+	p.tell(&link.ToAuthority{Renew: &link.Renew{AskedAtNs: int64(p.w.Now())}})
+	for _, f := range p.frames() {
+		if g := f.GetGrant(); g != nil {
+			return g
+		}
+	}
+	return nil
+}
+
+// frames takes what the hub has said since.
+func (p *peer) frames() []*link.ToEdge {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	got := p.got
+	p.got = nil
+	return got
+}
+
+// invalidated lists the indexes of the invalidations among frames.
+func invalidated(frames []*link.ToEdge) (list []uint64) {
+	for _, f := range frames {
+		for _, inv := range f.GetInvalidates() {
+			list = append(list, inv.GetIndex())
+		}
+	}
+	return list
+}
+
+// open begins a session without a Hello.
+func (w *world) open() *peer {
+	p := &peer{w: w, up: make(chan *link.ToAuthority), ended: make(chan error, 1)}
+	p.ctx, p.hangUp = context.WithCancel(context.WithoutCancel(w.t.Context()))
+	w.peers = append(w.peers, p)
+	go func() {
+		err := w.hub.Session(p)
+		p.hangUp() // as gRPC does
+		p.ended <- err
+	}()
+	return p
+}
+
+// join begins a session of a process.
+func (w *world) join(edge string, process byte) *peer {
+	p := w.open()
+	id := slices.Repeat([]byte{process}, 16)
+	p.tell(&link.ToAuthority{Hello: &link.Hello{EdgeId: edge, ProcessId: id, DecisionVersion: 1}})
+	return p
+}
+
+// over reports whether the hub has ended the session.
+func (p *peer) over() bool {
+	synctest.Wait()
+	return p.ctx.Err() != nil
+}
+
+// quiet drops what Pebble logs.
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(string, ...any) { panic("pebble") }

@@ -1,0 +1,174 @@
+package edge
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"machineid/shared/clock"
+	"machineid/shared/link"
+)
+
+// until sleeps until the edge's clock reads at.
+func (w *world) until(at clock.Time) {
+	time.Sleep(at.Sub(w.a.Now()))
+}
+
+// TestWithoutALeaseNothingIsAnswered: not what is cached, nor a fresh answer (I1).
+// The second half is the proof that the first can fail: with grants it answers.
+func TestWithoutALeaseNothingIsAnswered(t *testing.T) {
+	for _, grants := range []bool{false, true} {
+		inWorld(t, func(w *world) {
+			t := w.t
+			w.start()
+			w.want("d", "ALLOW", false)
+			w.a.set(func() {
+				if !grants {
+					w.a.grant = func(*link.Renew) *link.Grant { return nil }
+				}
+			})
+			end := clock.Time(w.e.lease.Load())
+			w.until(end - 1)
+			w.want("d", "ALLOW", true)
+			if grants {
+				time.Sleep(testLease)
+				w.want("d", "ALLOW", true)
+				return
+			}
+			w.until(end)
+			w.want("d", "SYSTEM_UNAVAILABLE", false)
+			// An answer to a fetch that was sent in time lands, and does not count.
+			m := w.e.memory.Load()
+			q := question{sum: w.key.Hash(), device: []byte("d")}
+			code, _ := m.judge(&q, w.a.Now(), 1, nil)
+			if got := w.e.recall(&q, time.Now()); got != 0 || code == 0 {
+				t.Errorf("recall says %v; memory alone would say %v", got, code)
+			}
+			if why := strings.Join(w.e.Ready(), " "); !strings.Contains(why, "lease") {
+				t.Errorf("it is not ready because of %q", why)
+			}
+		})
+	}
+}
+
+// TestTheClockIsReadWhenARequestIsThere, not when its connection began to wait for
+// it, nor when its first byte came: the reading must not be from before it was sent.
+// A mutant that takes the connection's time answers from a lease that has run out.
+func TestTheClockIsReadWhenARequestIsThere(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.start()
+		c, err := w.http.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		r := bufio.NewReader(c)
+		head := "POST /api/v1/devices/validate HTTP/1.1\r\nHost: edge\r\nX-Org-Key: " + w.key.Reveal() + "\r\nContent-Length: 16\r\n\r\n"
+		ask := func(pause time.Duration) string {
+			_, _ = io.WriteString(c, head)
+			time.Sleep(pause)
+			_, _ = io.WriteString(c, `{"deviceId":"d"}`)
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = resp.Body.Close() }()
+			var a answer
+			if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
+				t.Error(err)
+			}
+			return a.Code
+		}
+		ask(0)
+		synctest.Wait()
+		w.a.set(func() { w.a.grant = func(*link.Renew) *link.Grant { return nil } })
+		end := clock.Time(w.e.lease.Load())
+		w.until(end - clock.Time(time.Second))
+		if got := ask(0); got != "ALLOW" {
+			t.Errorf("under the lease: %s", got)
+		}
+		if got := ask(time.Second); got != "SYSTEM_UNAVAILABLE" {
+			t.Errorf("the body came at the lease's end: %s", got)
+		}
+		w.a.set(func() { w.a.grant = nil })
+		time.Sleep(2 * testLease)
+		if got := ask(0); got != "ALLOW" {
+			t.Errorf("under a new lease: %s", got)
+		}
+		w.a.set(func() { w.a.grant = func(*link.Renew) *link.Grant { return nil } })
+		time.Sleep(testLease)
+		if got := ask(0); got != "SYSTEM_UNAVAILABLE" {
+			t.Errorf("on a connection that waited through the lease's end: %s", got)
+		}
+	})
+}
+
+// TestAnswersWithoutAGrant: an authority that answers fetches and grants nothing.
+func TestAnswersWithoutAGrant(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.a.grant = func(*link.Renew) *link.Grant { return nil }
+		w.run()
+		w.want("d", "SYSTEM_UNAVAILABLE", false)
+		m := w.e.memory.Load()
+		fl := m.flights.join(need{kind: needKey, hash: 1}, &question{sum: w.key.Hash(), device: []byte("d")}, w.a.Now())
+		<-fl.done
+		if fl.got == nil || fl.got.device == nil {
+			t.Fatal("nothing was fetched, so this proves nothing")
+		}
+		w.want("d", "SYSTEM_UNAVAILABLE", false)
+	})
+}
+
+// TestALeaseCountsFromWhenItWasAsked, on the edge's clock, however long the grant
+// was on its way (I1.3). The forged grant is what a mutant that counts from the
+// answer would make of it.
+func TestALeaseCountsFromWhenItWasAsked(t *testing.T) {
+	for _, forged := range []time.Duration{0, 700 * time.Millisecond} {
+		inWorld(t, func(w *world) {
+			t := w.t
+			var asked []clock.Time
+			w.a.grant = func(r *link.Renew) *link.Grant {
+				asked = append(asked, clock.Time(r.GetAskedAtNs()))
+				return nil
+			}
+			w.run()
+			if len(asked) != 1 || asked[0] > w.a.Now() {
+				t.Fatalf("asked at %v, it is %v", asked, w.a.Now())
+			}
+			time.Sleep(700 * time.Millisecond)
+			g := &link.Grant{AskedAtNs: int64(asked[0]) + int64(forged), GrantedNs: int64(testLease), NowMs: 1}
+			w.a.say(&link.ToEdge{Grant: g})
+			synctest.Wait()
+			want := asked[0].Add(testLease)
+			if got := clock.Time(w.e.lease.Load()); (got == want) != (forged == 0) {
+				t.Errorf("the lease ends at %v, want %v", got, want)
+			}
+			w.want("d", "ALLOW", false)
+			w.until(want)
+			if got := w.validate("d").Code; (got == "ALLOW") != (forged != 0) {
+				t.Errorf("at the lease's end: %s", got)
+			}
+		})
+	}
+}
+
+// TestAnOlderGrantDoesNotShorten what a newer one gave.
+func TestAnOlderGrantDoesNotShorten(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.start()
+		end := w.e.lease.Load()
+		w.a.say(&link.ToEdge{Grant: &link.Grant{AskedAtNs: int64(w.a.Now()), GrantedNs: 1}})
+		synctest.Wait()
+		if got := w.e.lease.Load(); got != end {
+			t.Errorf("the lease ends at %v, want %v", got, end)
+		}
+	})
+}
