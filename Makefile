@@ -45,6 +45,10 @@ test: $(BIN)/gotestsum ## Run every test; lists the skipped ones with their reas
 	@[ -z "$${MACHINEID_TEST_NO_SKIP:-}" ] || ! grep -q '"Action":"skip".*"Test":' $(BIN)/test.json || \
 	  { echo 'test: tests were skipped (see above), and MACHINEID_TEST_NO_SKIP makes that a failure' >&2; exit 1; }
 
+.PHONY: torture
+torture: ## Run the long forms of the randomised tests: crashes, the promise in virtual time
+	MACHINEID_TEST_TORTURE=1 $(GO) test -count=1 -timeout 60m -v -run 'Crash|Fault|ThePromise|KilledUnderLoad|RandomRequests' ./raftstore ./cmd/machineid
+
 .PHONY: check
 check: check-format check-vet check-lint check-layers check-generated check-tidy ## Check format, vet, lint, layers, generated files and go.mod
 	@echo 'check: nothing to complain about'

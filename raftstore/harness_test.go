@@ -37,12 +37,15 @@ func newRand(tb testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// count is how often a randomised test runs: few with -short, many without.
+// count is how often a randomised test runs: few with -short, an eighth of long as a rule, long in `make torture`.
 func count(short, long int) int {
-	if testing.Short() {
+	switch {
+	case os.Getenv("MACHINEID_TEST_TORTURE") != "":
+		return long
+	case testing.Short():
 		return short
 	}
-	return long
+	return max(short, long/8)
 }
 
 // machine is a small real state machine: a command sets a key to a value and counts itself; its outcome is the new count.

@@ -251,8 +251,11 @@ func seeds(t *testing.T, n uint64) (list []uint64) {
 
 func TestThePromiseInVirtualTime(t *testing.T) {
 	t.Parallel()
-	n := uint64(8)
-	if testing.Short() {
+	n := uint64(4)
+	switch {
+	case os.Getenv("MACHINEID_TEST_TORTURE") != "":
+		n = 200
+	case testing.Short():
 		n = 2
 	}
 	validates, answered, changes := 0, 0, 0
