@@ -34,7 +34,6 @@ import (
 // own; so are ID, Dir, Logger and Registerer.
 type Config struct {
 	ID, Dir          string
-	Version          string
 	HTTP, Link, Raft net.Listener
 	// AdvertiseHTTP is where edges reach HTTP, if not at its own address.
 	AdvertiseHTTP, AdvertiseRaft string

@@ -72,7 +72,7 @@ func (l *linker) run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	pause := minPause
+	pause, tried := minPause, false
 	for i := 0; ctx.Err() == nil; i = (i + 1) % len(conns) {
 		began := time.Now()
 		err := l.hold(ctx, conns[i], addrs[i])
@@ -82,7 +82,12 @@ func (l *linker) run(ctx context.Context) {
 		if time.Since(began) > minPatience {
 			pause = minPause
 		}
-		l.e.log.LogAttrs(ctx, slog.LevelWarn, "no session with the authority",
+		level := slog.LevelWarn
+		if i == 0 && !tried {
+			level = slog.LevelInfo // an authority that starts beside the edge may not lead yet
+		}
+		tried = true
+		l.e.log.LogAttrs(ctx, level, "no session with the authority",
 			slog.String("address", addrs[i]), slog.Any("error", err))
 		select {
 		case <-ctx.Done():

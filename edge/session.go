@@ -219,8 +219,9 @@ func (s *session) grant(g *link.Grant) {
 	}
 	s.asked = 0
 	until := g.GetAskedAtNs() + g.GetGrantedNs()
-	// The authority read its time after we asked, so this is never behind.
-	s.e.ahead.Store(g.GetNowMs()*int64(time.Millisecond) - g.GetAskedAtNs())
+	// The authority read its time after we asked and cut it to milliseconds: one
+	// more, and this is never behind.
+	s.e.ahead.Store((g.GetNowMs()+1)*int64(time.Millisecond) - g.GetAskedAtNs())
 	if s.e.lease.Load() < until {
 		s.e.lease.Store(until) // under the lock: giveBack drops it under the same
 	}
