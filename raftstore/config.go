@@ -77,6 +77,16 @@ type Config struct {
 	MaxLogBytes int64
 	// RPCTimeout is the deadline of one message between nodes. Default 10 s.
 	RPCTimeout time.Duration
+	// BallastBytes is the size of the file that is given up when the disk is full. It takes at most a 64th of the disk. Default
+	// 256 MiB; negative: none.
+	BallastBytes int64
+	// MinFreeBytes is how much of the disk must be left, or Propose refuses with ErrNoSpace what is not essential: at least this
+	// and 5 % of the disk, but never more than a quarter of it. Default 1 GiB; negative: 5 %.
+	MinFreeBytes int64
+	// MaxAppliedLag is how many committed entries the state may be behind before Health says so. Default 1,024.
+	MaxAppliedLag uint64
+	// DiskCheckInterval is how often the disk is asked what it has left. Default 1 s.
+	DiskCheckInterval time.Duration
 
 	knobs knobs
 }
@@ -87,6 +97,8 @@ type knobs struct {
 	unsyncedStable   bool // term and vote are written without sync (R4)
 	truncateUnsynced bool // the log is truncated before the state is durable (R2)
 	sparseLog        bool // the log takes index 0 and gaps, as raft's own benchmarks write them
+	ballastStays     bool // a full disk does not release the ballast (R10)
+	noHysteresis     bool // a disk that is low is open again as soon as it is not (R10)
 }
 
 func (c Config) withDefaults() Config {
@@ -124,6 +136,17 @@ func (c Config) withDefaults() Config {
 	def(&c.LeaderLeaseTimeout, c.HeartbeatTimeout/2)
 	def(&c.SnapshotInterval, 30*time.Second)
 	def(&c.RPCTimeout, 10*time.Second)
+	def(&c.DiskCheckInterval, time.Second)
+	if c.MaxAppliedLag == 0 {
+		c.MaxAppliedLag = 1024
+	}
+	if c.BallastBytes == 0 {
+		c.BallastBytes = 256 << 20
+	}
+	if c.MinFreeBytes == 0 {
+		c.MinFreeBytes = leastFree
+	}
+	c.BallastBytes, c.MinFreeBytes = max(c.BallastBytes, 0), max(c.MinFreeBytes, 0)
 	if c.SnapshotThreshold == 0 {
 		c.SnapshotThreshold = 4096
 	}

@@ -15,7 +15,7 @@ type storeMetrics struct {
 	collectors []prometheus.Collector
 
 	done, notDone, unknown prometheus.Counter
-	overloaded             prometheus.Counter
+	overloaded, noSpace    prometheus.Counter
 	packCommands           prometheus.Histogram
 	appendSeconds          prometheus.Histogram
 	appendEntries          prometheus.Counter
@@ -43,6 +43,7 @@ func newStoreMetrics(r prometheus.Registerer) *storeMetrics {
 		notDone:       proposals.WithLabelValues("not_done"),
 		unknown:       proposals.WithLabelValues("unknown"),
 		overloaded:    counter("overloaded_total", "Commands refused because too much was under way."),
+		noSpace:       counter("no_space_total", "Commands refused because the disk was nearly full."),
 		packCommands:  histogram("pack_commands", "Commands in one Raft entry.", prometheus.ExponentialBuckets(1, 2, 10)),
 		appendSeconds: histogram("log_append_seconds", "Time to append entries to the log and sync it.", seconds),
 		appendEntries: counter("log_append_entries_total", "Entries appended to the log."),
@@ -51,7 +52,7 @@ func newStoreMetrics(r prometheus.Registerer) *storeMetrics {
 		applyCommands: counter("apply_commands_total", "Commands applied."),
 	}
 	m.collectors = []prometheus.Collector{
-		proposals, m.overloaded, m.packCommands, m.appendSeconds, m.appendEntries, m.appendBytes, m.applySeconds, m.applyCommands,
+		proposals, m.overloaded, m.noSpace, m.packCommands, m.appendSeconds, m.appendEntries, m.appendBytes, m.applySeconds, m.applyCommands,
 	}
 	return m
 }

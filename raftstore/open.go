@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -44,15 +45,18 @@ func Open(cfg Config, machine Machine) (_ *Store, err error) {
 
 // openFolder takes the data folder for this process and settles which state counts.
 func (s *Store) openFolder() (pointer, error) {
-	s.layout = layout{fs: s.cfg.FS, root: s.cfg.Dir}
+	s.space = newSpace(&s.cfg, &s.aside)
+	s.fs = vfs.OnDiskFull(s.cfg.FS, s.space.fullDisk)
+	s.layout = layout{fs: s.fs, root: s.cfg.Dir}
 	if err := s.layout.create(); err != nil {
 		return pointer{}, err
 	}
-	lock, err := s.cfg.FS.Lock(s.layout.path(nameLock))
+	lock, err := s.fs.Lock(s.layout.path(nameLock))
 	if err != nil {
 		return pointer{}, fmt.Errorf("lock the data folder (is another process using it?): %w", err)
 	}
 	s.lock = lock
+	s.space.begin()
 	if s.ident, err = s.layout.readIdent(s.cfg.ID); err != nil {
 		return pointer{}, err
 	}
@@ -62,7 +66,7 @@ func (s *Store) openFolder() (pointer, error) {
 // openStorage opens both databases, checks that they belong together (R1, R2, R8), and completes an install that a crash cut.
 func (s *Store) openStorage(p pointer, machine Machine) error {
 	s.cache = pebble.NewCache(s.cfg.CacheBytes)
-	dbs := &databases{fs: s.cfg.FS, cache: s.cache, fault: s.fault, cfg: &s.cfg}
+	dbs := &databases{fs: s.fs, cache: s.cache, fault: s.fault, cfg: &s.cfg}
 	var err error
 	if s.logDB, err = dbs.openLog(s.layout.path(nameLog)); err != nil {
 		return err
@@ -230,6 +234,7 @@ func (s *Store) startRaft() error {
 	s.logStart()
 	s.starts.Go(s.leadAlone)
 	s.starts.Go(s.trim)
+	s.starts.Go(func() { s.space.run(s.gone, s.fault.tripped()) })
 	return nil
 }
 

@@ -39,7 +39,7 @@ func (d *databases) options(name string) *pebble.Options {
 		EventListener:       logger.listener(),
 		MaxManifestFileSize: manifestBytes,
 	}
-	if d.fs == vfs.Default {
+	if vfs.Root(d.fs) == vfs.Default {
 		o.WithFSDefaults() // Pebble watches for a slow disk only if it chose the file system itself
 	}
 	return o
