@@ -44,7 +44,7 @@ func (s *Store) unready() []error {
 		return []error{fmt.Errorf("storage: %w", ErrClosed)}
 	}
 	var out []error
-	for _, check := range []func() error{s.diskReason, s.raftReason, s.stateReason} {
+	for _, check := range []func() error{s.diskReason, s.watch.reason, s.raftReason, s.stateReason} {
 		if err := check(); err != nil {
 			out = append(out, err)
 		}

@@ -74,8 +74,10 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 	if s.log, err = openLogStore(s.logDB, s.fault, s.cfg.LogCacheBytes, s.metrics, s.cfg.knobs); err != nil {
 		return err
 	}
+	s.watch = newWatch(&s.cfg, &s.aside, s.fault)
+	s.log.watch = s.watch
 	s.fsm = &fsm{
-		machine: machine, fault: s.fault, states: &s.states, metrics: s.metrics, knobs: s.cfg.knobs,
+		machine: machine, fault: s.fault, states: &s.states, metrics: s.metrics, knobs: s.cfg.knobs, watch: s.watch,
 		termSeen: make(chan struct{}),
 	}
 	s.snaps = &snapshotStore{
@@ -233,6 +235,8 @@ func (s *Store) startRaft() error {
 	}
 	s.logStart()
 	s.starts.Go(s.leadAlone)
+	s.watch.leads = func() bool { return r.State() == raft.Leader }
+	s.starts.Go(func() { s.watch.run(s.gone) })
 	s.starts.Go(s.trim)
 	s.starts.Go(func() { s.space.run(s.gone, s.fault.tripped()) })
 	return nil

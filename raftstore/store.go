@@ -27,6 +27,7 @@ type Store struct {
 	lock    io.Closer
 	fs      vfs.FS // Config.FS, watched: everything but the ballast goes through it
 	space   *space
+	watch   *watch
 	aside   aside
 	cache   *pebble.Cache
 	logDB   *pebble.DB
