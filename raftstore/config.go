@@ -83,6 +83,9 @@ type Config struct {
 	// StuckWarn, StuckLeader and StuckFollower are how long a write may be under way until Health and the log say so, until a
 	// leader ends the process, and until a follower does. Defaults 2 s, 5 s and 20 s, each at least the one before.
 	StuckWarn, StuckLeader, StuckFollower time.Duration
+	// DiskSlowAfter is how long one operation on a file may take before the log and the metrics say so. Default 5 s on a real
+	// disk, no check elsewhere; negative: no check.
+	DiskSlowAfter time.Duration
 	// BallastBytes is the size of the file that is given up when the disk is full. It takes at most a 64th of the disk. Default
 	// 256 MiB; negative: none.
 	BallastBytes int64
@@ -152,6 +155,9 @@ func (c Config) withDefaults() Config {
 	def(&c.SnapshotInterval, 30*time.Second)
 	def(&c.RPCTimeout, 10*time.Second)
 	def(&c.DiskCheckInterval, time.Second)
+	if vfs.Root(c.FS) == vfs.Default {
+		def(&c.DiskSlowAfter, 5*time.Second)
+	}
 	def(&c.StuckWarn, 2*time.Second)
 	def(&c.StuckLeader, max(5*time.Second, c.StuckWarn))
 	def(&c.StuckFollower, max(20*time.Second, c.StuckLeader))

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -46,7 +45,7 @@ func Open(cfg Config, machine Machine) (_ *Store, err error) {
 // openFolder takes the data folder for this process and settles which state counts.
 func (s *Store) openFolder() (pointer, error) {
 	s.space = newSpace(&s.cfg, &s.aside)
-	s.fs = vfs.OnDiskFull(s.cfg.FS, s.space.fullDisk)
+	s.watchFS()
 	s.layout = layout{fs: s.fs, root: s.cfg.Dir}
 	if err := s.layout.create(); err != nil {
 		return pointer{}, err
@@ -66,7 +65,7 @@ func (s *Store) openFolder() (pointer, error) {
 // openStorage opens both databases, checks that they belong together (R1, R2, R8), and completes an install that a crash cut.
 func (s *Store) openStorage(p pointer, machine Machine) error {
 	s.cache = pebble.NewCache(s.cfg.CacheBytes)
-	dbs := &databases{fs: s.fs, cache: s.cache, fault: s.fault, cfg: &s.cfg}
+	dbs := &databases{fs: s.fs, cache: s.cache, fault: s.fault, cfg: &s.cfg, metrics: s.metrics, aside: &s.aside, lowSpace: s.space.lookNow}
 	var err error
 	if s.logDB, err = dbs.openLog(s.layout.path(nameLog)); err != nil {
 		return err
@@ -234,6 +233,7 @@ func (s *Store) startRaft() error {
 		return errors.Join(err, s.shutDown(context.Background()))
 	}
 	s.logStart()
+	s.countLeaders()
 	s.starts.Go(s.leadAlone)
 	s.watch.leads = func() bool { return r.State() == raft.Leader }
 	s.starts.Go(func() { s.watch.run(s.gone) })

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -86,6 +87,11 @@ func pausedChild(t *testing.T, mutant bool) {
 	go func() { written <- s.log.SetUint64([]byte("x"), 1) }()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	eventually(t, "the write is under way", func() bool {
+		s.watch.mu.Lock()
+		defer s.watch.mu.Unlock()
+		return slices.ContainsFunc(s.watch.ops, func(o operation) bool { return o.name != "" })
+	})
 	last := time.Now()
 	fmt.Fprintln(os.Stdout, "held") // now the pause may come
 	for {

@@ -179,6 +179,11 @@ func (s *space) fullDisk() {
 		s.logger.Error("the disk is full: the ballast is released, and only commands that free or stop something are taken; "+
 			"free space, or enlarge the disk", slog.Int64("released", bytes), slog.Any("cause", err))
 	})
+	s.lookNow()
+}
+
+// lookNow makes run look at the disk at once. It does not wait.
+func (s *space) lookNow() {
 	select {
 	case s.kick <- struct{}{}:
 	default:

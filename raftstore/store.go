@@ -27,17 +27,19 @@ type Store struct {
 	lock    io.Closer
 	fs      vfs.FS // Config.FS, watched: everything but the ballast goes through it
 	space   *space
-	watch   *watch
-	aside   aside
-	cache   *pebble.Cache
-	logDB   *pebble.DB
-	log     *logStore
-	states  stateHolder
-	fsm     *fsm
-	snaps   *snapshotStore
-	mux     *mux
-	trans   raft.Transport
-	raft    *raft.Raft
+	// slowCheck ends the check for slow operations; nil: there is none.
+	slowCheck io.Closer
+	watch     *watch
+	aside     aside
+	cache     *pebble.Cache
+	logDB     *pebble.DB
+	log       *logStore
+	states    stateHolder
+	fsm       *fsm
+	snaps     *snapshotStore
+	mux       *mux
+	trans     raft.Transport
+	raft      *raft.Raft
 
 	packer    *packer
 	lead      *leadership
@@ -100,6 +102,9 @@ func (s *Store) closeStorage() error {
 	if s.fault.err() != nil {
 		return s.fault.err()
 	}
+	if s.metrics.pebble != nil {
+		s.metrics.pebble.stop()
+	}
 	st, err := s.states.acquire()
 	if err != nil {
 		return err
@@ -123,6 +128,11 @@ func (s *Store) release() error {
 	}
 	if s.cache != nil {
 		s.cache.Unref()
+	}
+	if s.slowCheck != nil {
+		if cerr := s.slowCheck.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("stop watching the disk: %w", cerr))
+		}
 	}
 	if s.lock != nil {
 		if cerr := s.lock.Close(); cerr != nil {
