@@ -29,7 +29,7 @@ func (liveSnapshot) Release() {}
 // persist makes the state durable at `at` or later.
 func (f *fsm) persist(at Position) error {
 	f.fault.halt()
-	defer f.watch.end(f.watch.begin("syncing the state"))
+	defer f.watch.end(f.watch.begin(syncingState))
 	began := f.metrics.now()
 	st, meta, err := f.advance(at)
 	if err != nil {

@@ -9,6 +9,10 @@ import (
 )
 
 const (
+	// syncingState is the one write that nobody waits for: it may take a leader as long as a follower, since what it has to bring
+	// to the disk is more.
+	syncingState = "syncing the state"
+
 	watchTicks = 20 // looks of the watchdog in Config.StuckWarn
 	lateTicks  = 10 // a look that comes later than so many of them says that the process did not run
 )
@@ -126,10 +130,7 @@ func (w *watch) run(done <-chan struct{}) {
 // look counts one interval for every write under way; since is the time since the look before. It returns why the process must
 // end, nil if it need not.
 func (w *watch) look(interval, since time.Duration) error {
-	limit, role := w.cfg.StuckFollower, "follower"
-	if w.leads() {
-		limit, role = w.cfg.StuckLeader, "leader"
-	}
+	leads := w.leads()
 	late := since >= lateTicks*interval
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -155,6 +156,7 @@ func (w *watch) look(interval, since time.Duration) error {
 	if oldest == nil || oldest.age < w.cfg.StuckWarn {
 		return nil
 	}
+	limit, role := w.limit(oldest.name, leads)
 	now := stuckWrite{name: oldest.name, age: oldest.age}
 	w.stuck.Store(&now)
 	if !oldest.warned {
@@ -164,11 +166,25 @@ func (w *watch) look(interval, since time.Duration) error {
 				slog.String("role", role), slog.Duration("ends_the_process_at", limit))
 		})
 	}
-	if now.age < limit {
-		return nil
+	for i := range w.ops {
+		if l, r := w.limit(w.ops[i].name, leads); w.ops[i].name != "" && w.ops[i].age >= l {
+			return endOf(w.ops[i], r)
+		}
 	}
+	return nil
+}
+
+// limit returns how old a write may become, and as whose.
+func (w *watch) limit(name string, leads bool) (limit time.Duration, role string) {
+	if leads && name != syncingState {
+		return w.cfg.StuckLeader, "leader"
+	}
+	return w.cfg.StuckFollower, "follower"
+}
+
+func endOf(op operation, role string) error {
 	return fmt.Errorf("%s has been under way for %s, the limit for a %s: the disk hangs; look at it, then start this node again",
-		now.name, now.age, role)
+		op.name, op.age, role)
 }
 
 // reason says which write hangs.

@@ -235,3 +235,29 @@ func TestWatchCountsWhatItSaw(t *testing.T) {
 		t.Errorf("%d slots", len(w.ops))
 	}
 }
+
+// A sync of the state holds up nobody: a leader gives it as long as a follower, also while a write of the log goes on beside it.
+func TestSyncOfTheStateMayTakeLonger(t *testing.T) {
+	w, look := ages(true, knobs{})
+	w.begin(syncingState)
+	looks := 0
+	for look(100*time.Millisecond) == nil {
+		looks++
+		if looks == 100 { // 9.9 s
+			w.begin("appending to the log")
+			for range 50 {
+				if err := look(100 * time.Millisecond); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := look(100 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "appending") {
+				t.Errorf("beside it: %v", err)
+			}
+			w.end(1)
+			looks += 51
+		}
+	}
+	if looks != 200 {
+		t.Errorf("it ended after %d looks, want 200 (20 s)", looks)
+	}
+}
