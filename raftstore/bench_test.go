@@ -20,7 +20,9 @@ func openTestLog(tb testing.TB, fs vfs.FS, dir string, k knobs) *logStore {
 	f := newFault(cfg.Fatal, cfg.Logger)
 	cache := pebble.NewCache(1 << 20)
 	defer cache.Unref()
-	dbs := &databases{fs: fs, cache: cache, fault: f, cfg: &cfg}
+	dbs := &databases{
+		fs: fs, cache: cache, fault: f, cfg: &cfg, metrics: newStoreMetrics(nil), aside: &aside{}, lowSpace: func() {},
+	}
 	db := must[*pebble.DB](tb)(dbs.openLog(dir))
 	tb.Cleanup(func() {
 		if f.err() == nil {

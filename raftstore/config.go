@@ -28,6 +28,9 @@ const (
 // exitFault is the exit status of the default Fatal hook (EX_SOFTWARE of sysexits.h).
 const exitFault = 70
 
+// lastWords is how long the end of the process waits for the log.
+const lastWords = time.Second
+
 // Config says how to open a [Store]. ID, Dir and one of Listener and Transport are required; the zero value of everything else
 // is a sensible default.
 type Config struct {
@@ -77,6 +80,22 @@ type Config struct {
 	MaxLogBytes int64
 	// RPCTimeout is the deadline of one message between nodes. Default 10 s.
 	RPCTimeout time.Duration
+	// StuckWarn, StuckLeader and StuckFollower are how long a write may be under way until Health and the log say so, until a
+	// leader ends the process, and until a follower does. Defaults 2 s, 5 s and 20 s, each at least the one before.
+	StuckWarn, StuckLeader, StuckFollower time.Duration
+	// DiskSlowAfter is how long one operation on a file may take before the log and the metrics say so. Default 5 s on a real
+	// disk, no check elsewhere; negative: no check.
+	DiskSlowAfter time.Duration
+	// BallastBytes is the size of the file that is given up when the disk is full. It takes at most a 64th of the disk. Default
+	// 256 MiB; negative: none.
+	BallastBytes int64
+	// MinFreeBytes is how much of the disk must be left, or Propose refuses with ErrNoSpace what is not essential: at least this
+	// and 5 % of the disk, but never more than a quarter of it. Default 1 GiB; negative: 5 %.
+	MinFreeBytes int64
+	// MaxAppliedLag is how many committed entries the state may be behind before Health says so. Default 1,024.
+	MaxAppliedLag uint64
+	// DiskCheckInterval is how often the disk is asked what it has left. Default 1 s.
+	DiskCheckInterval time.Duration
 
 	knobs knobs
 }
@@ -87,6 +106,9 @@ type knobs struct {
 	unsyncedStable   bool // term and vote are written without sync (R4)
 	truncateUnsynced bool // the log is truncated before the state is durable (R2)
 	sparseLog        bool // the log takes index 0 and gaps, as raft's own benchmarks write them
+	ballastStays     bool // a full disk does not release the ballast (R10)
+	countsPauses     bool // the watchdog takes the clock's time, pauses included (R11)
+	noHysteresis     bool // a disk that is low is open again as soon as it is not (R10)
 }
 
 func (c Config) withDefaults() Config {
@@ -104,7 +126,15 @@ func (c Config) withDefaults() Config {
 	if c.Fatal == nil {
 		logger := c.Logger
 		c.Fatal = func(err error) {
-			logger.Error("raftstore cannot go on, ending the process", slog.Any("cause", err))
+			said := make(chan struct{})
+			go func() {
+				defer close(said)
+				logger.Error("raftstore cannot go on, ending the process", slog.Any("cause", err))
+			}()
+			select {
+			case <-said:
+			case <-time.After(lastWords): // the log may be on the disk that hangs
+			}
 			os.Exit(exitFault)
 		}
 	}
@@ -124,6 +154,23 @@ func (c Config) withDefaults() Config {
 	def(&c.LeaderLeaseTimeout, c.HeartbeatTimeout/2)
 	def(&c.SnapshotInterval, 30*time.Second)
 	def(&c.RPCTimeout, 10*time.Second)
+	def(&c.DiskCheckInterval, time.Second)
+	if vfs.Root(c.FS) == vfs.Default {
+		def(&c.DiskSlowAfter, 5*time.Second)
+	}
+	def(&c.StuckWarn, 2*time.Second)
+	def(&c.StuckLeader, max(5*time.Second, c.StuckWarn))
+	def(&c.StuckFollower, max(20*time.Second, c.StuckLeader))
+	if c.MaxAppliedLag == 0 {
+		c.MaxAppliedLag = 1024
+	}
+	if c.BallastBytes == 0 {
+		c.BallastBytes = 256 << 20
+	}
+	if c.MinFreeBytes == 0 {
+		c.MinFreeBytes = leastFree
+	}
+	c.BallastBytes, c.MinFreeBytes = max(c.BallastBytes, 0), max(c.MinFreeBytes, 0)
 	if c.SnapshotThreshold == 0 {
 		c.SnapshotThreshold = 4096
 	}
@@ -151,6 +198,10 @@ func (c Config) Validate() error {
 	}
 	if c.CacheBytes < 0 || c.LogCacheBytes < 0 || c.MaxPendingBytes < 0 || c.MaxLogBytes < 0 {
 		faults = append(faults, errors.New("a size is negative"))
+	}
+	if c.StuckWarn < 0 || c.StuckLeader < c.StuckWarn || c.StuckFollower < c.StuckLeader {
+		faults = append(faults, fmt.Errorf("StuckWarn %s, StuckLeader %s and StuckFollower %s are not in ascending order",
+			c.StuckWarn, c.StuckLeader, c.StuckFollower))
 	}
 	return errors.Join(faults...)
 }

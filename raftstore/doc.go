@@ -11,7 +11,9 @@
 //     is applied twice.
 //   - A [View] is one consistent state with its position. [Store.Read] gives a view that holds every change acknowledged before
 //     the call, by any node.
-//   - A node whose disk failed a write, or is damaged, never answers again: [Config.Fatal] ends the process.
+//   - A node whose disk failed a write, hangs, or is damaged, never answers again: [Config.Fatal] ends the process.
+//   - A node whose disk is nearly full refuses ordinary commands early (ErrNoSpace) and takes essential ones for as long as it
+//     can write.
 //
 // The design, and why it is so, is in DESIGN.md beside this file; R1, R2, ... in comments and tests are its invariants.
 package raftstore

@@ -7,8 +7,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // fault is the one-way switch of fail-stop (R5): once a write failed or its outcome is uncertain, nothing is acknowledged any
@@ -84,35 +82,4 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 		return
 	}
 	l.fault.fail(fmt.Errorf("%s database: %s", l.name, fmt.Sprintf(format, args...)))
-}
-
-// listener turns Pebble's reports of trouble into faults. Pebble retries a failing flush for ever, without a pause, while
-// writers wait for it; on a full disk that is a hang, so a background error ends the process too.
-func (l pebbleLogger) listener() *pebble.EventListener {
-	trip := func(err error) {
-		// Called with Pebble's mutex held: the hook must run elsewhere.
-		l.fault.record(err)
-		go l.fault.fail(err)
-	}
-	return &pebble.EventListener{
-		BackgroundError: func(err error) {
-			if l.fault.err() == nil {
-				trip(fmt.Errorf("%s database: background work failed: %w", l.name, err))
-			}
-		},
-		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			if l.fault.err() == nil {
-				trip(fmt.Errorf("%s database: file %s is corrupt: %w", l.name, info.Path, info.Details))
-			}
-		},
-		DiskSlow: func(info pebble.DiskSlowInfo) {
-			l.logger.Warn("disk is slow", slog.String("db", l.name), slog.String("operation", info.String()))
-		},
-		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
-			l.logger.Warn("writes stall", slog.String("db", l.name), slog.String("reason", info.Reason))
-		},
-		WriteStallEnd: func() {
-			l.logger.Info("writes go on", slog.String("db", l.name))
-		},
-	}
 }

@@ -47,6 +47,7 @@ type fsm struct {
 	states  *stateHolder
 	metrics *storeMetrics
 	knobs   knobs
+	watch   *watch
 	install func(rc io.ReadCloser) error // snapshotStore.install
 
 	// mu keeps Persist, which runs on another goroutine, from moving the applied position back under ApplyBatch.
@@ -79,6 +80,8 @@ func (f *fsm) begin(m stateMeta, next *state) {
 // sync, because the log can repeat them.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	f.fault.halt()
+	watched := f.watch.begin("applying entries to the state")
+	defer f.watch.end(watched)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer f.failOnPanic("apply")
@@ -117,6 +120,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		if b.Len() >= maxApplyBatch && i+1 < len(logs) {
 			f.commit(b, applied, conf)
 			f.tell(answers[from : i+1])
+			f.watch.progress(watched)
 			b, from = st.db.NewIndexedBatch(), i+1
 		}
 	}

@@ -13,7 +13,12 @@ import (
 // Restore installs a snapshot. raft calls it on the goroutine that applies.
 func (f *fsm) Restore(rc io.ReadCloser) error {
 	f.fault.halt()
-	return f.install(rc)
+	began := f.metrics.now()
+	if err := f.install(rc); err != nil {
+		return err
+	}
+	f.metrics.took(f.metrics.installSeconds, began)
+	return nil
 }
 
 // install makes a staged snapshot the state. Up to the commit point, the replacement of STATE, a failure or a crash leaves

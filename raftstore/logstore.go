@@ -21,6 +21,7 @@ type logStore struct {
 	db      *pebble.DB
 	fault   *fault
 	knobs   knobs
+	watch   *watch
 	metrics *storeMetrics
 	// durable is the index up to which the state is known to be on disk; the log is never truncated beyond it (R2).
 	durable func() uint64

@@ -17,6 +17,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
 	}
+	defer s.watch.end(s.watch.begin("appending to the log"))
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	s.fault.halt()
@@ -107,6 +108,7 @@ func (s *logStore) checkAppend(logs []*raft.Log) error {
 // DeleteRange removes the entries from lo to hi, both included: raft truncates the head after a snapshot and the tail on a
 // conflict, never the middle.
 func (s *logStore) DeleteRange(lo, hi uint64) error {
+	defer s.watch.end(s.watch.begin("truncating the log"))
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	s.fault.halt()

@@ -44,15 +44,18 @@ func Open(cfg Config, machine Machine) (_ *Store, err error) {
 
 // openFolder takes the data folder for this process and settles which state counts.
 func (s *Store) openFolder() (pointer, error) {
-	s.layout = layout{fs: s.cfg.FS, root: s.cfg.Dir}
+	s.space = newSpace(&s.cfg, &s.aside)
+	s.watchFS()
+	s.layout = layout{fs: s.fs, root: s.cfg.Dir}
 	if err := s.layout.create(); err != nil {
 		return pointer{}, err
 	}
-	lock, err := s.cfg.FS.Lock(s.layout.path(nameLock))
+	lock, err := s.fs.Lock(s.layout.path(nameLock))
 	if err != nil {
 		return pointer{}, fmt.Errorf("lock the data folder (is another process using it?): %w", err)
 	}
 	s.lock = lock
+	s.space.begin()
 	if s.ident, err = s.layout.readIdent(s.cfg.ID); err != nil {
 		return pointer{}, err
 	}
@@ -62,7 +65,7 @@ func (s *Store) openFolder() (pointer, error) {
 // openStorage opens both databases, checks that they belong together (R1, R2, R8), and completes an install that a crash cut.
 func (s *Store) openStorage(p pointer, machine Machine) error {
 	s.cache = pebble.NewCache(s.cfg.CacheBytes)
-	dbs := &databases{fs: s.cfg.FS, cache: s.cache, fault: s.fault, cfg: &s.cfg}
+	dbs := &databases{fs: s.fs, cache: s.cache, fault: s.fault, cfg: &s.cfg, metrics: s.metrics, aside: &s.aside, lowSpace: s.space.lookNow}
 	var err error
 	if s.logDB, err = dbs.openLog(s.layout.path(nameLog)); err != nil {
 		return err
@@ -70,8 +73,10 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 	if s.log, err = openLogStore(s.logDB, s.fault, s.cfg.LogCacheBytes, s.metrics, s.cfg.knobs); err != nil {
 		return err
 	}
+	s.watch = newWatch(&s.cfg, &s.aside, s.fault)
+	s.log.watch = s.watch
 	s.fsm = &fsm{
-		machine: machine, fault: s.fault, states: &s.states, metrics: s.metrics, knobs: s.cfg.knobs,
+		machine: machine, fault: s.fault, states: &s.states, metrics: s.metrics, knobs: s.cfg.knobs, watch: s.watch,
 		termSeen: make(chan struct{}),
 	}
 	s.snaps = &snapshotStore{
@@ -228,8 +233,12 @@ func (s *Store) startRaft() error {
 		return errors.Join(err, s.shutDown(context.Background()))
 	}
 	s.logStart()
+	s.countLeaders()
 	s.starts.Go(s.leadAlone)
+	s.watch.leads = func() bool { return r.State() == raft.Leader }
+	s.starts.Go(func() { s.watch.run(s.gone) })
 	s.starts.Go(s.trim)
+	s.starts.Go(func() { s.space.run(s.gone, s.fault.tripped()) })
 	return nil
 }
 

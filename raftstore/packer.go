@@ -146,8 +146,9 @@ func (p *packer) run() {
 			if len(pack) == 0 {
 				break
 			}
+			began := p.metrics.now()
 			future := p.raft.Apply(p.encode(pack, bytes), 0)
-			go p.await(future, pack)
+			go p.await(future, pack, began)
 		}
 		if p.closing() {
 			return
@@ -199,7 +200,7 @@ func (p *packer) encode(pack []*proposal, bytes int) []byte {
 
 // await answers the proposals of one entry. raft forgets some futures at shutdown (issue 498): this goroutine then stays behind,
 // but nobody waits for it, because the callers also watch abandoned.
-func (p *packer) await(future raft.ApplyFuture, pack []*proposal) {
+func (p *packer) await(future raft.ApplyFuture, pack []*proposal, began time.Time) {
 	err := future.Error()
 	var out *packOutcome
 	if err == nil {
@@ -216,7 +217,7 @@ func (p *packer) await(future raft.ApplyFuture, pack []*proposal) {
 		}
 		pr.answer <- a
 	}
-	p.metrics.answered(len(pack), err)
+	p.metrics.answered(len(pack), began, err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.bytes -= bytes

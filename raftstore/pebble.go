@@ -27,22 +27,22 @@ type databases struct {
 	cache *pebble.Cache
 	fault *fault
 	cfg   *Config
+	// What happens in them is told to these.
+	metrics  *storeMetrics
+	aside    *aside
+	lowSpace func()
 }
 
 func (d *databases) options(name string) *pebble.Options {
 	logger := pebbleLogger{fault: d.fault, logger: d.cfg.Logger, name: name, knobs: d.cfg.knobs}
-	o := &pebble.Options{
+	return &pebble.Options{
 		FS:                  d.fs,
 		Cache:               d.cache,
 		FormatMajorVersion:  formatVersion,
 		Logger:              logger,
-		EventListener:       logger.listener(),
+		EventListener:       (&events{log: logger, metrics: d.metrics, aside: d.aside, lowSpace: d.lowSpace}).listener(),
 		MaxManifestFileSize: manifestBytes,
 	}
-	if d.fs == vfs.Default {
-		o.WithFSDefaults() // Pebble watches for a slow disk only if it chose the file system itself
-	}
-	return o
 }
 
 // open makes an error of a panic: Pebble panics when the folder cannot be synced (vfs/atomicfs, Marker.Move).

@@ -29,6 +29,8 @@ func (liveSnapshot) Release() {}
 // persist makes the state durable at `at` or later.
 func (f *fsm) persist(at Position) error {
 	f.fault.halt()
+	defer f.watch.end(f.watch.begin(syncingState))
+	began := f.metrics.now()
 	st, meta, err := f.advance(at)
 	if err != nil {
 		return fmt.Errorf("persist the state up to %d: %w", at.Index, err)
@@ -43,6 +45,7 @@ func (f *fsm) persist(at Position) error {
 	if f.durable.Load().applied.Index < meta.applied.Index {
 		f.durable.Store(&meta)
 	}
+	f.metrics.took(f.metrics.snapshotSeconds, began)
 	return nil
 }
 

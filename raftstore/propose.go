@@ -14,6 +14,8 @@ var (
 	ErrNotLeader = errors.New("this node does not lead")
 	// ErrOverloaded: too much is under way already. Try again later.
 	ErrOverloaded = errors.New("too many commands are under way")
+	// ErrNoSpace: the disk of this node is nearly full, and the command is not essential. Free space, or enlarge the disk.
+	ErrNoSpace = errors.New("the disk is nearly full")
 	// ErrTooLarge: the command is larger than MaxPackBytes. Split it.
 	ErrTooLarge = errors.New("command is too large")
 	// ErrClosed: the store is closed or closing, or stopped after a fault.
@@ -31,12 +33,24 @@ type Result struct {
 // Unknown reports whether the command that a Propose failed with err may still be, or become, committed.
 func Unknown(err error) bool { return errors.Is(err, ErrOutcomeUnknown) }
 
+// ProposeOptions say how a command is to be treated.
+type ProposeOptions struct {
+	// Essential marks a command that frees or stops something (revoke, remove, disable). It is taken also when the disk is nearly
+	// full, as long as there is anything left to write it to: an off switch that needs space is none.
+	Essential bool
+}
+
 // Propose replicates cmd and returns once it was applied on this node. Commands that wait at the same time share an entry; a
 // lone one is sent at once. It is safe for concurrent use, and cmd may be reused when it returns. It fails early with
 // ErrOverloaded rather than queue without bound. A command whose ctx is done before it was sent is never sent; after that, the
 // error is ErrOutcomeUnknown. Repeating a command whose outcome is unknown is up to the caller: the store does not know that
 // two commands mean the same.
 func (s *Store) Propose(ctx context.Context, cmd []byte) (Result, error) {
+	return s.ProposeWith(ctx, cmd, ProposeOptions{})
+}
+
+// ProposeWith is Propose with options.
+func (s *Store) ProposeWith(ctx context.Context, cmd []byte, o ProposeOptions) (Result, error) {
 	switch {
 	case len(cmd) > MaxPackBytes:
 		return Result{}, fmt.Errorf("propose: %w: %d bytes, at most %d", ErrTooLarge, len(cmd), MaxPackBytes)
@@ -45,6 +59,10 @@ func (s *Store) Propose(ctx context.Context, cmd []byte) (Result, error) {
 			return Result{}, fmt.Errorf("propose: %w", ErrClosed)
 		}
 		return Result{}, fmt.Errorf("propose: %w", ErrNotLeader)
+	}
+	if err := s.space.refuse(); err != nil && !o.Essential {
+		s.metrics.noSpace.Inc()
+		return Result{}, fmt.Errorf("propose: %w", err)
 	}
 	res, err := s.packer.propose(ctx, cmd)
 	if err != nil {

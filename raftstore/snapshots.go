@@ -155,6 +155,7 @@ func (s *snapshotStore) checkpoint() (out *outgoing, err error) {
 		return nil, err
 	}
 	defer st.release()
+	began := s.fsm.metrics.now()
 	dir := s.layout.path(nameOut, s.nextNameLocked("out-"))
 	defer func() {
 		if err != nil {
@@ -175,6 +176,7 @@ func (s *snapshotStore) checkpoint() (out *outgoing, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.fsm.metrics.took(s.fsm.metrics.checkpointSeconds, began)
 	return &outgoing{dir: dir, meta: meta, archive: a}, nil
 }
 

@@ -14,6 +14,7 @@ const keyCurrentTerm = "CurrentTerm"
 // twice in one term (R4). raft calls it from more than one goroutine.
 func (s *logStore) Set(key, value []byte) error {
 	s.fault.halt()
+	defer s.watch.end(s.watch.begin("keeping the term or the vote"))
 	durability := pebble.Sync
 	if s.knobs.unsyncedStable {
 		durability = pebble.NoSync

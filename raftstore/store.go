@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -24,15 +25,21 @@ type Store struct {
 	layout  layout
 	ident   ident
 	lock    io.Closer
-	cache   *pebble.Cache
-	logDB   *pebble.DB
-	log     *logStore
-	states  stateHolder
-	fsm     *fsm
-	snaps   *snapshotStore
-	mux     *mux
-	trans   raft.Transport
-	raft    *raft.Raft
+	fs      vfs.FS // Config.FS, watched: everything but the ballast goes through it
+	space   *space
+	// slowCheck ends the check for slow operations; nil: there is none.
+	slowCheck io.Closer
+	watch     *watch
+	aside     aside
+	cache     *pebble.Cache
+	logDB     *pebble.DB
+	log       *logStore
+	states    stateHolder
+	fsm       *fsm
+	snaps     *snapshotStore
+	mux       *mux
+	trans     raft.Transport
+	raft      *raft.Raft
 
 	packer    *packer
 	lead      *leadership
@@ -46,29 +53,6 @@ type Store struct {
 
 // Applied is the position up to which this node has applied the log: what a View taken now holds, at least.
 func (s *Store) Applied() Position { return *s.fsm.applied.Load() }
-
-// Health says why this node cannot serve, nil if it can: a fault, closing, no known leader, or a new leader that is not ready.
-func (s *Store) Health() error {
-	if err := s.fault.err(); err != nil {
-		return fmt.Errorf("storage: stopped after a fault: %w", err)
-	}
-	if s.packer.closing() {
-		return fmt.Errorf("storage: %w", ErrClosed)
-	}
-	switch state := s.raft.State(); state {
-	case raft.Leader:
-		if _, ok := s.Leading(); !ok {
-			return errors.New("raft: elected, but a barrier of the new term is not applied yet")
-		}
-	case raft.Shutdown:
-		return errors.New("raft: this node was removed from the cluster")
-	default:
-		if id, _ := s.Leader(); id == "" {
-			return fmt.Errorf("raft: no leader is known (this node is %s)", state)
-		}
-	}
-	return nil
-}
 
 // Close stops the node: it refuses new commands, waits for those under way, ends Config.Lead, stops Raft, and closes the
 // databases once every View is closed. If ctx ends first, it returns an error, every waiting Propose has been answered all the
@@ -118,6 +102,9 @@ func (s *Store) closeStorage() error {
 	if s.fault.err() != nil {
 		return s.fault.err()
 	}
+	if s.metrics.pebble != nil {
+		s.metrics.pebble.stop()
+	}
 	st, err := s.states.acquire()
 	if err != nil {
 		return err
@@ -141,6 +128,11 @@ func (s *Store) release() error {
 	}
 	if s.cache != nil {
 		s.cache.Unref()
+	}
+	if s.slowCheck != nil {
+		if cerr := s.slowCheck.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("stop watching the disk: %w", cerr))
+		}
 	}
 	if s.lock != nil {
 		if cerr := s.lock.Close(); cerr != nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // A lone node forms a cluster, leads, applies, shows what it applied, and has all of it after a restart, without applying
@@ -157,33 +156,6 @@ func TestCloseWithOpenView(t *testing.T) {
 	}
 	if err := v.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// The metrics register, count, and go away with the store, so that the next one can register.
-func TestMetrics(t *testing.T) {
-	reg := prometheus.NewPedanticRegistry()
-	for range 2 {
-		s, _ := start(t, with(func(c *Config) { c.Registerer = reg }))
-		propose(t, s, "a=b")
-		families, err := reg.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := map[string]float64{}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				got[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-		if got["raftstore_proposals_total"] != 1 || got["raftstore_leading"] != 1 || got["raftstore_apply_commands_total"] != 1 ||
-			got["raftstore_applied_index"] < 2 {
-			t.Errorf("metrics %v", got)
-		}
-		stop(t, s)
-	}
-	if families, err := reg.Gather(); err != nil || len(families) != 0 {
-		t.Errorf("left behind: %d families, %v", len(families), err)
 	}
 }
 

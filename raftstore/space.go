@@ -1,0 +1,223 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	// Below so much left, ordinary commands are refused: this share of the disk, and at least leastFree (Config.MinFreeBytes).
+	minFreeShare = 20 // 5 %
+	leastFree    = 1 << 30
+	// smallDisk keeps a disk of a few GiB usable: its limit is a quarter of it at most.
+	smallDisk = 4
+	// resumeShare is by how much more than the limit must be left before commands are taken again.
+	resumeShare = 4
+	// resumeAfter is how long a disk must not have been full: what GetDiskUsage says is not the whole truth (quotas).
+	resumeAfter = 10 * time.Second
+)
+
+// space watches how much the disk of the data folder has left, and says what may still be proposed (R10). It is closed to
+// ordinary commands when little is left, or at once when a write met a full disk, which also releases the ballast. It opens
+// again only when there is clearly more room, and the ballast is in place: a limit without hysteresis would flap, because each
+// refusal and each compaction changes what is left.
+//
+// mu is never held across a file operation: fullDisk is called while all writes of the process wait for it.
+type space struct {
+	fs      vfs.FS // as configured, below the wrappers
+	dir     string
+	cfg     *Config
+	logger  *slog.Logger
+	aside   *aside
+	ballast ballast
+	kick    chan struct{} // capacity 1: look now
+
+	closed atomic.Bool
+	usage  atomic.Pointer[vfs.DiskUsage] // nil while unknown
+
+	mu     sync.Mutex
+	fulls  int // how often a write met a full disk
+	fullAt time.Time
+}
+
+func newSpace(cfg *Config, a *aside) *space {
+	s := &space{fs: cfg.FS, dir: cfg.Dir, cfg: cfg, logger: cfg.Logger, aside: a, kick: make(chan struct{}, 1)}
+	s.ballast = ballast{fs: cfg.FS, dir: cfg.Dir, path: cfg.FS.PathJoin(cfg.Dir, nameBallast)}
+	return s
+}
+
+// limits returns below how much left commands are refused, and from how much on they are taken again.
+func (s *space) limits(total uint64) (low, resume uint64) {
+	low = min(max(total/minFreeShare, uint64(s.cfg.MinFreeBytes)), total/smallDisk) //nolint:gosec // never negative
+	if s.cfg.knobs.noHysteresis {
+		return low, low
+	}
+	return low, low + low/resumeShare
+}
+
+// begin looks at the disk for the first time, and takes over or makes the ballast. Nothing of it keeps the node from starting: a
+// full disk is a reason to start, so that something can be revoked.
+func (s *space) begin() {
+	usage, err := s.fs.GetDiskUsage(s.dir)
+	if err != nil { // such as a file system in memory
+		s.logger.Debug("the file system does not say how much is left: no ballast, and no refusal before it is full",
+			slog.Any("cause", err))
+		return
+	}
+	s.usage.Store(&usage)
+	low, resume := s.limits(usage.TotalBytes)
+	s.closed.Store(usage.AvailBytes < low)
+	wanted := s.ballast.wanted(s.cfg.BallastBytes, usage.TotalBytes)
+	err = s.ballast.find(wanted)
+	size := wanted
+	if have := s.ballast.size.Load(); usage.AvailBytes+uint64(have) < resume+uint64(wanted) { //nolint:gosec // never negative
+		size = max(have, min(wanted, int64(usage.AvailBytes/ballastFree))) //nolint:gosec // a disk is smaller
+	}
+	if err == nil && size >= leastBallast {
+		err = s.ballast.make(size)
+	}
+	attrs := []any{
+		slog.Int64("bytes", s.ballast.size.Load()), slog.Int64("configured", s.cfg.BallastBytes),
+		slog.Uint64("disk_left", usage.AvailBytes), slog.Uint64("disk_total", usage.TotalBytes),
+	}
+	switch have := s.ballast.size.Load(); {
+	case err != nil:
+		s.logger.Warn("there is no ballast for a full disk", append(attrs, slog.Any("cause", err))...)
+	case have == 0 && s.cfg.BallastBytes > 0:
+		s.logger.Warn("there is no ballast for a full disk: the disk is too small or too full", attrs...)
+	case have < s.cfg.BallastBytes:
+		s.logger.Warn("the ballast is smaller than configured: the disk is small or nearly full", attrs...)
+	}
+	if s.closed.Load() {
+		s.logger.Error("the disk is nearly full: only commands that free or stop something are taken",
+			slog.Uint64("disk_left", usage.AvailBytes), slog.Uint64("needed", resume))
+	}
+}
+
+// run looks at the disk from time to time until done. It is on a goroutine of its own, because asking a dead disk may hang.
+func (s *space) run(done, tripped <-chan struct{}) {
+	if s.usage.Load() == nil {
+		return
+	}
+	tick := time.NewTicker(s.cfg.DiskCheckInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tripped:
+			return
+		case <-tick.C:
+		case <-s.kick:
+		}
+		s.look()
+	}
+}
+
+// look settles whether commands are taken, and makes the ballast again when there is room for it.
+func (s *space) look() {
+	usage, err := s.fs.GetDiskUsage(s.dir)
+	if err != nil {
+		return // what was known stays
+	}
+	s.usage.Store(&usage)
+	low, resume := s.limits(usage.TotalBytes)
+	s.mu.Lock()
+	fulls, since := s.fulls, time.Since(s.fullAt)
+	s.mu.Unlock()
+	wanted := s.ballast.wanted(s.cfg.BallastBytes, usage.TotalBytes)
+	missing := max(wanted-s.ballast.size.Load(), 0)
+	if usage.AvailBytes < low {
+		if !s.closed.Swap(true) {
+			s.aside.do(func() {
+				s.logger.Error("the disk is nearly full: only commands that free or stop something are taken; free space, or "+
+					"enlarge the disk", slog.Uint64("disk_left", usage.AvailBytes), slog.Uint64("needed", resume))
+			})
+		}
+		return
+	}
+	held := fulls > 0 && since < resumeAfter && !s.cfg.knobs.noHysteresis
+	if held || usage.AvailBytes < resume+uint64(missing) {
+		return
+	}
+	if missing > 0 {
+		if err := s.ballast.make(wanted); err != nil {
+			s.aside.do(func() { s.logger.Warn("the ballast could not be made again", slog.Any("cause", err)) })
+			return
+		}
+		s.aside.do(func() { s.logger.Info("the ballast is in place again", slog.Int64("bytes", wanted)) })
+	}
+	s.mu.Lock()
+	opened := s.fulls == fulls && s.closed.Swap(false)
+	s.mu.Unlock()
+	if opened {
+		s.aside.do(func() {
+			s.logger.Info("the disk has room again: all commands are taken", slog.Uint64("disk_left", usage.AvailBytes))
+		})
+	}
+}
+
+// fullDisk is called when a write met a full disk, before it is tried again. Writes wait until it returns.
+func (s *space) fullDisk() {
+	s.mu.Lock()
+	s.fulls++
+	s.fullAt = time.Now()
+	s.closed.Store(true)
+	s.mu.Unlock()
+	if s.cfg.knobs.ballastStays {
+		return
+	}
+	bytes, err := s.ballast.release()
+	s.aside.do(func() {
+		s.logger.Error("the disk is full: the ballast is released, and only commands that free or stop something are taken; "+
+			"free space, or enlarge the disk", slog.Int64("released", bytes), slog.Any("cause", err))
+	})
+	s.lookNow()
+}
+
+// lookNow makes run look at the disk at once. It does not wait.
+func (s *space) lookNow() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// refuse says why an ordinary command is not taken now, nil if it is.
+func (s *space) refuse() error {
+	if s == nil || !s.closed.Load() {
+		return nil
+	}
+	if u := s.usage.Load(); u != nil {
+		_, resume := s.limits(u.TotalBytes)
+		return fmt.Errorf("%w: %d MiB of %d MiB are left, %d MiB are needed; free space or enlarge the disk", ErrNoSpace,
+			u.AvailBytes>>20, u.TotalBytes>>20, resume>>20)
+	}
+	return fmt.Errorf("%w; free space or enlarge the disk", ErrNoSpace)
+}
+
+func isNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }
+
+// aside runs a few short things, such as writing to the log, for those that must not wait for a disk: the log may be on the
+// very disk that hangs. What comes while several hang already is dropped.
+type aside struct{ under atomic.Int32 }
+
+const mostAside = 16
+
+func (a *aside) do(f func()) {
+	if a.under.Add(1) > mostAside {
+		a.under.Add(-1)
+		return
+	}
+	go func() {
+		defer a.under.Add(-1)
+		f()
+	}()
+}

@@ -1,0 +1,356 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+const (
+	mib  = 1 << 20
+	disk = 1 << 30 // of the tests
+)
+
+// smallBallast keeps the tests' memory small; MinFreeBytes is out of the way, so 5 % of the disk is the limit.
+func smallBallast(c *Config) { c.BallastBytes, c.MinFreeBytes = 2*mib, -1 }
+
+func essential(ctx context.Context, s *Store, cmd string) error {
+	_, err := s.ProposeWith(ctx, []byte(cmd), ProposeOptions{Essential: true})
+	return err
+}
+
+func ballastSize(fs vfs.FS) int64 {
+	info, err := fs.Stat(fs.PathJoin("data", nameBallast))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// When little is left, ordinary commands are refused at once, essential ones and reads go on, and the store opens again only when
+// there is clearly more room (R10).
+func TestNearlyFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotaFS(vfs.NewMem(), disk)
+		s, _ := start(t, onFS(q), with(smallBallast))
+		if n := ballastSize(q); n != 2*mib {
+			t.Fatalf("the ballast has %d bytes", n)
+		}
+		low, resume := s.space.limits(disk)
+		propose(t, s, "a=1")
+		for _, step := range []struct {
+			left   uint64
+			closed bool
+		}{{low, false}, {low - 1, true}, {low, true}, {resume - 1, true}, {resume, false}, {low + 1, false}, {0, true}, {resume, false}} {
+			q.leave(int64(step.left))
+			time.Sleep(1100 * time.Millisecond)
+			began := time.Now()
+			q.leave(disk / 2) // so that only the look counts, not the disk
+			_, err := s.Propose(t.Context(), []byte("b=1"))
+			if got := errors.Is(err, ErrNoSpace); got != step.closed || Unknown(err) || (err != nil) != step.closed {
+				t.Errorf("%d left of %d: %v", step.left, disk, err)
+			}
+			if step.closed && !time.Now().Equal(began) {
+				t.Errorf("the refusal took %s", time.Since(began))
+			}
+			if err := essential(t.Context(), s, "off=1"); err != nil {
+				t.Errorf("%d left: essential: %v", step.left, err)
+			}
+			reasons := strings.Join(s.Reasons(), "|")
+			if got := strings.HasPrefix(reasons, "disk: "); got != step.closed || (s.Health() != nil) != step.closed {
+				t.Errorf("%d left: reasons %q, health %v", step.left, reasons, s.Health())
+			}
+		}
+	})
+}
+
+// flaps counts how often a store changes its mind while a disk's rest swings by 1 % around the limit.
+func flaps(t *testing.T, k knobs) int {
+	t.Helper()
+	changes := 0
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotaFS(vfs.NewMem(), disk)
+		s, _ := start(t, onFS(q), with(smallBallast), withKnobs(k))
+		low, _ := s.space.limits(disk)
+		closed := false
+		for i := range 20 {
+			q.leave(int64(low) + int64(low)/100*int64(1-i%2*2))
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if now := s.space.closed.Load(); now != closed {
+				closed = now
+				changes++
+			}
+		}
+		q.leave(disk / 2)
+	})
+	return changes
+}
+
+func TestNearlyFullDiskDoesNotFlap(t *testing.T) {
+	if n := flaps(t, knobs{}); n != 1 {
+		t.Errorf("it changed %d times", n)
+	}
+	if n := flaps(t, knobs{noHysteresis: true}); n < 10 {
+		t.Errorf("without hysteresis it changed only %d times: the test proves nothing", n)
+	}
+}
+
+// A write that meets a full disk is tried again with the room of the ballast, and the store goes on with what is essential. When
+// there is room again, the ballast comes back first, then the other commands (R10).
+func TestFullDiskRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotaFS(vfs.NewMem(), disk)
+		s, _ := start(t, onFS(q), with(smallBallast))
+		propose(t, s, "a=1")
+		q.leave(10) // between two looks
+		if _, err := s.Propose(t.Context(), []byte("b=1")); err != nil {
+			t.Fatalf("the write that met the full disk: %v", err)
+		}
+		if q.hits == 0 || ballastSize(q) != 0 {
+			t.Fatalf("%d writes met the full disk, the ballast has %d bytes", q.hits, ballastSize(q))
+		}
+		if _, err := s.Propose(t.Context(), []byte("c=1")); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("after it: %v", err)
+		}
+		if err := essential(t.Context(), s, "off=1"); err != nil {
+			t.Errorf("essential: %v", err)
+		}
+		low, resume := s.space.limits(disk)
+		q.leave(int64(low))
+		time.Sleep(time.Minute)
+		if _, err := s.Propose(t.Context(), []byte("c=1")); !errors.Is(err, ErrNoSpace) || ballastSize(q) != 0 {
+			t.Errorf("with a little room: %v, ballast %d", err, ballastSize(q))
+		}
+		q.leave(int64(resume) + 2*mib)
+		time.Sleep(1100 * time.Millisecond)
+		if ballastSize(q) != 2*mib || q.remaining() != int64(resume) {
+			t.Errorf("with room: ballast %d, %d left", ballastSize(q), q.remaining())
+		}
+		propose(t, s, "c=1")
+		// Met again, the usage says there is room: a quota, or others who free and fill. It is not open again at once.
+		q.leave(0)
+		propose(t, s, "d=1")
+		q.leave(disk / 2)
+		time.Sleep(resumeAfter - 2*time.Second)
+		if _, err := s.Propose(t.Context(), []byte("e=1")); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("at once after a full disk: %v", err)
+		}
+		time.Sleep(4 * time.Second)
+		propose(t, s, "e=1")
+	})
+}
+
+// fillUp fills the disk of a node and goes on with essential commands until it stops. It returns what was acknowledged, how many
+// of those came after the disk was full, and what the node said in the end.
+func fillUp(t *testing.T, under vfs.FS, q *quotaFS, k knobs) (acked []string, afterwards int, said error) {
+	t.Helper()
+	n := newNode(onFS(under), with(smallBallast), with(func(c *Config) { c.DiskCheckInterval = time.Hour }), withKnobs(k))
+	s := must[*Store](t)(n.open())
+	waitLeading(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for i := range 500 {
+		if i == 5 {
+			q.leave(300)
+		}
+		cmd := fmt.Sprintf("k%d", i)
+		err := essential(ctx, s, cmd+"="+strings.Repeat("x", 20_000))
+		if err != nil {
+			if ctx.Err() != nil {
+				t.Error("it hangs")
+			}
+			break
+		}
+		acked = append(acked, cmd)
+		if i >= 5 {
+			afterwards++
+		}
+	}
+	stop(t, s)
+	select {
+	case said = <-n.fatal:
+	case <-ctx.Done():
+		t.Error("the node did not stop")
+	}
+	return acked, afterwards, said
+}
+
+// Essential commands go on while the ballast lasts; then the node stops and says why, it does not hang, and what it acknowledged
+// is there after a crash (R5, R10). Without the release of the ballast nothing goes on at all.
+func TestFullDiskStopsInOrder(t *testing.T) {
+	for _, stays := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ballast_stays=%v", stays), func(t *testing.T) {
+			mem := vfs.NewCrashableMem()
+			q := newQuotaFS(mem, disk)
+			acked, afterwards, said := fillUp(t, q, q, knobs{ballastStays: stays})
+			if said == nil || !strings.Contains(said.Error(), "no space left") {
+				t.Errorf("it said %v", said)
+			}
+			if stays != (afterwards == 0) {
+				t.Errorf("%d commands were acknowledged after the disk was full", afterwards)
+			}
+			t.Logf("%d commands of 20 kB after the disk was full: %v", afterwards, said)
+			holds(t, mem.CrashClone(vfs.CrashCloneCfg{}), acked)
+		})
+	}
+}
+
+// holds opens a disk after a crash and looks for keys.
+func holds(t *testing.T, fs vfs.FS, keys []string) {
+	t.Helper()
+	s, _ := start(t, onFS(fs), with(smallBallast))
+	defer stop(t, s)
+	for _, key := range keys {
+		if _, ok := valueOf(t, s, key); !ok {
+			t.Errorf("%s was acknowledged and is lost", key)
+		}
+	}
+}
+
+// A crash at any write around making, releasing and making the ballast again loses nothing, and the next start has one again, on
+// a disk with room and on a full one (R10).
+func TestFullDiskCrashes(t *testing.T) {
+	type crash struct {
+		fs    *vfs.MemFS
+		acked int
+	}
+	rng := newRand(t)
+	mem := vfs.NewCrashableMem()
+	var mu sync.Mutex
+	var crashes []crash
+	acked, armed := 0, false // until it is open: before, only the ballast's own operations count
+	q := newQuotaFS(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if (armed || strings.HasSuffix(op.Path, nameBallast) && acked == 0) && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			pct := percentages[len(crashes)%len(percentages)]
+			crashes = append(crashes, crash{mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: pct, RNG: rng}), acked})
+		}
+		return nil
+	})), disk)
+	s, _ := start(t, onFS(q), with(smallBallast), with(func(c *Config) { c.DiskCheckInterval = time.Hour }))
+	mu.Lock()
+	armed = true
+	mu.Unlock()
+	ack := func() {
+		if err := essential(t.Context(), s, fmt.Sprintf("k%d=v", acked)); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		acked++
+		mu.Unlock()
+	}
+	for range 2 {
+		ack()
+		q.leave(20)
+		for range 3 {
+			ack()
+		}
+		q.leave(disk / 2)
+		s.space.mu.Lock()
+		s.space.fullAt = time.Now().Add(-time.Hour)
+		s.space.mu.Unlock()
+		s.space.kick <- struct{}{}
+		eventually(t, "the ballast is in place again", func() bool { return s.space.ballast.size.Load() == 2*mib })
+	}
+	mu.Lock()
+	armed = false
+	made := crashes
+	mu.Unlock()
+	step := 1
+	if testing.Short() {
+		step = 3
+	}
+	verified := 0
+	for i := 0; i < len(made); i += step {
+		c := made[i]
+		after := newQuotaFS(c.fs, disk)
+		if i%2 == 0 {
+			after.leave(8 * mib) // far below the limit
+		}
+		s, _ := start(t, onFS(after), with(smallBallast))
+		for i := range c.acked {
+			if _, ok := valueOf(t, s, fmt.Sprintf("k%d", i)); !ok {
+				t.Errorf("crash %d: k%d was acknowledged and is lost", i, i)
+			}
+		}
+		if err := essential(t.Context(), s, "off=1"); err != nil || ballastSize(after) != 2*mib {
+			t.Errorf("crash %d: %v, ballast %d", i, err, ballastSize(after))
+		}
+		stop(t, s)
+		verified++
+	}
+	t.Logf("%d crashes verified", verified)
+}
+
+// The ballast is what the disk can bear.
+func TestBallastSize(t *testing.T) {
+	for name, c := range map[string]struct {
+		total, left, configured, want int64
+	}{
+		"large disk":             {64 << 20 * mib, 32 << 20 * mib, 8 * mib, 8 * mib},
+		"small disk":             {192 * mib, 192 * mib, 256 * mib, 3 * mib},
+		"too small for any":      {63 * mib, 63 * mib, 256 * mib, 0},
+		"nearly full at start":   {1 << 30, 12 * mib, 256 * mib, 3 * mib},
+		"full at start":          {1 << 30, mib, 256 * mib, 0},
+		"none is wanted":         {1 << 30, 1 << 30, -1, 0},
+		"larger than configured": {1 << 30, 1 << 30, 2 * mib, 2 * mib},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := newQuotaFS(vfs.NewMem(), c.total)
+			n := newNode(onFS(q), with(func(cfg *Config) { cfg.BallastBytes = c.configured }))
+			if name == "larger than configured" {
+				before := newNode(onFS(q), with(func(cfg *Config) { cfg.BallastBytes = 4 * mib }))
+				s := must[*Store](t)(before.open())
+				waitLeading(t, s)
+				stop(t, s)
+			}
+			q.leave(c.left)
+			s := must[*Store](t)(n.open())
+			defer stop(t, s)
+			waitLeading(t, s)
+			if got := ballastSize(q); got != c.want || s.space.ballast.size.Load() != c.want {
+				t.Errorf("%d bytes, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// noPreallocation is a file system that cannot reserve space.
+type noPreallocation struct{ vfs.FS }
+
+func (n noPreallocation) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := n.FS.OpenReadWrite(name, c, o...)
+	return notPreallocated{f}, err
+}
+
+type notPreallocated struct{ vfs.File }
+
+func (notPreallocated) Preallocate(int64, int64) error { return errors.ErrUnsupported }
+
+// Where space cannot be reserved, the ballast is written out; one that is released meanwhile is given up.
+func TestBallastIsFilled(t *testing.T) {
+	mem := vfs.NewMem()
+	if err := mem.MkdirAll("data", dirMode); err != nil {
+		t.Fatal(err)
+	}
+	b := &ballast{fs: noPreallocation{mem}, dir: "data", path: mem.PathJoin("data", nameBallast)}
+	if err := b.make(2*mib + 5); err != nil || ballastSize(mem) != 2*mib+5 {
+		t.Errorf("%v, %d bytes", err, ballastSize(mem))
+	}
+	if n, err := b.release(); n != 2*mib+5 || err != nil || ballastSize(mem) != 0 {
+		t.Errorf("release: %d, %v", n, err)
+	}
+	if n, err := b.release(); n != 0 || err != nil {
+		t.Errorf("release again: %d, %v", n, err)
+	}
+}
