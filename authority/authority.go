@@ -208,7 +208,7 @@ func (n *Node) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 	if err != nil {
 		return 0, state.Outcome{}, fmt.Errorf("encode a command: %w", err)
 	}
-	res, err := n.store.Propose(ctx, raw)
+	res, err := n.store.ProposeWith(ctx, raw, raftstore.ProposeOptions{Essential: state.Stops(cmd)})
 	if err != nil {
 		return 0, state.Outcome{}, err //nolint:wrapcheck // the API classifies raftstore's errors
 	}
@@ -231,8 +231,8 @@ func (n *Node) Ready() []string {
 	default:
 		return []string{"state: still opening"}
 	}
-	if err := n.store.Health(); err != nil {
-		return []string{err.Error()}
+	if why := n.store.Reasons(); len(why) > 0 {
+		return why
 	}
 	if !n.hub.Leading() {
 		return []string{"link: no leader accepts edges yet"}

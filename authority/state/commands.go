@@ -9,6 +9,19 @@ import (
 	"machineid/authority/state/statepb"
 )
 
+// Stops reports whether a command takes rights away, or keeps the link's record.
+// Such a command is let through on a full disk for as long as it can be: an off
+// switch that needs room is none.
+func Stops(cmd *statepb.Command) bool {
+	switch c := cmd.GetChange().(type) {
+	case *statepb.Command_Revoke, *statepb.Command_Remove, *statepb.Command_SetLink:
+		return true
+	case *statepb.Command_SetExecution:
+		return !c.SetExecution.GetEnabled()
+	}
+	return false
+}
+
 // apply runs the command.
 func (t *tx) apply() Outcome {
 	switch c := t.cmd.GetChange().(type) {

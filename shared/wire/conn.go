@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -157,6 +158,7 @@ type conn struct {
 
 	state       atomic.Int32 // one of those below; only connCut is set by another goroutine
 	first       int64        // when the request that it waits for began
+	begun       bool         // something has been read since the last answer
 	memo        headMemo
 	read, write int64 // deadlines in force, as times of l.now; 0 is none
 }
@@ -198,6 +200,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	if n > 0 && c.state.CompareAndSwap(connAnswers, connWaits) {
 		c.first = c.l.now.Load()
 	}
+	if c.begun = c.begun || n > 0; err == io.EOF && c.begun && c.state.Load() == connWaits { //nolint:errorlint // as net.Conn says it
+		return n, io.ErrUnexpectedEOF // fasthttp takes an EOF for a connection that is done with, and says nothing
+	}
 	return n, err //nolint:wrapcheck // fasthttp looks at it
 }
 
@@ -212,6 +217,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	if c.state.Load() != connCut {
 		c.state.Store(connAnswers)
 	}
+	c.begun = false
 	return c.Conn.Write(b) //nolint:wrapcheck // fasthttp looks at it
 }
 

@@ -1,0 +1,29 @@
+package state
+
+import (
+	"testing"
+
+	"machineid/authority/state/statepb"
+)
+
+// TestStops: what takes rights away must get through on a full disk, what gives
+// them must not use up its last room.
+func TestStops(t *testing.T) {
+	for _, c := range []struct {
+		cmd  *statepb.Command
+		want bool
+	}{
+		{revoke(0, "a"), true},
+		{remove(0, "a"), true},
+		{setExecution(0, false), true},
+		{setExecution(0, true), false},
+		{unrevoke(0, "a"), false},
+		{register(0, "a"), false},
+		{createOrg(0), false},
+		{&statepb.Command{}, false},
+	} {
+		if got := Stops(c.cmd); got != c.want {
+			t.Errorf("%v: %v", c.cmd, got)
+		}
+	}
+}
