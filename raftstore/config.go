@@ -41,10 +41,14 @@ type Config struct {
 	Listener net.Listener
 	// Advertise is the address at which other nodes reach Listener; empty means Listener's own.
 	Advertise string
-	// Transport replaces Listener in tests.
+	// Transport replaces Listener in tests, and Peers what else Listener carries; without Peers, a node can neither confirm that
+	// it leads among several voters nor change who they are.
 	Transport raft.Transport
+	Peers     Peers
 	// Bootstrap forms a cluster of this one node if, and only if, the data folder holds no state.
 	Bootstrap bool
+	// Version is what this node says of its program in NodeStatus.
+	Version string
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Registerer receives the metrics; nil means none. Close takes them out again.
@@ -86,6 +90,10 @@ type knobs struct {
 	fatalReturns     bool // Pebble's Fatalf comes back (R5)
 	unsyncedStable   bool // term and vote are written without sync (R4)
 	truncateUnsynced bool // the log is truncated before the state is durable (R2)
+	readUnconfirmed  bool // Read does not Confirm (R10)
+	joinOldTurn      bool // Confirm takes the outcome of a round that began before the call (R10)
+	confirmMinority  bool // one voter is a quorum (R10)
+	confirmOldConf   bool // Confirm asks the voters of the configuration it saw first (R10)
 	sparseLog        bool // the log takes index 0 and gaps, as raft's own benchmarks write them
 }
 
@@ -144,6 +152,9 @@ func (c Config) Validate() error {
 	}
 	if (c.Listener == nil) == (c.Transport == nil) {
 		faults = append(faults, errors.New("exactly one of Listener and Transport must be set"))
+	}
+	if c.Peers != nil && c.Transport == nil {
+		faults = append(faults, errors.New("Peers is set without Transport"))
 	}
 	if c.LeaderLeaseTimeout > c.HeartbeatTimeout {
 		faults = append(faults, fmt.Errorf("LeaderLeaseTimeout %s is longer than HeartbeatTimeout %s",

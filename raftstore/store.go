@@ -36,7 +36,9 @@ type Store struct {
 
 	packer    *packer
 	lead      *leadership
-	confirmer confirmer
+	confirmer turns[uint64] // confirmRound
+	oldVoters []raft.Server // what the last round asked; only the knob confirmOldConf reads it
+	asking    askers
 	starts    sync.WaitGroup // what Open left running
 	gone      chan struct{}  // closed when raft stopped
 
@@ -46,6 +48,16 @@ type Store struct {
 
 // Applied is the position up to which this node has applied the log: what a View taken now holds, at least.
 func (s *Store) Applied() Position { return *s.fsm.applied.Load() }
+
+// Cluster is the name of the cluster that this node belongs to, empty if it has not learnt it yet.
+func (s *Store) Cluster() string { return s.clusterName() }
+
+func (s *Store) clusterName() string {
+	if name := s.fsm.cluster.Load(); name != nil && *name != "" {
+		return *name
+	}
+	return s.ident.Cluster
+}
 
 // Health says why this node cannot serve, nil if it can: a fault, closing, no known leader, or a new leader that is not ready.
 func (s *Store) Health() error {
@@ -86,6 +98,7 @@ func (s *Store) shutDown(ctx context.Context) error {
 		err := s.raft.Shutdown().Error() // closes the transport too
 		close(s.gone)
 		s.starts.Wait()
+		s.asking.close()
 		s.confirmer.close()
 		<-s.packer.done
 		return err
