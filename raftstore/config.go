@@ -81,6 +81,9 @@ type Config struct {
 	MaxLogBytes int64
 	// RPCTimeout is the deadline of one message between nodes. Default 10 s.
 	RPCTimeout time.Duration
+	// StallTimeout is how long a follower may answer without getting further before the leader reports it and hands over.
+	// Default 10 s.
+	StallTimeout time.Duration
 
 	knobs knobs
 }
@@ -131,6 +134,7 @@ func (c Config) withDefaults() Config {
 	def(&c.HeartbeatTimeout, 500*time.Millisecond)
 	def(&c.LeaderLeaseTimeout, c.HeartbeatTimeout/2)
 	def(&c.SnapshotInterval, 30*time.Second)
+	def(&c.StallTimeout, 10*time.Second)
 	def(&c.RPCTimeout, 10*time.Second)
 	if c.SnapshotThreshold == 0 {
 		c.SnapshotThreshold = 4096

@@ -134,6 +134,13 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 // Apply applies one entry. raft calls ApplyBatch instead.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
+// configuration is the newest one that was applied.
+func (f *fsm) configuration() configuration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.conf
+}
+
 // learnCluster writes the cluster's name to a state that has none: that of a node that joined by the log alone.
 func (f *fsm) learnCluster(b *pebble.Batch, index uint64, name string) {
 	known := f.cluster.Load()

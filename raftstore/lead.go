@@ -108,6 +108,9 @@ func (l *leadership) lead(ctx context.Context, term uint64) {
 	s := l.store
 	s.cfg.Logger.Info("leading", slog.Uint64("term", term), slog.Uint64("applied", s.Applied().Index))
 	defer s.cfg.Logger.Info("no longer leading", slog.Uint64("term", term))
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { s.watch(ctx) })
 	if s.cfg.Lead != nil {
 		s.cfg.Lead(ctx, term)
 	}

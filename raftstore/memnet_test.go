@@ -21,7 +21,9 @@ type memNet struct {
 	ends  map[raft.ServerAddress]*memEnd
 	cut   map[route]bool
 	delay map[route]time.Duration
-	asked map[route]int // own questions that were sent
+	// wedged links carry heartbeats and our own questions, and no entries.
+	wedged map[route]bool
+	asked  map[route]int // own questions that were sent
 }
 
 type route struct{ from, to raft.ServerAddress }
@@ -31,7 +33,7 @@ var errLost = errors.New("the message was lost")
 func newMemNet() *memNet {
 	return &memNet{
 		timeout: 300 * time.Millisecond, ends: make(map[raft.ServerAddress]*memEnd),
-		cut: make(map[route]bool), delay: make(map[route]time.Duration), asked: make(map[route]int),
+		cut: make(map[route]bool), delay: make(map[route]time.Duration), asked: make(map[route]int), wedged: make(map[route]bool),
 	}
 }
 
@@ -78,6 +80,15 @@ func (n *memNet) slow(from, to raft.ServerAddress, d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.delay[route{from, to}] = d
+}
+
+// mend restores every link.
+func (n *memNet) mend() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.cut)
+	clear(n.delay)
+	clear(n.wedged)
 }
 
 // pass lets one message take a link. It returns the end it arrives at.
@@ -152,6 +163,13 @@ func (e *memEnd) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.
 }
 
 func (e *memEnd) AppendEntries(id raft.ServerID, to raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
+	e.net.mu.Lock()
+	wedged := e.net.wedged[route{e.addr, to}] && len(q.Entries) > 0
+	e.net.mu.Unlock()
+	if wedged {
+		time.Sleep(e.net.timeout)
+		return errLost
+	}
 	return e.carry(to, func() error { return e.InmemTransport.AppendEntries(id, to, q, a) })
 }
 

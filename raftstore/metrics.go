@@ -22,6 +22,7 @@ type storeMetrics struct {
 	appendBytes            prometheus.Counter
 	applySeconds           prometheus.Histogram
 	applyCommands          prometheus.Counter
+	stalled                prometheus.Gauge
 }
 
 func newStoreMetrics(r prometheus.Registerer) *storeMetrics {
@@ -49,9 +50,12 @@ func newStoreMetrics(r prometheus.Registerer) *storeMetrics {
 		appendBytes:   counter("log_append_bytes_total", "Bytes appended to the log."),
 		applySeconds:  histogram("apply_seconds", "Time to apply a batch of committed entries.", seconds),
 		applyCommands: counter("apply_commands_total", "Commands applied."),
+		stalled: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Name: "followers_stalled", Help: "Followers that answer this leader and do not get further.",
+		}),
 	}
 	m.collectors = []prometheus.Collector{
-		proposals, m.overloaded, m.packCommands, m.appendSeconds, m.appendEntries, m.appendBytes, m.applySeconds, m.applyCommands,
+		m.stalled, proposals, m.overloaded, m.packCommands, m.appendSeconds, m.appendEntries, m.appendBytes, m.applySeconds, m.applyCommands,
 	}
 	return m
 }

@@ -73,6 +73,7 @@ type askers struct {
 
 	mu     sync.Mutex
 	at     map[string]*turns[NodeStatus] // by address
+	heard  map[string]time.Time          // when the node at an address last answered
 	closed bool
 }
 
@@ -90,15 +91,36 @@ func (a *askers) join(addr string) (*turn[NodeStatus], error) {
 	if t == nil {
 		if a.at == nil || len(a.at) >= askersKept {
 			a.at = make(map[string]*turns[NodeStatus]) // those under way end by themselves
+			a.heard = make(map[string]time.Time)
 		}
 		t = &turns[NodeStatus]{do: func() (NodeStatus, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 			defer cancel()
-			return a.peers.Status(ctx, addr)
+			status, err := a.peers.Status(ctx, addr)
+			if err == nil {
+				a.mu.Lock()
+				a.heard[addr] = time.Now()
+				a.mu.Unlock()
+			}
+			return status, err
 		}}
 		a.at[addr] = t
 	}
 	return t.join()
+}
+
+func (a *askers) ask(ctx context.Context, addr string) (NodeStatus, error) {
+	t, err := a.join(addr) //nolint:contextcheck // others wait for the answer too: it is not one caller's to cancel
+	if err != nil {
+		return NodeStatus{}, err
+	}
+	return t.wait(ctx)
+}
+
+func (a *askers) contact(addr string) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.heard[addr]
 }
 
 // close waits for the questions under way; the transport is closed before, or they end at their time-out.

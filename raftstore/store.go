@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
@@ -39,8 +40,10 @@ type Store struct {
 	confirmer turns[uint64] // confirmRound
 	oldVoters []raft.Server // what the last round asked; only the knob confirmOldConf reads it
 	asking    askers
-	starts    sync.WaitGroup // what Open left running
-	gone      chan struct{}  // closed when raft stopped
+
+	handedOver time.Time      // when watch last did; one watch runs at a time
+	starts     sync.WaitGroup // what Open left running
+	gone       chan struct{}  // closed when raft stopped
 
 	closeOnce sync.Once
 	closeErr  error
