@@ -3,6 +3,10 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +20,8 @@ type cluster struct {
 	net     *memNet
 	options []option
 	members []*member
+
+	mu sync.Mutex // held where a member's store is set, and where another goroutine reads it
 }
 
 // member is one node through its runs.
@@ -25,6 +31,19 @@ type member struct {
 	fs    *vfs.MemFS
 	end   *memEnd
 	store *Store // nil while it is down
+}
+
+// testSeeds are the seeds to run: MACHINEID_TEST_SEED alone if it is set, else n beginning at first.
+func testSeeds(tb testing.TB, first uint64, n int) []uint64 {
+	tb.Helper()
+	if set := os.Getenv("MACHINEID_TEST_SEED"); set != "" {
+		return []uint64{must[uint64](tb)(strconv.ParseUint(set, 10, 64))}
+	}
+	seeds := make([]uint64, n)
+	for i := range seeds {
+		seeds[i] = first + uint64(i)
+	}
+	return seeds
 }
 
 // newCluster starts n voters: the first one bootstraps and adds the others. They stop when the test ends.
@@ -66,15 +85,35 @@ func (c *cluster) start(m *member, bootstrap bool) {
 	if err != nil {
 		c.tb.Fatalf("start %s: %v", m.name, err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	m.store = s
+}
+
+// running returns a member's store, nil while it is down. Clients use it; the goroutine that starts and stops nodes need not.
+func (c *cluster) running(m *member) *Store {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return m.store
+}
+
+// crash ends a node as a loss of power does: nothing more leaves it, and its disk keeps some of what was not synced.
+func (c *cluster) crash(m *member, rng *rand.Rand) {
+	c.tb.Helper()
+	c.net.unplug(m.end)
+	disk := m.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 30, 100}[rng.IntN(3)], RNG: rng})
+	c.down(m)
+	m.fs = disk
 }
 
 // down closes a node without a word to the others.
 func (c *cluster) down(m *member) {
 	c.tb.Helper()
 	c.net.unplug(m.end)
+	c.mu.Lock()
 	s := m.store
 	m.store = nil
+	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_ = s.Close(ctx) // what it says about commands under way is of no interest

@@ -86,6 +86,30 @@ func TestConfirmOwnTermAtTheEnd(t *testing.T) {
 	})
 }
 
+// An answer of the right term counts only if it is the voter's own: its address may have come to belong to another.
+func TestConfirmWrongNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l := c.leader()
+		for _, wrong := range []func(*NodeStatus){
+			func(s *NodeStatus) { s.ID = "n9" }, func(s *NodeStatus) { s.ID = l.name }, func(s *NodeStatus) { s.Cluster = "another" },
+			func(s *NodeStatus) { s.Cluster = "" }, func(s *NodeStatus) { s.Term-- }, func(s *NodeStatus) { *s = NodeStatus{} },
+		} {
+			for _, m := range c.followers() {
+				m.end.Serve(func() (NodeStatus, error) {
+					status := m.store.Status()
+					wrong(&status)
+					return status, nil
+				})
+			}
+			if _, err := confirmIn(t, l.store, time.Second); !errors.Is(err, ErrNoQuorum) {
+				t.Errorf("confirmed by the wrong nodes: %v", err)
+			}
+		}
+	})
+}
+
 // Callers share rounds, and a slow voter has one question under way whatever their number.
 func TestConfirmShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
