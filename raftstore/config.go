@@ -97,6 +97,7 @@ type knobs struct {
 	joinOldTurn      bool // Confirm takes the outcome of a round that began before the call (R10)
 	confirmMinority  bool // one voter is a quorum (R10)
 	confirmOldConf   bool // Confirm asks the voters of the configuration it saw first (R10)
+	confirmUnchecked bool // the round's end does not look at this node's own term (R10)
 	sparseLog        bool // the log takes index 0 and gaps, as raft's own benchmarks write them
 }
 

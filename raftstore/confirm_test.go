@@ -60,30 +60,38 @@ func TestConfirmQuorum(t *testing.T) {
 // A node that does not lead the term any more when the answers arrive has confirmed nothing, whatever they say. Here both
 // voters' "yes" is on its way when the leader itself is told of the next term.
 func TestConfirmOwnTermAtTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 3)
-		defer c.stop()
-		l := c.leader()
-		for _, m := range c.followers() {
-			c.net.slow(m.addr, l.addr, 100*time.Millisecond)
-		}
-		result := make(chan error)
-		go func() {
-			_, err := confirmIn(t, l.store, time.Second)
-			result <- err
-		}()
-		time.Sleep(50 * time.Millisecond) // the answers are under way
-		term := l.store.raft.CurrentTerm()
-		q := &raft.AppendEntriesRequest{
-			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("n9"), Addr: []byte("at-n9")}, Term: term + 1,
-		}
-		if err := c.followers()[0].end.InmemTransport.AppendEntries("x", l.addr, q, new(raft.AppendEntriesResponse)); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-result; !errors.Is(err, ErrNotLeader) {
-			t.Errorf("confirmed term %d at term %d: %v", term, l.store.raft.CurrentTerm(), err)
-		}
-	})
+	for _, mutant := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) { confirmOwnTerm(t, mutant) })
+	}
+}
+
+func confirmOwnTerm(t *testing.T, mutant bool) {
+	t.Helper()
+	c := newCluster(t, 3, withKnobs(knobs{confirmUnchecked: mutant}))
+	defer c.stop()
+	l := c.leader()
+	for _, m := range c.followers() {
+		c.net.slow(m.addr, l.addr, 100*time.Millisecond)
+	}
+	result := make(chan error)
+	go func() {
+		_, err := confirmIn(t, l.store, time.Second)
+		result <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // the answers are under way
+	term := l.store.raft.CurrentTerm()
+	q := &raft.AppendEntriesRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("n9"), Addr: []byte("at-n9")}, Term: term + 1,
+	}
+	if err := c.followers()[0].end.InmemTransport.AppendEntries("x", l.addr, q, new(raft.AppendEntriesResponse)); err != nil {
+		t.Fatal(err)
+	}
+	switch err := <-result; {
+	case mutant && err != nil:
+		t.Errorf("the mutant is not caught: %v", err)
+	case !mutant && !errors.Is(err, ErrNotLeader):
+		t.Errorf("confirmed term %d at term %d: %v", term, l.store.raft.CurrentTerm(), err)
+	}
 }
 
 // An answer of the right term counts only if it is the voter's own: its address may have come to belong to another.

@@ -11,6 +11,8 @@
 //     is applied twice.
 //   - A [View] is one consistent state with its position. [Store.Read] gives a view that holds every change acknowledged before
 //     the call, by any node.
+//   - [Store.Confirm] proves that no newer leader had been elected when it was called, by asking the voters then.
+//   - A change of the members is refused if the voters that result would hold no working quorum.
 //   - A node whose disk failed a write, or is damaged, never answers again: [Config.Fatal] ends the process.
 //
 // The design, and why it is so, is in DESIGN.md beside this file; R1, R2, ... in comments and tests are its invariants.
