@@ -74,6 +74,14 @@ func TestPackGolden(t *testing.T) {
 	if n, err := unpack(nil, nil); n != 0 || err != nil {
 		t.Errorf("an entry without data: %d, %v", n, err)
 	}
+	barrier := encodeBarrier("cluster")
+	golden(t, "pack_barrier_v2", barrier)
+	if n, err := unpack(barrier, nil); n != 0 || err != nil || barrierCluster(barrier) != "cluster" {
+		t.Errorf("a barrier: %d commands, %v, cluster %q", n, err, barrierCluster(barrier))
+	}
+	if barrierCluster(data) != "" || barrierCluster(nil) != "" {
+		t.Error("commands are taken for a barrier")
+	}
 }
 
 // Whatever decodes, encodes to an entry of the same content, and no input makes the decoder panic.

@@ -44,10 +44,14 @@ type Config struct {
 	Listener net.Listener
 	// Advertise is the address at which other nodes reach Listener; empty means Listener's own.
 	Advertise string
-	// Transport replaces Listener in tests.
+	// Transport replaces Listener in tests, and Peers what else Listener carries; without Peers, a node can neither confirm that
+	// it leads among several voters nor change who they are.
 	Transport raft.Transport
+	Peers     Peers
 	// Bootstrap forms a cluster of this one node if, and only if, the data folder holds no state.
 	Bootstrap bool
+	// Version is what this node says of its program in NodeStatus.
+	Version string
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Registerer receives the metrics; nil means none. Close takes them out again.
@@ -96,6 +100,9 @@ type Config struct {
 	MaxAppliedLag uint64
 	// DiskCheckInterval is how often the disk is asked what it has left. Default 1 s.
 	DiskCheckInterval time.Duration
+	// StallTimeout is how long a follower may answer without getting further before the leader reports it and hands over.
+	// Default 10 s.
+	StallTimeout time.Duration
 
 	knobs knobs
 }
@@ -105,6 +112,11 @@ type knobs struct {
 	fatalReturns     bool // Pebble's Fatalf comes back (R5)
 	unsyncedStable   bool // term and vote are written without sync (R4)
 	truncateUnsynced bool // the log is truncated before the state is durable (R2)
+	readUnconfirmed  bool // Read does not Confirm (R12)
+	joinOldTurn      bool // Confirm takes the outcome of a round that began before the call (R12)
+	confirmMinority  bool // one voter is a quorum (R12)
+	confirmOldConf   bool // Confirm asks the voters of the configuration it saw first (R12)
+	confirmUnchecked bool // the round's end does not look at this node's own term (R12)
 	sparseLog        bool // the log takes index 0 and gaps, as raft's own benchmarks write them
 	ballastStays     bool // a full disk does not release the ballast (R10)
 	countsPauses     bool // the watchdog takes the clock's time, pauses included (R11)
@@ -153,6 +165,7 @@ func (c Config) withDefaults() Config {
 	def(&c.HeartbeatTimeout, 500*time.Millisecond)
 	def(&c.LeaderLeaseTimeout, c.HeartbeatTimeout/2)
 	def(&c.SnapshotInterval, 30*time.Second)
+	def(&c.StallTimeout, 10*time.Second)
 	def(&c.RPCTimeout, 10*time.Second)
 	def(&c.DiskCheckInterval, time.Second)
 	if vfs.Root(c.FS) == vfs.Default {
@@ -191,6 +204,9 @@ func (c Config) Validate() error {
 	}
 	if (c.Listener == nil) == (c.Transport == nil) {
 		faults = append(faults, errors.New("exactly one of Listener and Transport must be set"))
+	}
+	if c.Peers != nil && c.Transport == nil {
+		faults = append(faults, errors.New("Peers is set without Transport"))
 	}
 	if c.LeaderLeaseTimeout > c.HeartbeatTimeout {
 		faults = append(faults, fmt.Errorf("LeaderLeaseTimeout %s is longer than HeartbeatTimeout %s",

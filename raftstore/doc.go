@@ -14,6 +14,8 @@
 //   - A node whose disk failed a write, hangs, or is damaged, never answers again: [Config.Fatal] ends the process.
 //   - A node whose disk is nearly full refuses ordinary commands early (ErrNoSpace) and takes essential ones for as long as it
 //     can write.
+//   - [Store.Confirm] proves that no newer leader had been elected when it was called, by asking the voters then.
+//   - A change of the members is refused if the voters that result would hold no working quorum.
 //
 // The design, and why it is so, is in DESIGN.md beside this file; R1, R2, ... in comments and tests are its invariants.
 package raftstore

@@ -56,6 +56,7 @@ type fsm struct {
 
 	applied atomic.Pointer[Position]  // visible in the state
 	durable atomic.Pointer[stateMeta] // on disk for certain (R2)
+	cluster atomic.Pointer[string]    // its name, as the state has it; nil or empty: not known yet
 
 	termMu   sync.Mutex
 	termSeen chan struct{} // closed and replaced when an entry of a new term was applied
@@ -72,6 +73,7 @@ func (f *fsm) begin(m stateMeta, next *state) {
 		f.states.swap(next)
 	}
 	f.conf = m.conf
+	f.cluster.Store(&m.cluster)
 	f.durable.Store(&m)
 	f.publish(m.applied)
 }
@@ -110,6 +112,9 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			if err != nil {
 				f.fault.fail(fmt.Errorf("apply entry %d: %w", l.Index, err))
 			}
+			if name := barrierCluster(l.Data); name != "" {
+				f.learnCluster(b, l.Index, name)
+			}
 			commands += n
 			answers[i] = out
 		case raft.LogConfiguration:
@@ -132,6 +137,25 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 
 // Apply applies one entry. raft calls ApplyBatch instead.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+// configuration is the newest one that was applied.
+func (f *fsm) configuration() configuration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.conf
+}
+
+// learnCluster writes the cluster's name to a state that has none: that of a node that joined by the log alone.
+func (f *fsm) learnCluster(b *pebble.Batch, index uint64, name string) {
+	known := f.cluster.Load()
+	switch {
+	case known == nil || *known == "":
+		f.set(b, keyCluster, []byte(name))
+		f.cluster.Store(&name)
+	case *known != name:
+		f.fault.fail(fmt.Errorf("apply entry %d: it is of cluster %q, the state of %q", index, name, *known))
+	}
+}
 
 func (f *fsm) set(b *pebble.Batch, key, value []byte) {
 	if err := b.Set(key, value, nil); err != nil {

@@ -108,13 +108,16 @@ func (l *leadership) lead(ctx context.Context, term uint64) {
 	s := l.store
 	s.cfg.Logger.Info("leading", slog.Uint64("term", term), slog.Uint64("applied", s.Applied().Index))
 	defer s.cfg.Logger.Info("no longer leading", slog.Uint64("term", term))
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { s.watchFollowers(ctx) })
 	if s.cfg.Lead != nil {
 		s.cfg.Lead(ctx, term)
 	}
 	<-ctx.Done()
 }
 
-// barrier returns true once an entry of term was applied: an empty one, so that the state's position covers it too (raft's own
+// barrier returns true once an entry of term was applied: one without commands, so that the state's position covers it too (raft's own
 // barriers never reach the state), and so that nobody has to wait for a future.
 func (l *leadership) barrier(ctx context.Context, term uint64) bool {
 	retry := time.NewTicker(barrierRetry)
@@ -124,7 +127,7 @@ func (l *leadership) barrier(ctx context.Context, term uint64) bool {
 		if applied {
 			return ctx.Err() == nil
 		}
-		l.store.raft.Apply(nil, barrierRetry)
+		l.store.raft.Apply(encodeBarrier(l.store.clusterName()), barrierRetry)
 	wait:
 		for {
 			select {

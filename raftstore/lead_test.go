@@ -120,27 +120,27 @@ func TestConfirmRounds(t *testing.T) {
 	begun := make(chan struct{})
 	finish := make(chan struct{})
 	var rounds atomic.Uint64
-	c := confirmer{round: func() (uint64, error) {
+	c := turns[uint64]{do: func() (uint64, error) {
 		n := rounds.Add(1)
 		begun <- struct{}{}
 		<-finish
 		return n, nil
 	}}
-	first := must[*round](t)(c.join())
+	first := must[*turn[uint64]](t)(c.join())
 	<-begun
-	var others []*round
+	var others []*turn[uint64]
 	for range 10 {
-		others = append(others, must[*round](t)(c.join()))
+		others = append(others, must[*turn[uint64]](t)(c.join()))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := c.confirm(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := c.wait(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller that is gone: %v", err)
 	}
 	finish <- struct{}{}
 	<-first.done
-	if first.term != 1 || first.err != nil {
-		t.Errorf("first: %d, %v", first.term, first.err)
+	if first.value != 1 || first.err != nil {
+		t.Errorf("first: %d, %v", first.value, first.err)
 	}
 	go func() {
 		for range begun {
@@ -149,13 +149,13 @@ func TestConfirmRounds(t *testing.T) {
 	}()
 	for _, r := range others {
 		<-r.done
-		if r.term != 2 || r.err != nil {
-			t.Errorf("a caller during round 1 got round %d, %v", r.term, r.err)
+		if r.value != 2 || r.err != nil {
+			t.Errorf("a caller during round 1 got round %d, %v", r.value, r.err)
 		}
 	}
 	c.close()
 	close(begun)
-	if _, err := c.confirm(t.Context()); !errors.Is(err, ErrClosed) {
+	if _, err := c.wait(t.Context()); !errors.Is(err, ErrClosed) {
 		t.Errorf("closed: %v", err)
 	}
 }

@@ -22,6 +22,7 @@ type storeMetrics struct {
 	appendBytes            prometheus.Counter
 	applySeconds           prometheus.Histogram
 	applyCommands          prometheus.Counter
+	stalled                prometheus.Gauge
 	commitSeconds          prometheus.Histogram
 	fsyncSeconds           prometheus.Histogram
 	snapshotSeconds        prometheus.Histogram
@@ -89,12 +90,15 @@ func newStoreMetrics(r prometheus.Registerer) *storeMetrics {
 		backgroundErrors:  byDB("background_errors_total", "Flushes and compactions that failed; the first ends the process."),
 		stalls:            byDB("write_stalls_total", "How often Pebble made writes wait for flushes or compactions."),
 		stallSeconds:      byDB("write_stall_seconds_total", "How long Pebble made writes wait."),
+		stalled: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Name: "followers_stalled", Help: "Followers that answer this leader and do not get further.",
+		}),
 	}
 	m.collectors = vecs
 	m.collectors = append(m.collectors,
 		proposals, m.overloaded, m.noSpace, m.packCommands, m.appendSeconds, m.appendEntries, m.appendBytes, m.applySeconds,
 		m.applyCommands, m.commitSeconds, m.fsyncSeconds, m.snapshotSeconds, m.checkpointSeconds, m.installSeconds,
-		m.leaderChanges, m.diskSlow)
+		m.leaderChanges, m.diskSlow, m.stalled)
 	return m
 }
 

@@ -28,7 +28,7 @@ func Open(cfg Config, machine Machine) (_ *Store, err error) {
 	s.fault = newFault(cfg.Fatal, cfg.Logger)
 	s.metrics = newStoreMetrics(cfg.Registerer)
 	s.lead = newLeadership(s)
-	s.confirmer.round = s.confirmRound
+	s.confirmer.do, s.confirmer.knobs = s.confirmRound, cfg.knobs
 	pointer, err := s.openFolder()
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 	}
 	s.snaps = &snapshotStore{
 		layout: s.layout, dbs: dbs, fsm: s.fsm, log: s.log, states: &s.states, logger: s.cfg.Logger,
-		cluster: func() string { return s.ident.Cluster }, staged: make(map[string]stateMeta),
+		cluster: s.clusterName, staged: make(map[string]stateMeta),
 	}
 	s.fsm.install = s.snaps.install
 	db, err := dbs.openState(s.layout.stateDir(p.Generation), false)
@@ -216,10 +216,13 @@ func (s *Store) advertised() raft.ServerAddress {
 
 // startRaft starts everything that runs.
 func (s *Store) startRaft() error {
-	s.trans = s.cfg.Transport
-	if s.trans == nil {
+	s.trans, s.asking.peers, s.asking.timeout = s.cfg.Transport, s.cfg.Peers, s.cfg.HeartbeatTimeout
+	switch {
+	case s.trans == nil:
 		s.mux = newMux(s.cfg.Listener, s.cfg.Advertise, s.cfg.Logger)
-		s.trans = newTransport(s.mux, &s.cfg)
+		s.trans, s.asking.peers = newTransport(s.mux, &s.cfg), newOwnPeers(s.mux, s.cfg.Logger)
+	case s.asking.peers == nil:
+		s.asking.peers = noPeers{}
 	}
 	r, err := raft.NewRaft(s.cfg.raftConfig(s.lead.notify), s.fsm, s.log, s.log, s.snaps, s.trans)
 	if err != nil {
@@ -228,6 +231,7 @@ func (s *Store) startRaft() error {
 	s.raft = r
 	s.packer = newPacker(r, s.cfg.MaxPendingBytes, s.fault, s.metrics)
 	go s.packer.run()
+	s.asking.peers.Serve(s.answer)
 	s.lead.start()
 	if err := s.metrics.register(s); err != nil {
 		return errors.Join(err, s.shutDown(context.Background()))

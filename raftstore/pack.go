@@ -10,8 +10,12 @@ import (
 //
 //	version 1B | number of commands uvarint | for each: length uvarint, bytes
 //
-// An entry without data holds no command: the barrier of a term (lead.go), or a checkpoint of a log verifier.
-const packVersion = 1
+// An entry without data holds no command: a checkpoint of a log verifier. Version 2 holds none either: it is the barrier of a term
+// (lead.go), and the rest of it is the cluster's name. So the name reaches nodes that join by the log alone.
+const (
+	packVersion = 1
+	packBarrier = 2
+)
 
 var errPackTruncated = errors.New("pack is cut short")
 
@@ -32,8 +36,11 @@ func unpack(data []byte, each func(cmd []byte)) (int, error) {
 	if len(data) == 0 {
 		return 0, nil
 	}
+	if data[0] == packBarrier {
+		return 0, nil
+	}
 	if data[0] != packVersion {
-		return 0, fmt.Errorf("pack version %d is not one this program knows (newest: %d)", data[0], packVersion)
+		return 0, fmt.Errorf("pack version %d is not one this program knows (newest: %d)", data[0], packBarrier)
 	}
 	count, n := binary.Uvarint(data[1:])
 	if n <= 0 {
@@ -58,4 +65,16 @@ func unpack(data []byte, each func(cmd []byte)) (int, error) {
 		body = body[size:]
 	}
 	return int(count), nil //nolint:gosec // every command took at least one byte of data
+}
+
+func encodeBarrier(cluster string) []byte {
+	return append([]byte{packBarrier}, cluster...)
+}
+
+// barrierCluster returns the cluster's name if data is a barrier that has one.
+func barrierCluster(data []byte) string {
+	if len(data) == 0 || data[0] != packBarrier {
+		return ""
+	}
+	return string(data[1:])
 }

@@ -80,6 +80,13 @@ func (d *databases) openState(dir string, readOnly bool) (*pebble.DB, error) {
 	o := d.options("state")
 	o.ReadOnly = readOnly
 	o.ErrorIfNotExists = readOnly
+	if readOnly { // a snapshot: damage in it is an error of who sent it, not a fault of this node
+		quiet := o.Logger
+		o.EventListener = &pebble.EventListener{
+			BackgroundError: func(err error) { quiet.Errorf("background work: %v", err) },
+			DataCorruption:  func(info pebble.DataCorruptionInfo) { quiet.Errorf("file %s is corrupt: %v", info.Path, info.Details) },
+		}
+	}
 	o.MemTableSize = stateMemTableBytes
 	o.L0CompactionThreshold = 4
 	o.CompactionConcurrencyRange = func() (lower, upper int) { return 1, 2 }

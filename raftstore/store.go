@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -43,9 +44,13 @@ type Store struct {
 
 	packer    *packer
 	lead      *leadership
-	confirmer confirmer
-	starts    sync.WaitGroup // what Open left running
-	gone      chan struct{}  // closed when raft stopped
+	confirmer turns[uint64] // confirmRound
+	oldVoters []raft.Server // what the last round asked; only the knob confirmOldConf reads it
+	asking    askers
+
+	handedOver time.Time      // when watch last did; one watch runs at a time
+	starts     sync.WaitGroup // what Open left running
+	gone       chan struct{}  // closed when raft stopped
 
 	closeOnce sync.Once
 	closeErr  error
@@ -53,6 +58,16 @@ type Store struct {
 
 // Applied is the position up to which this node has applied the log: what a View taken now holds, at least.
 func (s *Store) Applied() Position { return *s.fsm.applied.Load() }
+
+// Cluster is the name of the cluster that this node belongs to, empty if it has not learnt it yet.
+func (s *Store) Cluster() string { return s.clusterName() }
+
+func (s *Store) clusterName() string {
+	if name := s.fsm.cluster.Load(); name != nil && *name != "" {
+		return *name
+	}
+	return s.ident.Cluster
+}
 
 // Close stops the node: it refuses new commands, waits for those under way, ends Config.Lead, stops Raft, and closes the
 // databases once every View is closed. If ctx ends first, it returns an error, every waiting Propose has been answered all the
@@ -70,6 +85,7 @@ func (s *Store) shutDown(ctx context.Context) error {
 		err := s.raft.Shutdown().Error() // closes the transport too
 		close(s.gone)
 		s.starts.Wait()
+		s.asking.close()
 		s.confirmer.close()
 		<-s.packer.done
 		return err

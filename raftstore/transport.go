@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -16,7 +17,7 @@ import (
 // The first byte of a connection to the Raft listener says what it carries. The values are of the wire: never reuse one.
 const (
 	muxRaft byte = 1 // hashicorp/raft's messages
-	muxOwn  byte = 2 // our own: the confirmation round and what a cluster needs besides (not served yet)
+	muxOwn  byte = 2 // our own questions (peers.go)
 )
 
 const (
@@ -34,6 +35,7 @@ type mux struct {
 	raftC     chan net.Conn
 	closed    chan struct{}
 	slots     chan struct{}
+	own       atomic.Pointer[func(net.Conn)] // serves a connection of muxOwn; nil: none yet
 	wg        sync.WaitGroup
 
 	mu    sync.Mutex
@@ -114,6 +116,13 @@ func (m *mux) sort(c *muxConn) {
 		case <-m.closed:
 		}
 	}
+	if own := m.own.Load(); err == nil && kind[0] == muxOwn && own != nil {
+		m.wg.Go(func() { // not in the slot of those that did not say yet what they are
+			defer func() { _ = c.Close() }()
+			(*own)(c)
+		})
+		return
+	}
 	_ = c.Close() // nothing was promised to the other side
 	if err == nil && kind[0] != muxRaft {
 		err = fmt.Errorf("first byte %d is not one this program serves", kind[0])
@@ -133,12 +142,20 @@ func (m *mux) Accept() (net.Conn, error) {
 	}
 }
 
+// serveOwn sets what serves connections of our own. Each has a goroutine; when serve returns, the connection is closed.
+func (m *mux) serveOwn(serve func(net.Conn)) { m.own.Store(&serve) }
+
 // Dial opens a connection for raft's messages.
 func (m *mux) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	return m.dial(ctx, string(to), muxRaft)
+}
+
+// dial opens a connection and says what it is for. ctx bounds only the dialling.
+func (m *mux) dial(ctx context.Context, to string, kind byte) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: 15 * time.Second} // Go sets TCP_NODELAY itself
-	conn, err := d.DialContext(ctx, "tcp", string(to))
+	conn, err := d.DialContext(ctx, "tcp", to)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +166,7 @@ func (m *mux) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, erro
 	deadline, _ := ctx.Deadline()
 	err = c.SetWriteDeadline(deadline)
 	if err == nil {
-		_, err = c.Write([]byte{muxRaft})
+		_, err = c.Write([]byte{kind})
 	}
 	if err == nil {
 		err = c.SetWriteDeadline(time.Time{})

@@ -1,0 +1,90 @@
+package raftstore
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	watchEvery = time.Second
+	// watchHandover is how often at most a node gives up its leadership for a follower's sake: if the fault is the follower's, as
+	// with a disk that hangs, it will not help.
+	watchHandover = 10 * time.Minute
+)
+
+// progress is how far a follower was when it last got further.
+type progress struct {
+	index uint64
+	since time.Time
+}
+
+// watchFollowers looks at the followers while this node leads. A follower that answers, and does not get further though there is more in
+// the log, is stalled: raft has a known wedge in which heartbeats flow and entries do not (its issue 612), and only another leader
+// ends it. So after Config.StallTimeout it is reported, and if it has a vote, the leadership is handed over.
+func (s *Store) watchFollowers(ctx context.Context) {
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	defer s.metrics.stalled.Set(0)
+	seen := make(map[raft.ServerID]progress)
+	before := s.raft.LastIndex()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.fault.tripped():
+			return
+		case <-ticker.C:
+		}
+		conf := s.raft.GetConfiguration()
+		if conf.Error() != nil {
+			return
+		}
+		target := before
+		before = s.raft.LastIndex()
+		stalled, voter := 0, false
+		for _, server := range conf.Configuration().Servers {
+			if server.ID == raft.ServerID(s.cfg.ID) || !s.stalls(ctx, server, target, seen) {
+				continue
+			}
+			stalled++
+			voter = voter || server.Suffrage == raft.Voter
+		}
+		s.metrics.stalled.Set(float64(stalled))
+		if voter && ctx.Err() == nil {
+			s.handOverStalled(ctx)
+		}
+	}
+}
+
+// stalls says whether a follower that answers has not moved for too long. target was in our log one look earlier.
+func (s *Store) stalls(ctx context.Context, server raft.Server, target uint64, seen map[raft.ServerID]progress) bool {
+	status, err := s.statusOf(ctx, server)
+	if err != nil {
+		delete(seen, server.ID) // down is not stalled
+		return false
+	}
+	last, known := seen[server.ID]
+	first, _ := s.log.FirstIndex() // never fails: kept in memory
+	if !known || status.LastIndex != last.index || status.LastIndex >= target || status.LastIndex+1 < first {
+		seen[server.ID] = progress{index: status.LastIndex, since: time.Now()} // the last case: it is being sent a snapshot
+		return false
+	}
+	stuck := time.Since(last.since)
+	if stuck < s.cfg.StallTimeout {
+		return false
+	}
+	s.cfg.Logger.Warn("a follower answers and does not get further", slog.String("follower", string(server.ID)),
+		slog.Uint64("its_index", status.LastIndex), slog.Uint64("log_index", target), slog.Duration("for", stuck))
+	return true
+}
+
+func (s *Store) handOverStalled(ctx context.Context) {
+	if now := time.Now(); s.handedOver.IsZero() || now.Sub(s.handedOver) >= watchHandover {
+		s.handedOver = now
+		err := s.TransferLeadership(ctx, "")
+		s.cfg.Logger.Warn("handed over the leadership because of a stalled follower", slog.Any("error", err))
+	}
+}

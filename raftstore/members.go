@@ -1,0 +1,315 @@
+package raftstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// ErrRefused is what a change of the membership fails with that would do harm, or that came too early. Nothing was changed; the
+// message says what is in the way.
+var ErrRefused = errors.New("refused")
+
+// Member is one node of the cluster, as this node sees it.
+type Member struct {
+	ID      string
+	Address string
+	Voter   bool // else it only receives
+	Leader  bool // this node believes so
+	// Status is what it answered just now, zero if Err is set. Its LastIndex is how far it has the log.
+	Status NodeStatus
+	Err    error
+	// Contact is when it last answered this node, zero if it never did.
+	Contact time.Time
+}
+
+// Members returns the latest configuration, and asks each member how it is, all at once, for at most a heartbeat time-out. Any
+// node answers; the leader's answer is the newest.
+func (s *Store) Members(ctx context.Context) ([]Member, error) {
+	conf := s.raft.GetConfiguration()
+	if err := conf.Error(); err != nil {
+		return nil, fmt.Errorf("read the members: %w", err)
+	}
+	leader, _ := s.Leader()
+	servers := conf.Configuration().Servers
+	members := make([]Member, len(servers))
+	var asked sync.WaitGroup
+	for i, server := range servers {
+		m := &members[i]
+		*m = Member{
+			ID: string(server.ID), Address: string(server.Address), Voter: server.Suffrage == raft.Voter, Leader: string(server.ID) == leader,
+		}
+		asked.Go(func() {
+			m.Status, m.Err = s.statusOf(ctx, server)
+			m.Contact = s.asking.contact(m.Address)
+		})
+	}
+	asked.Wait()
+	return members, nil
+}
+
+// statusOf asks one member, and checks that it is the one that answers. A status that comes with an error is of no use.
+func (s *Store) statusOf(ctx context.Context, server raft.Server) (NodeStatus, error) {
+	if server.ID == raft.ServerID(s.cfg.ID) {
+		return s.Status(), nil
+	}
+	status, err := s.asking.ask(ctx, string(server.Address))
+	if err == nil {
+		err = status.isOf(string(server.ID), s.clusterName())
+	}
+	if err != nil {
+		return NodeStatus{}, fmt.Errorf("ask %s at %s: %w", server.ID, server.Address, err)
+	}
+	return status, nil
+}
+
+// membership is the newest committed configuration. A change is based on it and fails if another came before (R13).
+type membership struct {
+	index   uint64
+	servers []raft.Server
+}
+
+func (m membership) find(id string) (raft.Server, bool) {
+	for _, server := range m.servers {
+		if server.ID == raft.ServerID(id) {
+			return server, true
+		}
+	}
+	return raft.Server{}, false
+}
+
+func (m membership) voters() []raft.Server { return votersOf(raft.Configuration{Servers: m.servers}) }
+
+// step is one change, based on the configuration of index prev. nil: there is nothing to do.
+type step func(prev uint64, timeout time.Duration) raft.IndexFuture
+
+// change plans one step from the configuration as it is, and takes it. Only the leader can.
+func (s *Store) change(ctx context.Context, plan func(m membership, term uint64) (step, error)) error {
+	term, ok := s.Leading()
+	if !ok {
+		return ErrNotLeader
+	}
+	now := s.fsm.configuration()
+	conf, err := now.decode()
+	if err != nil {
+		return err
+	}
+	take, err := plan(membership{index: now.index, servers: conf.Servers}, term)
+	if err != nil || take == nil {
+		return err
+	}
+	timeout := s.cfg.RPCTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = max(time.Until(deadline), time.Millisecond) // 0 would be for ever
+	}
+	return s.await(ctx, func() raft.Future { return take(now.index, timeout) })
+}
+
+// await answers with what becomes of a future. raft forgets some at shutdown: what waits for them stays behind.
+func (s *Store) await(ctx context.Context, begin func() raft.Future) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: nothing was begun: %w", ErrRefused, context.Cause(ctx))
+	}
+	done := make(chan error, 1)
+	go func() { done <- classifyChange(begin().Error()) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return outcomeUnknown(context.Cause(ctx))
+	case <-s.gone:
+		return outcomeUnknown(ErrClosed)
+	case <-s.fault.tripped():
+		return outcomeUnknown(fmt.Errorf("%w: %w", ErrClosed, s.fault.err()))
+	}
+}
+
+// classifyChange gives the outcome of a change of membership, or of a hand-over, its class. What is not known to come from before
+// anything was begun is unknown.
+func classifyChange(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader):
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	case errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress),
+		strings.HasPrefix(err.Error(), "configuration changed since"): // raft has no sentinel for it
+		return fmt.Errorf("%w: another change is under way, or came first: %w", ErrRefused, err)
+	default:
+		return outcomeUnknown(err)
+	}
+}
+
+// AddNonvoter adds the node id, which answers at addr, to those that receive the log; it has no vote until Promote. The node
+// must be running: opened without Bootstrap on an empty folder, it waits for this. Adding a member again does nothing. An
+// address belongs to one member: to replace a node at its address, Remove the old id first; a wiped node needs a new id.
+//
+// Changes of the membership have four outcomes: done (nil); refused (ErrRefused); not done, because this node does not lead
+// (ErrNotLeader); and unknown (Unknown reports it): look at Members, and repeat. One is under way at a time.
+func (s *Store) AddNonvoter(ctx context.Context, id, addr string) error {
+	err := s.change(ctx, func(m membership, _ uint64) (step, error) {
+		for _, server := range m.servers {
+			switch {
+			case server.ID == raft.ServerID(id) && server.Address == raft.ServerAddress(addr):
+				return nil, nil //nolint:nilnil // nothing to do
+			case server.ID == raft.ServerID(id):
+				// raft v1.8.0 has a data race when it changes the address of a peer it sends to (startStopReplication).
+				return nil, fmt.Errorf("%w: it is a member at %s; remove it first", ErrRefused, server.Address)
+			case server.Address == raft.ServerAddress(addr):
+				return nil, fmt.Errorf("%w: %s is the address of %s; remove that one first", ErrRefused, addr, server.ID)
+			}
+		}
+		status, err := s.asking.ask(ctx, addr)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%w: it must be running: ask it at %s: %w", ErrRefused, addr, err)
+		case status.ID != id:
+			return nil, fmt.Errorf("%w: at %s is node %q", ErrRefused, addr, status.ID)
+		case status.Cluster != "" && status.Cluster != s.clusterName():
+			return nil, fmt.Errorf("%w: it is of cluster %q, this one is %q; wipe its data folder", ErrRefused, status.Cluster, s.clusterName())
+		}
+		return func(prev uint64, timeout time.Duration) raft.IndexFuture {
+			return s.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), prev, timeout)
+		}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("add %s: %w", id, err)
+	}
+	return nil
+}
+
+// Promote gives a member its vote once it has caught up, for which it waits until ctx ends. It is refused if the voters that
+// answer would then be no quorum. An even number of voters tolerates no more failures than one voter less: callers should
+// promote in pairs. For the outcomes see AddNonvoter.
+func (s *Store) Promote(ctx context.Context, id string) error {
+	server, ok := s.memberNow(id)
+	if ok && server.Suffrage != raft.Voter {
+		if err := s.caughtUp(ctx, server); err != nil {
+			return fmt.Errorf("promote %s: %w", id, err)
+		}
+	}
+	err := s.change(ctx, func(m membership, term uint64) (step, error) {
+		now, ok := m.find(id)
+		switch {
+		case !ok:
+			return nil, fmt.Errorf("%w: it is not a member", ErrRefused)
+		case now.Suffrage == raft.Voter:
+			return nil, nil //nolint:nilnil // nothing to do
+		case now != server:
+			return nil, fmt.Errorf("%w: another change came first", ErrRefused)
+		}
+		if err := s.working(ctx, append(m.voters(), now), term); err != nil {
+			return nil, err
+		}
+		return func(prev uint64, timeout time.Duration) raft.IndexFuture {
+			return s.raft.AddVoter(now.ID, now.Address, prev, timeout)
+		}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("promote %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) memberNow(id string) (raft.Server, bool) {
+	conf, err := s.fsm.configuration().decode()
+	if err != nil {
+		return raft.Server{}, false
+	}
+	return membership{servers: conf.Servers}.find(id)
+}
+
+// Demote takes a member's vote; it goes on receiving. It is refused for the leader (hand over first) and if the voters that
+// would be left are no working quorum. For the outcomes see AddNonvoter.
+func (s *Store) Demote(ctx context.Context, id string) error {
+	err := s.leave(ctx, id, func(m raft.Server) bool { return m.Suffrage != raft.Voter }, s.demoteVoter)
+	if err != nil {
+		return fmt.Errorf("demote %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) demoteVoter(id raft.ServerID, prev uint64, timeout time.Duration) raft.IndexFuture {
+	return s.raft.DemoteVoter(id, prev, timeout)
+}
+
+// Remove takes a member out of the cluster, dead or alive; one that is none already is no error. It is refused for the leader
+// (hand over first) and if the voters that would be left are no working quorum. A removed node is not told: it hears of no leader
+// any more, cannot be elected, and its Health says so; stop it. For the outcomes see AddNonvoter.
+func (s *Store) Remove(ctx context.Context, id string) error {
+	err := s.leave(ctx, id, func(raft.Server) bool { return false }, s.removeServer)
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) removeServer(id raft.ServerID, prev uint64, timeout time.Duration) raft.IndexFuture {
+	return s.raft.RemoveServer(id, prev, timeout)
+}
+
+func (s *Store) leave(
+	ctx context.Context, id string, already func(raft.Server) bool,
+	take func(id raft.ServerID, prev uint64, timeout time.Duration) raft.IndexFuture,
+) error {
+	return s.change(ctx, func(m membership, term uint64) (step, error) {
+		server, ok := m.find(id)
+		if !ok || already(server) {
+			return nil, nil //nolint:nilnil // nothing to do
+		}
+		if id == s.cfg.ID {
+			return nil, fmt.Errorf("%w: it leads; hand over first, and ask the new leader", ErrRefused)
+		}
+		if server.Suffrage == raft.Voter {
+			left := slices.DeleteFunc(m.voters(), func(v raft.Server) bool { return v.ID == server.ID })
+			if err := s.working(ctx, left, term); err != nil {
+				return nil, err
+			}
+		}
+		return func(prev uint64, timeout time.Duration) raft.IndexFuture { return take(server.ID, prev, timeout) }, nil
+	})
+}
+
+// TransferLeadership hands over to the voter id, or to the one that is furthest if id is empty. While it is under way this node
+// refuses commands. The target must answer: raft refuses commands until a dead one's time-out is over. nil means that this node
+// no longer leads; who does, Leader tells in a moment. For the other outcomes see AddNonvoter.
+func (s *Store) TransferLeadership(ctx context.Context, id string) error {
+	if err := s.transfer(ctx, id); err != nil {
+		return fmt.Errorf("hand over the leadership: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) transfer(ctx context.Context, id string) error {
+	term, ok := s.Leading()
+	if !ok {
+		return ErrNotLeader
+	}
+	if id == s.cfg.ID {
+		return nil
+	}
+	members, err := s.Members(ctx)
+	if err != nil {
+		return err
+	}
+	members = slices.DeleteFunc(members, func(m Member) bool {
+		return !m.Voter || m.ID == s.cfg.ID || (id != "" && m.ID != id) || m.Err != nil || m.Status.Term != term
+	})
+	if len(members) == 0 && id != "" {
+		return fmt.Errorf("%w: %s is not another voter that answers", ErrRefused, id)
+	}
+	if len(members) == 0 {
+		return fmt.Errorf("%w: no other voter answers", ErrRefused)
+	}
+	to := slices.MaxFunc(members, func(a, b Member) int { return cmp.Compare(a.Status.LastIndex, b.Status.LastIndex) })
+	return s.await(ctx, func() raft.Future {
+		return s.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address))
+	})
+}

@@ -1,0 +1,176 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// Our own messages on the Raft listener: after the first byte (muxOwn), frames of a length (4B, big endian) and JSON. One
+// question, then its answer; a connection carries any number of such pairs, one after the other. Unknown fields are ignored and
+// unknown questions end the connection, so that versions can meet.
+const (
+	ownMaxFrame = 16 << 10
+	ownMaxConns = 256              // served at once
+	ownIdle     = 2 * time.Minute  // a connection without a question is closed
+	ownAnswer   = 10 * time.Second // to take an answer
+	ownPool     = 2                // idle connections kept per node
+	askStatus   = "status"
+)
+
+type ownQuestion struct {
+	Ask string `json:"ask"`
+}
+
+// ownPeers is Peers over the mux.
+type ownPeers struct {
+	mux    *mux
+	logger *slog.Logger
+	slots  chan struct{}
+
+	mu   sync.Mutex
+	idle map[string][]net.Conn // by address; none has a question under way
+}
+
+func newOwnPeers(m *mux, logger *slog.Logger) *ownPeers {
+	return &ownPeers{mux: m, logger: logger, slots: make(chan struct{}, ownMaxConns), idle: make(map[string][]net.Conn)}
+}
+
+// Serve answers questions that come in.
+func (p *ownPeers) Serve(answer func() (NodeStatus, error)) {
+	p.mux.serveOwn(func(c net.Conn) {
+		select {
+		case p.slots <- struct{}{}:
+			defer func() { <-p.slots }()
+		default:
+			p.logger.Warn("connection refused: too many are open", slog.String("remote", c.RemoteAddr().String()))
+			return
+		}
+		patience := muxHandshake // the first question must come at once
+		for {
+			if err := p.serveOne(c, patience, answer); err != nil {
+				p.logger.Debug("connection ended", slog.String("remote", c.RemoteAddr().String()), slog.Any("cause", err))
+				return
+			}
+			patience = ownIdle
+		}
+	})
+}
+
+func (p *ownPeers) serveOne(c net.Conn, patience time.Duration, answer func() (NodeStatus, error)) error {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	var q ownQuestion
+	if err := readFrame(c, &q); err != nil {
+		return err
+	}
+	if q.Ask != askStatus {
+		return fmt.Errorf("question %.40q is not one this program knows", q.Ask)
+	}
+	status, err := answer()
+	if err != nil {
+		return err
+	}
+	if err := c.SetDeadline(time.Now().Add(ownAnswer)); err != nil {
+		return err
+	}
+	return writeFrame(c, status)
+}
+
+// Status asks over a connection that is kept for the next question. A kept one may have been closed by the other side since:
+// then a new one is dialled.
+func (p *ownPeers) Status(ctx context.Context, addr string) (NodeStatus, error) {
+	for {
+		c := p.take(addr)
+		if c == nil {
+			break
+		}
+		if status, err := p.ask(ctx, addr, c); err == nil || ctx.Err() != nil {
+			return status, err
+		}
+	}
+	c, err := p.mux.dial(ctx, addr, muxOwn)
+	if err != nil {
+		return NodeStatus{}, err
+	}
+	return p.ask(ctx, addr, c)
+}
+
+// ask owns c. A connection whose answer did not come in full is closed: what came late would be taken for the next answer.
+func (p *ownPeers) ask(ctx context.Context, addr string, c net.Conn) (status NodeStatus, err error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		err = c.SetDeadline(deadline)
+	}
+	if err == nil {
+		err = writeFrame(c, ownQuestion{Ask: askStatus})
+	}
+	if err == nil {
+		err = readFrame(c, &status)
+	}
+	if err != nil {
+		_ = c.Close()
+		return NodeStatus{}, fmt.Errorf("ask for the status: %w", err)
+	}
+	p.keep(addr, c)
+	return status, nil
+}
+
+func (p *ownPeers) take(addr string) net.Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	conns := p.idle[addr]
+	if len(conns) == 0 {
+		return nil
+	}
+	c := conns[len(conns)-1]
+	p.idle[addr] = conns[:len(conns)-1]
+	return c
+}
+
+func (p *ownPeers) keep(addr string, c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle[addr]) >= ownPool || (len(p.idle) >= askersKept && p.idle[addr] == nil) {
+		_ = c.Close()
+		return
+	}
+	p.idle[addr] = append(p.idle[addr], c)
+}
+
+func writeFrame(w io.Writer, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body))) //nolint:gosec // a few hundred bytes
+	_, err = w.Write(append(frame, body...))
+	return err
+}
+
+// readFrame reads one frame into v. It takes no memory for a length that it would refuse.
+func readFrame(r io.Reader, v any) error {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return err
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size > ownMaxFrame {
+		return fmt.Errorf("a frame of %d bytes, at most %d", size, ownMaxFrame)
+	}
+	body := make([]byte, size)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return errors.Join(errors.New("a frame is cut short"), err)
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("decode a frame: %w", err)
+	}
+	return nil
+}

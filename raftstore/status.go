@@ -1,0 +1,135 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// NodeStatus is what a node says of itself, to the others and to operators.
+type NodeStatus struct {
+	ID        string `json:"id"`
+	Cluster   string `json:"cluster,omitempty"` // empty: not in one yet, as far as it knows
+	Term      uint64 `json:"term"`
+	State     string `json:"state"` // Follower, Candidate, Leader or Shutdown
+	Leader    string `json:"leader,omitempty"`
+	Applied   uint64 `json:"applied"`
+	LastIndex uint64 `json:"last_index"` // of its log
+	Version   string `json:"version,omitempty"`
+}
+
+// isOf checks that an answer is that of the node that was meant: an address can come to belong to another.
+func (n NodeStatus) isOf(id, cluster string) error {
+	switch {
+	case n.ID != id:
+		return fmt.Errorf("the answer is of node %q", n.ID)
+	case n.Cluster != cluster:
+		return fmt.Errorf("the answer is of cluster %q, this one is %q", n.Cluster, cluster)
+	}
+	return nil
+}
+
+// Peers is how nodes ask one another who they are and how far. It is part of what Listener carries; with Config.Transport, which
+// is for tests, Config.Peers takes its place. An implementation must ask after the call began, and answer for no node but the
+// one at the address. It is safe for concurrent use.
+type Peers interface {
+	// Status asks the node at addr. It returns by the deadline of ctx.
+	Status(ctx context.Context, addr string) (NodeStatus, error)
+	// Serve sets what answers the others. It is called once.
+	Serve(answer func() (NodeStatus, error))
+}
+
+var errNoPeers = errors.New("there is no way to ask other nodes (Config.Peers is not set)")
+
+// noPeers is what a node with a Transport and without Peers has.
+type noPeers struct{}
+
+func (noPeers) Status(context.Context, string) (NodeStatus, error) { return NodeStatus{}, errNoPeers }
+func (noPeers) Serve(func() (NodeStatus, error))                   {}
+
+// Status is this node's own. It costs a few atomic loads.
+func (s *Store) Status() NodeStatus {
+	leader, _ := s.Leader()
+	return NodeStatus{
+		ID: s.cfg.ID, Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
+		Applied: s.Applied().Index, LastIndex: s.raft.LastIndex(), Version: s.cfg.Version,
+	}
+}
+
+// answer is what others are told. A node that stopped after a fault tells nothing: its word counts for no quorum.
+func (s *Store) answer() (NodeStatus, error) {
+	if s.fault.err() != nil || s.packer.closing() {
+		return NodeStatus{}, ErrClosed
+	}
+	return s.Status(), nil
+}
+
+// askers asks each node one question at a time and shares the answer among those who called before it was asked.
+type askers struct {
+	peers   Peers
+	timeout time.Duration
+
+	mu     sync.Mutex
+	at     map[string]*turns[NodeStatus] // by address
+	heard  map[string]time.Time          // when the node at an address last answered
+	closed bool
+}
+
+// askersKept bounds how many addresses are remembered; a cluster has a handful.
+const askersKept = 64
+
+// join returns the next answer of the node at addr, to a question asked after the call.
+func (a *askers) join(addr string) (*turn[NodeStatus], error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil, ErrClosed
+	}
+	t := a.at[addr]
+	if t == nil {
+		if a.at == nil || len(a.at) >= askersKept {
+			a.at = make(map[string]*turns[NodeStatus]) // those under way end by themselves
+			a.heard = make(map[string]time.Time)
+		}
+		t = &turns[NodeStatus]{do: func() (NodeStatus, error) {
+			ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
+			defer cancel()
+			status, err := a.peers.Status(ctx, addr)
+			if err == nil {
+				a.mu.Lock()
+				a.heard[addr] = time.Now()
+				a.mu.Unlock()
+			}
+			return status, err
+		}}
+		a.at[addr] = t
+	}
+	return t.join()
+}
+
+func (a *askers) ask(ctx context.Context, addr string) (NodeStatus, error) {
+	t, err := a.join(addr) //nolint:contextcheck // others wait for the answer too: it is not one caller's to cancel
+	if err != nil {
+		return NodeStatus{}, err
+	}
+	return t.wait(ctx)
+}
+
+func (a *askers) contact(addr string) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.heard[addr]
+}
+
+// close waits for the questions under way; the transport is closed before, or they end at their time-out.
+func (a *askers) close() {
+	a.mu.Lock()
+	a.closed = true
+	at := a.at
+	a.mu.Unlock()
+	for _, t := range at {
+		t.close()
+	}
+}
