@@ -95,7 +95,7 @@ func (h *Hub) confirm(r *reign, own, open *statepb.LinkRecord) {
 			r.proof.Store(int64(began))
 		}
 		h.forget(r)
-		if !proto.Equal(own, open) && h.cfg.Clock.Now() >= r.holdUntil {
+		if !proto.Equal(own, open) && h.cfg.Clock.Now() >= r.holdUntil && h.Leading() {
 			// The longer leases of the term before are over.
 			if h.record(r.ctx, r.term, own) == nil {
 				open = own
