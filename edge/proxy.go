@@ -28,12 +28,6 @@ type upstream struct {
 	token  string // proves that the request comes from an edge
 }
 
-// Names of the headers that go with a forwarded request.
-const (
-	headerEdge   = "MachineID-Edge"
-	headerClient = "MachineID-Client"
-)
-
 // Times of the proxy. A change may wait 9 s for the edges, so its answer may
 // take a little longer; connections end here before the authority ends them, or
 // a request would run into the end.
@@ -92,8 +86,8 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 		return
 	}
 	req.SetHost(up.client.Addr)
-	req.Header.Set(headerEdge, up.token)
-	req.Header.Set(headerClient, clientAddress(ctx))
+	req.Header.Set(wire.EdgeHeader, up.token)
+	req.Header.Set(wire.ClientHeader, clientAddress(ctx))
 	req.Header.SetBytesV(wire.BudgetHeader, wire.AppendBudget(nil, wire.DefaultBudget-time.Since(ctx.Time())))
 	if err := up.client.Do(req, resp); err != nil {
 		p.e.metrics.proxyErrors.Inc()

@@ -13,14 +13,6 @@ import (
 	"machineid/shared/wire"
 )
 
-// Headers that an edge sets on what it forwards.
-const (
-	// EdgeHeader carries the token of the edge's session. Only with a token that is in force are the others believed.
-	EdgeHeader = "MachineID-Edge"
-	// ClientHeader carries the address of the edge's client.
-	ClientHeader = "MachineID-Client"
-)
-
 // request is one request on its way. It belongs to the goroutine of its handler.
 type request struct {
 	api      *API
@@ -39,7 +31,7 @@ type request struct {
 
 func (a *API) request(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) *request {
 	r := &request{api: a, http: ctx, in: in}
-	if token, ok := single(ctx, EdgeHeader); ok {
+	if token, ok := single(ctx, wire.EdgeHeader); ok {
 		r.trusted = a.cfg.Hub.Edge(token) != ""
 	}
 	r.deadline = began.Add(wire.Budget(in.Head.Timeout, r.trusted))
@@ -57,7 +49,7 @@ func single(ctx *fasthttp.RequestCtx, name string) (string, bool) {
 
 // address is the client's, as far as we can know it.
 func (r *request) address() string {
-	if text, ok := single(r.http, ClientHeader); ok && r.trusted {
+	if text, ok := single(r.http, wire.ClientHeader); ok && r.trusted {
 		if ip, err := netip.ParseAddr(text); err == nil {
 			return ip.Unmap().WithZone("").String()
 		}

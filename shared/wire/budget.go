@@ -9,6 +9,12 @@ import (
 // since clocks differ; what the network takes is not counted and is the caller's to allow for.
 const BudgetHeader = "MachineID-Timeout-Ms"
 
+// Headers that an edge adds to what it passes on.
+const (
+	EdgeHeader   = "MachineID-Edge"   // EdgeHeader carries the token of the edge's session. Only with one that is in force are the others believed.
+	ClientHeader = "MachineID-Client" // ClientHeader carries the address of the edge's client.
+)
+
 // DefaultBudget is what a request has in all: known clients give up at 10 s.
 const DefaultBudget = 8 * time.Second
 
