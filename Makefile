@@ -19,7 +19,7 @@ FUZZTIME ?= 30s
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '%s\n' '' \
 	  'PKG=./edge/...            limits test, bench and fuzz to some packages' \
 	  'MACHINEID_TEST_NO_SKIP=1  makes a skipped test fail "make test" (CI sets it)' \
@@ -62,6 +62,7 @@ check-format: $(BIN)/golangci-lint
 check-vet:
 	@echo 'check: vet'
 	@$(GO) vet ./...
+	@$(GO) -C bench/peers vet ./...
 
 .PHONY: check-lint
 check-lint: $(BIN)/golangci-lint $(BIN)/buf
@@ -89,7 +90,7 @@ check-generated: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
 .PHONY: check-tidy
 check-tidy:
 	@echo 'check: go.mod and tools.mod'
-	@$(GO) mod tidy -diff || { echo 'check: run "go mod tidy"' >&2; exit 1; }
+	@$(GO) mod tidy -diff && $(GO) -C bench/peers mod tidy -diff || { echo 'check: run "go mod tidy" (and in bench/peers)' >&2; exit 1; }
 	@alone=$$(mktemp -d); trap 'rm -rf "$$alone"' EXIT; \
 	cp tools.mod "$$alone/go.mod"; cp tools.sum "$$alone/go.sum"; \
 	$(GO) -C "$$alone" mod tidy -diff || { echo 'check: run "make tidy-tools"' >&2; exit 1; }
@@ -107,6 +108,10 @@ fmt: $(BIN)/golangci-lint ## Format every Go file
 .PHONY: bench
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench '$(BENCH)' $(BENCHFLAGS) $(PKG)
+
+.PHONY: bench-peers
+bench-peers: ## Measure changes beside etcd (needs its server), in one run
+	cd bench/peers && $(GO) run . changes
 
 .PHONY: fuzz
 fuzz: ## Fuzz every fuzz test for FUZZTIME

@@ -63,7 +63,7 @@ type Config struct {
 	// command that cannot be applied. It must not return. nil logs the cause and ends the process with status 70.
 	Fatal func(error)
 
-	// CacheBytes sizes the block cache that both databases share. Default 32 MiB.
+	// CacheBytes is what blocks may take of the cache that both databases share, besides their memtables. Default 32 MiB.
 	CacheBytes int64
 	// LogCacheBytes bounds the newest log entries kept in memory for followers and for Apply. Default 16 MiB.
 	LogCacheBytes int

@@ -64,7 +64,7 @@ func (s *Store) openFolder() (pointer, error) {
 
 // openStorage opens both databases, checks that they belong together (R1, R2, R8), and completes an install that a crash cut.
 func (s *Store) openStorage(p pointer, machine Machine) error {
-	s.cache = pebble.NewCache(s.cfg.CacheBytes)
+	s.cache = pebble.NewCache(s.cfg.CacheBytes + memTableRoom)
 	dbs := &databases{fs: s.fs, cache: s.cache, fault: s.fault, cfg: &s.cfg, metrics: s.metrics, aside: &s.aside, lowSpace: s.space.lookNow}
 	var err error
 	if s.logDB, err = dbs.openLog(s.layout.path(nameLog)); err != nil {

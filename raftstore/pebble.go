@@ -18,7 +18,10 @@ const formatVersion = pebble.FormatTableFormatV6
 const (
 	logMemTableBytes   = 64 << 20
 	stateMemTableBytes = 16 << 20
-	manifestBytes      = 1 << 20 // copied, not linked, into each checkpoint
+	// memTableRoom is what Pebble takes from the cache for memtables (Cache.Reserve), as a rule: one of the log's, two of the
+	// state's. A cache no larger than that holds no block at all.
+	memTableRoom  = logMemTableBytes + 2*stateMemTableBytes
+	manifestBytes = 1 << 20 // copied, not linked, into each checkpoint
 )
 
 // databases opens Pebble databases that share one cache and one switch of fail-stop.

@@ -1,0 +1,7 @@
+// Command peers measures MachineID beside what its users might take instead, on
+// the same machine and in the same run: first one, then the other, round by
+// round, so that a noisy neighbour meets both. It prints figures and ratios and
+// judges nothing.
+//
+//	go run . changes    replicated changes, beside etcd's puts
+package main

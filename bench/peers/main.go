@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	if id := os.Getenv(nodeEnv); id != "" {
+		exit(runNode(id, os.Args[1]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if len(os.Args) < 2 || os.Args[1] != "changes" {
+		exit(errors.New("say what to measure: changes"))
+	}
+	exit(changes(ctx, os.Args[2:]))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "peers:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// changes compares replicated changes of three nodes each.
+func changes(ctx context.Context, args []string) (err error) {
+	fs := flag.NewFlagSet("changes", flag.ExitOnError)
+	var (
+		callers     = fs.String("callers", "1,16,64,256,1024", "how many callers at once, each in turn")
+		d           = fs.Duration("for", 3*time.Second, "how long each measurement takes")
+		rounds      = fs.Int("rounds", 3, "measurements of each; the median counts")
+		profile     = fs.String("profile", "", "file for a CPU profile of our leader's last measurement")
+		connections = fs.Int("etcd-connections", 16, "connections of etcd's client")
+		dir         = fs.String("dir", "", "folder for the data of all, on the disk to measure; default: a temporary one")
+	)
+	_ = fs.Parse(args) // ends the program on an error
+	if *dir == "" {
+		if *dir, err = os.MkdirTemp("", "peers-"); err != nil {
+			return fmt.Errorf("make a folder: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(*dir)) }()
+	}
+	theirs, err := startEtcd(ctx, *dir, *connections)
+	if err != nil {
+		return err
+	}
+	defer theirs.close()
+	o, err := startOurs(ctx, *dir)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	defer func() { _ = w.Flush() }()
+	fmt.Fprintln(w, "callers\tours/s\tp50\tp99\tcpu\tetcd/s\tp50\tp99\tcpu\tratio\tp50 ratio\t")
+	for s := range strings.SplitSeq(*callers, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-callers: %q is no number of callers", s)
+		}
+		var a, b []figure
+		for range *rounds {
+			f, err := o.measure(n, *d, *profile)
+			if err != nil {
+				return err
+			}
+			a = append(a, f)
+			before := theirs.procs.cpu()
+			f = load(ctx, n, *d, theirs.put)
+			f.CPU = (theirs.procs.cpu() - before) / time.Duration(max(f.Done, 1))
+			b = append(b, f)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		us, err := merge(a)
+		if err != nil {
+			return err
+		}
+		them, err := merge(b)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%d\t%.0f\t%v\t%v\t%v\t%.0f\t%v\t%v\t%v\t%.1f\t%.2f\t\n", n, us.rate(), short(us.P50), short(us.P99), us.CPU,
+			them.rate(), short(them.P50), short(them.P99), them.CPU, us.rate()/them.rate(), float64(us.P50)/float64(them.P50))
+		for name, f := range map[string]figure{"ours": us, "etcd": them} {
+			if f.Errors > 0 {
+				fmt.Fprintf(os.Stderr, "%s at %d callers: %d calls failed, the first: %s\n", name, n, f.Errors, f.Error)
+			}
+		}
+		if err := w.Flush(); err != nil {
+			return err //nolint:wrapcheck // standard output is gone
+		}
+	}
+	return nil
+}
+
+func short(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
