@@ -39,7 +39,7 @@ func TestAllocValidate(t *testing.T) {
 		m.keep(&found{
 			key: k, org: &orgEntry{stamp: at, id: testOrg, rec: decision.Holder{Known: true}},
 			device: &deviceEntry{stamp: at, org: testOrg, id: device, rec: decision.Occupant{Known: known}},
-		})
+		}, 0)
 	}
 	keep(true, "agent-01")
 	keep(false, "nobody")

@@ -117,7 +117,7 @@ func TestAnswersWithoutAGrant(t *testing.T) {
 		w.run()
 		w.want("d", "SYSTEM_UNAVAILABLE", false)
 		m := w.e.memory.Load()
-		fl := m.flights.join(need{kind: needKey, hash: 1}, &question{sum: w.key.Hash(), device: []byte("d")}, w.a.Now())
+		fl := m.flights.Load().join(need{kind: needKey, hash: 1}, &question{sum: w.key.Hash(), device: []byte("d")}, w.a.Now())
 		<-fl.done
 		if fl.got == nil || fl.got.device == nil {
 			t.Fatal("nothing was fetched, so this proves nothing")

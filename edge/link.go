@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,8 @@ type linker struct {
 	e    *Edge
 	term uint64 // the newest that was accepted (I7)
 
-	epoch uint32 // of the newest memory
+	memory *memory // the newest; nil before the first session
+	epoch  uint32  // of it
 
 	mu      sync.Mutex
 	session *session // the newest
@@ -131,6 +133,10 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) e
 		EdgeId: l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
 		DecisionVersion: decisionVersion, Term: l.term,
 	}
+	if m := l.memory; m != nil {
+		hello.Incarnation, hello.LastIndex = m.incarnation, m.current
+		hello.Held = m.holding.all(l.e.clock.Now(), m.ttl)
+	}
 	if err := stream.Send(&link.ToAuthority{Hello: hello}); err != nil {
 		return fmt.Errorf("send a Hello: %w", err)
 	}
@@ -151,7 +157,16 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) e
 
 var errOldTerm = errors.New("the node leads an older term than one already met: it is deposed and does not know")
 
-// accept begins a session: the lease and all that was remembered are dropped.
+// goesOn reports whether the memory stays in force in a session (I7).
+func (l *linker) goesOn(w *link.Welcome, hasher link.Hasher) bool {
+	m := l.memory
+	return !w.GetReset_() && m != nil && bytes.Equal(w.GetIncarnation(), m.incarnation) && hasher == m.hasher &&
+		// Entries of another TTL would outlive the leader's idea of who holds what (I6).
+		m.ttl == time.Duration(w.GetCacheTtlNs())
+}
+
+// accept begins a session. It goes on with the lease and the memory of the one
+// before, or drops both.
 func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_SessionClient, addr string) (*session, error) {
 	if w.GetTerm() < l.term {
 		return nil, errOldTerm
@@ -164,24 +179,19 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 		return nil, fmt.Errorf("welcome from %s: lease %d ns, cache TTL %d ns", addr, w.GetLeaseNs(), w.GetCacheTtlNs())
 	}
 	l.term = w.GetTerm()
-	l.epoch++
 	s := &session{
 		e: l.e, stream: stream, wake: make(chan struct{}, 1),
-		lease: time.Duration(w.GetLeaseNs()), ttl: time.Duration(w.GetCacheTtlNs()),
-		sole: len(l.e.cfg.Authority) == 1,
+		lease: time.Duration(w.GetLeaseNs()), sole: len(l.e.cfg.Authority) == 1, renewDue: true,
 	}
-	s.memory = &memory{caches: l.e.caches, epoch: l.epoch, hasher: hasher}
-	s.memory.flights = newFlights(s.fetch)
-	// First the lease, then the memory: nobody may read the old memory under a
-	// lease of this session, or the new one under a lease of the old.
-	l.e.lease.Store(0)
-	l.e.memory.Store(s.memory)
-	l.clearSoon()
+	s.flights = newFlights(s.fetch)
+	if l.goesOn(w, hasher) {
+		l.memory.flights.Store(s.flights)
+		s.memory = l.memory
+	} else {
+		l.begin(w, hasher, s)
+	}
 	l.e.metrics.sessions.Inc()
 	l.e.proxy.use(w.GetHttpAddress(), w.GetProxyToken())
-	s.acked = w.GetIndex()
-	s.ackDue = true // what an earlier session of this process owed is settled by this (I2)
-	s.renewDue = true
 	l.mu.Lock()
 	l.session = s
 	l.mu.Unlock()
@@ -189,6 +199,22 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 		slog.String("address", addr), slog.String("node", w.GetAuthorityId()), slog.Uint64("term", w.GetTerm()),
 		slog.Duration("lease", s.lease))
 	return s, nil
+}
+
+// begin drops lease and memory, and gives a session a new one.
+func (l *linker) begin(w *link.Welcome, hasher link.Hasher, s *session) {
+	l.epoch++
+	l.memory = &memory{
+		caches: l.e.caches, epoch: l.epoch, hasher: hasher, ttl: time.Duration(w.GetCacheTtlNs()), incarnation: w.GetIncarnation(),
+	}
+	l.memory.flights.Store(s.flights)
+	s.memory = l.memory
+	// First the lease, then the memory: nobody may read the old memory under a
+	// lease of this session, or the new one under a lease of the old.
+	l.e.lease.Store(0)
+	l.e.memory.Store(l.memory)
+	l.e.metrics.resets.Inc()
+	l.clearSoon()
 }
 
 // clearSoon makes room in the caches without holding up the session: it takes some

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/dgraph-io/ristretto/v2"
 
@@ -113,13 +114,20 @@ func (c *caches) clear() {
 
 const floorBits = 20
 
-// memory is all that the edge believes in one session (I7). Another session has
-// another memory; what was read for the old one does not count in it.
+// memory is all that the edge believes (I7). A session goes on with that of the one
+// before if the authority can tell what was missed between; else it begins another,
+// in which nothing counts that was read for the old one.
 type memory struct {
 	*caches
 	epoch   uint32
 	hasher  link.Hasher
-	flights *flights
+	ttl     time.Duration           // of every entry
+	flights atomic.Pointer[flights] // of the newest session
+	// Of the link's receive loop: in which incarnation it was read, up to which index
+	// every invalidation of it is in force, and what it may hold.
+	incarnation []byte
+	current     uint64
+	holding     holding
 	// floors[h] is the newest index that concerned a hash which ends in h; an
 	// entry that was read at an older one does not count (I3). They only rise.
 	floors [1 << floorBits]atomic.Uint64
@@ -253,15 +261,19 @@ func (m *memory) device(k *keyEntry, q *question, hash uint64, now clock.Time, e
 
 // keep puts what a flight brought into the caches. Only the link's receive loop
 // calls it.
-func (m *memory) keep(got *found) {
+func (m *memory) keep(got *found, now clock.Time) {
 	if k := got.key; k != nil {
+		m.holding.add(k.hash, now, m.ttl)
 		pick(k.rec.Known, m.keys, m.refusedKeys).Set(k.hash, k, 1)
 	}
 	if o := got.org; o != nil {
-		m.orgs.Set(m.hasher.Org(&o.id), o, 1)
+		hash := m.hasher.Org(&o.id)
+		m.holding.add(hash, now, m.ttl)
+		m.orgs.Set(hash, o, 1)
 	}
 	if d := got.device; d != nil {
 		hash := m.hasher.Device(&d.org, []byte(d.id))
+		m.holding.add(hash, now, m.ttl)
 		pick(d.rec.Known, m.devices, m.refusedDevices).Set(hash, d, 1)
 	}
 }

@@ -90,7 +90,7 @@ func TestAFloodCannotPushOutWhatIsKnown(t *testing.T) {
 			own.refusedKeys, own.refusedDevices = c.keys, c.devices
 		}
 		m := &memory{caches: &own, epoch: 1}
-		m.flights = newFlights(func(*flight) bool { return false })
+		m.flights.Store(newFlights(func(*flight) bool { return false }))
 		at := stamp{index: 1, expires: 1 << 60, epoch: 1}
 		keep := func(i int, isKnown bool) (sum orgkey.Hash, id string) {
 			sum, id = orgkey.Sum(fmt.Append(nil, i)), strconv.Itoa(i)
@@ -99,7 +99,7 @@ func TestAFloodCannotPushOutWhatIsKnown(t *testing.T) {
 				device: &deviceEntry{stamp: at, org: testOrg, id: id, rec: decision.Occupant{Known: isKnown}},
 			}
 			got.key.hash = m.hasher.Key((*[32]byte)(&sum))
-			m.keep(got)
+			m.keep(got, 0)
 			return sum, id
 		}
 		wait := func() {
@@ -214,7 +214,7 @@ func TestTwoKeysOfOneHash(t *testing.T) {
 		m := w.e.memory.Load()
 		stranger := keyOf(2).Hash()
 		// The flight of another key, under the hash of ours.
-		fl := m.flights.join(need{kind: needKey, hash: m.hasher.Key((*[32]byte)(new(w.key.Hash())))}, &question{sum: stranger, device: []byte("d")}, w.a.Now())
+		fl := m.flights.Load().join(need{kind: needKey, hash: m.hasher.Key((*[32]byte)(new(w.key.Hash())))}, &question{sum: stranger, device: []byte("d")}, w.a.Now())
 		c := w.later("d")
 		if fl == nil || len(held) != 1 {
 			t.Fatalf("held %v", held)

@@ -13,6 +13,7 @@ type metrics struct {
 	hits, misses  []prometheus.Counter // by code
 	invalidations prometheus.Counter
 	sessions      prometheus.Counter
+	resets        prometheus.Counter
 	proxyErrors   prometheus.Counter
 
 	noLink, tooSlow, crowded prometheus.Counter
@@ -32,6 +33,7 @@ func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
 	m := metrics{
 		invalidations: count("machineid_edge_invalidations_total", "Invalidations put in force."),
 		sessions:      count("machineid_edge_sessions_total", "Sessions begun with the authority."),
+		resets:        count("machineid_edge_session_resets_total", "Sessions that began with an empty memory."),
 		proxyErrors:   count("machineid_edge_proxy_errors_total", "Calls passed on that got no answer."),
 		noLink:        unavailable.WithLabelValues("no_link"),
 		tooSlow:       unavailable.WithLabelValues("slow_fetch"),

@@ -123,7 +123,7 @@ func (a *authority) Session(stream link.Link_SessionServer) error {
 	a.current = c
 	w := &link.Welcome{
 		Term: a.term, AuthorityId: "a1", Index: a.index, HashKey: make([]byte, 16), LeaseNs: int64(testLease), CacheTtlNs: int64(testTTL),
-		HttpAddress: "127.0.0.1:1", ProxyToken: "token",
+		HttpAddress: "127.0.0.1:1", ProxyToken: "token", Incarnation: make([]byte, 16), Reset_: true, // it replays nothing
 	}
 	said := &link.ToEdge{Welcome: w}
 	if a.welcome != nil {

@@ -16,12 +16,13 @@ const decisionVersion = decision.Version
 
 // session is one stream with the leader, and the memory that goes with it.
 type session struct {
-	e          *Edge
-	stream     link.Link_SessionClient
-	memory     *memory
-	lease, ttl time.Duration
-	sole       bool // there is no other authority node to try
-	wake       chan struct{}
+	e       *Edge
+	stream  link.Link_SessionClient
+	memory  *memory
+	flights *flights
+	lease   time.Duration
+	sole    bool // there is no other authority node to try
+	wake    chan struct{}
 
 	mu       sync.Mutex
 	over     bool
@@ -49,6 +50,9 @@ func (s *session) run(ctx context.Context, cancel func(), patience *time.Timer, 
 	patience.Stop() // from here on renew watches
 	for f := first; ; {
 		s.receive(f)
+		if w := f.GetWelcome(); w != nil {
+			s.current(w.GetIndex())
+		}
 		if g := f.GetGoodbye(); g != nil {
 			return fmt.Errorf("the authority said goodbye: %s", g.GetReason())
 		}
@@ -68,7 +72,7 @@ func (s *session) end() {
 		close(s.gone)
 	}
 	s.mu.Unlock()
-	s.memory.flights.end()
+	s.flights.end()
 	s.e.down()
 }
 
@@ -194,12 +198,7 @@ func (s *session) receive(f *link.ToEdge) {
 				s.memory.raise(hash, inv.GetIndex())
 			}
 		}
-		// Only now: an Ack says that every floor is up (I3).
-		s.mu.Lock()
-		s.acked = max(s.acked, list[len(list)-1].GetIndex())
-		s.ackDue = true
-		s.mu.Unlock()
-		s.nudge()
+		s.current(list[len(list)-1].GetIndex())
 		s.e.metrics.invalidations.Add(float64(len(list)))
 	}
 	if g := f.GetGrant(); g != nil {
@@ -210,6 +209,18 @@ func (s *session) receive(f *link.ToEdge) {
 	}
 }
 
+// current says that every invalidation of this memory up to index is in force, and
+// only then is it said: an Ack tells that the floors are up (I3), also those that an
+// earlier session of this process owed (I2).
+func (s *session) current(index uint64) {
+	s.memory.current = max(s.memory.current, index)
+	s.mu.Lock()
+	s.acked = max(s.acked, index)
+	s.ackDue = true
+	s.mu.Unlock()
+	s.nudge()
+}
+
 // grant extends the lease, counted from when it was asked for (I1.3).
 func (s *session) grant(g *link.Grant) {
 	s.mu.Lock()
@@ -218,6 +229,7 @@ func (s *session) grant(g *link.Grant) {
 		return
 	}
 	s.asked = 0
+	s.memory.current = max(s.memory.current, g.GetIndex())
 	until := g.GetAskedAtNs() + g.GetGrantedNs()
 	// The authority read its time after we asked and cut it to milliseconds: one
 	// more, and this is never behind.
@@ -233,13 +245,13 @@ func (s *session) grant(g *link.Grant) {
 
 // answer lands a flight.
 func (s *session) answer(a *link.Answer) {
-	fl := s.memory.flights.take(a.GetId())
+	fl := s.flights.take(a.GetId())
 	if fl == nil {
 		return
 	}
 	if !a.GetUnavailable() {
 		if fl.got = s.records(a, fl); fl.got != nil {
-			s.memory.keep(fl.got)
+			s.memory.keep(fl.got, s.e.clock.Now())
 		}
 	}
 	close(fl.done)
@@ -253,7 +265,7 @@ func (s *session) records(a *link.Answer, fl *flight) *found {
 	if sent == 0 || byKey != (k != nil) {
 		return nil
 	}
-	at := stamp{index: a.GetIndex(), expires: sent.Add(s.ttl), epoch: s.memory.epoch}
+	at := stamp{index: a.GetIndex(), expires: sent.Add(s.memory.ttl), epoch: s.memory.epoch}
 	got := &found{}
 	id := fl.fetch.GetOrgId()
 	if byKey {

@@ -46,7 +46,7 @@ func TestANewSessionHasAnEmptyMemory(t *testing.T) {
 		w.want("d", "ALLOW", false)
 		w.a.set(func() { w.a.answer = func(*link.Fetch) *link.Answer { return nil } })
 		old := w.e.memory.Load()
-		fl := old.flights.join(need{kind: needKey, hash: 1}, &question{sum: w.key.Hash(), device: []byte("late")}, w.a.Now())
+		fl := old.flights.Load().join(need{kind: needKey, hash: 1}, &question{sum: w.key.Hash(), device: []byte("late")}, w.a.Now())
 		synctest.Wait()
 		var s *session
 		w.e.link.mu.Lock()
@@ -74,7 +74,7 @@ func TestANewSessionHasAnEmptyMemory(t *testing.T) {
 		got := s.records(&link.Answer{
 			Id: 99, Index: 1 << 40, Key: &link.KeyRecord{Known: true, OrgId: testOrg[:]}, Org: &link.OrgRecord{Known: true}, Device: active(),
 		}, late)
-		s.memory.keep(got)
+		s.memory.keep(got, w.a.Now())
 		s.answer(&link.Answer{Id: fl.fetch.GetId(), Index: 1 << 40})
 		w.e.caches.keys.Wait()
 		w.e.caches.orgs.Wait()

@@ -101,7 +101,7 @@ func (e *Edge) ask(q *question) decision.Code {
 			// invalidations must not be asked as fast as it answers.
 			if tries == triesMax {
 				tries--
-			} else if f := m.flights.join(missing, q, now); f != nil {
+			} else if f := m.flights.Load().join(missing, q, now); f != nil {
 				select {
 				case <-f.done:
 				case <-timeout.C:

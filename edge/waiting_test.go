@@ -125,8 +125,8 @@ func TestHostileAnswers(t *testing.T) {
 		w.want("d", "ALLOW", true)
 		// An answer before its fetch was sent.
 		m := w.e.memory.Load()
-		m.flights.send = func(*flight) bool { return true }
-		fl := m.flights.join(need{kind: needKey, hash: 5}, &question{sum: keyOf(3).Hash(), device: []byte("d")}, w.a.Now())
+		m.flights.Load().send = func(*flight) bool { return true }
+		fl := m.flights.Load().join(need{kind: needKey, hash: 5}, &question{sum: keyOf(3).Hash(), device: []byte("d")}, w.a.Now())
 		w.a.say(&link.ToEdge{Answers: []*link.Answer{{Id: fl.fetch.GetId(), Index: 1 << 40, Key: key, Org: org, Device: device}}})
 		if <-fl.done; fl.got != nil {
 			t.Error("it counts")
@@ -142,7 +142,7 @@ func TestFramesAreBounded(t *testing.T) {
 		w.start()
 		m := w.e.memory.Load()
 		const n = 5*fetchesMax + 1
-		m.flights.mu.Lock() // all at once
+		m.flights.Load().mu.Lock() // all at once
 		s := w.e.link.session
 		s.mu.Lock()
 		for i := range n {
@@ -150,7 +150,7 @@ func TestFramesAreBounded(t *testing.T) {
 			s.fetches = append(s.fetches, fl)
 		}
 		s.mu.Unlock()
-		m.flights.mu.Unlock()
+		m.flights.Load().mu.Unlock()
 		s.nudge()
 		if heard := w.a.heard(); len(heard.fetched) != n || heard.largest != fetchesMax || len(heard.hellos) != 1 {
 			t.Errorf("%d fetches, %d in one frame, %d sessions", len(heard.fetched), heard.largest, len(heard.hellos))

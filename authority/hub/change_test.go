@@ -161,7 +161,7 @@ func TestEachHashIsToldOnce(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {
 		t := w.t
 		w.lead()
-		p := w.join("e", 1)
+		p := w.joinHoldingAll("e", 1)
 		key := [32]byte{7}
 		concerns := []state.Concern{
 			{Kind: state.ConcernOccupant, Org: orgA, Occupant: "d"},

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -13,54 +14,125 @@ import (
 // fetch answers a frame's fetches from one snapshot (I5). It needs no proof of
 // leadership: the edge uses an answer only under a lease of the same term, and
 // no later leader returns from a change while one can be out (I8).
-func (h *Hub) fetch(ctx context.Context, r *reign, list []*link.Fetch) []*link.Answer {
+//
+// Interest is recorded before the snapshot is opened: a change that the snapshot
+// lacks is dispatched after, and finds it. Which org a key opens is known only from
+// the key, so that is read first, and all of it again after.
+func (h *Hub) fetch(ctx context.Context, s *session, list []*link.Fetch) []*link.Answer {
 	h.metrics.fetches.Add(float64(len(list)))
-	if term, ok := h.store.Leading(); !ok || term != r.term {
+	if term, ok := h.store.Leading(); !ok || term != s.reign.term {
 		return unavailable(list)
 	}
-	view, err := h.store.View()
+	hasher, err := link.NewHasher(h.cfg.State.Cluster().GetHashKey())
+	if err != nil {
+		return unavailable(list)
+	}
+	orgs := make([]state.OrgID, len(list)) // zero: none
+	out := make([]*link.Answer, len(list))
+	byKey := false
+	for i, f := range list {
+		switch {
+		case len(f.GetKeyHash()) == 32:
+			s.reign.directory.note(s.slot, hasher.Key((*[32]byte)(f.GetKeyHash())))
+			byKey = true
+		case len(f.GetOrgId()) == 16:
+			orgs[i] = state.OrgID(f.GetOrgId())
+		}
+	}
+	if byKey {
+		err = h.look(func(rd state.Reader, _ uint64) error { return openedBy(rd, list, orgs) })
+	}
+	for i, f := range list {
+		if orgs[i] != (state.OrgID{}) {
+			note(s, &hasher, orgs[i], f.GetDeviceId())
+		}
+	}
+	if err == nil {
+		err = h.look(func(rd state.Reader, index uint64) error {
+			for i, f := range list {
+				a, err := lookUp(rd, f, orgs[i])
+				if err != nil {
+					if !errors.Is(err, errNotNoted) {
+						h.log.LogAttrs(ctx, slog.LevelError, "fetch not answered", slog.Any("error", err))
+					}
+					a = &link.Answer{Unavailable: true}
+				}
+				a.Id, a.Index = f.GetId(), index
+				out[i] = a
+			}
+			return nil
+		})
+	}
 	if err != nil {
 		h.log.LogAttrs(ctx, slog.LevelWarn, "fetches not answered", slog.Any("error", err))
 		return unavailable(list)
 	}
-	defer func() { _ = view.Close() }()
-	rd, index := state.NewReader(view.Reader()), view.Position().Index
-	out := make([]*link.Answer, len(list))
-	for i, f := range list {
-		a, err := lookUp(rd, f)
-		if err != nil {
-			h.log.LogAttrs(ctx, slog.LevelError, "fetch not answered", slog.Any("error", err))
-			a = &link.Answer{Unavailable: true}
-		}
-		a.Id, a.Index = f.GetId(), index
-		out[i] = a
-	}
 	return out
 }
 
-// lookUp reads what one Fetch asks for.
-func lookUp(rd state.Reader, f *link.Fetch) (*link.Answer, error) {
+// look opens a snapshot for f.
+func (h *Hub) look(f func(rd state.Reader, index uint64) error) error {
+	view, err := h.store.View()
+	if err != nil {
+		return fmt.Errorf("open the state: %w", err)
+	}
+	defer func() { _ = view.Close() }() // nothing was written that could be lost
+	return f(state.NewReader(view.Reader()), view.Position().Index)
+}
+
+// openedBy finds the orgs of the keys that are asked for.
+func openedBy(rd state.Reader, list []*link.Fetch, orgs []state.OrgID) error {
+	for i, f := range list {
+		if len(f.GetKeyHash()) != 32 {
+			continue
+		}
+		k, err := rd.Key([32]byte(f.GetKeyHash()))
+		if err != nil {
+			return err //nolint:wrapcheck // says what
+		}
+		if k != nil {
+			orgs[i] = state.OrgID(k.GetOrgId())
+		}
+	}
+	return nil
+}
+
+// note records interest in an org, and in a device of it if one is named.
+func note(s *session, hasher *link.Hasher, org state.OrgID, device string) {
+	id := [16]byte(org)
+	if device == "" {
+		s.reign.directory.note(s.slot, hasher.Org(&id))
+		return
+	}
+	s.reign.directory.note(s.slot, hasher.Org(&id), hasher.Device(&id, []byte(device)))
+}
+
+// errNotNoted says that a key came to be while it was looked up: in what it opens no
+// interest is recorded. The edge asks again.
+var errNotNoted = errors.New("the key is newer than the question")
+
+// lookUp reads what one Fetch asks for. Interest is recorded in org.
+func lookUp(rd state.Reader, f *link.Fetch, org state.OrgID) (*link.Answer, error) {
 	a := &link.Answer{}
-	var org state.OrgID
 	switch {
 	case len(f.GetKeyHash()) == 32:
 		k, err := rd.Key([32]byte(f.GetKeyHash()))
 		if err != nil {
-			return nil, err
+			return nil, err //nolint:wrapcheck // says what
 		}
 		a.Key = keyRecord(k)
 		if k == nil {
 			return a, nil
 		}
-		org = state.OrgID(k.GetOrgId())
-	case len(f.GetOrgId()) == 16:
-		org = state.OrgID(f.GetOrgId())
-	default:
+		if org != state.OrgID(k.GetOrgId()) {
+			return nil, errNotNoted
+		}
+	case len(f.GetOrgId()) != 16:
 		return nil, fmt.Errorf("fetch %d names neither a key nor an org", f.GetId())
 	}
 	o, err := rd.Org(org)
 	if err != nil {
-		return nil, err
+		return nil, err //nolint:wrapcheck // says what
 	}
 	a.Org = orgRecord(o)
 	if o == nil || f.GetDeviceId() == "" {
@@ -68,7 +140,7 @@ func lookUp(rd state.Reader, f *link.Fetch) (*link.Answer, error) {
 	}
 	d, err := rd.Occupant(org, f.GetDeviceId())
 	if err != nil {
-		return nil, err
+		return nil, err //nolint:wrapcheck // says what
 	}
 	a.Device = deviceRecord(d)
 	return a, nil

@@ -133,6 +133,7 @@ func inRealWorld(t *testing.T, f func(w *realWorld)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &realWorld{world: world{t: t, start: time.Now(), done: make(chan struct{})}, hash: [32]byte{9}}
 		w.m = state.New(func(index uint64, concerns []state.Concern) { w.hub.Notify(index, concerns) })
+		w.m.OnRestored(func(index uint64) { w.hub.Restored(index) })
 		ready := make(chan struct{})
 		w.hub = New(Config{
 			ID: "a1", Times: usual, Clock: &w.world, State: w.m, Now: func() int64 { return time.Now().UnixMilli() },
@@ -223,6 +224,11 @@ func (w *realWorld) applied() uint64 { return w.real.Applied().Index }
 func (p *peer) fetch(f *link.Fetch) *link.Answer {
 	p.frames()
 	p.tell(&link.ToAuthority{Fetches: []*link.Fetch{f}})
+	return p.answer()
+}
+
+// answer returns the first answer that has come since, nil if none has.
+func (p *peer) answer() *link.Answer {
 	for _, f := range p.frames() {
 		for _, a := range f.GetAnswers() {
 			return a
@@ -292,8 +298,10 @@ func TestANodeThatDoesNotLeadAnswersNoFetch(t *testing.T) {
 			"another term":  {term, &fakeStore{term: term + 1, leads: true, view: w.real.View}, false},
 			"no state":      {term, &fakeStore{term: term, leads: true}, false},
 		} {
+			r := &reign{term: c.term, directory: newDirectory(time.Minute, 0)}
+			r.directory.grow(0)
 			other := &Hub{cfg: h.cfg, log: h.log, metrics: h.metrics, store: c.store}
-			if a := other.fetch(t.Context(), &reign{term: c.term}, list)[0]; a.GetUnavailable() == c.want || a.GetId() != 1 {
+			if a := other.fetch(t.Context(), &session{reign: r}, list)[0]; a.GetUnavailable() == c.want || a.GetId() != 1 {
 				t.Errorf("%s: %v", name, a)
 			}
 		}

@@ -74,6 +74,7 @@ func inWorld(t *testing.T, times Times, rec *statepb.LinkRecord, f func(w *world
 		}
 		w.db = db
 		w.m = state.New(func(index uint64, concerns []state.Concern) { w.hub.Notify(index, concerns) })
+		w.m.OnRestored(func(index uint64) { w.hub.Restored(index) })
 		w.hub = New(Config{
 			ID: "a1", HTTPAddress: "authority:7070", Times: times, Clock: w, State: w.m, Propose: w.propose,
 			Now: func() int64 { return time.Now().UnixMilli() }, Logger: slog.New(slog.DiscardHandler),

@@ -78,6 +78,7 @@ type Hub struct {
 	changed    chan struct{} // closed and replaced when reign or dispatched changes
 	dispatched uint64        // every session has been queued what this index concerns
 	recent     [recentMax]*change
+	ring       ring
 	unsettled  map[*change]struct{}
 	tokens     map[string]*session
 }
@@ -108,7 +109,13 @@ func (h *Hub) Leading() bool {
 }
 
 // Notify takes what one index concerns (state.New). It never blocks.
-func (h *Hub) Notify(index uint64, concerns []state.Concern) { h.feed.put(index, concerns) }
+func (h *Hub) Notify(index uint64, concerns []state.Concern) {
+	h.feed.put(notice{index: index, concerns: concerns})
+}
+
+// Restored says that the state came to index at once: what has changed up to there
+// is not known, so no edge can go on from before (state.OnRestored, I7).
+func (h *Hub) Restored(index uint64) { h.feed.put(notice{index: index, restored: true}) }
 
 // Run dispatches changes in index order until ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
@@ -136,11 +143,12 @@ type feed struct {
 type notice struct {
 	index    uint64
 	concerns []state.Concern
+	restored bool
 }
 
-func (f *feed) put(index uint64, concerns []state.Concern) {
+func (f *feed) put(n notice) {
 	f.mu.Lock()
-	f.items = append(f.items, notice{index, concerns})
+	f.items = append(f.items, n)
 	f.mu.Unlock()
 	select {
 	case f.wake <- struct{}{}:
@@ -156,17 +164,20 @@ func (f *feed) take() []notice {
 	return items
 }
 
-// dispatch queues an Invalidate for one index on every session, and notes until
-// when each may still answer from before it (I2).
+// dispatch queues an Invalidate for one index on every session that may hold what
+// it concerns, and notes until when each may still answer from before it (I2, I6).
 func (h *Hub) dispatch(n notice) {
 	ch := newChange(n.index, h.cfg.Clock.Now())
 	hashes := h.hash(n.concerns, ch)
 
 	h.mu.Lock()
-	if h.reign != nil && len(hashes) > 0 {
-		msg := &link.Invalidate{Index: n.index, Hashes: hashes}
-		for s := range h.reign.sessions {
-			s.invalidate(msg, ch)
+	if n.restored {
+		h.ring.reset(n.index)
+	}
+	h.ring.add(n.index, hashes)
+	if h.reign != nil {
+		for s, held := range h.reign.holders(hashes) {
+			s.invalidate(&link.Invalidate{Index: n.index, Hashes: held}, ch)
 		}
 	}
 	waits := ch.seal()

@@ -8,7 +8,8 @@ import (
 type metrics struct {
 	grants, fetches  prometheus.Counter
 	changes, expired prometheus.Counter
-	settle           prometheus.Histogram
+	resumed, resets  prometheus.Counter
+	settle, holders  prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
@@ -29,6 +30,16 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		expired: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_expiries_total", Help: "Edges whose lease had to run out because they did not acknowledge a change.",
 		}),
+		resumed: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_resumes_total", Help: "Sessions that went on with what the edge remembered.",
+		}),
+		resets: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_resets_total", Help: "Sessions that began with an empty memory.",
+		}),
+		holders: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "machineid_link_change_holders", Help: "Sessions that had to be told of a change, of those changes that any had to be told of.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 12),
+		}),
 		settle: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "machineid_link_settle_seconds", Help: "Time from the dispatch of a change until no edge could answer from before it.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 17),
@@ -40,4 +51,5 @@ func (m *metrics) settled(p Propagation) {
 	m.changes.Inc()
 	m.expired.Add(float64(p.Expired))
 	m.settle.Observe(p.ElapsedMs / 1000)
+	m.holders.Observe(float64(p.Edges))
 }

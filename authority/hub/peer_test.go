@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"machineid/authority/state"
 	"machineid/raftstore"
 	"machineid/shared/link"
 )
@@ -72,6 +74,7 @@ type peer struct {
 	mu    sync.Mutex
 	deaf  bool // it reads nothing
 	got   []*link.ToEdge
+	told  []uint64 // indexes of all invalidations so far
 	react func(*link.ToEdge) *link.ToAuthority
 }
 
@@ -94,6 +97,7 @@ func (p *peer) Send(f *link.ToEdge) error {
 	deaf, react := p.deaf, p.react
 	if !deaf {
 		p.got = append(p.got, f)
+		p.told = append(p.told, invalidated([]*link.ToEdge{f})...)
 	}
 	p.mu.Unlock()
 	if deaf {
@@ -168,12 +172,51 @@ func (w *world) open() *peer {
 	return p
 }
 
-// join begins a session of a process.
+// join begins a session of a process that remembers all that the tests change.
 func (w *world) join(edge string, process byte) *peer {
+	hello := helloOf(edge, process)
+	w.hub.mu.Lock()
+	hello.LastIndex = w.hub.dispatched
+	w.hub.mu.Unlock()
+	hello.Incarnation, hello.Held = make([]byte, 16), make([]byte, link.HeldBytes)
+	for _, org := range []state.OrgID{orgA, orgB} {
+		for _, h := range hashesOf(org) {
+			b := link.BucketOf(h)
+			hello.Held[b/8] |= 1 << (b % 8)
+		}
+	}
+	return w.greet(hello)
+}
+
+// joinHoldingAll begins a session of a process that may hold everything there is.
+func (w *world) joinHoldingAll(edge string, process byte) *peer {
+	hello := helloOf(edge, process)
+	hello.Incarnation, hello.Held = make([]byte, 16), bytes.Repeat([]byte{0xff}, link.HeldBytes)
+	w.hub.mu.Lock()
+	hello.LastIndex = w.hub.dispatched
+	w.hub.mu.Unlock()
+	return w.greet(hello)
+}
+
+// greet begins a session with a Hello.
+func (w *world) greet(hello *link.Hello) *peer {
 	p := w.open()
-	id := slices.Repeat([]byte{process}, 16)
-	p.tell(&link.ToAuthority{Hello: &link.Hello{EdgeId: edge, ProcessId: id, DecisionVersion: 1}})
+	p.tell(&link.ToAuthority{Hello: hello})
 	return p
+}
+
+func helloOf(edge string, process byte) *link.Hello {
+	return &link.Hello{EdgeId: edge, ProcessId: slices.Repeat([]byte{process}, 16), DecisionVersion: 1}
+}
+
+// hashesOf are those of an org and of its device "d", by the tests' hash key.
+func hashesOf(org state.OrgID) [2]uint64 {
+	hasher, err := link.NewHasher(make([]byte, 16))
+	if err != nil {
+		panic(err)
+	}
+	id := [16]byte(org)
+	return [2]uint64{hasher.Org(&id), hasher.Device(&id, []byte("d"))}
 }
 
 // over reports whether the hub has ended the session.

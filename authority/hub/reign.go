@@ -24,9 +24,52 @@ type reign struct {
 	// proof is when the last successful confirmation round began, v0 of I1.1; 0 is none.
 	proof atomic.Int64
 
+	directory *directory
+
 	// Guarded by Hub.mu.
 	sessions map[*session]struct{}
-	closing  bool // granting has stopped for good
+	slots    []*session // by the session's number in the directory; nil: free, or not joined yet
+	free     []int      // slots that were given back
+	closing  bool       // granting has stopped for good
+}
+
+// takeSlot returns a slot for a session that is about to join. Hub.mu is held.
+func (r *reign) takeSlot() int {
+	if n := len(r.free); n > 0 {
+		slot := r.free[n-1]
+		r.free = r.free[:n-1]
+		return slot
+	}
+	r.slots = append(r.slots, nil)
+	r.directory.grow(len(r.slots) - 1)
+	return len(r.slots) - 1
+}
+
+// drop takes a session out. What is noted for its slot is soon forgotten; until then
+// the next one in it is told a little too much. Hub.mu is held.
+func (r *reign) drop(s *session) {
+	delete(r.sessions, s)
+	r.slots[s.slot] = nil
+	r.free = append(r.free, s.slot)
+}
+
+// holders returns the sessions that may hold something of hashes, each with what
+// it may hold (I6). Hub.mu is held.
+func (r *reign) holders(hashes []uint64) map[*session][]uint64 {
+	var held map[*session][]uint64
+	for _, hash := range hashes {
+		r.directory.holders(hash, func(slot int) {
+			s := r.slots[slot]
+			if s == nil {
+				return
+			}
+			if held == nil {
+				held = make(map[*session][]uint64)
+			}
+			held[s] = append(held[s], hash)
+		})
+	}
+	return held
 }
 
 // Lead runs the hub for one term, until ctx ends. It is raftstore's Config.Lead:
@@ -35,7 +78,10 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	began := h.cfg.Clock.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r := &reign{term: term, ctx: ctx, holdUntil: began, sessions: map[*session]struct{}{}}
+	r := &reign{
+		term: term, ctx: ctx, holdUntil: began, sessions: map[*session]struct{}{},
+		directory: newDirectory(clock.Stretch(h.cfg.Times.CacheTTL, h.cfg.Times.Bound), began),
+	}
 	own := h.linkRecord()
 	open := own
 	if last := h.cfg.State.Cluster().GetLink(); last.GetOpen() {
@@ -95,6 +141,7 @@ func (h *Hub) confirm(r *reign, own, open *statepb.LinkRecord) {
 			r.proof.Store(int64(began))
 		}
 		h.forget(r)
+		r.directory.turn(h.cfg.Clock.Now())
 		if !proto.Equal(own, open) && h.cfg.Clock.Now() >= r.holdUntil && h.Leading() {
 			// The longer leases of the term before are over.
 			if h.record(r.ctx, r.term, own) == nil {
@@ -116,7 +163,7 @@ func (h *Hub) forget(r *reign) {
 	defer h.mu.Unlock()
 	for s := range r.sessions {
 		if s.over(now) {
-			delete(r.sessions, s)
+			r.drop(s)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -54,18 +55,36 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 }
 
 // join books the session and puts it among those that are told of changes, in
-// one step: what is dispatched later is sent, what was before is in the state
-// that the edge, which begins with an empty memory, will fetch.
+// one step: what is dispatched later is sent, what was before is replayed, or in
+// the state that an edge which begins with an empty memory will fetch (I7).
 func (h *Hub) join(hello *link.Hello, cancel func()) *session {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	r := h.reign
 	cluster := h.cfg.State.Cluster()
 	if r == nil || r.closing || cluster == nil {
+		h.mu.Unlock()
 		return nil
+	}
+	slot := r.takeSlot()
+	h.mu.Unlock()
+	goesOn := bytes.Equal(hello.GetIncarnation(), cluster.GetIncarnation()) && len(hello.GetHeld()) == link.HeldBytes
+	if goesOn {
+		// Before the ring is read: what is dispatched from here on is sent.
+		r.directory.hold(slot, hello.GetHeld())
+	}
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.reign != r || r.closing {
+		return nil // the slot went with the reign, or will
+	}
+	var replay []*link.Invalidate
+	if goesOn {
+		replay, goesOn = h.ring.replay(hello.GetLastIndex(), hello.GetHeld())
 	}
 	now := h.cfg.Clock.Now()
 	s := &session{
+		slot: slot, invals: replay,
 		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), process: [16]byte(hello.GetProcessId()),
 		token: rand.Text(), reign: r, since: now, cancel: cancel, wake: make(chan struct{}, 1),
 		// The process may hold a lease from an earlier session (I1.2).
@@ -75,15 +94,22 @@ func (h *Hub) join(hello *link.Hello, cancel func()) *session {
 		Term: r.term, Incarnation: cluster.GetIncarnation(), ClusterId: cluster.GetClusterId(), AuthorityId: h.cfg.ID,
 		Index: h.dispatched, HashKey: cluster.GetHashKey(), LeaseNs: int64(h.cfg.Times.Lease),
 		CacheTtlNs: int64(h.cfg.Times.CacheTTL), HttpAddress: h.cfg.HTTPAddress, ProxyToken: s.token,
+		Reset_: !goesOn,
+	}
+	if goesOn {
+		h.metrics.resumed.Inc()
+	} else {
+		h.metrics.resets.Inc()
 	}
 	for old := range r.sessions {
 		if old.process == s.process {
 			s.takeOver(old)
-			delete(r.sessions, old)
+			r.drop(old)
 			delete(h.tokens, old.token)
 		}
 	}
 	r.sessions[s] = struct{}{}
+	r.slots[slot] = s
 	h.tokens[s.token] = s
 	s.wake <- struct{}{}
 	return s
@@ -173,7 +199,7 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 			}
 			work.Go(func() {
 				defer room.Release(n)
-				s.answer(h.fetch(ctx, s.reign, list))
+				s.answer(h.fetch(ctx, s, list))
 			})
 		}
 	}

@@ -15,6 +15,7 @@ type session struct {
 	process         [16]byte
 	token           string
 	reign           *reign
+	slot            int // in the reign's directory
 	since           clock.Time
 	cancel          func()        // ends the stream
 	wake            chan struct{} // there is something to send

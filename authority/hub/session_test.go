@@ -228,7 +228,7 @@ func TestAnEdgeThatDoesNotRead(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {
 		t := w.t
 		w.lead()
-		p := w.join("e", 1)
+		p := w.joinHoldingAll("e", 1)
 		p.deaf = true
 		big := make([]state.Concern, 10_000)
 		for i := range big {

@@ -19,9 +19,10 @@ import (
 // All it keeps in memory follows from the state, so that a node that restarts
 // goes on as one that did not (S5).
 type Machine struct {
-	notify  func(index uint64, concerns []Concern)
-	cluster atomic.Pointer[statepb.Cluster]
-	time    atomic.Int64
+	notify   func(index uint64, concerns []Concern)
+	restored func(index uint64)
+	cluster  atomic.Pointer[statepb.Cluster]
+	time     atomic.Int64
 
 	plans *statepb.Plans
 	mark  Mark // the newest that was written
@@ -42,11 +43,16 @@ type emission struct {
 
 // New returns a Machine. notify is called once for each entry, in index order,
 // when its effects can be read and before its callers are answered; it must not
-// block, and owns what it is given. Restored calls it too, with the index of the
-// newest command that the state holds and no concerns.
+// block, and owns what it is given.
 func New(notify func(index uint64, concerns []Concern)) *Machine {
-	return &Machine{notify: notify}
+	return &Machine{notify: notify, restored: func(index uint64) { notify(index, nil) }}
 }
+
+// OnRestored makes f, in place of notify, hear of a state that did not come about
+// command by command: it was opened or installed, and index is that of the newest
+// command it holds. What concerned whom up to there is not known. Call it before
+// the store is opened.
+func (m *Machine) OnRestored(f func(index uint64)) { m.restored = f }
 
 // Cluster returns the cluster's record, or nil before the first Seed. It must
 // not be changed. Safe for concurrent use.
@@ -72,7 +78,7 @@ func (m *Machine) Restored(r pebble.Reader, _ raftstore.Position) error {
 	m.cluster.Store(cluster)
 	m.time.Store(m.mark.Time)
 	m.pending, m.oldestAudit = nil, 0
-	m.notify(m.mark.Index, nil)
+	m.restored(m.mark.Index)
 	return nil
 }
 

@@ -113,6 +113,42 @@ var mutants = map[string]mutant{
 			return f
 		}
 	},
+	// I7: what was missed while there was no session.
+	"went on without the replay": func(r *relay) {
+		r.down = func(f *link.ToEdge) (*link.ToEdge, *link.ToAuthority) {
+			if f.GetWelcome() != nil {
+				f.Invalidates = nil
+			}
+			return f, nil
+		}
+	},
+	// I7: a memory of which nobody knows what it has missed.
+	"went on where it had to begin anew": func(r *relay) {
+		r.down = func(f *link.ToEdge) (*link.ToEdge, *link.ToAuthority) {
+			if w := f.GetWelcome(); w != nil {
+				w.Reset_ = false
+			}
+			return f, nil
+		}
+	},
+	// I6, I7: the leader knows nothing of what the edge has kept from earlier sessions.
+	"did not say what it holds": func(r *relay) {
+		r.up = func(f *link.ToAuthority) *link.ToAuthority {
+			if h := f.GetHello(); h != nil {
+				clear(h.Held)
+			}
+			return f
+		}
+	},
+	// I6: entries that outlive the leader's idea of who holds what.
+	"remembered longer than it is known to": func(r *relay) {
+		r.down = func(f *link.ToEdge) (*link.ToEdge, *link.ToAuthority) {
+			if w := f.GetWelcome(); w != nil {
+				w.CacheTtlNs = int64(time.Hour)
+			}
+			return f, nil
+		}
+	},
 }
 
 // live runs a world for some virtual time: an authority that restarts, edges that
@@ -123,6 +159,7 @@ func live(t *testing.T, seed uint64, length time.Duration, bad mutant) *history 
 	synctest.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		w := newWorld(t)
+		w.times.CacheTTL = []time.Duration{time.Second, 5 * time.Second, time.Minute}[rng.IntN(3)]
 		// The bound is what rates may be off by.
 		w.startAuthority(1 + 0.01*float64(rng.IntN(3)-1))
 		w.key = w.change("org/create", `{}`).Key
@@ -195,7 +232,7 @@ func live(t *testing.T, seed uint64, length time.Duration, bad mutant) *history 
 			for !over() {
 				time.Sleep(time.Duration(r.IntN(4000)) * time.Millisecond)
 				i := r.IntN(len(relays))
-				switch r.IntN(5) {
+				switch r.IntN(6) {
 				case 0, 1:
 					relays[i].cut.Store(true)
 					time.Sleep(time.Duration(r.IntN(6000)) * time.Millisecond)
@@ -211,6 +248,12 @@ func live(t *testing.T, seed uint64, length time.Duration, bad mutant) *history 
 					mu.Lock()
 					w.edges[i] = fresh
 					mu.Unlock()
+				case 5: // what the edge missed, the next authority cannot tell
+					relays[i].cut.Store(true)
+					time.Sleep(time.Duration(3000+r.IntN(3000)) * time.Millisecond)
+					w.stopAuthority()
+					w.startAuthority(1)
+					relays[i].cut.Store(false)
 				case 4:
 					w.stopAuthority()
 					time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond)

@@ -184,7 +184,14 @@ type Hello struct {
 	Version         string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
 	DecisionVersion uint32 `protobuf:"varint,4,opt,name=decision_version,json=decisionVersion,proto3" json:"decision_version,omitempty"`
 	// The newest term whose Welcome this process has accepted (I7).
-	Term          uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	Term uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	// What the process remembers from earlier sessions (I7): the incarnation that it
+	// was read in, up to which index every invalidation of it is in force, and a bit
+	// for each bucket that it may hold something of, lowest bit of the first byte
+	// first. Empty: it remembers nothing.
+	Incarnation   []byte `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	LastIndex     uint64 `protobuf:"varint,7,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	Held          []byte `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -252,6 +259,27 @@ func (x *Hello) GetTerm() uint64 {
 		return x.Term
 	}
 	return 0
+}
+
+func (x *Hello) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *Hello) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *Hello) GetHeld() []byte {
+	if x != nil {
+		return x.Held
+	}
+	return nil
 }
 
 // Renew asks for a lease (I1.2).
@@ -424,14 +452,15 @@ func (x *Fetch) GetDeviceId() string {
 	return ""
 }
 
-// Welcome accepts a session. The edge starts with an empty memory.
+// Welcome accepts a session.
 type Welcome struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Term        uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
 	Incarnation []byte                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	ClusterId   string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	AuthorityId string                 `protobuf:"bytes,4,opt,name=authority_id,json=authorityId,proto3" json:"authority_id,omitempty"`
-	// Invalidations up to this index are not sent in this session.
+	// With the invalidations of its own frame, the edge's memory is current up to
+	// here. Later ones follow.
 	Index uint64 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
 	// 16 bytes: the key of the cluster's 64-bit hashes.
 	HashKey    []byte `protobuf:"bytes,6,opt,name=hash_key,json=hashKey,proto3" json:"hash_key,omitempty"`
@@ -440,7 +469,10 @@ type Welcome struct {
 	// Where this node answers HTTP, for the calls that the edge passes on.
 	HttpAddress string `protobuf:"bytes,9,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
 	// Proves to that node that a request comes from this session's edge.
-	ProxyToken    string `protobuf:"bytes,10,opt,name=proxy_token,json=proxyToken,proto3" json:"proxy_token,omitempty"`
+	ProxyToken string `protobuf:"bytes,10,opt,name=proxy_token,json=proxyToken,proto3" json:"proxy_token,omitempty"`
+	// The edge must drop its lease and its memory: what it has missed is not known
+	// any more, or it remembers another incarnation (I7).
+	Reset_        bool `protobuf:"varint,11,opt,name=reset,proto3" json:"reset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -543,6 +575,13 @@ func (x *Welcome) GetProxyToken() string {
 		return x.ProxyToken
 	}
 	return ""
+}
+
+func (x *Welcome) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
 }
 
 // Invalidate names what one index changed, as keyed hashes. One index is one unit.
@@ -1047,14 +1086,18 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\vinvalidates\x18\x02 \x03(\v2\x1d.machineid.link.v1.InvalidateR\vinvalidates\x12.\n" +
 	"\x05grant\x18\x03 \x01(\v2\x18.machineid.link.v1.GrantR\x05grant\x123\n" +
 	"\aanswers\x18\x04 \x03(\v2\x19.machineid.link.v1.AnswerR\aanswers\x124\n" +
-	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\x98\x01\n" +
+	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\xed\x01\n" +
 	"\x05Hello\x12\x17\n" +
 	"\aedge_id\x18\x01 \x01(\tR\x06edgeId\x12\x1d\n" +
 	"\n" +
 	"process_id\x18\x02 \x01(\fR\tprocessId\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12)\n" +
 	"\x10decision_version\x18\x04 \x01(\rR\x0fdecisionVersion\x12\x12\n" +
-	"\x04term\x18\x05 \x01(\x04R\x04term\"'\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\x12 \n" +
+	"\vincarnation\x18\x06 \x01(\fR\vincarnation\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\a \x01(\x04R\tlastIndex\x12\x12\n" +
+	"\x04held\x18\b \x01(\fR\x04held\"'\n" +
 	"\x05Renew\x12\x1e\n" +
 	"\vasked_at_ns\x18\x01 \x01(\x03R\taskedAtNs\"8\n" +
 	"\x03Ack\x12\x14\n" +
@@ -1064,7 +1107,7 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x19\n" +
 	"\bkey_hash\x18\x02 \x01(\fR\akeyHash\x12\x15\n" +
 	"\x06org_id\x18\x03 \x01(\fR\x05orgId\x12\x1b\n" +
-	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\"\xb3\x02\n" +
+	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\"\xc9\x02\n" +
 	"\aWelcome\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1d\n" +
@@ -1079,7 +1122,8 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\fhttp_address\x18\t \x01(\tR\vhttpAddress\x12\x1f\n" +
 	"\vproxy_token\x18\n" +
 	" \x01(\tR\n" +
-	"proxyToken\":\n" +
+	"proxyToken\x12\x14\n" +
+	"\x05reset\x18\v \x01(\bR\x05reset\":\n" +
 	"\n" +
 	"Invalidate\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
