@@ -37,6 +37,10 @@ type Config struct {
 	HTTP, Link, Raft net.Listener
 	// AdvertiseHTTP is where edges reach HTTP, if not at its own address.
 	AdvertiseHTTP, AdvertiseRaft string
+	// AdvertiseLink is where edges reach Link, likewise.
+	AdvertiseLink string
+	// Join lists HTTP addresses of nodes of a cluster that this one becomes a member of, where no state exists. That takes its OperatorToken.
+	Join []string
 	// Bootstrap makes a new cluster of this one node where no state exists.
 	Bootstrap bool
 	// OpenSignup lets anyone create orgs.
@@ -48,6 +52,10 @@ type Config struct {
 	Clock         clock.Clock // nil is the system's
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer
+	// Version is what this node says of its program.
+	Version string
+	// Wall is the wall clock; nil is time.Now.
+	Wall func() time.Time
 	// FS and RaftTransport replace the disk and Raft, in tests.
 	FS            vfs.FS
 	RaftTransport raft.Transport
@@ -69,6 +77,10 @@ type Node struct {
 	http   *wire.Server
 	grpc   *grpc.Server
 	newest atomic.Int64 // the authority's time, which never goes back
+
+	leaders leaders
+	joining atomic.Pointer[string] // why this node has not joined yet
+	skewed  atomic.Bool            // its clock is off those of the others: it stamps nothing
 }
 
 // New returns a Node that Run starts. It does no I/O.
@@ -78,6 +90,12 @@ func New(cfg Config) *Node {
 	}
 	if cfg.AdvertiseHTTP == "" {
 		cfg.AdvertiseHTTP = cfg.HTTP.Addr().String()
+	}
+	if cfg.AdvertiseLink == "" {
+		cfg.AdvertiseLink = cfg.Link.Addr().String()
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
 	}
 	return &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{})}
 }
@@ -90,11 +108,24 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer end()
+	joins, err := n.prepareJoin()
+	if err != nil {
+		return fmt.Errorf("join the cluster: %w", err)
+	}
 	if err := n.open(); err != nil { //nolint:contextcheck // the store ends by Close, after ctx has ended
 		return err
 	}
 	close(n.ready)
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
+	if joins {
+		why := "join: not asked yet"
+		n.joining.Store(&why)
+		work.Go(func() {
+			if err := n.join(ctx); err != nil {
+				failed <- err
+			}
+		})
+	}
 	work.Go(func() { failed <- n.hub.Run(life) })
 	work.Go(func() {
 		if err := n.http.Serve(n.cfg.HTTP); err != nil {
@@ -131,7 +162,28 @@ func (n *Node) stop(ctx context.Context) error {
 		n.log.LogAttrs(ctx, slog.LevelInfo, "no lease is out: the next start need not wait")
 	}
 	n.grpc.Stop()
+	n.handOver(ctx)
+	n.leaders.close()
 	return errors.Join(err, n.store.Close(ctx))
+}
+
+// handOverTime bounds the hand-over at the end: an election takes about as long.
+const handOverTime = 2 * time.Second
+
+// handOver gives the leadership to another voter that answers, so that the others need not find out by a time-out that this node
+// is gone.
+func (n *Node) handOver(ctx context.Context) {
+	if _, leads := n.store.Leading(); !leads {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	switch err := n.store.TransferLeadership(ctx, ""); {
+	case err == nil:
+		n.log.LogAttrs(ctx, slog.LevelInfo, "the leadership is handed over")
+	case !errors.Is(err, raftstore.ErrRefused): // there is nobody
+		n.log.LogAttrs(ctx, slog.LevelWarn, "the leadership is not handed over: the others elect a leader when they miss this one", slog.Any("error", err))
+	}
 }
 
 // open builds the parts. Apply and Lead begin while the store opens: Apply finds
@@ -141,7 +193,7 @@ func (n *Node) open() error {
 	n.state.OnRestored(func(index uint64) { n.hub.Restored(index) })
 	n.hub = hub.New(hub.Config{
 		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,
-		State: n.state, Now: n.Now, Logger: n.log, Registerer: n.cfg.Registerer,
+		State: n.state, Now: n.Now, LeaderLink: n.leaderLink, Stamps: func() bool { return !n.skewed.Load() }, Logger: n.log, Registerer: n.cfg.Registerer,
 		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
 			_, out, err := n.Propose(ctx, cmd)
 			return out, err
@@ -149,7 +201,7 @@ func (n *Node) open() error {
 	})
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
-		FS: n.cfg.FS, Transport: n.cfg.RaftTransport,
+		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall,
 		Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
 	}, n.state)
 	if err != nil {
@@ -158,7 +210,7 @@ func (n *Node) open() error {
 	n.store = store
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup,
+		Store: n, Hub: n.hub, Nodes: store, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
 	n.grpc = grpc.NewServer(
@@ -184,13 +236,16 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 		n.log.LogAttrs(ctx, slog.LevelError, "the cluster's first state could not be written", slog.Any("error", err))
 		return
 	}
+	var timing sync.WaitGroup
+	defer timing.Wait()
+	timing.Go(func() { n.keepTime(ctx) })
 	n.hub.Lead(ctx, term)
 }
 
 // Now is the authority's time in milliseconds: this node's clock, but never
 // behind what the state holds or what was told before.
 func (n *Node) Now() int64 {
-	now := max(time.Now().UnixMilli(), n.state.Time())
+	now := max(n.cfg.Wall().UnixMilli(), n.state.Time())
 	for {
 		last := n.newest.Load()
 		if now <= last {
@@ -205,6 +260,9 @@ func (n *Node) Now() int64 {
 // Propose replicates a command and returns its index and outcome. Its errors are
 // raftstore's.
 func (n *Node) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
+	if n.skewed.Load() {
+		return 0, state.Outcome{}, errSkewed
+	}
 	raw, err := proto.Marshal(cmd)
 	if err != nil {
 		return 0, state.Outcome{}, fmt.Errorf("encode a command: %w", err)
@@ -232,11 +290,14 @@ func (n *Node) Ready() []string {
 	default:
 		return []string{"state: still opening"}
 	}
+	if why := n.joining.Load(); why != nil {
+		return []string{*why}
+	}
 	if why := n.store.Reasons(); len(why) > 0 {
 		return why
 	}
-	if !n.hub.Leading() {
-		return []string{"link: no leader accepts edges yet"}
+	if _, leads := n.store.Leading(); leads && !n.hub.Leading() {
+		return []string{"link: this node leads and does not accept edges yet"}
 	}
 	return nil
 }

@@ -164,7 +164,7 @@ func (e *Edge) Ready() []string {
 func (e *Edge) handle(ctx *fasthttp.RequestCtx) {
 	r := wire.From(ctx)
 	switch {
-	case r.Route == nil:
+	case r.Route == nil, r.Route.Operator:
 		r.Error(ctx, wire.NotFound())
 	case r.Route.Validate:
 		e.validate(ctx, r)

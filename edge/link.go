@@ -51,33 +51,35 @@ type linker struct {
 
 func newLinker(e *Edge) *linker { return &linker{e: e} }
 
-// run keeps a session up until ctx ends.
+// run keeps a session up until ctx ends: with the node that the last one named as the
+// leader, else with the configured ones in turn.
 func (l *linker) run(ctx context.Context) {
 	defer l.clearing.Wait()
-	conns := make([]*grpc.ClientConn, 0, len(l.e.cfg.Authority))
-	addrs := make([]string, 0, len(l.e.cfg.Authority))
+	conns := map[string]*grpc.ClientConn{}
 	defer func() {
 		for _, c := range conns {
 			_ = c.Close()
 		}
 	}()
+	usable := l.e.cfg.Authority[:0:0]
 	for _, addr := range l.e.cfg.Authority {
-		c, err := l.dial(addr)
-		if err != nil {
-			l.e.log.LogAttrs(ctx, slog.LevelError, "authority address not usable", slog.String("address", addr), slog.Any("error", err))
-			continue
+		if l.connect(ctx, conns, addr) { // an idle connection to every node, for when the leader goes
+			usable = append(usable, addr)
 		}
-		c.Connect() // an idle connection to every node, for when the leader goes
-		conns, addrs = append(conns, c), append(addrs, addr)
 	}
-	if len(conns) == 0 {
+	if len(usable) == 0 {
 		<-ctx.Done()
 		return
 	}
-	pause, tried := minPause, false
-	for i := 0; ctx.Err() == nil; i = (i + 1) % len(conns) {
+	pause, tried, next, named := minPause, false, 0, ""
+	for ctx.Err() == nil {
+		addr := named
+		if addr == "" {
+			addr = usable[next]
+			next = (next + 1) % len(usable)
+		}
 		began := time.Now()
-		err := l.hold(ctx, conns[i], addrs[i])
+		leader, err := l.hold(ctx, conns[addr], addr)
 		if l.over(ctx) {
 			return
 		}
@@ -85,18 +87,45 @@ func (l *linker) run(ctx context.Context) {
 			pause = minPause
 		}
 		level := slog.LevelWarn
-		if i == 0 && !tried {
+		if !tried {
 			level = slog.LevelInfo // an authority that starts beside the edge may not lead yet
 		}
 		tried = true
-		l.e.log.LogAttrs(ctx, level, "no session with the authority",
-			slog.String("address", addrs[i]), slog.Any("error", err))
+		l.e.log.LogAttrs(ctx, level, "no session with the authority", slog.String("address", addr), slog.Any("error", err))
+		follows := named != ""
+		if named = leader; named == addr || !l.connect(ctx, conns, named) {
+			named = ""
+		}
+		if named != "" && !follows {
+			continue // once without a pause: two nodes may name each other for a while
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter is no secret
 		}
 		pause = min(2*pause, maxPause)
 	}
+}
+
+// connsMax bounds the connections to nodes that others have named.
+const connsMax = 32
+
+// connect has a connection to a node, and reports whether it could be made.
+func (l *linker) connect(ctx context.Context, conns map[string]*grpc.ClientConn, addr string) bool {
+	switch {
+	case conns[addr] != nil:
+		return true
+	case addr == "" || len(conns) >= connsMax:
+		return false
+	}
+	c, err := l.dial(addr)
+	if err != nil {
+		l.e.log.LogAttrs(ctx, slog.LevelError, "authority address not usable", slog.String("address", addr), slog.Any("error", err))
+		return false
+	}
+	c.Connect()
+	conns[addr] = c
+	return true
 }
 
 func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
@@ -119,15 +148,16 @@ func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
 	return c, nil
 }
 
-// hold runs one session until it ends.
-func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) error {
+// hold runs one session until it ends, and returns where the leader is if the node
+// said so.
+func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (leader string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	patience := time.AfterFunc(minPatience, cancel)
 	defer patience.Stop()
 	stream, err := link.NewLinkClient(conn).Session(ctx, grpc.WaitForReady(true))
 	if err != nil {
-		return fmt.Errorf("open a session: %w", err)
+		return "", fmt.Errorf("open a session: %w", err)
 	}
 	hello := &link.Hello{
 		EdgeId: l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
@@ -138,19 +168,20 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) e
 		hello.Held = m.holding.all(l.e.clock.Now(), m.ttl)
 	}
 	if err := stream.Send(&link.ToAuthority{Hello: hello}); err != nil {
-		return fmt.Errorf("send a Hello: %w", err)
+		return "", fmt.Errorf("send a Hello: %w", err)
 	}
 	first, err := stream.Recv()
 	if err != nil {
-		return fmt.Errorf("wait for a Welcome: %w", err)
+		return "", fmt.Errorf("wait for a Welcome: %w", err)
 	}
 	w := first.GetWelcome()
 	if w == nil {
-		return fmt.Errorf("turned away: %s", first.GetGoodbye().GetReason())
+		g := first.GetGoodbye()
+		return g.GetLeaderAddress(), fmt.Errorf("turned away: %s", g.GetReason())
 	}
 	s, err := l.accept(ctx, w, stream, addr)
 	if err != nil {
-		return err
+		return "", err
 	}
 	return s.run(ctx, cancel, patience, first)
 }

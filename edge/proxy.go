@@ -1,15 +1,11 @@
 package edge
 
 import (
-	"errors"
-	"net"
-	"net/url"
 	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
-	"machineid/shared/orgkey"
 	"machineid/shared/wire"
 )
 
@@ -81,7 +77,7 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
-	if e := build(req, ctx, r); e != nil {
+	if e := wire.Pass(req, ctx, r); e != nil {
 		r.Error(ctx, e)
 		return
 	}
@@ -91,92 +87,12 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	req.Header.SetBytesV(wire.BudgetHeader, wire.AppendBudget(nil, wire.DefaultBudget-time.Since(ctx.Time())))
 	if err := up.client.Do(req, resp); err != nil {
 		p.e.metrics.proxyErrors.Inc()
-		r.Error(ctx, wire.SystemUnavailable(outcomeOf(err, ctx.IsGet()), 1))
+		r.Error(ctx, wire.SystemUnavailable(wire.PassOutcome(err, ctx.IsGet()), 1))
 		return
 	}
-	if string(resp.Header.ContentType()) != "application/json" {
-		// Something else answered at the authority's address.
-		r.Error(ctx, wire.SystemUnavailable(outcomeOf(nil, ctx.IsGet()), 1))
-		return
+	if !wire.Relay(ctx, resp, r) {
+		r.Error(ctx, wire.SystemUnavailable(wire.PassOutcome(nil, ctx.IsGet()), 1))
 	}
-	relay(ctx, resp, r)
-}
-
-// build makes the request that is forwarded.
-func build(req *fasthttp.Request, ctx *fasthttp.RequestCtx, r *wire.Request) *wire.Error {
-	uri := wire.Base + r.Route.Path
-	if ctx.IsGet() {
-		query, e := canonical(r)
-		if e != nil {
-			return e
-		}
-		if query != "" {
-			uri += "?" + query
-		}
-	} else {
-		req.SetBodyRaw(ctx.Request.Body())
-	}
-	req.SetRequestURI(uri)
-	req.Header.SetMethodBytes(ctx.Method())
-	req.Header.SetBytesV("X-Request-Id", r.ID)
-	for name, value := range map[string][]byte{
-		"x-org-key": r.Head.OrgKey, "Authorization": r.Head.Authorization, "X-MachineID-Org": r.Head.Operated,
-		"Idempotency-Key": r.Head.IdempotencyKey, "MachineID-Version": r.Head.Version, "Prefer": r.Head.Prefer,
-	} {
-		if value != nil {
-			req.Header.SetBytesV(name, value)
-		}
-	}
-	return nil
-}
-
-// canonical writes the query anew, from the names that the route knows. A query
-// that cannot be read is refused here, in the place that the order of checks
-// gives it: behind the key.
-func canonical(r *wire.Request) (string, *wire.Error) {
-	q, err := wire.ParseQuery(r.Query)
-	if err != nil {
-		if len(wire.Trim(r.Head.OrgKey)) == 0 {
-			return "", wire.MissingOrgKey()
-		}
-		if err := orgkey.Check(wire.Trim(r.Head.OrgKey)); err != nil {
-			return "", wire.InvalidOrgKey(err)
-		}
-		return "", wire.MissingParams("query", err.Error())
-	}
-	values := url.Values{}
-	for _, name := range r.Route.Query {
-		if v, ok := q.Get(name); ok {
-			values.Set(name, string(v))
-		}
-	}
-	return values.Encode(), nil
-}
-
-// relay copies an answer: its body and the headers that the API has.
-func relay(ctx *fasthttp.RequestCtx, resp *fasthttp.Response, r *wire.Request) {
-	h := &ctx.Response.Header
-	h.SetStatusCode(resp.StatusCode())
-	for _, name := range []string{"Content-Type", "Cache-Control", "Retry-After", "Allow", "X-Cache", "Idempotency-Replayed", "Preference-Applied"} {
-		if v := resp.Header.Peek(name); len(v) > 0 {
-			h.SetBytesV(name, v)
-		}
-	}
-	h.SetBytesV("X-Request-Id", r.ID)
-	ctx.Response.SetBody(resp.Body())
-}
-
-// outcomeOf says what became of a call that got no answer.
-func outcomeOf(err error, reads bool) string {
-	var op *net.OpError
-	switch {
-	case reads,
-		errors.Is(err, fasthttp.ErrNoFreeConns),
-		errors.Is(err, fasthttp.ErrDialTimeout),
-		errors.As(err, &op) && op.Op == "dial":
-		return wire.OutcomeNotDone
-	}
-	return wire.OutcomeUnknown
 }
 
 // clientAddress is who asked, without the port.

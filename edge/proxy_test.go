@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
+
+	"machineid/shared/wire"
 )
 
 // fakeUpstream is an authority's HTTP as the test wants it, over real sockets: what
@@ -340,7 +342,7 @@ func TestOutcomes(t *testing.T) {
 		{&net.OpError{Op: "read"}, false, "unknown"},
 		{&net.OpError{Op: "write"}, false, "unknown"},
 	} {
-		if got := outcomeOf(c.err, c.reads); got != c.want {
+		if got := wire.PassOutcome(c.err, c.reads); got != c.want {
 			t.Errorf("%v (reads %v): %s, want %s", c.err, c.reads, got, c.want)
 		}
 	}

@@ -35,8 +35,9 @@ type session struct {
 	fetches  []*flight
 }
 
-// run sends and receives until the session ends.
-func (s *session) run(ctx context.Context, cancel func(), patience *time.Timer, first *link.ToEdge) error {
+// run sends and receives until the session ends, and returns where the leader is if
+// the node said so.
+func (s *session) run(ctx context.Context, cancel func(), patience *time.Timer, first *link.ToEdge) (leader string, err error) {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer s.end()
@@ -54,11 +55,10 @@ func (s *session) run(ctx context.Context, cancel func(), patience *time.Timer, 
 			s.current(w.GetIndex())
 		}
 		if g := f.GetGoodbye(); g != nil {
-			return fmt.Errorf("the authority said goodbye: %s", g.GetReason())
+			return g.GetLeaderAddress(), fmt.Errorf("the authority said goodbye: %s", g.GetReason())
 		}
-		var err error
 		if f, err = s.stream.Recv(); err != nil {
-			return fmt.Errorf("session: %w", err)
+			return "", fmt.Errorf("session: %w", err)
 		}
 	}
 }

@@ -50,8 +50,11 @@ type Config struct {
 	Peers     Peers
 	// Bootstrap forms a cluster of this one node if, and only if, the data folder holds no state.
 	Bootstrap bool
-	// Version is what this node says of its program in NodeStatus.
+	// Version is what this node says of its program in NodeStatus, and About what else: a few short strings, 2 KiB at most.
 	Version string
+	About   map[string]string
+	// Wall is this node's wall clock as it tells others; nil means time.Now.
+	Wall func() time.Time
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Registerer receives the metrics; nil means none. Close takes them out again.
@@ -132,6 +135,9 @@ func (c Config) withDefaults() Config {
 	if c.FS == nil {
 		c.FS = vfs.Default
 	}
+	if c.Wall == nil {
+		c.Wall = time.Now
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -193,6 +199,16 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// maxAbout leaves room for the rest of a NodeStatus in a frame (ownMaxFrame), also if each byte is escaped.
+const maxAbout = 2 << 10
+
+func aboutSize(about map[string]string) (n int) {
+	for name, value := range about {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
 // Validate reports every fault of the configuration at once.
 func (c Config) Validate() error {
 	var faults []error
@@ -207,6 +223,9 @@ func (c Config) Validate() error {
 	}
 	if c.Peers != nil && c.Transport == nil {
 		faults = append(faults, errors.New("Peers is set without Transport"))
+	}
+	if size := aboutSize(c.About); size > maxAbout {
+		faults = append(faults, fmt.Errorf("what the node tells of itself (About) has %d bytes, at most %d are told", size, maxAbout))
 	}
 	if c.LeaderLeaseTimeout > c.HeartbeatTimeout {
 		faults = append(faults, fmt.Errorf("LeaderLeaseTimeout %s is longer than HeartbeatTimeout %s",

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -44,7 +45,7 @@ func TestPeers(t *testing.T) {
 			return client.Status(ctx, addr)
 		}
 		for range 100 {
-			if got, err := ask(addr); err != nil || got != want {
+			if got, err := ask(addr); err != nil || !reflect.DeepEqual(got, want) {
 				t.Fatalf("got %+v, %v", got, err)
 			}
 		}
@@ -62,7 +63,7 @@ func TestPeers(t *testing.T) {
 		}
 		want.Term = 8
 		served(t, addr, func() (NodeStatus, error) { return want, nil })
-		if got, err := ask(addr); err != nil || got != want {
+		if got, err := ask(addr); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("after a restart: %+v, %v", got, err)
 		}
 		_, closing := served(t, "127.0.0.1:0", func() (NodeStatus, error) { return NodeStatus{}, ErrClosed })

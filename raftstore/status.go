@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // NodeStatus is what a node says of itself, to the others and to operators.
@@ -18,6 +20,9 @@ type NodeStatus struct {
 	Applied   uint64 `json:"applied"`
 	LastIndex uint64 `json:"last_index"` // of its log
 	Version   string `json:"version,omitempty"`
+	// About is Config.About of the node, and TimeMs its wall clock when it answered, in milliseconds since 1970.
+	About  map[string]string `json:"about,omitempty"`
+	TimeMs int64             `json:"time_ms,omitempty"`
 }
 
 // isOf checks that an answer is that of the node that was meant: an address can come to belong to another.
@@ -55,7 +60,20 @@ func (s *Store) Status() NodeStatus {
 	return NodeStatus{
 		ID: s.cfg.ID, Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
 		Applied: s.Applied().Index, LastIndex: s.raft.LastIndex(), Version: s.cfg.Version,
+		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(),
 	}
+}
+
+// ErrNoLeader says that this node knows of no leader now.
+var ErrNoLeader = errors.New("no leader is known")
+
+// LeaderStatus asks the node that this one believes leads, which may be itself. That one may see it otherwise: its State tells.
+func (s *Store) LeaderStatus(ctx context.Context) (NodeStatus, error) {
+	id, addr := s.Leader()
+	if id == "" {
+		return NodeStatus{}, ErrNoLeader
+	}
+	return s.statusOf(ctx, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(addr)})
 }
 
 // answer is what others are told. A node that stopped after a fault tells nothing: its word counts for no quorum.

@@ -38,6 +38,12 @@ type Config struct {
 	OpenSignup bool
 	// DefaultVersion is the API generation of orgs whose record names none, 1 or 2. 0 means 2.
 	DefaultVersion uint32
+	// Forward hands a request on to the node that leads, and reports whether it has answered it; nil: this node answers all.
+	Forward func(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) bool
+	// FromNode reports whether another node of the cluster hands a request on, whose word about its client is good.
+	FromNode func(ctx *fasthttp.RequestCtx) bool
+	// Nodes are the nodes of the cluster; nil: operators' calls about them are not served.
+	Nodes Nodes
 	// Logger takes what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Registerer receives the metrics; nil means none.
@@ -93,7 +99,11 @@ func New(cfg Config) *API {
 		unknown:   &endpoint{metrics: m.of(wire.UnknownHandler)},
 	}
 	for _, route := range wire.Routes() {
-		e := &endpoint{metrics: m.of(route.Handler)}
+		label := route.Handler
+		if label == "" {
+			label = route.Path
+		}
+		e := &endpoint{metrics: m.of(label)}
 		if c, ok := calls[route.Path]; ok {
 			e.call = &c
 		}
@@ -111,6 +121,10 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 	e := a.endpoints[in.Route]
 	if e == nil {
 		e = a.unknown
+	}
+	if in.Route != nil && !in.Route.Local && a.cfg.Forward != nil && a.cfg.Forward(ctx, in, began) {
+		e.metrics.observe(ctx.Response.StatusCode(), time.Since(began))
+		return
 	}
 	r := a.request(ctx, in, began)
 	switch {
@@ -164,7 +178,7 @@ func (r *request) fault(err error) *wire.Error {
 	}
 	if !expected(err) {
 		r.api.log.LogAttrs(context.Background(), slog.LevelError, "request not answered",
-			slog.String("handler", r.in.Route.Handler), slog.String("request_id", string(r.in.ID)), slog.Any("error", err))
+			slog.String("path", r.in.Route.Path), slog.String("request_id", string(r.in.ID)), slog.Any("error", err))
 	}
 	if e, ok := errors.AsType[*unavailable](err); ok {
 		return e.answer()

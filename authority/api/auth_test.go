@@ -33,6 +33,9 @@ func TestScopes(t *testing.T) {
 		"validate": n.key(o, statepb.Key_VALIDATE, nil), "none": n.key(o, statepb.Key_NONE, nil),
 	}
 	for _, route := range wire.Routes() {
+		if route.Operator {
+			continue // no key reaches them: TestOperatorsCalls
+		}
 		scopes, known := allowed[route.Path]
 		if !known {
 			t.Errorf("%s: no scope is written down for it in this test", route.Path)

@@ -49,4 +49,11 @@ var calls = map[string]call{
 	"org":              {access: adminOnly, parse: showOrg},
 	"org/create":       {access: signup{}, parse: createOrg, empty: true},
 	"org/execution":    {access: adminOnly, parse: setExecution},
+
+	"operator/cluster":                   {access: operator{}, parse: showCluster},
+	"operator/cluster/members":           {access: operator{}, parse: addMember},
+	"operator/cluster/members/*":         {access: operator{}, parse: onMember(Nodes.Remove), empty: true},
+	"operator/cluster/members/*/promote": {access: operator{}, parse: onMember(Nodes.Promote), empty: true},
+	"operator/cluster/members/*/demote":  {access: operator{}, parse: onMember(Nodes.Demote), empty: true},
+	"operator/cluster/transfer":          {access: operator{}, parse: transfer, empty: true},
 }

@@ -92,7 +92,7 @@ func (n *node) send(raw string) (*answer, error) {
 	if h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "application/json" || a.body["request_id"] != h.Get("X-Request-Id") {
 		return a, fmt.Errorf("headers %v of %s", h, text)
 	}
-	if a.body["handler"] == nil || a.body["status"] == nil {
+	if a.body["handler"] == nil && !strings.Contains(raw, " /api/v1/operator/") || a.body["status"] == nil {
 		return a, fmt.Errorf("no handler or status in %s", text)
 	}
 	if resp.StatusCode == http.StatusServiceUnavailable && (h.Get("Retry-After") == "" || a.body["outcome"] == nil) {

@@ -44,7 +44,7 @@ func notProposed(err error) *unavailable {
 // expected tells errors that belong to elections, load and shutting down, of which metrics tell enough.
 func expected(err error) bool {
 	for _, e := range []error{
-		raftstore.ErrNotLeader, raftstore.ErrOverloaded, raftstore.ErrNoSpace, raftstore.ErrClosed, raftstore.ErrOutcomeUnknown,
+		raftstore.ErrNotLeader, raftstore.ErrRefused, raftstore.ErrNoLeader, raftstore.ErrOverloaded, raftstore.ErrNoSpace, raftstore.ErrClosed, raftstore.ErrOutcomeUnknown,
 		hub.ErrPending, hub.ErrNotLeading, errNoCluster, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, e) {

@@ -19,7 +19,8 @@ type request struct {
 	http     *fasthttp.RequestCtx
 	in       *wire.Request
 	deadline time.Time // nothing is proposed after it
-	trusted  bool      // an edge of ours forwarded it
+	trusted  bool      // an edge or a node of ours handed it on
+	byEdge   bool      // it came from an edge of ours, at this node or at another
 
 	body  wire.Object // of a POST
 	query wire.Query  // of a GET
@@ -32,8 +33,9 @@ type request struct {
 func (a *API) request(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) *request {
 	r := &request{api: a, http: ctx, in: in}
 	if token, ok := single(ctx, wire.EdgeHeader); ok {
-		r.trusted = a.cfg.Hub.Edge(token) != ""
+		r.byEdge = a.cfg.Hub.Edge(token) != ""
 	}
+	r.trusted = r.byEdge || (a.cfg.FromNode != nil && a.cfg.FromNode(ctx))
 	r.deadline = began.Add(wire.Budget(in.Head.Timeout, r.trusted))
 	return r
 }
@@ -49,7 +51,11 @@ func single(ctx *fasthttp.RequestCtx, name string) (string, bool) {
 
 // address is the client's, as far as we can know it.
 func (r *request) address() string {
-	if text, ok := single(r.http, wire.ClientHeader); ok && r.trusted {
+	from := wire.PeerHeader
+	if r.byEdge {
+		from = wire.ClientHeader
+	}
+	if text, ok := single(r.http, from); ok && r.trusted {
 		if ip, err := netip.ParseAddr(text); err == nil {
 			return ip.Unmap().WithZone("").String()
 		}

@@ -77,7 +77,8 @@ func inWorld(t *testing.T, times Times, rec *statepb.LinkRecord, f func(w *world
 		w.m.OnRestored(func(index uint64) { w.hub.Restored(index) })
 		w.hub = New(Config{
 			ID: "a1", HTTPAddress: "authority:7070", Times: times, Clock: w, State: w.m, Propose: w.propose,
-			Now: func() int64 { return time.Now().UnixMilli() }, Logger: slog.New(slog.DiscardHandler),
+			LeaderLink: func() string { return "a2:7071" },
+			Now:        func() int64 { return time.Now().UnixMilli() }, Logger: slog.New(slog.DiscardHandler),
 		})
 		w.hub.Attach(w.store)
 		if err := w.m.Restored(db, raftstore.Position{}); err != nil {

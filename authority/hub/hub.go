@@ -30,6 +30,10 @@ type Config struct {
 	State       *state.Machine
 	// Propose runs a command of the hub's own: the record of open leases (I8).
 	Propose func(context.Context, *statepb.Command) (state.Outcome, error)
+	// LeaderLink is the link address of the node that leads, "" if none is known; nil: there is no other.
+	LeaderLink func() string
+	// Stamps reports whether this node's clock is fit to be told to edges; nil: it is.
+	Stamps func() bool
 	// Now is the authority's time in milliseconds (DESIGN.md, State and commands).
 	Now        func() int64
 	Logger     *slog.Logger
@@ -51,7 +55,6 @@ type Store interface {
 	Leading() (term uint64, ok bool)
 	Confirm(ctx context.Context) (term uint64, err error)
 	View() (*raftstore.View, error)
-	Leader() (id, addr string)
 }
 
 // Errors of Settle.

@@ -59,8 +59,6 @@ func (s *fakeStore) View() (*raftstore.View, error) {
 	return nil, errors.New("no state")
 }
 
-func (s *fakeStore) Leader() (id, addr string) { return "a2", "a2:7071" }
-
 // peer is an edge's end of one session: a stream in memory. Only these methods of
 // it are called.
 type peer struct {

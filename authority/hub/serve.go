@@ -36,7 +36,10 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	defer cancel()
 	s := h.join(hello, cancel)
 	if s == nil {
-		_, addr := h.store.Leader()
+		addr := ""
+		if h.cfg.LeaderLink != nil {
+			addr = h.cfg.LeaderLink()
+		}
 		return stream.Send(&link.ToEdge{Goodbye: &link.Goodbye{Reason: "this node does not lead", LeaderAddress: addr}}) //nolint:wrapcheck // a gRPC status for gRPC
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "edge joined", slog.String("edge", s.edgeID), slog.String("version", s.version))
@@ -206,6 +209,9 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 }
 
 func (h *Hub) grant(s *session, askedAt int64) {
+	if h.cfg.Stamps != nil && !h.cfg.Stamps() {
+		return
+	}
 	received := h.cfg.Clock.Now()
 	h.mu.Lock()
 	dispatched := h.dispatched

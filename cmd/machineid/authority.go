@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,8 @@ type authorityFlags struct {
 	id, data                     string
 	http, link, raft, ops        string
 	advertiseHTTP, advertiseRaft string
+	advertiseLink                string
+	join                         []string
 	tokenFile                    string
 	token                        authority.Secret
 	bootstrap, signup, insecure  bool
@@ -30,7 +33,7 @@ type authorityFlags struct {
 func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Command {
 	f := &authorityFlags{}
 	cmd := &cobra.Command{
-		Use:   "authority --id ID --data DIR [--bootstrap]",
+		Use:   "authority --id ID --data DIR [--bootstrap | --join ADDRESSES]",
 		Short: "Run an authority node: it holds the truth",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return runAuthority(cmd, f) },
@@ -44,9 +47,11 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	fs.StringVar(&f.ops, "ops", "127.0.0.1:7073", "`ADDRESS` of metrics, health and profiles, for operators")
 	fs.StringVar(&f.advertiseHTTP, "advertise-http", "", "the `ADDRESS` at which edges reach --http, where it differs")
 	fs.StringVar(&f.advertiseRaft, "advertise-raft", "", "the `ADDRESS` at which nodes reach --raft, where it differs")
+	fs.StringVar(&f.advertiseLink, "advertise-link", "", "the `ADDRESS` at which edges reach --link, where it differs")
+	fs.StringSliceVar(&f.join, "join", nil, "become a member of the cluster that these nodes belong to: their HTTP `ADDRESSES`; does nothing where state exists")
 	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node; does nothing where state exists")
 	fs.BoolVar(&f.signup, "open-signup", false, "let anyone create an org; otherwise that needs the operator's token")
-	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token, for the bootstrap; without it one is made in --data")
+	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token, for --bootstrap and --join; --bootstrap without it makes one in --data")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners on other than loopback addresses, unauthenticated")
 	f.times.register(fs)
 	f.log.register(fs, "info")
@@ -69,6 +74,15 @@ func (f *authorityFlags) validate(env environment) error {
 	faults = append(faults, checkListeners(f.listeners(), f.insecure)...)
 	faults = append(faults, checkAdvertised(address{"http", f.http}, address{"advertise-http", f.advertiseHTTP})...)
 	faults = append(faults, checkAdvertised(address{"raft", f.raft}, address{"advertise-raft", f.advertiseRaft})...)
+	faults = append(faults, checkAdvertised(address{"link", f.link}, address{"advertise-link", f.advertiseLink})...)
+	if f.bootstrap && len(f.join) > 0 {
+		faults = append(faults, errors.New("--join: --bootstrap is set too; the first node of a cluster is bootstrapped, the others join it"))
+	}
+	for _, addr := range f.join {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			faults = append(faults, fmt.Errorf("--join: %q is no host:port address", addr))
+		}
+	}
 	faults = append(faults, f.times.validate(env)...)
 	faults = append(faults, f.log.validate()...)
 	if err := f.readToken(env); err != nil {
@@ -78,30 +92,21 @@ func (f *authorityFlags) validate(env environment) error {
 }
 
 func (f *authorityFlags) readToken(env environment) error {
-	token := env.get(operatorTokenEnv)
-	source := operatorTokenEnv
-	if f.tokenFile != "" {
-		if token != "" {
-			return fmt.Errorf("--operator-token-file: %s is set too; give the token in one place", operatorTokenEnv)
-		}
-		var err error
-		if token, err = readSecret(f.tokenFile); err != nil {
-			return fmt.Errorf("--operator-token-file: %w", err)
-		}
-		source = f.tokenFile
-	}
-	if (token != "" || f.tokenFile != "") && len(token) < authority.MinOperatorToken {
-		return fmt.Errorf("--operator-token-file: the token in %s has %d characters; it needs at least %d",
-			source, len(token), authority.MinOperatorToken)
+	token, err := operatorToken(f.tokenFile, env)
+	if err != nil {
+		return err
 	}
 	f.token = authority.Secret(token)
 	return nil
 }
 
 func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
-	if !f.bootstrap && !authority.HasState(f.data) {
-		return usageError{fmt.Errorf("%s holds no state: start once with --bootstrap to begin a cluster, or name the right folder with --data",
-			filepath.Clean(f.data))}
+	switch fresh := !authority.HasState(f.data); {
+	case fresh && !f.bootstrap && len(f.join) == 0:
+		return usageError{fmt.Errorf("%s holds no state: start once with --bootstrap to begin a cluster or with --join to become a member of one, "+
+			"or name the right folder with --data", filepath.Clean(f.data))}
+	case fresh && len(f.join) > 0 && f.token == "":
+		return usageError{fmt.Errorf("--join takes the operator's token of the cluster: give it in --operator-token-file or %s", operatorTokenEnv)}
 	}
 	ctx := cmd.Context()
 	ls, err := listenAll(ctx, f.listeners())
@@ -111,6 +116,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 	reg := ops.NewRegistry()
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
+		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(),
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, OperatorToken: f.token, Times: f.times.times(),
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
 	})

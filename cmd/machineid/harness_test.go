@@ -188,6 +188,7 @@ type authorityNode struct {
 	*process
 
 	tb                         testing.TB
+	id                         string
 	dir, http, link, raft, ops string
 	args                       []string
 }

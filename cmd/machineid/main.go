@@ -53,6 +53,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	fmt.Fprintf(stderr, "%s: %v\n", cmd.CommandPath(), err)
+	if _, unavailable := errors.AsType[unavailableError](err); unavailable {
+		return exitUnavailable
+	}
 	return exitFailed
 }
 
@@ -81,7 +84,7 @@ current answers SYSTEM_UNAVAILABLE.`,
 	version := newVersionCommand()
 	settings.FlagsOnly(version)
 	env := environment(environ)
-	root.AddCommand(newDevCommand(settings, env), newAuthorityCommand(settings, env), newEdgeCommand(settings), version)
+	root.AddCommand(newDevCommand(settings, env), newAuthorityCommand(settings, env), newEdgeCommand(settings), newClusterCommand(settings, env), version)
 	settings.Attach(root)
 	return root
 }

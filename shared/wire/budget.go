@@ -15,6 +15,13 @@ const (
 	ClientHeader = "MachineID-Client" // ClientHeader carries the address of the edge's client.
 )
 
+// Headers between authority nodes.
+const (
+	NodeHeader    = "MachineID-Node"       // NodeHeader carries the token by which nodes of a cluster know each other, on what one hands on to the leader.
+	PeerHeader    = "MachineID-Peer"       // PeerHeader carries the address that the handing node was called from.
+	NotLeadHeader = "MachineID-Not-Leader" // NotLeadHeader, in an answer, says that this node does not lead: nothing was done.
+)
+
 // DefaultBudget is what a request has in all: known clients give up at 10 s.
 const DefaultBudget = 8 * time.Second
 

@@ -145,6 +145,11 @@ func SystemUnavailable(outcome string, retryAfter int) *Error {
 	}
 }
 
+// Refused answers a change of the cluster that would do harm, or that came too early; message says what is in the way.
+func Refused(message string) *Error {
+	return &Error{HTTP: fasthttp.StatusConflict, Status: StatusError, Code: "refused", Message: message}
+}
+
 // InvalidOperatorToken answers an operator's call without the right token.
 func InvalidOperatorToken() *Error {
 	return &Error{

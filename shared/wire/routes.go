@@ -1,6 +1,9 @@
 package wire
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // Base is the path below which the API lives.
 const Base = "/api/v1/"
@@ -22,8 +25,9 @@ type Route struct {
 	Path    string // Path below Base, without slashes at its ends: "devices/register".
 	Handler string // Handler is what answers name: Path, but for org/create. "" for operators' calls, which name none.
 
-	Get  bool // Get tells that GET is served.
-	Post bool // Post tells that POST is served.
+	Get    bool // Get tells that GET is served.
+	Post   bool // Post tells that POST is served.
+	Delete bool // Delete tells that DELETE is served.
 
 	// MaxBody is the most a body may hold, in bytes.
 	MaxBody int
@@ -31,6 +35,10 @@ type Route struct {
 	Query []string
 	// Validate marks the one route whose every answer is a decision.
 	Validate bool
+	// Operator marks a call of operators: edges do not pass it on, and its answers name no handler.
+	Operator bool
+	// Local marks a call that each authority node answers for itself, whoever leads.
+	Local bool
 }
 
 // routes is the shared table. The edge builds what it forwards from it, so what is not here cannot be reached through an
@@ -47,13 +55,20 @@ var routes = []Route{
 	{Path: "org", Get: true},
 	{Path: "org/create", Handler: "org_create", Post: true},
 	{Path: "org/execution", Post: true},
+	{Path: "operator/cluster", Get: true, Operator: true, Local: true},
+	{Path: "operator/cluster/members", Post: true, Operator: true},
+	{Path: "operator/cluster/members/*", Delete: true, Operator: true},
+	{Path: "operator/cluster/members/*/promote", Post: true, Operator: true},
+	{Path: "operator/cluster/members/*/demote", Post: true, Operator: true},
+	{Path: "operator/cluster/transfer", Post: true, Operator: true},
 }
 
 // Table finds routes by path. It is safe for concurrent use.
 type Table struct {
 	byPath   map[string]*Route
 	list     []*Route
-	validate *Route // tried first: nearly every request of an edge is one
+	patterns []*Route // with a parameter
+	validate *Route   // tried first: nearly every request of an edge is one
 }
 
 // NewTable makes a table of rs. Handler and MaxBody take their defaults (Path and MaxBody) where they are zero; a route for
@@ -62,13 +77,17 @@ func NewTable(rs []Route) *Table {
 	t := &Table{byPath: make(map[string]*Route, len(rs))}
 	for i := range rs {
 		r := rs[i]
-		if r.Handler == "" {
+		if r.Handler == "" && !r.Operator {
 			r.Handler = r.Path
 		}
 		if r.MaxBody == 0 {
 			r.MaxBody = MaxBody
 		}
-		t.byPath[r.Path] = &r
+		if r.isPattern() {
+			t.patterns = append(t.patterns, &r)
+		} else {
+			t.byPath[r.Path] = &r
+		}
 		t.list = append(t.list, &r)
 		if r.Validate {
 			t.validate = &r
@@ -99,7 +118,46 @@ func (t *Table) Match(path []byte) *Route {
 	if v := t.validate; v != nil && string(path) == v.Path {
 		return v
 	}
-	return t.byPath[string(path)]
+	if r := t.byPath[string(path)]; r != nil {
+		return r
+	}
+	for _, r := range t.patterns {
+		if _, ok := r.param(path); ok {
+			return r
+		}
+	}
+	return nil
+}
+
+// Param returns what a raw path of this route, which has a parameter, holds in its place. It is taken as it is.
+func (r *Route) Param(path []byte) string {
+	value, _ := r.param(bytes.TrimSuffix(bytes.TrimPrefix(path, []byte(Base)), []byte("/")))
+	return string(value)
+}
+
+// param matches a path below Base with the route's pattern: one segment of unreserved characters (RFC 3986, 2.3) in the place of
+// the star.
+func (r *Route) param(path []byte) (value []byte, ok bool) {
+	before, after, _ := strings.Cut(r.Path, "*")
+	if len(path) <= len(before)+len(after) || string(path[:len(before)]) != before || string(path[len(path)-len(after):]) != after {
+		return nil, false
+	}
+	value = path[len(before) : len(path)-len(after)]
+	for _, c := range value {
+		if !unreserved(c) {
+			return nil, false
+		}
+	}
+	return value, true
+}
+
+func (r *Route) isPattern() bool { return strings.Contains(r.Path, "*") }
+
+// with is the path of a pattern with its parameter.
+func (r *Route) with(value string) string { return Base + strings.Replace(r.Path, "*", value, 1) }
+
+func unreserved(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }
 
 // Allows tells whether the route serves the method, which is compared in its case (RFC 9110, 9.1). HEAD is not served.
@@ -109,21 +167,24 @@ func (r *Route) Allows(method []byte) bool {
 		return r.Get
 	case "POST":
 		return r.Post
+	case "DELETE":
+		return r.Delete
 	}
 	return false
 }
 
 // Allow is the value of the header of the same name in a 405 (RFC 9110, 10.2.1).
 func (r *Route) Allow() string {
-	switch {
-	case r.Get && r.Post:
-		return "GET, POST"
-	case r.Get:
-		return "GET"
-	case r.Post:
-		return "POST"
+	var methods []string
+	for _, m := range []struct {
+		name   string
+		served bool
+	}{{"GET", r.Get}, {"POST", r.Post}, {"DELETE", r.Delete}} {
+		if m.served {
+			methods = append(methods, m.name)
+		}
 	}
-	return ""
+	return strings.Join(methods, ", ")
 }
 
 // SplitTarget splits a raw request target into its path and its query, without the question mark. The absolute form

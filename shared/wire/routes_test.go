@@ -14,7 +14,7 @@ func TestRoutesAreWellFormed(t *testing.T) {
 		if r.Path == "" || strings.Trim(r.Path, "/") != r.Path || strings.ContainsAny(r.Path, "%?#. ") {
 			t.Errorf("path %q", r.Path)
 		}
-		if !r.Get && !r.Post {
+		if !r.Get && !r.Post && !r.Delete {
 			t.Errorf("%s serves no method", r.Path)
 		}
 		if r.MaxBody <= 0 || r.MaxBody > MaxBatchBody {
@@ -23,6 +23,12 @@ func TestRoutesAreWellFormed(t *testing.T) {
 		want := r.Path
 		if r.Path == "org/create" {
 			want = "org_create"
+		}
+		if r.Operator {
+			want = ""
+		}
+		if r.Operator != strings.HasPrefix(r.Path, "operator/") {
+			t.Errorf("%s: operator %v", r.Path, r.Operator)
 		}
 		if r.Handler != want {
 			t.Errorf("%s: handler %q", r.Path, r.Handler)
@@ -34,8 +40,12 @@ func TestRoutesAreWellFormed(t *testing.T) {
 			validates++
 		}
 		for _, suffix := range []string{"", "/"} {
-			if got := Match([]byte(Base + r.Path + suffix)); got != r {
-				t.Errorf("Match(%s%s) = %v", r.Path, suffix, got)
+			path := Base + strings.Replace(r.Path, "*", "a-1.b_~", 1) + suffix
+			if got := Match([]byte(path)); got != r {
+				t.Errorf("Match(%s) = %v", path, got)
+			}
+			if got := r.Param([]byte(path)); r.isPattern() && got != "a-1.b_~" {
+				t.Errorf("the parameter of %s: %q", path, got)
 			}
 		}
 	}
@@ -51,6 +61,8 @@ func TestMatchRefuses(t *testing.T) {
 		"/api/v2/usage", "/api/v1/usage%2f", "/api/v1/%75sage", "/api/v1/./usage", "/api/v1/devices/../usage", "/api/v1/usage;x",
 		"/api/v1/usage\x00", "/api/v1/devices%2Fvalidate", "/api/v1/devices//validate", "/api/v1/devices/validate//", "/api/v1/devices",
 		"*", "http://a/api/v1/usage",
+		"/api/v1/operator/cluster/members/*", "/api/v1/operator/cluster/members/a/b", "/api/v1/operator/cluster/members/a%20b",
+		"/api/v1/operator/cluster/members/a//", "/api/v1/operator/cluster/members//promote", "/api/v1/operator/cluster/members/a/promote/x",
 	} {
 		if r := Match([]byte(path)); r != nil {
 			t.Errorf("Match(%q) = %s", path, r.Path)

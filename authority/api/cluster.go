@@ -1,0 +1,200 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"machineid/authority/state/statepb"
+	"machineid/raftstore"
+	"machineid/shared/wire"
+)
+
+// Nodes are the cluster's nodes; *raftstore.Store is one. It must be safe for concurrent use.
+type Nodes interface {
+	Status() raftstore.NodeStatus
+	Reasons() []string
+	Members(ctx context.Context) ([]raftstore.Member, error)
+	AddNonvoter(ctx context.Context, id, addr string) error
+	Promote(ctx context.Context, id string) error
+	Demote(ctx context.Context, id string) error
+	Remove(ctx context.Context, id string) error
+	TransferLeadership(ctx context.Context, id string) error
+}
+
+// operator is access by the operator's token.
+type operator struct{}
+
+func (operator) present(r *request) error {
+	switch cluster := r.api.cfg.Cluster(); {
+	case r.api.cfg.Nodes == nil:
+		return wire.NotFound()
+	case cluster == nil:
+		return &unavailable{outcome: wire.OutcomeNotDone, cause: errNoCluster}
+	case !operates(cluster, r.in.Head.Authorization):
+		return wire.InvalidOperatorToken()
+	}
+	r.actor = &statepb.Actor{Type: statepb.Actor_OPERATOR}
+	return nil
+}
+
+func (operator) admit(context.Context, *request, func(*sight) (any, error)) (any, error) {
+	return nil, nil //nolint:nilnil // nothing of an org is read
+}
+
+// member is one node in answers.
+type member struct {
+	ID           string  `json:"id"`
+	Raft         string  `json:"raft"`
+	HTTP         string  `json:"http"`
+	Link         string  `json:"link"`
+	Voter        bool    `json:"voter"`
+	Leader       bool    `json:"leader"`
+	Reachable    bool    `json:"reachable"`
+	Error        *string `json:"error"`
+	State        string  `json:"state"`
+	Term         uint64  `json:"term"`
+	Applied      uint64  `json:"applied"`
+	LastIndex    uint64  `json:"lastIndex"`
+	Version      string  `json:"version"`
+	TimeOffsetMs int64   `json:"timeOffsetMs"`
+	LastContact  instant `json:"lastContact"`
+}
+
+func memberOf(m raftstore.Member, now time.Time) member {
+	out := member{
+		ID: m.ID, Raft: m.Address, Voter: m.Voter, Leader: m.Leader, Reachable: m.Err == nil, State: m.Status.State,
+		HTTP: m.Status.About["http"], Link: m.Status.About["link"],
+		Term: m.Status.Term, Applied: m.Status.Applied, LastIndex: m.Status.LastIndex, Version: m.Status.Version,
+	}
+	if m.Err != nil {
+		out.Error = orNull(m.Err.Error())
+	} else {
+		out.TimeOffsetMs = m.Status.TimeMs - now.UnixMilli()
+	}
+	if !m.Contact.IsZero() {
+		out.LastContact = instant(m.Contact.UnixMilli())
+	}
+	return out
+}
+
+// showCluster answers as this node sees it, whoever leads, and also if nobody does.
+func showCluster(r *request) (step, error) {
+	return step{change: func(ctx context.Context) (any, error) {
+		nodes := r.api.cfg.Nodes
+		list, err := nodes.Members(ctx)
+		if err != nil {
+			return nil, &unavailable{outcome: wire.OutcomeNotDone, cause: err}
+		}
+		now := time.Now()
+		members := make([]member, len(list))
+		for i, m := range list {
+			members[i] = memberOf(m, now)
+		}
+		own, reasons := nodes.Status(), nodes.Reasons()
+		if reasons == nil {
+			reasons = []string{}
+		}
+		return struct {
+			wire.Envelope
+			ClusterID string   `json:"clusterId"`
+			Node      string   `json:"node"`
+			Leader    *string  `json:"leader"`
+			Term      uint64   `json:"term"`
+			Members   []member `json:"members"`
+			Reasons   []string `json:"notReady"`
+		}{r.in.Envelope("ok"), r.api.cfg.Cluster().GetClusterId(), own.ID, orNull(own.Leader), own.Term, members, reasons}, nil
+	}}, nil
+}
+
+// addMember adds a node that waits for it, and gives it its vote if that is asked for.
+func addMember(r *request) (step, error) {
+	id, err := r.required("id")
+	if err != nil {
+		return step{}, err
+	}
+	if !memberID(id) {
+		return step{}, &wire.ParamError{Param: "id", Message: "id is no node's name: send 1 to 64 letters, digits, dots, hyphens and underscores"}
+	}
+	addr, err := r.required("address")
+	if err != nil {
+		return step{}, err
+	}
+	if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+		return step{}, &wire.ParamError{Param: "address", Message: "address is no host:port: send where the node's --raft is reached"}
+	}
+	voter, _, err := r.body.Bool("voter")
+	if err != nil {
+		return step{}, err //nolint:wrapcheck // an answer
+	}
+	return r.onCluster(func(ctx context.Context, nodes Nodes) error {
+		if err := nodes.AddNonvoter(ctx, id, addr); err != nil || !voter {
+			return err //nolint:wrapcheck // onCluster makes an answer of it
+		}
+		return nodes.Promote(ctx, id) //nolint:wrapcheck // likewise
+	}), nil
+}
+
+// onMember is a call on the member that the path names.
+func onMember(do func(Nodes, context.Context, string) error) func(*request) (step, error) {
+	return func(r *request) (step, error) {
+		path, _ := wire.SplitTarget(r.http.Request.Header.RequestURI())
+		id := r.in.Route.Param(path)
+		return r.onCluster(func(ctx context.Context, nodes Nodes) error { return do(nodes, ctx, id) }), nil
+	}
+}
+
+func transfer(r *request) (step, error) {
+	to, _, err := r.body.String("to")
+	if err != nil {
+		return step{}, err //nolint:wrapcheck // an answer
+	}
+	return r.onCluster(func(ctx context.Context, nodes Nodes) error { return nodes.TransferLeadership(ctx, to) }), nil
+}
+
+// clusterSlack is kept of a request's time, so that its answer is not lost.
+const clusterSlack = time.Second
+
+// onCluster is a change of the cluster, with its four outcomes.
+func (r *request) onCluster(do func(context.Context, Nodes) error) step {
+	return step{change: func(ctx context.Context) (any, error) {
+		ctx, cancel := context.WithDeadline(ctx, r.deadline.Add(-clusterSlack))
+		defer cancel()
+		switch err := do(ctx, r.api.cfg.Nodes); {
+		case err == nil:
+			return r.in.Envelope("ok"), nil
+		case errors.Is(err, raftstore.ErrRefused):
+			return nil, wire.Refused(err.Error())
+		default:
+			return nil, notProposed(err)
+		}
+	}}
+}
+
+// memberID tells what can be the name of a node: it stands in paths and files.
+func memberID(id string) bool {
+	if id == "" || len(id) > 64 || id == "." || id == ".." {
+		return false
+	}
+	for _, c := range id {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// required is a member of the body that must be a string and not empty.
+func (r *request) required(name string) (string, error) {
+	s, present, err := r.body.String(name)
+	if err != nil {
+		return "", err //nolint:wrapcheck // an answer
+	}
+	if !present || s == "" {
+		return "", &wire.ParamError{Param: name, Message: name + " is missing: send it in the body"}
+	}
+	return s, nil
+}

@@ -1,0 +1,155 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"machineid/authority/api"
+	"machineid/raftstore"
+)
+
+// fakeNodes are a cluster that does what the test says, and notes what it was asked.
+type fakeNodes struct {
+	asked []string
+	err   error
+	slow  bool
+}
+
+func (f *fakeNodes) Status() raftstore.NodeStatus {
+	return raftstore.NodeStatus{ID: "a1", Leader: "a2", Term: 7}
+}
+func (f *fakeNodes) Reasons() []string { return nil }
+
+func (f *fakeNodes) Members(context.Context) ([]raftstore.Member, error) {
+	return []raftstore.Member{
+		{ID: "a1", Address: "h1:7072", Voter: true, Status: raftstore.NodeStatus{
+			ID: "a1", State: "Follower", About: map[string]string{"http": "h1:7070", "link": "h1:7071"}, TimeMs: time.Now().UnixMilli(),
+		}},
+		{ID: "a2", Address: "h2:7072", Voter: true, Leader: true, Err: errors.New("no answer")},
+	}, nil
+}
+
+func (f *fakeNodes) do(ctx context.Context, what ...string) error {
+	f.asked = append(f.asked, fmt.Sprint(what))
+	if f.slow {
+		<-ctx.Done()
+		return fmt.Errorf("%w: %w", raftstore.ErrOutcomeUnknown, ctx.Err())
+	}
+	return f.err
+}
+
+func (f *fakeNodes) AddNonvoter(ctx context.Context, id, addr string) error {
+	return f.do(ctx, "add", id, addr)
+}
+
+func (f *fakeNodes) Promote(ctx context.Context, id string) error { return f.do(ctx, "promote", id) }
+func (f *fakeNodes) Demote(ctx context.Context, id string) error  { return f.do(ctx, "demote", id) }
+func (f *fakeNodes) Remove(ctx context.Context, id string) error  { return f.do(ctx, "remove", id) }
+func (f *fakeNodes) TransferLeadership(ctx context.Context, id string) error {
+	return f.do(ctx, "transfer", id)
+}
+
+// TestOperatorsCalls: each needs the token, before its parameters are looked at, and does one thing.
+func TestOperatorsCalls(t *testing.T) {
+	nodes := &fakeNodes{}
+	n := start(t, func(c *api.Config) { c.Nodes = nodes })
+	const right = "Authorization: Bearer " + operatorToken
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		param              string
+		asked              []string
+	}{
+		{"GET", "operator/cluster", "", 200, "", nil},
+		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3:7072"}`, 200, "", []string{"[add a3 h3:7072]"}},
+		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3:7072","voter":true}`, 200, "", []string{"[add a3 h3:7072]", "[promote a3]"}},
+		{"POST", "operator/cluster/members", `{"address":"h3:7072"}`, 400, "id", nil},
+		{"POST", "operator/cluster/members", `{"id":"../a3","address":"h3:7072"}`, 400, "id", nil},
+		{"POST", "operator/cluster/members", `{"id":"a3"}`, 400, "address", nil},
+		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3"}`, 400, "address", nil},
+		{"POST", "operator/cluster/members", `{"id":"a3","address":":7072"}`, 400, "address", nil},
+		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3:1","voter":"yes"}`, 400, "voter", nil},
+		{"POST", "operator/cluster/members", `[`, 400, "body", nil},
+		{"POST", "operator/cluster/members/a-3.x/promote", ``, 200, "", []string{"[promote a-3.x]"}},
+		{"POST", "operator/cluster/members/a3/demote", `{}`, 200, "", []string{"[demote a3]"}},
+		{"DELETE", "operator/cluster/members/a3", ``, 200, "", []string{"[remove a3]"}},
+		{"DELETE", "operator/cluster/members/a3/", ``, 200, "", []string{"[remove a3]"}},
+		{"POST", "operator/cluster/members/a3", `{}`, 405, "", nil},
+		{"DELETE", "operator/cluster/members/a%33", ``, 404, "", nil},
+		{"POST", "operator/cluster/transfer", `{"to":"a2"}`, 200, "", []string{"[transfer a2]"}},
+		{"POST", "operator/cluster/transfer", ``, 200, "", []string{"[transfer ]"}},
+		{"POST", "operator/cluster/transfer", `{"to":2}`, 400, "to", nil},
+	} {
+		nodes.asked = nil
+		a := n.with("", c.method, c.path, c.body, right)
+		if a.StatusCode != c.status || (c.param != "" && a.field("param") != c.param) || !slices.Equal(nodes.asked, c.asked) {
+			t.Errorf("%s %s %s: HTTP %d %s; asked %q", c.method, c.path, c.body, a.StatusCode, a.raw, nodes.asked)
+		}
+		if c.status != 200 && c.status != 400 {
+			continue
+		}
+		nodes.asked = nil
+		for _, header := range []string{"Authorization: Bearer " + operatorToken + "x", "X-Other: 1", "Authorization: Basic " + operatorToken} {
+			a := n.with("", c.method, c.path, c.body, header)
+			if c.param == "body" {
+				continue // cannot be read at all
+			}
+			if a.StatusCode != http.StatusUnauthorized || a.field("error") != "invalid_operator_token" || nodes.asked != nil {
+				t.Errorf("%s %s with %.20q: HTTP %d %s", c.method, c.path, header, a.StatusCode, a.raw)
+			}
+		}
+	}
+}
+
+// TestOutcomesOfTheCluster: done, refused, not done, unknown.
+func TestOutcomesOfTheCluster(t *testing.T) {
+	nodes := &fakeNodes{}
+	n := start(t, func(c *api.Config) {
+		c.Nodes = nodes
+		c.FromNode = func(*fasthttp.RequestCtx) bool { return true } // so that it may say how little time is left
+	})
+	for _, c := range []struct {
+		err     error
+		slow    bool
+		status  int
+		error   string
+		outcome string
+	}{
+		{nil, false, 200, "", ""},
+		{fmt.Errorf("promote a3: %w: it has not caught up", raftstore.ErrRefused), false, 409, "refused", ""},
+		{raftstore.ErrNotLeader, false, 503, "system_unavailable", "not_done"},
+		{raftstore.ErrOutcomeUnknown, false, 503, "system_unavailable", "unknown"},
+		{nil, true, 503, "system_unavailable", "unknown"},
+	} {
+		nodes.err, nodes.slow = c.err, c.slow
+		a := n.with("", "DELETE", "operator/cluster/members/a3", "", "Authorization: Bearer "+operatorToken, "MachineID-Timeout-Ms: 1100")
+		outcome, _ := a.body["outcome"].(string)
+		code, _ := a.body["error"].(string)
+		if a.StatusCode != c.status || code != c.error || outcome != c.outcome {
+			t.Errorf("%v, slow %v: HTTP %d %s", c.err, c.slow, a.StatusCode, a.raw)
+		}
+	}
+}
+
+// TestShowCluster tells who cannot be reached, and why.
+func TestShowCluster(t *testing.T) {
+	n := start(t, func(c *api.Config) { c.Nodes = &fakeNodes{} })
+	a := n.with("", "GET", "operator/cluster", "", "Authorization: Bearer "+operatorToken)
+	members, _ := a.body["members"].([]any)
+	if a.body["leader"] != "a2" || a.body["node"] != "a1" || len(members) != 2 {
+		t.Fatal(a.raw)
+	}
+	first, _ := members[0].(map[string]any)
+	second, _ := members[1].(map[string]any)
+	if first["http"] != "h1:7070" || first["link"] != "h1:7071" || first["reachable"] != true || first["error"] != nil ||
+		second["reachable"] != false || second["error"] != "no answer" || second["leader"] != true {
+		t.Error(a.raw)
+	}
+}

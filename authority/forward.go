@@ -1,0 +1,118 @@
+package authority
+
+import (
+	"context"
+	"crypto/subtle"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"machineid/shared/wire"
+)
+
+// Times of forwarding.
+const (
+	// leaderWait bounds how long a request waits for a leader to be known: an election takes about a second.
+	leaderWait = 3 * time.Second
+	// validateWait is what a validate has in all (docs/api.md).
+	validateWait = 900 * time.Millisecond
+	// answerSlack is how much later than a request's own time its answer may come: a change waits 1 s longer for the edges.
+	answerSlack  = 1500 * time.Millisecond
+	forwardConns = 1024
+	forwardIdle  = 30 * time.Second
+	forwardPause = 20 * time.Millisecond // before a leader that was none is looked for again
+)
+
+func newForwardClient(addr string) *fasthttp.HostClient {
+	return &fasthttp.HostClient{
+		Addr: addr, MaxConns: forwardConns, MaxIdleConnDuration: forwardIdle, MaxConnWaitTimeout: time.Second,
+		MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true, MaxResponseBodySize: 64 << 20,
+	}
+}
+
+// forward hands a request on to the node that leads and reports whether it has answered it; if not, this node leads. Only the
+// leader answers anything, so that what one node has said no other contradicts. A request goes over one hop at most.
+func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) bool {
+	if len(ctx.Request.Header.Peek(wire.NodeHeader)) > 0 { // believed or not, it goes no further
+		if _, leads := n.store.Leading(); leads {
+			return false
+		}
+		ctx.Response.Header.Set(wire.NotLeadHeader, "1")
+		in.Error(ctx, wire.SystemUnavailable(wire.OutcomeNotDone, 1))
+		return true
+	}
+	edge := ctx.Request.Header.Peek(wire.EdgeHeader)
+	// What an edge says is left can only shorten a request's time, so it needs no proof here.
+	deadline := began.Add(wire.Budget(in.Head.Timeout, len(edge) > 0))
+	if in.Route.Validate && began.Add(validateWait).Before(deadline) {
+		deadline = began.Add(validateWait)
+	}
+	until := deadline
+	if began.Add(leaderWait).Before(until) {
+		until = began.Add(leaderWait)
+	}
+	wait, cancel := context.WithDeadline(context.Background(), until)
+	defer cancel()
+	for {
+		l, err := n.leader(wait)
+		switch {
+		case err != nil:
+			in.Error(ctx, wire.SystemUnavailable(wire.OutcomeNotDone, 1))
+			return true
+		case l == nil:
+			return false
+		}
+		outcome, answered := n.hand(ctx, in, l, deadline)
+		if answered {
+			return true
+		}
+		n.leaders.forget(l)
+		if outcome != wire.OutcomeNotDone || wait.Err() != nil {
+			in.Error(ctx, wire.SystemUnavailable(outcome, 1))
+			return true
+		}
+		select {
+		case <-time.After(forwardPause):
+		case <-wait.Done():
+		}
+	}
+}
+
+// hand tries one leader. If it has no answer for the client, it says what became of the request there.
+func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadline time.Time) (outcome string, answered bool) {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	if e := wire.Pass(req, ctx, in); e != nil {
+		in.Error(ctx, e)
+		return "", true
+	}
+	req.SetHost(l.http)
+	req.Header.Set(wire.NodeHeader, nodeToken(n.state.Cluster()))
+	req.Header.Set(wire.PeerHeader, ctx.RemoteIP().String())
+	for _, name := range []string{wire.EdgeHeader, wire.ClientHeader} {
+		if v := ctx.Request.Header.PeekAll(name); len(v) == 1 {
+			req.Header.SetBytesV(name, v[0])
+		}
+	}
+	req.Header.SetBytesV(wire.BudgetHeader, wire.AppendBudget(nil, time.Until(deadline)))
+	err := l.client.DoDeadline(req, resp, deadline.Add(answerSlack))
+	// A validate changes nothing either.
+	reads := ctx.IsGet() || in.Route.Validate
+	switch {
+	case err != nil:
+		return wire.PassOutcome(err, reads), false
+	case len(resp.Header.Peek(wire.NotLeadHeader)) > 0:
+		return wire.OutcomeNotDone, false
+	case !wire.Relay(ctx, resp, in):
+		return wire.PassOutcome(nil, reads), false
+	}
+	return "", true
+}
+
+// fromNode reports whether another node of the cluster hands a request on.
+func (n *Node) fromNode(ctx *fasthttp.RequestCtx) bool {
+	values := ctx.Request.Header.PeekAll(wire.NodeHeader)
+	want := nodeToken(n.state.Cluster())
+	return len(values) == 1 && want != "" && subtle.ConstantTimeCompare(values[0], []byte(want)) == 1
+}

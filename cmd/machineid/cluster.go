@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"machineid/cmd/machineid/config"
+)
+
+// clusterView is the answer of GET operator/cluster.
+type clusterView struct {
+	ClusterID string       `json:"clusterId"`
+	Node      string       `json:"node"`
+	Leader    *string      `json:"leader"`
+	Term      uint64       `json:"term"`
+	Members   []memberView `json:"members"`
+	NotReady  []string     `json:"notReady"`
+}
+
+type memberView struct {
+	ID           string  `json:"id"`
+	Raft         string  `json:"raft"`
+	HTTP         string  `json:"http"`
+	Link         string  `json:"link"`
+	Voter        bool    `json:"voter"`
+	Leader       bool    `json:"leader"`
+	Reachable    bool    `json:"reachable"`
+	Error        *string `json:"error"`
+	State        string  `json:"state"`
+	Term         uint64  `json:"term"`
+	Applied      uint64  `json:"applied"`
+	LastIndex    uint64  `json:"lastIndex"`
+	Version      string  `json:"version"`
+	TimeOffsetMs int64   `json:"timeOffsetMs"`
+	LastContact  *string `json:"lastContact"`
+}
+
+func newClusterCommand(settings *config.Settings, env environment) *cobra.Command {
+	cluster := &cobra.Command{
+		Use: "cluster", Short: "Look at the authority nodes, and change who they are",
+		Args: cobra.NoArgs,
+	}
+	sub := func(use, short string, args cobra.PositionalArgs, run func(context.Context, *cobra.Command, *operatorFlags, []string) error) *cobra.Command {
+		cmd := &cobra.Command{Use: use, Short: short, Args: args}
+		addOperatorFlags(cmd, settings.Validate, env, run)
+		cluster.AddCommand(cmd)
+		return cmd
+	}
+	sub("status", "Who leads, who is reachable, and what is wrong", cobra.NoArgs, clusterStatus)
+	sub("members", "List the nodes", cobra.NoArgs, clusterMembers)
+	var nonvoter bool
+	add := sub("add ID RAFT_ADDRESS", "Take in a running node that waits for it, and give it a vote when it has caught up", cobra.ExactArgs(2),
+		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			return clusterAdd(ctx, cmd, f, args[0], args[1], !nonvoter)
+		})
+	add.Flags().BoolVar(&nonvoter, "nonvoter", false, "give it no vote: it only receives, until cluster promote")
+	sub("promote ID", "Give a node a vote, once it has caught up", cobra.ExactArgs(1), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+		return clusterPromote(ctx, cmd, f, args[0])
+	})
+	sub("demote ID", "Take a node's vote; it goes on receiving", cobra.ExactArgs(1), onMember(http.MethodPost, "/demote", "has no vote any more"))
+	sub("remove ID", "Take a node out, dead or alive; stop it before, and wipe its data folder before it comes back under a new id", cobra.ExactArgs(1),
+		onMember(http.MethodDelete, "", "is no member any more"))
+	sub("transfer [ID]", "Hand the leadership over, to a node or to the one that is furthest", cobra.MaximumNArgs(1), clusterTransfer)
+	return cluster
+}
+
+const clusterPath = "operator/cluster"
+
+func memberPath(id string) string { return clusterPath + "/members/" + url.PathEscape(id) }
+
+func clusterStatus(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []string) error {
+	view, raw, err := look(ctx, f)
+	if err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		if err := printJSON(w, raw); err != nil {
+			return err
+		}
+	} else {
+		leader := "none known"
+		if view.Leader != nil {
+			leader = *view.Leader
+		}
+		fmt.Fprintf(w, "cluster %s\nleader  %s\nterm    %d\nasked   %s\n\n", view.ClusterID, leader, view.Term, view.Node)
+		if err := view.table(w); err != nil {
+			return err
+		}
+		for _, note := range view.notes() {
+			fmt.Fprintln(w, "\nnote:", note)
+		}
+	}
+	if view.Leader == nil {
+		return unavailableError{errors.New("no leader is known: changes and leases wait until a majority of the voters can reach each other")}
+	}
+	return nil
+}
+
+func clusterMembers(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []string) error {
+	view, raw, err := look(ctx, f)
+	if err != nil {
+		return err
+	}
+	if f.output == "json" {
+		return printJSON(cmd.OutOrStdout(), raw["members"])
+	}
+	return view.table(cmd.OutOrStdout())
+}
+
+// look asks how the cluster is, as this program knows it and as it was said.
+func look(ctx context.Context, f *operatorFlags) (view clusterView, raw map[string]any, err error) {
+	var answer json.RawMessage
+	if err := f.client().call(ctx, http.MethodGet, clusterPath, nil, &answer); err != nil {
+		return view, nil, err
+	}
+	if err := errors.Join(json.Unmarshal(answer, &view), json.Unmarshal(answer, &raw)); err != nil {
+		return view, nil, fmt.Errorf("read the answer: %w", err)
+	}
+	delete(raw, "request_id")
+	delete(raw, "status")
+	return view, raw, nil
+}
+
+func (v *clusterView) table(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tROLE\tSTATE\tAPPLIED\tBEHIND\tRAFT\tHTTP\tLINK\tVERSION")
+	newest := uint64(0)
+	for _, m := range v.Members {
+		newest = max(newest, m.LastIndex)
+	}
+	for _, m := range v.Members {
+		role := "non-voter"
+		if m.Voter {
+			role = "voter"
+		}
+		if m.Leader {
+			role = "leader"
+		}
+		if !m.Reachable {
+			fmt.Fprintf(t, "%s\t%s\tunreachable\t-\t-\t%s\t-\t-\t-\n", m.ID, role, m.Raft)
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n", m.ID, role, m.State, m.Applied, newest-min(newest, m.Applied), m.Raft, m.HTTP, m.Link, m.Version)
+	}
+	return t.Flush() //nolint:wrapcheck // standard output is gone
+}
+
+// offsetWarn is how far a node's wall clock may be off before it is said.
+const offsetWarn = 2 * time.Second
+
+// notes is what an operator should do something about.
+func (v *clusterView) notes() (notes []string) {
+	voters, reachable := 0, 0
+	for _, m := range v.Members {
+		if m.Voter {
+			voters++
+			if m.Reachable {
+				reachable++
+			}
+		}
+		if !m.Reachable && m.Error != nil {
+			notes = append(notes, fmt.Sprintf("%s cannot be reached: %s", m.ID, *m.Error))
+		}
+		if off := time.Duration(m.TimeOffsetMs) * time.Millisecond; off.Abs() > offsetWarn {
+			notes = append(notes, fmt.Sprintf("the clock of %s is %v off: look at its time synchronisation", m.ID, off))
+		}
+	}
+	switch quorum := voters/2 + 1; {
+	case reachable < quorum:
+		notes = append(notes, fmt.Sprintf("%d of %d voters can be reached, %d are needed", reachable, voters, quorum))
+	case reachable == quorum && voters > 1:
+		notes = append(notes, "one more voter that fails stops all changes")
+	}
+	if voters%2 == 0 {
+		notes = append(notes, fmt.Sprintf("%d voters tolerate no more failures than %d: add one, or demote one", voters, voters-1))
+	}
+	for _, why := range v.NotReady {
+		notes = append(notes, fmt.Sprintf("%s is not ready: %s", v.Node, why))
+	}
+	return notes
+}
+
+func clusterAdd(ctx context.Context, cmd *cobra.Command, f *operatorFlags, id, addr string, voter bool) error {
+	body := map[string]any{"id": id, "address": addr}
+	if err := f.client().call(ctx, http.MethodPost, clusterPath+"/members", body, nil); err != nil {
+		return err
+	}
+	if voter {
+		return clusterPromote(ctx, cmd, f, id)
+	}
+	return done(cmd, f, id, "is a member without a vote")
+}
+
+// clusterPromote asks until the node has caught up.
+func clusterPromote(ctx context.Context, cmd *cobra.Command, f *operatorFlags, id string) error {
+	for {
+		err := f.client().call(ctx, http.MethodPost, memberPath(id)+"/promote", nil, nil)
+		var refused *refusedError
+		if err == nil {
+			return done(cmd, f, id, "has a vote")
+		}
+		if !errors.As(err, &refused) || refused.status != http.StatusConflict {
+			return err
+		}
+		if f.output == "table" {
+			if view, _, lerr := look(ctx, f); lerr == nil {
+				for _, m := range view.Members {
+					if m.ID == id {
+						fmt.Fprintf(cmd.ErrOrStderr(), "%s is at %d: %s\n", id, m.Applied, refused.Message)
+					}
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func onMember(method, suffix, said string) func(context.Context, *cobra.Command, *operatorFlags, []string) error {
+	return func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+		if err := f.client().call(ctx, method, memberPath(args[0])+suffix, nil, nil); err != nil {
+			return err
+		}
+		return done(cmd, f, args[0], said)
+	}
+}
+
+func clusterTransfer(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+	body := map[string]any{}
+	if len(args) > 0 {
+		body["to"] = args[0]
+	}
+	if err := f.client().call(ctx, http.MethodPost, clusterPath+"/transfer", body, nil); err != nil {
+		return err
+	}
+	for {
+		view, _, err := look(ctx, f)
+		switch {
+		case err == nil && view.Leader != nil:
+			return done(cmd, f, *view.Leader, "leads")
+		case ctx.Err() != nil:
+			return unavailableError{errors.New("the leadership was given away, and nobody is known to have it")}
+		}
+		time.Sleep(operatorPause)
+	}
+}
+
+// done says what was done.
+func done(cmd *cobra.Command, f *operatorFlags, id, said string) error {
+	if f.output == "json" {
+		return printJSON(cmd.OutOrStdout(), map[string]string{"id": id, "done": said})
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", id, said)
+	return nil
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"machineid/authority"
+	"machineid/shared/wire"
+)
+
+// exitUnavailable is the exit code of a command that nobody could serve, or whose outcome is not known.
+const exitUnavailable = 4
+
+// unavailableError says that nobody could serve a command, or that what became of it is not known.
+type unavailableError struct{ error }
+
+// operatorFlags are the flags of every command that speaks to a running cluster.
+type operatorFlags struct {
+	urls      []string
+	tokenFile string
+	token     authority.Secret
+	timeout   time.Duration
+	output    string
+}
+
+func (f *operatorFlags) register(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.urls, "operator-url", []string{"http://127.0.0.1:7070"}, "`URLS` of authority nodes, tried in turn; any node will do")
+	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token; or give the token in MACHINEID_OPERATOR_TOKEN")
+	fs.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try")
+	fs.StringVarP(&f.output, "output", "o", "table", "`FORM` of the output: table or json")
+}
+
+func (f *operatorFlags) validate(env environment) error {
+	var faults []error
+	for i, u := range f.urls {
+		parsed, err := url.Parse(u)
+		if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") || parsed.Host == "" {
+			faults = append(faults, fmt.Errorf("--operator-url: %q is no URL such as http://127.0.0.1:7070", u))
+			continue
+		}
+		f.urls[i] = parsed.Scheme + "://" + parsed.Host
+	}
+	if f.output != "table" && f.output != "json" {
+		faults = append(faults, fmt.Errorf("--output: %q is no form of output; choose table or json", f.output))
+	}
+	if f.timeout <= 0 {
+		faults = append(faults, fmt.Errorf("--timeout: %v is no time to try for", f.timeout))
+	}
+	token, err := operatorToken(f.tokenFile, env)
+	if err != nil {
+		faults = append(faults, err)
+	}
+	if f.token = authority.Secret(token); token == "" && err == nil {
+		faults = append(faults, fmt.Errorf("--operator-token-file: there is no operator's token; it is in the file operator-token of the first node's data folder, "+
+			"unless one was given at bootstrap: name that file, or set %s", operatorTokenEnv))
+	}
+	return errors.Join(faults...)
+}
+
+// operatorToken reads the operator's token from a file or from the environment.
+func operatorToken(file string, env environment) (string, error) {
+	token := env.get(operatorTokenEnv)
+	source := operatorTokenEnv
+	if file != "" {
+		if token != "" {
+			return "", fmt.Errorf("--operator-token-file: %s is set too; give the token in one place", operatorTokenEnv)
+		}
+		var err error
+		if token, err = readSecret(file); err != nil {
+			return "", fmt.Errorf("--operator-token-file: %w", err)
+		}
+		source = file
+	}
+	if (token != "" || file != "") && len(token) < authority.MinOperatorToken {
+		return "", fmt.Errorf("--operator-token-file: the token in %s has %d characters; it needs at least %d",
+			source, len(token), authority.MinOperatorToken)
+	}
+	return token, nil
+}
+
+// operatorClient makes operators' calls.
+type operatorClient struct {
+	urls  []string
+	token string
+	http  *http.Client
+}
+
+// Times of one call.
+const (
+	operatorCall  = 12 * time.Second // the call's own 8 s, and the way
+	operatorPause = 200 * time.Millisecond
+	answerMax     = 64 << 20
+)
+
+func (f *operatorFlags) client() *operatorClient {
+	return &operatorClient{urls: f.urls, token: string(f.token), http: &http.Client{
+		Timeout:       operatorCall,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+	}}
+}
+
+// refusedError is an answer other than success.
+type refusedError struct {
+	status                 int
+	Code, Message, Outcome string
+}
+
+func (e *refusedError) Error() string {
+	if e.Message != "" {
+		return e.Message
+	}
+	return "the answer is HTTP " + strconv.Itoa(e.status)
+}
+
+// call makes one call and decodes its answer into out, which may be nil. What was surely not done it tries again, at the other nodes too, until
+// ctx ends.
+func (c *operatorClient) call(ctx context.Context, method, path string, body, out any) error {
+	for i := 0; ; i++ {
+		base := c.urls[i%len(c.urls)]
+		err := c.once(ctx, base, method, path, body, out)
+		var refused *refusedError
+		var notDone bool
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &refused) && refused.status < http.StatusInternalServerError:
+			return err
+		case errors.As(err, &refused):
+			notDone = refused.Outcome == wire.OutcomeNotDone
+		default:
+			// A call that got no answer may have been done, unless it only asks or nobody was there.
+			var op *net.OpError
+			notDone = method == http.MethodGet || (errors.As(err, &op) && op.Op == "dial")
+		}
+		if !notDone {
+			return unavailableError{fmt.Errorf("%s: whether it was done is not known; look, and do it again if need be: %w", base, err)}
+		}
+		if (i+1)%len(c.urls) != 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return unavailableError{fmt.Errorf("not done: %w", err)}
+		case <-time.After(operatorPause):
+		}
+	}
+}
+
+func (c *operatorClient) once(ctx context.Context, base, method, path string, body, out any) error {
+	var content io.Reader = http.NoBody
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("encode the call: %w", err)
+		}
+		content = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, base+wire.Base+path, content)
+	if err != nil {
+		return fmt.Errorf("make the call: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err //nolint:wrapcheck // names the address
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, answerMax))
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		e := &refusedError{status: resp.StatusCode}
+		var said struct{ Error, Message, Outcome string }
+		if json.Unmarshal(raw, &said) == nil {
+			e.Code, e.Message, e.Outcome = said.Error, said.Message, said.Outcome
+		}
+		return e
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
+		return fmt.Errorf("%s answers what is no answer of an authority: %w", base, err)
+	}
+	return nil
+}
+
+// addOperatorFlags gives a command the flags, checks them, and runs f within --timeout.
+func addOperatorFlags(cmd *cobra.Command, set func(*cobra.Command, func() error), env environment, f func(context.Context, *cobra.Command, *operatorFlags, []string) error) {
+	flags := &operatorFlags{}
+	flags.register(cmd.Flags())
+	set(cmd, func() error { return flags.validate(env) })
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
+		defer cancel()
+		return f(ctx, cmd, flags, args)
+	}
+}
+
+// printJSON writes a value for scripts.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v) //nolint:wrapcheck // standard output is gone
+}

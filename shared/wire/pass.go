@@ -1,0 +1,102 @@
+package wire
+
+import (
+	"errors"
+	"net"
+	"net/url"
+
+	"github.com/valyala/fasthttp"
+
+	"machineid/shared/orgkey"
+)
+
+// Pass makes the request that hands r on to another hop: an edge to the authority, a node to the one that leads. No byte of the head
+// that came is forwarded, so nothing can be smuggled: it is built from the route, the canonical path, the headers that the API
+// reads and the exact body. The caller sets the host, and what it vouches for itself.
+func Pass(req *fasthttp.Request, ctx *fasthttp.RequestCtx, r *Request) *Error {
+	uri := Base + r.Route.Path
+	if r.Route.isPattern() {
+		path, _ := SplitTarget(ctx.Request.Header.RequestURI())
+		uri = r.Route.with(r.Route.Param(path))
+	}
+	if ctx.IsGet() {
+		query, e := canonicalQuery(r)
+		if e != nil {
+			return e
+		}
+		if query != "" {
+			uri += "?" + query
+		}
+	} else {
+		req.SetBodyRaw(ctx.Request.Body())
+	}
+	req.SetRequestURI(uri)
+	req.Header.SetMethodBytes(ctx.Method())
+	req.Header.SetBytesV("X-Request-Id", r.ID)
+	for name, value := range map[string][]byte{
+		"x-org-key": r.Head.OrgKey, "Authorization": r.Head.Authorization, "X-MachineID-Org": r.Head.Operated,
+		"Idempotency-Key": r.Head.IdempotencyKey, "MachineID-Version": r.Head.Version, "Prefer": r.Head.Prefer,
+	} {
+		if value != nil {
+			req.Header.SetBytesV(name, value)
+		}
+	}
+	return nil
+}
+
+// canonicalQuery writes the query anew, from the names that the route knows. A query that cannot be read is refused here, in the
+// place that the order of checks gives it: behind the key.
+func canonicalQuery(r *Request) (string, *Error) {
+	q, err := ParseQuery(r.Query)
+	if err != nil {
+		if r.Route.Operator {
+			return "", MissingParams("query", err.Error())
+		}
+		if len(Trim(r.Head.OrgKey)) == 0 {
+			return "", MissingOrgKey()
+		}
+		if err := orgkey.Check(Trim(r.Head.OrgKey)); err != nil {
+			return "", InvalidOrgKey(err)
+		}
+		return "", MissingParams("query", err.Error())
+	}
+	values := url.Values{}
+	for _, name := range r.Route.Query {
+		if v, ok := q.Get(name); ok {
+			values.Set(name, string(v))
+		}
+	}
+	return values.Encode(), nil
+}
+
+// Relay copies an answer of the next hop: its body and the headers that the API has. It reports false, and does nothing, if that
+// is no answer of the API: something else answered at its address.
+func Relay(ctx *fasthttp.RequestCtx, resp *fasthttp.Response, r *Request) bool {
+	if string(resp.Header.ContentType()) != "application/json" {
+		return false
+	}
+	h := &ctx.Response.Header
+	h.SetStatusCode(resp.StatusCode())
+	for _, name := range []string{"Content-Type", "Cache-Control", "Retry-After", "Allow", "X-Cache", "Idempotency-Replayed", "Preference-Applied"} {
+		if v := resp.Header.Peek(name); len(v) > 0 {
+			h.SetBytesV(name, v)
+		}
+	}
+	h.SetBytesV("X-Request-Id", r.ID)
+	ctx.Response.SetBody(resp.Body())
+	return true
+}
+
+// PassOutcome says what became of a request that was handed on and got no answer: err is what the client of fasthttp said, nil for an
+// answer that was none.
+func PassOutcome(err error, reads bool) string {
+	var op *net.OpError
+	switch {
+	case reads,
+		errors.Is(err, fasthttp.ErrNoFreeConns),
+		errors.Is(err, fasthttp.ErrDialTimeout),
+		errors.As(err, &op) && op.Op == "dial":
+		return OutcomeNotDone
+	}
+	return OutcomeUnknown
+}
