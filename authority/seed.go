@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/shared/link"
 )
@@ -44,9 +45,8 @@ func (n *Node) seed(ctx context.Context) error {
 		return err
 	}
 	hash := sha256.Sum256([]byte(token))
-	hashKey, incarnation := make([]byte, link.HashKeySize), make([]byte, 16)
+	hashKey, incarnation := make([]byte, link.HashKeySize), state.NewIncarnation(nil, n.cfg.Wall())
 	_, _ = rand.Read(hashKey) // never fails
-	_, _ = rand.Read(incarnation)
 	_, _, err = n.Propose(ctx, &statepb.Command{
 		TimeMs: n.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: n.cfg.ID},
 		Change: &statepb.Command_Seed{Seed: &statepb.Seed{

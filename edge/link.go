@@ -35,8 +35,10 @@ const (
 
 // linker keeps one session at a time with the authority's leader.
 type linker struct {
-	e    *Edge
-	term uint64 // the newest that was accepted (I7)
+	e *Edge
+	// The newest that was accepted (I7): incarnations are in order, and so are the terms of one.
+	incarnation []byte
+	term        uint64
 
 	memory *memory // the newest; nil before the first session
 	epoch  uint32  // of it
@@ -186,6 +188,8 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 	return s.run(ctx, cancel, patience, first)
 }
 
+var errOldIncarnation = errors.New("the node's state is older than one already met: a copy of the past, or of a cluster that was replaced")
+
 var errOldTerm = errors.New("the node leads an older term than one already met: it is deposed and does not know")
 
 // goesOn reports whether the memory stays in force in a session (I7).
@@ -199,7 +203,10 @@ func (l *linker) goesOn(w *link.Welcome, hasher link.Hasher) bool {
 // accept begins a session. It goes on with the lease and the memory of the one
 // before, or drops both.
 func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_SessionClient, addr string) (*session, error) {
-	if w.GetTerm() < l.term {
+	switch c := bytes.Compare(w.GetIncarnation(), l.incarnation); {
+	case c < 0:
+		return nil, errOldIncarnation
+	case c == 0 && w.GetTerm() < l.term:
 		return nil, errOldTerm
 	}
 	hasher, err := link.NewHasher(w.GetHashKey())
@@ -209,7 +216,7 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 	if w.GetLeaseNs() <= 0 || w.GetCacheTtlNs() <= 0 {
 		return nil, fmt.Errorf("welcome from %s: lease %d ns, cache TTL %d ns", addr, w.GetLeaseNs(), w.GetCacheTtlNs())
 	}
-	l.term = w.GetTerm()
+	l.incarnation, l.term = w.GetIncarnation(), w.GetTerm()
 	s := &session{
 		e: l.e, stream: stream, wake: make(chan struct{}, 1),
 		lease: time.Duration(w.GetLeaseNs()), sole: len(l.e.cfg.Authority) == 1, renewDue: true,

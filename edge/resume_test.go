@@ -177,3 +177,40 @@ func TestHoldingKeepsForATTL(t *testing.T) {
 		}
 	}
 }
+
+// TestIncarnationsAreInOrder: under a newer one any term counts, an older one is
+// refused whatever its term, and nothing that was remembered is carried over (I7).
+func TestIncarnationsAreInOrder(t *testing.T) {
+	for name, tt := range map[string]struct {
+		incarnation byte
+		term        uint64
+		want        string
+	}{
+		"a restored state, with an older term": {incarnation: 8, term: 1, want: "DEVICE_REVOKED"},
+		"the past, with a newer term":          {incarnation: 6, term: 99, want: "SYSTEM_UNAVAILABLE"},
+		"the same, with an older term":         {incarnation: 7, term: 4, want: "SYSTEM_UNAVAILABLE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				say := func(incarnation byte, term uint64) {
+					w.a.set(func() {
+						w.a.welcome = func(w *link.Welcome) *link.ToEdge {
+							w.Incarnation, w.Term = bytes.Repeat([]byte{incarnation}, 16), term
+							return &link.ToEdge{Welcome: w}
+						}
+					})
+				}
+				say(7, 5)
+				w.start()
+				w.want("d", "ALLOW", false)
+				w.a.set(func() { w.a.devices["d"] = revoked() })
+				say(tt.incarnation, tt.term)
+				w.a.breakOff()
+				time.Sleep(2 * testLease)
+				if got := w.validate("d").Code; got != tt.want {
+					w.t.Errorf("%s, want %s", got, tt.want)
+				}
+			})
+		})
+	}
+}

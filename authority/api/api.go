@@ -134,9 +134,9 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 		in.Error(ctx, wire.NotFound())
 	default:
 		answer, err := r.serve(e.call)
-		if err != nil {
+		if _, made := answer.(streamed); err != nil {
 			in.Error(ctx, r.fault(err))
-		} else {
+		} else if !made {
 			in.JSON(ctx, fasthttp.StatusOK, answer)
 		}
 	}

@@ -21,6 +21,7 @@ type Nodes interface {
 	Demote(ctx context.Context, id string) error
 	Remove(ctx context.Context, id string) error
 	TransferLeadership(ctx context.Context, id string) error
+	Backup() (*raftstore.Backup, error)
 }
 
 // operator is access by the operator's token.
@@ -152,6 +153,28 @@ func transfer(r *request) (step, error) {
 	}
 	return r.onCluster(func(ctx context.Context, nodes Nodes) error { return nodes.TransferLeadership(ctx, to) }), nil
 }
+
+// archiveType is the media type of an archive.
+const archiveType = "application/octet-stream"
+
+// snapshot answers with an archive of the state as this node has it, as a stream of known length: the one answer that is no JSON.
+func snapshot(r *request) (step, error) {
+	return step{change: func(context.Context) (any, error) {
+		b, err := r.api.cfg.Nodes.Backup()
+		if err != nil {
+			return nil, &unavailable{outcome: wire.OutcomeNotDone, cause: err}
+		}
+		h := &r.http.Response.Header
+		h.SetContentType(archiveType)
+		h.Set("Cache-Control", "no-store")
+		h.SetBytesV("X-Request-Id", r.in.ID)
+		r.http.SetBodyStream(b, int(b.Size)) // closes it
+		return streamed{}, nil
+	}}, nil
+}
+
+// streamed says that the answer is made already.
+type streamed struct{}
 
 // clusterSlack is kept of a request's time, so that its answer is not lost.
 const clusterSlack = time.Second

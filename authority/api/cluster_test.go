@@ -36,6 +36,8 @@ func (f *fakeNodes) Members(context.Context) ([]raftstore.Member, error) {
 	}, nil
 }
 
+func (f *fakeNodes) Backup() (*raftstore.Backup, error) { return nil, raftstore.ErrClosed }
+
 func (f *fakeNodes) do(ctx context.Context, what ...string) error {
 	f.asked = append(f.asked, fmt.Sprint(what))
 	if f.slow {

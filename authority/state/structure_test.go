@@ -35,8 +35,8 @@ var callers = map[string]string{
 	"follow":     "changeOccupant",
 	"putCluster": "seed setLink",
 	"concern":    "changeOrg changeKey changeOccupant holder",
-	"w":          "set del", // the batch itself
-	"Set":        "set",
+	"w":          "set del",   // the batch itself
+	"Set":        "set Renew", // Renew: offline, of a state that nobody has open
 	"Delete":     "del",
 	"Merge":      "", "DeleteRange": "", "DeleteSized": "", "SingleDelete": "", "LogData": "", "SetRepr": "", "AddInternalKey": "",
 	"SetDeferred": "", "MergeDeferred": "", "DeleteDeferred": "", "DeleteRangeDeferred": "", "SingleDeleteDeferred": "",

@@ -61,6 +61,7 @@ var routes = []Route{
 	{Path: "operator/cluster/members/*/promote", Post: true, Operator: true},
 	{Path: "operator/cluster/members/*/demote", Post: true, Operator: true},
 	{Path: "operator/cluster/transfer", Post: true, Operator: true},
+	{Path: "operator/cluster/snapshot", Post: true, Operator: true, Local: true},
 }
 
 // Table finds routes by path. It is safe for concurrent use.

@@ -1,0 +1,86 @@
+package authority
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"machineid/authority/state"
+	"machineid/raftstore"
+)
+
+// What is done to a data folder while no node uses it.
+
+// Backup describes an archive of the state.
+type Backup struct {
+	raftstore.Archive
+	Incarnation string    `json:"incarnation"`
+	Time        time.Time `json:"time"` // the newest in the state
+	Orgs        int       `json:"orgs"`
+	Devices     int       `json:"devices"`
+	Keys        int       `json:"keys"`
+}
+
+// InspectBackup reads an archive to its end and checks all of it. It unpacks it into
+// a temporary folder.
+func InspectBackup(r io.Reader) (b Backup, err error) {
+	b.Archive, err = raftstore.Inspect(r, func(r pebble.Reader) error {
+		rd := state.NewReader(r)
+		c, err := rd.Cluster()
+		if err != nil {
+			return err //nolint:wrapcheck // says what
+		}
+		mark, err := rd.Mark()
+		if err != nil {
+			return err //nolint:wrapcheck // says what
+		}
+		b.Incarnation, b.Time = hex.EncodeToString(c.GetIncarnation()), time.UnixMilli(mark.Time).UTC()
+		b.Orgs, b.Devices, b.Keys, err = state.Counts(r)
+		return err //nolint:wrapcheck // says what
+	})
+	return b, err //nolint:wrapcheck // says what
+}
+
+// RestoreBackup makes the data folder dir, which must hold no state, from an
+// archive: the state of a new cluster of the one node id, reached at address.
+func RestoreBackup(dir string, r io.Reader, id, address string) (raftstore.Archive, error) {
+	if err := os.MkdirAll(dir, joinFolderMode); err != nil {
+		return raftstore.Archive{}, fmt.Errorf("make the data folder: %w", err)
+	}
+	return raftstore.Restore(filepath.Join(dir, storeDir), r, raftstore.Restoring{ //nolint:wrapcheck // says what
+		ID: id, Members: []raftstore.Peer{{ID: id, Address: address}}, Edit: state.Renew,
+	})
+}
+
+// RecoverCluster makes a cluster of members, by its own log, out of the data folder
+// of the one node id.
+func RecoverCluster(dir, id string, members []raftstore.Peer) (raftstore.Position, error) {
+	machine := state.New(func(uint64, []state.Concern) {})
+	return raftstore.Recover(filepath.Join(dir, storeDir), machine, raftstore.Restoring{ //nolint:wrapcheck // says what
+		ID: id, Members: members, Edit: state.Renew,
+	})
+}
+
+// ReadLog reads the log in the data folder of a node that is stopped, and names the
+// changes in it. It changes nothing, and shows no secret: there is none in a command.
+func ReadLog(dir string, from, to uint64, limit int) (raftstore.LogView, error) {
+	return raftstore.ReadLog(filepath.Join(dir, storeDir), from, to, limit, func(commands [][]byte) string { //nolint:wrapcheck // says what
+		const shown = 3
+		var b strings.Builder
+		fmt.Fprintf(&b, "%d:", len(commands))
+		for i, raw := range commands {
+			if i == shown {
+				b.WriteString(" ...")
+				break
+			}
+			b.WriteString(" " + state.Describe(raw))
+		}
+		return b.String()
+	})
+}

@@ -1,0 +1,64 @@
+package state
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"machineid/authority/state/statepb"
+)
+
+// TestIncarnationsGrow, whatever the clock says and whatever the one before was (I7).
+func TestIncarnationsGrow(t *testing.T) {
+	now := time.Now()
+	max64 := bytes.Repeat([]byte{0xff}, 16)
+	max64[7] = 0xfe
+	for name, old := range map[string][]byte{
+		"none": nil, "zero": make([]byte, 16), "of the future": NewIncarnation(nil, now.Add(1000*time.Hour)), "of now": NewIncarnation(nil, now),
+		"random and large": bytes.Repeat([]byte{0xf0}, 16), "nearly the last": max64,
+	} {
+		next := NewIncarnation(old, now)
+		if len(next) != 16 || bytes.Compare(next, old) <= 0 {
+			t.Errorf("%s: %x after %x", name, next, old)
+		}
+		if name == "nearly the last" {
+			continue // then it is the last
+		}
+		if again := NewIncarnation(next, now.Add(-time.Hour)); bytes.Compare(again, next) <= 0 {
+			t.Errorf("%s: %x after %x, with a clock that went back", name, again, next)
+		}
+	}
+}
+
+// TestRenewOpensTheRecord: leases that were given after the backup may be out, as
+// long as any may be (I8).
+func TestRenewOpensTheRecord(t *testing.T) {
+	db := openDB(t)
+	m := New(func(uint64, []Concern) {})
+	b := db.NewIndexedBatch()
+	put := func(c *statepb.Cluster) {
+		tx := &tx{m: m, w: b, r: Reader{b}, cmd: &statepb.Command{}, emit: &emission{}}
+		tx.putCluster(c)
+	}
+	put(&statepb.Cluster{ClusterId: "c", Incarnation: make([]byte, 16), Link: &statepb.LinkRecord{LeaseNs: int64(time.Second)}})
+	if err := b.Commit(pebble.NoSync); err != nil {
+		t.Fatal(err)
+	}
+	w := db.NewBatch()
+	if err := Renew(db, w); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(pebble.NoSync); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Reader{db}.Cluster()
+	if err != nil || !c.GetLink().GetOpen() || c.GetLink().GetLeaseNs() != int64(longestLease) || c.GetClusterId() != "c" ||
+		bytes.Equal(c.GetIncarnation(), make([]byte, 16)) {
+		t.Errorf("%v, %v", c, err)
+	}
+	if err := Renew(openDB(t), w); err == nil {
+		t.Error("an empty state was renewed")
+	}
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"machineid/authority"
+	"machineid/cmd/machineid/config"
+	"machineid/shared/wire"
+)
+
+func newSnapshotCommand(settings *config.Settings, env environment) *cobra.Command {
+	snapshot := &cobra.Command{Use: "snapshot", Short: "Save the state to a file, look at such a file, begin a cluster from it", Args: cobra.NoArgs}
+
+	save := &cobra.Command{Use: "save FILE", Short: "Save the state of a running cluster, as one node has it now", Args: cobra.ExactArgs(1)}
+	var force bool
+	f := &operatorFlags{}
+	f.register(save.Flags())
+	save.Flags().BoolVar(&force, "force", false, "replace FILE if it is there")
+	settings.Validate(save, func() error { return f.validate(env) })
+	save.RunE = func(cmd *cobra.Command, args []string) error { return saveSnapshot(cmd, f, args[0], force) }
+
+	var output string
+	inspect := &cobra.Command{
+		Use: "inspect FILE", Short: "Check a saved state and say what is in it", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return inspectSnapshot(cmd, args[0], output) },
+	}
+	inspect.Flags().StringVarP(&output, "output", "o", "table", "`FORM` of the output: table or json")
+	settings.Validate(inspect, func() error { return checkOutput(output) })
+
+	var data, id, raft string
+	restore := &cobra.Command{
+		Use: "restore FILE --data DIR --id ID --raft ADDRESS", Short: "Begin a new cluster of one node from a saved state",
+		Long: `Begin a new cluster of one node from a saved state.
+
+What was changed after the state was saved is undone, revokes too. All nodes of
+the old cluster must have been stopped for good; edges need no restart. Start the
+node afterwards without --bootstrap, and let others join it with empty folders.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return restoreSnapshot(cmd, args[0], data, id, raft) },
+	}
+	restore.Flags().StringVar(&data, "data", "", "the data folder `DIR` to make; it must hold no state (required)")
+	restore.Flags().StringVar(&id, "id", "", "the `NAME` of the node (required)")
+	restore.Flags().StringVar(&raft, "raft", "127.0.0.1:7072", "the `ADDRESS` at which other nodes will reach its Raft")
+	settings.Validate(restore, func() error { return checkOffline(data, id, raft) })
+
+	snapshot.AddCommand(save, inspect, restore)
+	return snapshot
+}
+
+func checkOutput(output string) error {
+	if output != "table" && output != "json" {
+		return fmt.Errorf("--output: %q is no form of output; choose table or json", output)
+	}
+	return nil
+}
+
+func checkOffline(data, id, raft string) error {
+	var faults []error
+	if data == "" {
+		faults = append(faults, errors.New("--data: is required; name the data folder"))
+	}
+	if id == "" {
+		faults = append(faults, errors.New("--id: is required; give the node's name"))
+	}
+	if _, _, err := net.SplitHostPort(raft); err != nil && raft != "" {
+		faults = append(faults, fmt.Errorf("--raft: %q is no host:port address", raft))
+	}
+	return errors.Join(faults...)
+}
+
+// saveSnapshot writes beside the file, checks, and gives it its name when it is whole.
+func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool) error {
+	if _, err := os.Stat(path); err == nil && !force {
+		return fmt.Errorf("%s is there already: name another file, or add --force", path)
+	}
+	tmp := path + ".tmp"
+	var last error
+	for _, base := range f.urls {
+		err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), f, base, tmp)
+		if err == nil {
+			return nameSnapshot(cmd, f, tmp, path)
+		}
+		_ = os.Remove(tmp)
+		if refused, ok := errors.AsType[*refusedError](err); ok && refused.status < http.StatusInternalServerError {
+			return err
+		}
+		last = err
+	}
+	return unavailableError{last}
+}
+
+func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path string) error {
+	file, err := os.Open(tmp)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	b, err := authority.InspectBackup(file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(fmt.Errorf("what came is damaged, try again: %w", err), os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	if dir, err := os.Open(filepath.Dir(path)); err == nil {
+		_ = dir.Sync() // the content is; a name that a crash takes away is seen
+		_ = dir.Close()
+	}
+	if f.output == "json" {
+		return printJSON(cmd.OutOrStdout(), b)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "saved %s: %d orgs, %d devices, at index %d, checked\n", path, b.Orgs, b.Devices, b.Position.Index)
+	return nil
+}
+
+// progressEvery is how often a transfer says how far it is, on a terminal.
+const progressEvery = 200 * time.Millisecond
+
+func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base, tmp string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+wire.Base+"operator/cluster/snapshot", http.NoBody)
+	if err != nil {
+		return fmt.Errorf("make the call: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+string(f.token))
+	client := f.client().http
+	client.Timeout = 0 // as long as it takes
+	resp, err := client.Do(req)
+	if err != nil {
+		return err //nolint:wrapcheck // names the address
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		e := &refusedError{status: resp.StatusCode}
+		var said struct{ Error, Message, Outcome string }
+		if json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&said) == nil {
+			e.Code, e.Message, e.Outcome = said.Error, said.Message, said.Outcome
+		}
+		return e
+	}
+	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	p := &progress{total: resp.ContentLength, began: time.Now()}
+	if stat, serr := os.Stderr.Stat(); serr == nil && stat.Mode()&os.ModeCharDevice != 0 && notes == os.Stderr {
+		p.to = notes
+	}
+	n, err := io.Copy(io.MultiWriter(file, p), resp.Body)
+	if err == nil && n != resp.ContentLength {
+		err = fmt.Errorf("%d bytes came of %d", n, resp.ContentLength)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	p.end()
+	return errors.Join(err, file.Close())
+}
+
+// progress shows how far a transfer is.
+type progress struct {
+	to          io.Writer // nil: nowhere
+	total, done int64
+	began, said time.Time
+}
+
+func (p *progress) Write(b []byte) (int, error) {
+	p.done += int64(len(b))
+	if p.to != nil && time.Since(p.said) >= progressEvery {
+		p.said = time.Now()
+		const width = 30
+		filled := int(width * p.done / max(p.total, 1))
+		fmt.Fprintf(p.to, "\r[%-*s] %3d %%  %.1f of %.1f MB  %.1f MB/s", width, bar(filled), 100*p.done/max(p.total, 1),
+			float64(p.done)/1e6, float64(p.total)/1e6, float64(p.done)/1e6/time.Since(p.began).Seconds())
+	}
+	return len(b), nil
+}
+
+func bar(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = '='
+	}
+	return string(b)
+}
+
+func (p *progress) end() {
+	if p.to != nil && !p.said.IsZero() {
+		fmt.Fprintln(p.to)
+	}
+}
+
+func inspectSnapshot(cmd *cobra.Command, path, output string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	b, err := authority.InspectBackup(file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if output == "json" {
+		return printJSON(cmd.OutOrStdout(), b)
+	}
+	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "cluster\t%s\nindex\t%d (term %d)\ntime\t%s\nincarnation\t%s\norgs\t%d\ndevices\t%d\nkeys\t%d\nsize\t%d bytes in %d files, every checksum right\n",
+		b.Cluster, b.Position.Index, b.Position.Term, b.Time.Format("2006-01-02T15:04:05.000Z"), b.Incarnation, b.Orgs, b.Devices, b.Keys, b.Bytes, b.Files)
+	for _, m := range b.Members {
+		role := "voter"
+		if m.NonVoter {
+			role = "non-voter"
+		}
+		fmt.Fprintf(t, "member\t%s at %s, %s\n", m.ID, m.Address, role)
+	}
+	return t.Flush() //nolint:wrapcheck // standard output is gone
+}
+
+func restoreSnapshot(cmd *cobra.Command, path, data, id, raft string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	a, err := authority.RestoreBackup(data, file, id, raft)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err //nolint:wrapcheck // says what
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "restored index %d into %s. Changes after it are undone, revokes too.\n"+
+		"Next: machineid authority --id %s --data %s --raft %s, then let other nodes join with empty folders.\n", a.Position.Index, data, id, data, raft)
+	return nil
+}

@@ -1,0 +1,112 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRestoreIsAChangeOfEverything: a cluster begun from a backup is the past, and an edge that was never restarted says so as soon as
+// it has met it: nothing of what it remembered counts any more (I7). The cluster that was replaced it refuses from then on.
+func TestRestoreIsAChangeOfEverything(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, "--lease", "1s")
+	a := c.nodes[0]
+	e := startEdge(t, a.link, "--max-wait", "500ms")
+	e.ready()
+	o := newClient(t, a.http).createOrg(t)
+	agent := newClient(t, e.http)
+	register := func(id string) {
+		newClient(t, a.http).must(t, "devices/register", o.admin, naming(id))
+		if code := agent.validate(t, o.agent, id); code != "ALLOW" {
+			t.Fatalf("%s: %s", id, code)
+		}
+	}
+	register("before")
+	file := filepath.Join(t.TempDir(), "backup")
+	if out, code := c.operate("snapshot", "save", file); code != exitDone || !strings.Contains(out, "1 devices") {
+		t.Fatalf("save: %d %s", code, out)
+	}
+	if out, code := c.operate("snapshot", "save", file); code != exitFailed || !strings.Contains(out, "--force") {
+		t.Errorf("save over a file: %d %s", code, out)
+	}
+	register("after")
+
+	a.kill()
+	old := a.dir
+	a.dir = filepath.Join(t.TempDir(), "restored")
+	restore := func(args ...string) (string, int) {
+		var out bytes.Buffer
+		code := run(append([]string{"snapshot", "restore", file, "--data", a.dir, "--raft", a.raft}, args...), nil, &out, &out)
+		return out.String(), code
+	}
+	if out, code := restore(); code != exitUsage || !strings.Contains(out, "--id") {
+		t.Errorf("restore without --id: %d %s", code, out)
+	}
+	if out, code := restore("--id", a.id); code != exitDone {
+		t.Fatalf("restore: %d %s", code, out)
+	}
+	if out, code := restore("--id", a.id); code != exitFailed || !strings.Contains(out, "another folder") {
+		t.Errorf("restore over a state: %d %s", code, out)
+	}
+	a.begin()
+	a.ready()
+	eventually(t, patient, "the edge has met the restored state", func() bool {
+		return agent.validate(t, o.agent, "after") == "DEVICE_NOT_FOUND"
+	})
+	if code := agent.validate(t, o.agent, "before"); code != "ALLOW" {
+		t.Errorf("what the backup holds: %s", code)
+	}
+	// The first change waits for leases that may have been given since the backup.
+	began := time.Now()
+	newClient(t, a.http).must(t, "devices/revoke", o.admin, naming("before"))
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("the first change took %v", took)
+	}
+
+	a.kill()
+	a.dir = old
+	a.begin()
+	a.ready()
+	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); {
+		for _, id := range []string{"before", "after"} {
+			if code := agent.validate(t, o.agent, id); code == "ALLOW" {
+				t.Fatalf("ALLOW of %s from a cluster that was replaced", id)
+			}
+		}
+	}
+}
+
+// TestOfflineToolsRefuse what is no folder or no archive, and say what to do.
+func TestOfflineToolsRefuse(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad")
+	if err := os.WriteFile(bad, []byte("no archive, but long enough to be looked at"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		say  string
+	}{
+		{[]string{"snapshot", "inspect", bad}, exitFailed, "not an archive"},
+		{[]string{"snapshot", "inspect", filepath.Join(dir, "none")}, exitFailed, "no such file"},
+		{[]string{"snapshot", "restore", bad, "--data", filepath.Join(dir, "new"), "--id", "a1"}, exitFailed, "not an archive"},
+		{[]string{"snapshot", "restore", bad}, exitUsage, "--data"},
+		{[]string{"debug", "log", "--data", dir}, exitFailed, "no data folder"},
+		{[]string{"debug", "log"}, exitUsage, "--data"},
+		{[]string{"recover", "--data", dir, "--id", "a1"}, exitUsage, "--yes"},
+		{[]string{"recover", "--data", dir, "--id", "a1", "--yes"}, exitFailed, "no such folder"},
+		{[]string{"recover", "--data", dir, "--id", "a1", "--peers", bad, "--yes"}, exitFailed, `"id":"a1"`},
+	} {
+		var out bytes.Buffer
+		if code := run(c.args, nil, &out, &out); code != c.code || !strings.Contains(out.String(), c.say) {
+			t.Errorf("%v: exit %d, %s", c.args, code, out.String())
+		}
+	}
+}
