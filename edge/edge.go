@@ -99,8 +99,16 @@ func New(cfg Config) (*Edge, error) {
 	e.metrics = newMetrics(cfg.Registerer, e)
 	e.proxy = newProxy(e)
 	e.link = newLinker(e)
-	e.server = wire.NewServer(e.handle, wire.Options{Log: cfg.Logger, NoDate: cfg.NoDate})
+	e.server = wire.NewServer(e.handle, wire.Options{Log: cfg.Logger, NoDate: cfg.NoDate, Match: match})
 	return e, nil
+}
+
+// match finds the routes that an edge serves: operators' calls are none.
+func match(path []byte) *wire.Route {
+	if r := wire.Match(path); r != nil && !r.Operator {
+		return r
+	}
+	return nil
 }
 
 // drainTime bounds how long requests under way may take at the end.
@@ -164,7 +172,7 @@ func (e *Edge) Ready() []string {
 func (e *Edge) handle(ctx *fasthttp.RequestCtx) {
 	r := wire.From(ctx)
 	switch {
-	case r.Route == nil, r.Route.Operator:
+	case r.Route == nil:
 		r.Error(ctx, wire.NotFound())
 	case r.Route.Validate:
 		e.validate(ctx, r)

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/errors/oserror"
@@ -75,12 +76,12 @@ func reopened(tb testing.TB, fs vfs.FS, dir, id string, at Position) {
 func TestRestoreMakesAFolderThatGoesOn(t *testing.T) {
 	raw, at := full(t)
 	fs := vfs.NewMem()
-	a, err := Restore("a/new", bytes.NewReader(raw), restoring(fs, "n9"))
+	a, err := Restore("a/new", bytes.NewReader(slices.Clone(raw)), restoring(fs, "n9"))
 	if err != nil || a.Position != at || a.Cluster == "" || len(a.Members) != 1 || a.Members[0].ID != "n1" {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	reopened(t, fs, "a/new", "n9", at)
-	if _, err := Restore("a/new", bytes.NewReader(raw), restoring(fs, "n9")); err == nil {
+	if _, err := Restore("a/new", bytes.NewReader(slices.Clone(raw)), restoring(fs, "n9")); err == nil {
 		t.Error("a folder in use was overwritten")
 	}
 	got, err := Inspect(bytes.NewReader(raw), func(r pebble.Reader) error {
@@ -109,7 +110,7 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 	for name, b := range bad {
 		fs := vfs.NewMem()
-		if _, err := Restore("new", bytes.NewReader(b), restoring(fs, "n1")); err == nil {
+		if _, err := Restore("new", bytes.NewReader(slices.Clone(b)), restoring(fs, "n1")); err == nil {
 			t.Errorf("%s: it was taken", name)
 		}
 		if _, err := fs.Stat("new"); !oserror.IsNotExist(err) {
@@ -136,9 +137,10 @@ func TestRestoreRefuses(t *testing.T) {
 
 // TestRestoreAtEachCrash: whenever the power goes, the folder is there whole, or not at all, and another attempt gets through.
 func TestRestoreAtEachCrash(t *testing.T) {
-	raw, at := full(t)
+	raw, at := full(t) // a file in memory scribbles over what it was given, hence the clones
 	rng := newRand(t)
 	disk := vfs.NewCrashableMem()
+	var mu sync.Mutex
 	var crashed []*vfs.MemFS
 	writes := 0
 	every := 5
@@ -147,20 +149,22 @@ func TestRestoreAtEachCrash(t *testing.T) {
 	}
 	fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			mu.Lock()
+			defer mu.Unlock()
 			if writes++; writes%every == 0 {
 				crashed = append(crashed, disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 25 * rng.IntN(5), RNG: rng}))
 			}
 		}
 		return nil
 	}))
-	if _, err := Restore("new", bytes.NewReader(raw), restoring(fs, "n9")); err != nil {
+	if _, err := Restore("new", bytes.NewReader(slices.Clone(raw)), restoring(fs, "n9")); err != nil {
 		t.Fatal(err)
 	}
 	end := disk.CrashClone(vfs.CrashCloneCfg{}) // nothing that was not synced
 	reopened(t, end, "new", "n9", at)
 	for i, fs := range crashed {
 		if _, err := fs.Stat("new"); oserror.IsNotExist(err) {
-			if _, err := Restore("new", bytes.NewReader(raw), restoring(fs, "n9")); err != nil {
+			if _, err := Restore("new", bytes.NewReader(slices.Clone(raw)), restoring(fs, "n9")); err != nil {
 				t.Errorf("crash %d: the next attempt: %v", i, err)
 				continue
 			}

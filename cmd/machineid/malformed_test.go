@@ -28,7 +28,7 @@ func exchange(addr, raw string) (answers []*reply, err error) {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(callTime))
-	c := &client{conn: conn}
+	c := &client{conn: conn, operators: strings.Contains(raw, "/operator/")}
 	c.r = bufio.NewReader(conn)
 	go func() {
 		_, _ = io.WriteString(conn, raw) // may be refused before its end
