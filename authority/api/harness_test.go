@@ -155,6 +155,7 @@ func (m *editable) Apply(w *pebble.Batch, at raftstore.Position, cmd []byte) any
 	if err := w.Set(key, value, nil); err != nil {
 		panic(err)
 	}
+	m.Forget()
 	return state.Outcome{Changed: true}
 }
 

@@ -22,6 +22,7 @@ func (t *tx) changeOrg(id OrgID, change func(*statepb.Org) *statepb.Org) (org *s
 		return old, false
 	}
 	t.put(orgKey(id), next)
+	t.m.recent.keepOrg(id, next)
 	return next, true
 }
 
@@ -105,6 +106,7 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 	}
 	if !proto.Equal(h.seats, seats) {
 		t.put(seatsKey(h.id), seats)
+		t.m.recent.keepSeats(h.id, seats)
 		h.seats = seats
 	}
 }

@@ -117,6 +117,7 @@ func (n *node) apply(e entry) (outcomes []any) {
 	for _, raw := range e.raws {
 		if len(raw) > 0 && raw[0] == editMark {
 			n.ok(n.w.Set(raw[2:2+raw[1]], raw[2+raw[1]:], nil))
+			n.m.Forget()
 			raw = nil
 		}
 		outcomes = append(outcomes, n.m.Apply(n.w, n.at, raw))

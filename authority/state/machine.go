@@ -30,6 +30,7 @@ type Machine struct {
 	oldestAudit int64
 	// pending are the log entries that were applied but not committed yet.
 	pending []emission
+	recent  recent
 	// buf is where records are encoded: the batch copies what it is given.
 	buf []byte
 }
@@ -77,7 +78,7 @@ func (m *Machine) Restored(r pebble.Reader, _ raftstore.Position) error {
 	}
 	m.cluster.Store(cluster)
 	m.time.Store(m.mark.Time)
-	m.pending, m.oldestAudit = nil, 0
+	m.pending, m.oldestAudit, m.recent = nil, 0, recent{}
 	m.restored(m.mark.Index)
 	return nil
 }

@@ -58,8 +58,12 @@ func (t *tx) stamp(stamped int64) {
 func (t *tx) concern(c Concern) { t.emit.concerns = append(t.emit.concerns, c) }
 
 func (t *tx) org(id OrgID) *statepb.Org {
+	if o := t.m.recent.orgs[id]; o != nil {
+		return o
+	}
 	o, err := t.r.Org(id)
 	t.must(err)
+	t.m.recent.keepOrg(id, o)
 	return o
 }
 
@@ -101,7 +105,11 @@ func (t *tx) seated(id OrgID, org *statepb.Org) *holder {
 		return h
 	}
 	var err error
-	if h.seats, err = t.r.Seats(id); err == nil {
+	if h.seats = t.m.recent.seats[id]; h.seats == nil {
+		h.seats, err = t.r.Seats(id)
+		t.m.recent.keepSeats(id, h.seats)
+	}
+	if err == nil {
 		h.used, h.ended, err = t.r.used(id, h.seats, t.now, sweepMax)
 	}
 	t.must(err)

@@ -1,0 +1,34 @@
+package state
+
+import "machineid/authority/state/statepb"
+
+// recent are records of orgs as Apply last read or wrote them: each command on a
+// device asks for its org's, and a read of Pebble costs as much as the rest of a
+// command. It holds what the state holds, no more (S5): who writes these records
+// keeps it, and Restored empties it. The records never change.
+type recent struct {
+	orgs  map[OrgID]*statepb.Org
+	seats map[OrgID]*statepb.Seats
+}
+
+// recentMax bounds either; a full one is emptied, which costs reads.
+const recentMax = 4096
+
+func (r *recent) keepOrg(id OrgID, o *statepb.Org) { keep(&r.orgs, id, o, o != nil) }
+
+func (r *recent) keepSeats(id OrgID, s *statepb.Seats) { keep(&r.seats, id, s, s != nil) }
+
+func keep[T any](m *map[OrgID]T, id OrgID, v T, there bool) {
+	if !there {
+		delete(*m, id)
+		return
+	}
+	if *m == nil || len(*m) >= recentMax {
+		*m = make(map[OrgID]T)
+	}
+	(*m)[id] = v
+}
+
+// Forget drops what Apply keeps of the state: for tests that write to a state
+// otherwise than by commands.
+func (m *Machine) Forget() { m.recent = recent{} }
