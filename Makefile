@@ -46,7 +46,7 @@ test: $(BIN)/gotestsum ## Run every test; lists the skipped ones with their reas
 	  { echo 'test: tests were skipped (see above), and MACHINEID_TEST_NO_SKIP makes that a failure' >&2; exit 1; }
 
 .PHONY: torture
-torture: ## Run the long forms of the randomised tests: crashes, the promise in virtual time
+torture: ## Run the long forms of the randomised tests; TORTURE=20m sets how long the one with real processes runs
 	MACHINEID_TEST_TORTURE=1 $(GO) test -count=1 -timeout 60m -v -run 'Crash|Fault|ThePromise|KilledUnderLoad|RandomRequests' ./raftstore ./cmd/machineid
 
 .PHONY: check
