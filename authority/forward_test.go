@@ -1,0 +1,135 @@
+package authority
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttputil"
+
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+	"machineid/shared/wire"
+)
+
+// nextHop is a node's HTTP as the test wants it: answer writes what comes after one request, and the connection ends.
+func nextHop(t *testing.T, answer func(*http.Request, net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = conn.Close() }()
+				if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					body, _ := io.ReadAll(req.Body)
+					req.Header.Set("Test-Body", string(body))
+					answer(req, conn)
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+const hopHead = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+
+// TestHandingOn: what becomes of a request that is handed to the leader, by what happens there.
+func TestHandingOn(t *testing.T) {
+	cluster := &statepb.Cluster{ClusterId: "c", OperatorTokenHash: make([]byte, 32)}
+	var seen atomic.Pointer[http.Header]
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := nobody.Addr().String()
+	_ = nobody.Close()
+	hops := map[string]string{
+		"answers": nextHop(t, func(r *http.Request, c net.Conn) {
+			seen.Store(&r.Header)
+			_, _ = io.WriteString(c, hopHead+"Content-Length: 15\r\n\r\n{\"status\":\"ok\"}")
+		}),
+		"does not lead": nextHop(t, func(_ *http.Request, c net.Conn) {
+			_, _ = io.WriteString(c, hopHead+wire.NotLeadHeader+": 1\r\nContent-Length: 2\r\n\r\n{}")
+		}),
+		"breaks off": nextHop(t, func(*http.Request, net.Conn) {}),
+		"is something else": nextHop(t, func(_ *http.Request, c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi")
+		}),
+		"hangs":   nextHop(t, func(_ *http.Request, c net.Conn) { _, _ = io.Copy(io.Discard, c) }),
+		"is gone": gone,
+	}
+	for hop, want := range map[string]struct{ post, get, validate string }{
+		"answers":           {"answered", "answered", "answered"},
+		"does not lead":     {"not_done", "not_done", "not_done"},
+		"breaks off":        {"unknown", "not_done", "not_done"},
+		"is something else": {"unknown", "not_done", "not_done"},
+		"hangs":             {"unknown", "not_done", "not_done"},
+		"is gone":           {"not_done", "not_done", "not_done"},
+	} {
+		for _, c := range []struct{ method, path, want string }{
+			{"POST", "devices/revoke", want.post}, {"GET", "usage", want.get}, {"POST", "devices/validate", want.validate},
+		} {
+			t.Run(hop+" "+c.path, func(t *testing.T) {
+				t.Parallel()
+				n := &Node{state: state.New(func(uint64, []state.Concern) {})}
+				l := &leader{id: "a2", http: hops[hop], client: newForwardClient(hops[hop])}
+				got := ""
+				server := wire.NewServer(func(ctx *fasthttp.RequestCtx) {
+					outcome, answered := n.hand(ctx, wire.From(ctx), l, time.Now().Add(200*time.Millisecond))
+					if got = outcome; answered {
+						got = "answered"
+					}
+				}, wire.Options{})
+				ln := fasthttputil.NewInmemoryListener()
+				served := make(chan error, 1)
+				go func() { served <- server.Serve(ln) }()
+				conn, err := ln.Dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				body := `{"deviceId":"d"}`
+				if c.method == "GET" {
+					body = ""
+				}
+				_, _ = io.WriteString(conn, c.method+" /api/v1/"+c.path+" HTTP/1.1\r\nHost: a\r\nx-org-key: k\r\nX-Evil: 1\r\nConnection: close\r\nContent-Length: "+
+					strconv.Itoa(len(body))+"\r\n\r\n"+body)
+				_, _ = io.Copy(io.Discard, conn)
+				_ = conn.Close()
+				if err := server.Shutdown(); err != nil {
+					t.Error(err)
+				}
+				if err := <-served; err != nil {
+					t.Error(err)
+				}
+				if got != c.want {
+					t.Errorf("%q, want %q", got, c.want)
+				}
+			})
+		}
+	}
+	t.Cleanup(func() {
+		seen := *seen.Load()
+		left, err := strconv.Atoi(seen.Get(wire.BudgetHeader))
+		if err != nil || left <= 0 || left > 200 || seen.Get("X-Evil") != "" || seen.Get("X-Org-Key") != "k" || seen.Get(wire.PeerHeader) == "" {
+			t.Errorf("handed on with %v", seen)
+		}
+	})
+	a, b := nodeToken(cluster), nodeToken(&statepb.Cluster{ClusterId: "d", OperatorTokenHash: make([]byte, 32)})
+	if a == "" || a == b || nodeToken(nil) != "" {
+		t.Errorf("tokens %q and %q, and %q of a node that knows no cluster", a, b, nodeToken(nil))
+	}
+}
