@@ -53,6 +53,9 @@ func (s *Store) watchFollowers(ctx context.Context) {
 			voter = voter || server.Suffrage == raft.Voter
 		}
 		s.metrics.stalled.Set(float64(stalled))
+		if s.space.closed.Load() && ctx.Err() == nil {
+			s.handOverFull(ctx)
+		}
 		if voter && ctx.Err() == nil {
 			s.handOverStalled(ctx)
 		}
@@ -79,6 +82,25 @@ func (s *Store) stalls(ctx context.Context, server raft.Server, target uint64, s
 	s.cfg.Logger.Warn("a follower answers and does not get further", slog.String("follower", string(server.ID)),
 		slog.Uint64("its_index", status.LastIndex), slog.Uint64("log_index", target), slog.Duration("for", stuck))
 	return true
+}
+
+// handOverFull gives the leadership to a voter whose disk has room: on this node's, only essential commands are taken. If there is none,
+// it stays where it is, so that those are.
+func (s *Store) handOverFull(ctx context.Context) {
+	members, err := s.Members(ctx)
+	if err != nil {
+		return
+	}
+	for _, m := range members {
+		if !m.Voter || m.ID == s.cfg.ID || m.Err != nil || m.Status.DiskFull {
+			continue
+		}
+		err := s.TransferLeadership(ctx, m.ID)
+		s.cfg.Logger.Warn("this disk is nearly full: handing the leadership to a node that has room", slog.String("to", m.ID), slog.Any("cause", err))
+		if err == nil {
+			return
+		}
+	}
 }
 
 func (s *Store) handOverStalled(ctx context.Context) {

@@ -23,6 +23,8 @@ type NodeStatus struct {
 	// About is Config.About of the node, and TimeMs its wall clock when it answered, in milliseconds since 1970.
 	About  map[string]string `json:"about,omitempty"`
 	TimeMs int64             `json:"time_ms,omitempty"`
+	// DiskFull says that the node's disk is nearly full: it takes only essential commands, should it lead.
+	DiskFull bool `json:"disk_full,omitempty"`
 }
 
 // isOf checks that an answer is that of the node that was meant: an address can come to belong to another.
@@ -60,7 +62,7 @@ func (s *Store) Status() NodeStatus {
 	return NodeStatus{
 		ID: s.cfg.ID, Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
 		Applied: s.Applied().Index, LastIndex: s.raft.LastIndex(), Version: s.cfg.Version,
-		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(),
+		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), DiskFull: s.space.closed.Load(),
 	}
 }
 

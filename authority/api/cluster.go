@@ -59,6 +59,7 @@ type member struct {
 	Applied      uint64  `json:"applied"`
 	LastIndex    uint64  `json:"lastIndex"`
 	Version      string  `json:"version"`
+	DiskFull     bool    `json:"diskFull"`
 	TimeOffsetMs int64   `json:"timeOffsetMs"`
 	LastContact  instant `json:"lastContact"`
 }
@@ -68,6 +69,7 @@ func memberOf(m raftstore.Member, now time.Time) member {
 		ID: m.ID, Raft: m.Address, Voter: m.Voter, Leader: m.Leader, Reachable: m.Err == nil, State: m.Status.State,
 		HTTP: m.Status.About["http"], Link: m.Status.About["link"],
 		Term: m.Status.Term, Applied: m.Status.Applied, LastIndex: m.Status.LastIndex, Version: m.Status.Version,
+		DiskFull: m.Status.DiskFull,
 	}
 	if m.Err != nil {
 		out.Error = orNull(m.Err.Error())

@@ -40,6 +40,7 @@ type memberView struct {
 	Applied      uint64  `json:"applied"`
 	LastIndex    uint64  `json:"lastIndex"`
 	Version      string  `json:"version"`
+	DiskFull     bool    `json:"diskFull"`
 	TimeOffsetMs int64   `json:"timeOffsetMs"`
 	LastContact  *string `json:"lastContact"`
 }
@@ -170,6 +171,9 @@ func (v *clusterView) notes() (notes []string) {
 		}
 		if !m.Reachable && m.Error != nil {
 			notes = append(notes, fmt.Sprintf("%s cannot be reached: %s", m.ID, *m.Error))
+		}
+		if m.DiskFull {
+			notes = append(notes, fmt.Sprintf("the disk of %s is nearly full: make room", m.ID))
 		}
 		if off := time.Duration(m.TimeOffsetMs) * time.Millisecond; off.Abs() > offsetWarn {
 			notes = append(notes, fmt.Sprintf("the clock of %s is %v off: look at its time synchronisation", m.ID, off))
