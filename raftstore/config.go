@@ -25,6 +25,9 @@ const (
 	maxAppendEntries = 16
 )
 
+// MinDeadServerAfter is the least Config.DeadServerAfter: a restart must not cost a member its place.
+const MinDeadServerAfter = time.Minute
+
 // exitFault is the exit status of the default Fatal hook (EX_SOFTWARE of sysexits.h).
 const exitFault = 70
 
@@ -106,6 +109,10 @@ type Config struct {
 	// StallTimeout is how long a follower may answer without getting further before the leader reports it and hands over.
 	// Default 10 s.
 	StallTimeout time.Duration
+	// DeadServerAfter is how long a member may be silent before the leader removes it. At least [MinDeadServerAfter]; 0: members
+	// are removed by people only. MinVoters is how many voters stay whatever happens to them; default 3.
+	DeadServerAfter time.Duration
+	MinVoters       int
 
 	knobs knobs
 }
@@ -123,6 +130,7 @@ type knobs struct {
 	sparseLog        bool // the log takes index 0 and gaps, as raft's own benchmarks write them
 	ballastStays     bool // a full disk does not release the ballast (R10)
 	countsPauses     bool // the watchdog takes the clock's time, pauses included (R11)
+	newestFormat     int  // not 0: a program that knows formats up to this one
 	noHysteresis     bool // a disk that is low is open again as soon as it is not (R10)
 }
 
@@ -190,6 +198,9 @@ func (c Config) withDefaults() Config {
 		c.MinFreeBytes = leastFree
 	}
 	c.BallastBytes, c.MinFreeBytes = max(c.BallastBytes, 0), max(c.MinFreeBytes, 0)
+	if c.MinVoters == 0 {
+		c.MinVoters = 3
+	}
 	if c.SnapshotThreshold == 0 {
 		c.SnapshotThreshold = 4096
 	}
@@ -233,6 +244,12 @@ func (c Config) Validate() error {
 	}
 	if c.CacheBytes < 0 || c.LogCacheBytes < 0 || c.MaxPendingBytes < 0 || c.MaxLogBytes < 0 {
 		faults = append(faults, errors.New("a size is negative"))
+	}
+	if c.DeadServerAfter != 0 && c.DeadServerAfter < MinDeadServerAfter {
+		faults = append(faults, fmt.Errorf("DeadServerAfter is %s, the least is %s", c.DeadServerAfter, MinDeadServerAfter))
+	}
+	if c.MinVoters < 0 {
+		faults = append(faults, fmt.Errorf("MinVoters is %d", c.MinVoters))
 	}
 	if c.StuckWarn < 0 || c.StuckLeader < c.StuckWarn || c.StuckFollower < c.StuckLeader {
 		faults = append(faults, fmt.Errorf("StuckWarn %s, StuckLeader %s and StuckFollower %s are not in ascending order",

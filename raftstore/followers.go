@@ -24,7 +24,7 @@ type progress struct {
 // watchFollowers looks at the followers while this node leads. A follower that answers, and does not get further though there is more in
 // the log, is stalled: raft has a known wedge in which heartbeats flow and entries do not (its issue 612), and only another leader
 // ends it. So after Config.StallTimeout it is reported, and if it has a vote, the leadership is handed over.
-func (s *Store) watchFollowers(ctx context.Context) {
+func (s *Store) watchFollowers(ctx context.Context, p *pilot) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	defer s.metrics.stalled.Set(0)
@@ -46,7 +46,16 @@ func (s *Store) watchFollowers(ctx context.Context) {
 		before = s.raft.LastIndex()
 		stalled, voter := 0, false
 		for _, server := range conf.Configuration().Servers {
-			if server.ID == raft.ServerID(s.cfg.ID) || !s.stalls(ctx, server, target, seen) {
+			if server.ID == raft.ServerID(s.cfg.ID) {
+				continue
+			}
+			status, err := s.statusOf(ctx, server)
+			p.looked(server.ID, err == nil)
+			if err != nil {
+				delete(seen, server.ID) // down is not stalled
+				continue
+			}
+			if !s.stalls(server, status, target, seen) {
 				continue
 			}
 			stalled++
@@ -62,13 +71,8 @@ func (s *Store) watchFollowers(ctx context.Context) {
 	}
 }
 
-// stalls says whether a follower that answers has not moved for too long. target was in our log one look earlier.
-func (s *Store) stalls(ctx context.Context, server raft.Server, target uint64, seen map[raft.ServerID]progress) bool {
-	status, err := s.statusOf(ctx, server)
-	if err != nil {
-		delete(seen, server.ID) // down is not stalled
-		return false
-	}
+// stalls says whether a follower that answered has not moved for too long. target was in our log one look earlier.
+func (s *Store) stalls(server raft.Server, status NodeStatus, target uint64, seen map[raft.ServerID]progress) bool {
 	last, known := seen[server.ID]
 	first, _ := s.log.FirstIndex() // never fails: kept in memory
 	if !known || status.LastIndex != last.index || status.LastIndex >= target || status.LastIndex+1 < first {

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -57,6 +58,8 @@ type fsm struct {
 	applied atomic.Pointer[Position]  // visible in the state
 	durable atomic.Pointer[stateMeta] // on disk for certain (R2)
 	cluster atomic.Pointer[string]    // its name, as the state has it; nil or empty: not known yet
+	format  atomic.Int64              // of the cluster
+	raise   func(format int) error    // snapshotStore.raiseAll
 
 	termMu   sync.Mutex
 	termSeen chan struct{} // closed and replaced when an entry of a new term was applied
@@ -74,6 +77,7 @@ func (f *fsm) begin(m stateMeta, next *state) {
 	}
 	f.conf = m.conf
 	f.cluster.Store(&m.cluster)
+	f.format.Store(int64(m.format))
 	f.durable.Store(&m)
 	f.publish(m.applied)
 }
@@ -115,6 +119,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			if name := barrierCluster(l.Data); name != "" {
 				f.learnCluster(b, l.Index, name)
 			}
+			f.learnFormat(b, l)
 			commands += n
 			answers[i] = out
 		case raft.LogConfiguration:
@@ -154,6 +159,20 @@ func (f *fsm) learnCluster(b *pebble.Batch, index uint64, name string) {
 		f.cluster.Store(&name)
 	case *known != name:
 		f.fault.fail(fmt.Errorf("apply entry %d: it is of cluster %q, the state of %q", index, name, *known))
+	}
+}
+
+// learnFormat raises the format. The databases may be raised before the state that says so is durable: they are raised again then.
+func (f *fsm) learnFormat(b *pebble.Batch, l *raft.Log) {
+	format, err := raisedFormat(l.Data)
+	if err == nil && int64(format) > f.format.Load() {
+		if err = f.raise(format); err == nil {
+			f.set(b, keyFormat, binary.AppendUvarint(nil, uint64(format))) //nolint:gosec // positive
+			f.format.Store(int64(format))
+		}
+	}
+	if err != nil {
+		f.fault.fail(fmt.Errorf("apply entry %d: %w", l.Index, err))
 	}
 }
 

@@ -101,6 +101,9 @@ func (s *snapshotStore) prepare(id string, generation uint64, at Position) (_ *s
 		return nil, stateMeta{}, err
 	}
 	meta, err := readStateMeta(db)
+	if err == nil {
+		err = errors.Join(s.dbs.raise(db, meta.format), s.dbs.raise(s.log.db, meta.format))
+	}
 	if err == nil && meta.applied != at {
 		err = fmt.Errorf("the state is at %d of term %d", meta.applied.Index, meta.applied.Term)
 	}

@@ -110,7 +110,9 @@ func (l *leadership) lead(ctx context.Context, term uint64) {
 	defer s.cfg.Logger.Info("no longer leading", slog.Uint64("term", term))
 	var watching sync.WaitGroup
 	defer watching.Wait()
-	watching.Go(func() { s.watchFollowers(ctx) })
+	p := newPilot(ctx, s)
+	watching.Go(func() { s.watchFollowers(ctx, p) })
+	watching.Go(p.run)
 	if s.cfg.Lead != nil {
 		s.cfg.Lead(ctx, term)
 	}

@@ -154,6 +154,8 @@ func classifyChange(err error) error {
 // Changes of the membership have four outcomes: done (nil); refused (ErrRefused); not done, because this node does not lead
 // (ErrNotLeader); and unknown (Unknown reports it): look at Members, and repeat. One is under way at a time.
 func (s *Store) AddNonvoter(ctx context.Context, id, addr string) error {
+	s.admitting.Lock()
+	defer s.admitting.Unlock()
 	err := s.change(ctx, func(m membership, _ uint64) (step, error) {
 		for _, server := range m.servers {
 			switch {
@@ -174,6 +176,10 @@ func (s *Store) AddNonvoter(ctx context.Context, id, addr string) error {
 			return nil, fmt.Errorf("%w: at %s is node %q", ErrRefused, addr, status.ID)
 		case status.Cluster != "" && status.Cluster != s.clusterName():
 			return nil, fmt.Errorf("%w: it is of cluster %q, this one is %q; wipe its data folder", ErrRefused, status.Cluster, s.clusterName())
+		}
+		if now := s.Format(); status.newestFormat() < now {
+			return nil, fmt.Errorf("%w: its program (version %s) knows formats up to %d, the cluster is at %d: install a newer one there",
+				ErrRefused, status.Version, status.newestFormat(), now)
 		}
 		return func(prev uint64, timeout time.Duration) raft.IndexFuture {
 			return s.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), prev, timeout)

@@ -83,7 +83,7 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 		layout: s.layout, dbs: dbs, fsm: s.fsm, log: s.log, states: &s.states, logger: s.cfg.Logger,
 		cluster: s.clusterName, staged: make(map[string]stateMeta),
 	}
-	s.fsm.install = s.snaps.install
+	s.fsm.install, s.fsm.raise = s.snaps.install, s.snaps.raiseAll
 	db, err := dbs.openState(s.layout.stateDir(p.Generation), false)
 	if err != nil {
 		return err
@@ -91,6 +91,9 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 	s.states.swap(s.snaps.newState(db, p.Generation))
 	meta, err := readStateMeta(db)
 	if err != nil {
+		return err
+	}
+	if err := s.snaps.raiseAll(meta.format); err != nil {
 		return err
 	}
 	if err := s.checkIdent(meta); err != nil {

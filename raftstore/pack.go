@@ -11,10 +11,12 @@ import (
 //	version 1B | number of commands uvarint | for each: length uvarint, bytes
 //
 // An entry without data holds no command: a checkpoint of a log verifier. Version 2 holds none either: it is the barrier of a term
-// (lead.go), and the rest of it is the cluster's name. So the name reaches nodes that join by the log alone.
+// (lead.go), and the rest of it is the cluster's name. So the name reaches nodes that join by the log alone. Version 3 raises the
+// format (format.go).
 const (
 	packVersion = 1
 	packBarrier = 2
+	packFormat  = 3
 )
 
 var errPackTruncated = errors.New("pack is cut short")
@@ -36,11 +38,11 @@ func unpack(data []byte, each func(cmd []byte)) (int, error) {
 	if len(data) == 0 {
 		return 0, nil
 	}
-	if data[0] == packBarrier {
+	if data[0] == packBarrier || data[0] == packFormat {
 		return 0, nil
 	}
 	if data[0] != packVersion {
-		return 0, fmt.Errorf("pack version %d is not one this program knows (newest: %d)", data[0], packBarrier)
+		return 0, fmt.Errorf("pack version %d is not one this program knows (newest: %d)", data[0], packFormat)
 	}
 	count, n := binary.Uvarint(data[1:])
 	if n <= 0 {

@@ -10,11 +10,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// formatVersion is the on-disk format of both databases. It is pinned: a checkpoint of a newer format cannot be opened by an
-// older program, so it may be raised only once every member of a cluster can read the next. It must stay at or above
-// FormatWALSyncChunks, without which a torn end of a WAL cannot be told from corruption.
-const formatVersion = pebble.FormatTableFormatV6
-
 const (
 	logMemTableBytes   = 64 << 20
 	stateMemTableBytes = 16 << 20
@@ -41,7 +36,7 @@ func (d *databases) options(name string) *pebble.Options {
 	return &pebble.Options{
 		FS:                  d.fs,
 		Cache:               d.cache,
-		FormatMajorVersion:  formatVersion,
+		FormatMajorVersion:  pebbleFormats[formatFirst], // a folder that was raised stays as it is
 		Logger:              logger,
 		EventListener:       (&events{log: logger, metrics: d.metrics, aside: d.aside, lowSpace: d.lowSpace}).listener(),
 		MaxManifestFileSize: manifestBytes,

@@ -128,6 +128,12 @@ func whatIs(l *raft.Log, describe func([][]byte) string) string {
 	switch {
 	case err != nil:
 		return "DAMAGED: " + err.Error()
+	case n == 0 && len(l.Data) > 0 && l.Data[0] == packFormat:
+		format, err := raisedFormat(l.Data)
+		if err != nil {
+			return "DAMAGED: " + err.Error()
+		}
+		return fmt.Sprintf("raises the format to %d", format)
 	case n == 0:
 		return "barrier of the term"
 	}

@@ -16,6 +16,7 @@ var (
 	keyApplied = []byte{0, 'a'} // position of the last applied entry
 	keyConf    = []byte{0, 'c'} // index of the last applied configuration, 8B, and the configuration as raft encodes it
 	keyCluster = []byte{0, 'i'} // name of the cluster
+	keyFormat  = []byte{0, 'v'} // format of the cluster, uvarint; missing: the first
 
 	firstMachineKey = []byte{1}
 )
@@ -98,6 +99,7 @@ type stateMeta struct {
 	applied Position
 	conf    configuration
 	cluster string
+	format  int
 }
 
 func readStateMeta(r pebble.Reader) (stateMeta, error) {
@@ -123,6 +125,17 @@ func readStateMeta(r pebble.Reader) (stateMeta, error) {
 		return stateMeta{}, fmt.Errorf("read the cluster's name: %w", err)
 	}
 	m.cluster = string(v)
+	if v, err = getCopy(r, keyFormat); err != nil {
+		return stateMeta{}, fmt.Errorf("read the format: %w", err)
+	}
+	m.format = formatFirst
+	if v != nil {
+		format, n := binary.Uvarint(v)
+		if n <= 0 || format > 1<<20 {
+			return stateMeta{}, fmt.Errorf("read the format: it is %x", v)
+		}
+		m.format = int(format)
+	}
 	return m, nil
 }
 

@@ -23,6 +23,9 @@ type NodeStatus struct {
 	// About is Config.About of the node, and TimeMs its wall clock when it answered, in milliseconds since 1970.
 	About  map[string]string `json:"about,omitempty"`
 	TimeMs int64             `json:"time_ms,omitempty"`
+	// Format is the one that the cluster is at as far as the node has applied, NewestFormat the newest that its program knows.
+	Format       int `json:"format,omitempty"`
+	NewestFormat int `json:"newest_format,omitempty"`
 	// DiskFull says that the node's disk is nearly full: it takes only essential commands, should it lead.
 	DiskFull bool `json:"disk_full,omitempty"`
 }
@@ -63,6 +66,7 @@ func (s *Store) Status() NodeStatus {
 		ID: s.cfg.ID, Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
 		Applied: s.Applied().Index, LastIndex: s.raft.LastIndex(), Version: s.cfg.Version,
 		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), DiskFull: s.space.closed.Load(),
+		Format: s.Format(), NewestFormat: s.cfg.newestFormat(),
 	}
 }
 

@@ -55,6 +55,7 @@ var calls = map[string]call{
 	"operator/cluster/members/*":         {access: operator{}, parse: onMember(Nodes.Remove), empty: true},
 	"operator/cluster/members/*/promote": {access: operator{}, parse: onMember(Nodes.Promote), empty: true},
 	"operator/cluster/members/*/demote":  {access: operator{}, parse: onMember(Nodes.Demote), empty: true},
+	"operator/cluster/format":            {access: operator{}, parse: raiseFormat, empty: true},
 	"operator/cluster/transfer":          {access: operator{}, parse: transfer, empty: true},
 	"operator/cluster/snapshot":          {access: operator{}, parse: snapshot, empty: true},
 }

@@ -21,6 +21,7 @@ type Nodes interface {
 	Demote(ctx context.Context, id string) error
 	Remove(ctx context.Context, id string) error
 	TransferLeadership(ctx context.Context, id string) error
+	RaiseFormat(ctx context.Context, to int) (int, error)
 	Backup() (*raftstore.Backup, error)
 }
 
@@ -59,6 +60,8 @@ type member struct {
 	Applied      uint64  `json:"applied"`
 	LastIndex    uint64  `json:"lastIndex"`
 	Version      string  `json:"version"`
+	Format       int     `json:"format"`
+	NewestFormat int     `json:"newestFormat"`
 	DiskFull     bool    `json:"diskFull"`
 	TimeOffsetMs int64   `json:"timeOffsetMs"`
 	LastContact  instant `json:"lastContact"`
@@ -69,7 +72,7 @@ func memberOf(m raftstore.Member, now time.Time) member {
 		ID: m.ID, Raft: m.Address, Voter: m.Voter, Leader: m.Leader, Reachable: m.Err == nil, State: m.Status.State,
 		HTTP: m.Status.About["http"], Link: m.Status.About["link"],
 		Term: m.Status.Term, Applied: m.Status.Applied, LastIndex: m.Status.LastIndex, Version: m.Status.Version,
-		DiskFull: m.Status.DiskFull,
+		Format: m.Status.Format, NewestFormat: m.Status.NewestFormat, DiskFull: m.Status.DiskFull,
 	}
 	if m.Err != nil {
 		out.Error = orNull(m.Err.Error())
@@ -105,9 +108,10 @@ func showCluster(r *request) (step, error) {
 			Node      string   `json:"node"`
 			Leader    *string  `json:"leader"`
 			Term      uint64   `json:"term"`
+			Format    int      `json:"format"`
 			Members   []member `json:"members"`
 			Reasons   []string `json:"notReady"`
-		}{r.in.Envelope("ok"), r.api.cfg.Cluster().GetClusterId(), own.ID, orNull(own.Leader), own.Term, members, reasons}, nil
+		}{r.in.Envelope("ok"), r.api.cfg.Cluster().GetClusterId(), own.ID, orNull(own.Leader), own.Term, own.Format, members, reasons}, nil
 	}}, nil
 }
 
@@ -155,6 +159,36 @@ func transfer(r *request) (step, error) {
 	}
 	return r.onCluster(func(ctx context.Context, nodes Nodes) error { return nodes.TransferLeadership(ctx, to) }), nil
 }
+
+// raiseFormat answers with the format that was reached.
+func raiseFormat(r *request) (step, error) {
+	to, given, err := r.body.Int("to")
+	if err != nil {
+		return step{}, err //nolint:wrapcheck // an answer
+	}
+	if given && (to < 1 || to > maxFormat) {
+		return step{}, &wire.ParamError{Param: "to", Message: "to is no format: send a positive number, or leave it out for the newest that every node knows"}
+	}
+	reached := 0
+	s := r.onCluster(func(ctx context.Context, nodes Nodes) (err error) {
+		reached, err = nodes.RaiseFormat(ctx, int(to))
+		return err //nolint:wrapcheck // onCluster makes an answer of it
+	})
+	change := s.change
+	s.change = func(ctx context.Context) (any, error) {
+		if _, err := change(ctx); err != nil {
+			return nil, err
+		}
+		return struct {
+			wire.Envelope
+			Format int `json:"format"`
+		}{r.in.Envelope("ok"), reached}, nil
+	}
+	return s, nil
+}
+
+// maxFormat bounds what may be asked for; raftstore knows what there is.
+const maxFormat = 1 << 20
 
 // archiveType is the media type of an archive.
 const archiveType = "application/octet-stream"

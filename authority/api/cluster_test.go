@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -58,6 +59,10 @@ func (f *fakeNodes) TransferLeadership(ctx context.Context, id string) error {
 	return f.do(ctx, "transfer", id)
 }
 
+func (f *fakeNodes) RaiseFormat(ctx context.Context, to int) (int, error) {
+	return max(to, 1), f.do(ctx, "raise", strconv.Itoa(to))
+}
+
 // TestOperatorsCalls: each needs the token, before its parameters are looked at, and does one thing.
 func TestOperatorsCalls(t *testing.T) {
 	nodes := &fakeNodes{}
@@ -88,6 +93,11 @@ func TestOperatorsCalls(t *testing.T) {
 		{"POST", "operator/cluster/transfer", `{"to":"a2"}`, 200, "", []string{"[transfer a2]"}},
 		{"POST", "operator/cluster/transfer", ``, 200, "", []string{"[transfer ]"}},
 		{"POST", "operator/cluster/transfer", `{"to":2}`, 400, "to", nil},
+		{"POST", "operator/cluster/format", ``, 200, "", []string{"[raise 0]"}},
+		{"POST", "operator/cluster/format", `{"to":2}`, 200, "", []string{"[raise 2]"}},
+		{"POST", "operator/cluster/format", `{"to":0}`, 400, "to", nil},
+		{"POST", "operator/cluster/format", `{"to":99999999999}`, 400, "to", nil},
+		{"POST", "operator/cluster/format", `{"to":"2"}`, 400, "to", nil},
 	} {
 		nodes.asked = nil
 		a := n.with("", c.method, c.path, c.body, right)

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"machineid/authority"
 	"machineid/cmd/machineid/config"
+	"machineid/raftstore"
 	"machineid/shared/ops"
 )
 
@@ -26,6 +28,8 @@ type authorityFlags struct {
 	tokenFile                    string
 	token                        authority.Secret
 	bootstrap, signup, insecure  bool
+	deadAfter                    time.Duration
+	minVoters                    int
 	times                        timeFlags
 	log                          logFlags
 }
@@ -52,6 +56,8 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node; does nothing where state exists")
 	fs.BoolVar(&f.signup, "open-signup", false, "let anyone create an org; otherwise that needs the operator's token")
 	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token, for --bootstrap and --join; --bootstrap without it makes one in --data")
+	fs.DurationVar(&f.deadAfter, "dead-server-after", 0, "remove a node that is silent for so long, 1m at least; 0s: nodes are removed by people only")
+	fs.IntVar(&f.minVoters, "min-voters", 3, "how many voters --dead-server-after leaves in any case")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners on other than loopback addresses, unauthenticated")
 	f.times.register(fs)
 	f.log.register(fs, "info")
@@ -82,6 +88,12 @@ func (f *authorityFlags) validate(env environment) error {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			faults = append(faults, fmt.Errorf("--join: %q is no host:port address", addr))
 		}
+	}
+	if f.deadAfter != 0 && f.deadAfter < raftstore.MinDeadServerAfter {
+		faults = append(faults, fmt.Errorf("--dead-server-after: %s is out of range; choose %s or more, or 0s for never", f.deadAfter, raftstore.MinDeadServerAfter))
+	}
+	if f.minVoters < 1 {
+		faults = append(faults, fmt.Errorf("--min-voters: %d is out of range; choose 1 or more", f.minVoters))
 	}
 	faults = append(faults, f.times.validate(env)...)
 	faults = append(faults, f.log.validate()...)
@@ -116,7 +128,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 	reg := ops.NewRegistry()
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
-		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(),
+		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), DeadServerAfter: f.deadAfter, MinVoters: f.minVoters,
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, OperatorToken: f.token, Times: f.times.times(),
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
 	})

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -22,6 +24,7 @@ type clusterView struct {
 	Node      string       `json:"node"`
 	Leader    *string      `json:"leader"`
 	Term      uint64       `json:"term"`
+	Format    int          `json:"format"`
 	Members   []memberView `json:"members"`
 	NotReady  []string     `json:"notReady"`
 }
@@ -40,6 +43,8 @@ type memberView struct {
 	Applied      uint64  `json:"applied"`
 	LastIndex    uint64  `json:"lastIndex"`
 	Version      string  `json:"version"`
+	Format       int     `json:"format"`
+	NewestFormat int     `json:"newestFormat"`
 	DiskFull     bool    `json:"diskFull"`
 	TimeOffsetMs int64   `json:"timeOffsetMs"`
 	LastContact  *string `json:"lastContact"`
@@ -71,6 +76,8 @@ func newClusterCommand(settings *config.Settings, env environment) *cobra.Comman
 	sub("remove ID", "Take a node out, dead or alive; stop it before, and wipe its data folder before it comes back under a new id", cobra.ExactArgs(1),
 		onMember(http.MethodDelete, "", "is no member any more"))
 	sub("transfer [ID]", "Hand the leadership over, to a node or to the one that is furthest", cobra.MaximumNArgs(1), clusterTransfer)
+	sub("raise-format [FORMAT]", "Let the nodes write newer files than before, for good; without FORMAT the newest that every node knows", cobra.MaximumNArgs(1),
+		clusterRaiseFormat)
 	return cluster
 }
 
@@ -93,7 +100,7 @@ func clusterStatus(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ 
 		if view.Leader != nil {
 			leader = *view.Leader
 		}
-		fmt.Fprintf(w, "cluster %s\nleader  %s\nterm    %d\nasked   %s\n\n", view.ClusterID, leader, view.Term, view.Node)
+		fmt.Fprintf(w, "cluster %s\nleader  %s\nterm    %d\nformat  %d\nasked   %s\n\n", view.ClusterID, leader, view.Term, view.Format, view.Node)
 		if err := view.table(w); err != nil {
 			return err
 		}
@@ -188,6 +195,9 @@ func (v *clusterView) notes() (notes []string) {
 	if voters%2 == 0 {
 		notes = append(notes, fmt.Sprintf("%d voters tolerate no more failures than %d: add one, or demote one", voters, voters-1))
 	}
+	if newest := v.newestFormat(); newest > v.Format && v.Format > 0 {
+		notes = append(notes, fmt.Sprintf("every node knows format %d: when there is no way back to the older program, machineid cluster raise-format", newest))
+	}
 	for _, why := range v.NotReady {
 		notes = append(notes, fmt.Sprintf("%s is not ready: %s", v.Node, why))
 	}
@@ -240,6 +250,36 @@ func onMember(method, suffix, said string) func(context.Context, *cobra.Command,
 		}
 		return done(cmd, f, args[0], said)
 	}
+}
+
+// newestFormat is the newest that every node knows, 0 if one does not answer.
+func (v *clusterView) newestFormat() int {
+	if len(v.Members) == 0 {
+		return 0
+	}
+	return slices.MinFunc(v.Members, func(a, b memberView) int { return a.NewestFormat - b.NewestFormat }).NewestFormat
+}
+
+func clusterRaiseFormat(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+	body := map[string]any{}
+	if len(args) > 0 {
+		to, err := strconv.Atoi(args[0])
+		if err != nil || to < 1 {
+			return usageError{fmt.Errorf("FORMAT: %q is no positive number", args[0])}
+		}
+		body["to"] = to
+	}
+	var answer struct {
+		Format int `json:"format"`
+	}
+	if err := f.client().call(ctx, http.MethodPost, clusterPath+"/format", body, &answer); err != nil {
+		return err
+	}
+	if f.output == "json" {
+		return printJSON(cmd.OutOrStdout(), answer)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "the format is %d\n", answer.Format)
+	return nil
 }
 
 func clusterTransfer(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {

@@ -205,6 +205,18 @@ func TestClusterOfProcesses(t *testing.T) {
 	if code := newClient(t, lost.http).validate(t, o.agent, "agent-2"); code != "ALLOW" {
 		t.Errorf("the node that joined says %s", code)
 	}
+	if out, code := c.operate("cluster", "status"); code != exitDone || !strings.Contains(out, "cluster raise-format") {
+		t.Errorf("status: exit %d\n%s", code, out)
+	}
+	if out, code := c.operate("cluster", "raise-format", "99"); code != exitFailed || !strings.Contains(out, "newer program") {
+		t.Errorf("a format that nobody knows: exit %d, %s", code, out)
+	}
+	if out, code := c.operate("cluster", "raise-format"); code != exitDone || !strings.Contains(out, "the format is 2") {
+		t.Errorf("raise-format: exit %d, %s", code, out)
+	}
+	lost.interrupt()
+	lost.begin()
+	lost.ready()
 	if out, code := c.operate("cluster", "status"); code != exitDone || strings.Contains(out, "note:") {
 		t.Errorf("status: exit %d\n%s", code, out)
 	}

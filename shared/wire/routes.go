@@ -60,6 +60,7 @@ var routes = []Route{
 	{Path: "operator/cluster/members/*", Delete: true, Operator: true},
 	{Path: "operator/cluster/members/*/promote", Post: true, Operator: true},
 	{Path: "operator/cluster/members/*/demote", Post: true, Operator: true},
+	{Path: "operator/cluster/format", Post: true, Operator: true},
 	{Path: "operator/cluster/transfer", Post: true, Operator: true},
 	{Path: "operator/cluster/snapshot", Post: true, Operator: true, Local: true},
 }

@@ -1,0 +1,167 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+func olderProgram(cfg *Config) { cfg.knobs.newestFormat = formatFirst }
+
+func atFormat(tb testing.TB, s *Store, want int) {
+	tb.Helper()
+	st := must[*state](tb)(s.states.acquire())
+	defer st.release()
+	state, log := st.db.FormatMajorVersion(), s.logDB.FormatMajorVersion()
+	if s.Format() != want || state != pebbleFormats[want] || log != pebbleFormats[want] {
+		tb.Errorf("%s: format %d, its state's files %s, its log's %s; want %d: %s", s.cfg.ID, s.Format(), state, log, want, pebbleFormats[want])
+	}
+}
+
+// A format is raised on every node by one entry of the log, and not before every member knows it.
+func TestRaiseFormat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		s := c.leader().store
+		old := c.followers()[0]
+		restart := func(options ...option) {
+			c.down(old)
+			before := c.options
+			c.options = append(slices.Clip(c.options), options...)
+			c.start(old, false)
+			c.options = before
+			c.settle()
+		}
+		refused := func(what, because string, to int) {
+			t.Helper()
+			_, err := s.RaiseFormat(within(t, 5*time.Second), to)
+			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), because) {
+				t.Errorf("%s: %v", what, err)
+			}
+			atFormat(t, s, formatFirst)
+		}
+		restart(with(olderProgram))
+		refused("one does not know it", "knows formats up to 1", formatNewest)
+		if got, err := s.RaiseFormat(within(t, 5*time.Second), 0); err != nil || got != formatFirst {
+			t.Errorf("the newest that all know: %d, %v", got, err)
+		}
+		c.down(old)
+		refused("one is down", "every member must answer", 0)
+		c.start(old, false)
+		c.settle()
+		refused("nobody knows it", "knows formats up to", formatNewest+1)
+		if _, err := c.followers()[0].store.RaiseFormat(within(t, 5*time.Second), 0); !errors.Is(err, ErrNotLeader) {
+			t.Errorf("a follower: %v", err)
+		}
+		for range 2 { // the second time there is nothing to do
+			if got, err := s.RaiseFormat(within(t, 5*time.Second), 0); err != nil || got != formatNewest {
+				t.Fatalf("raised to %d: %v", got, err)
+			}
+		}
+		c.settle()
+		for _, m := range c.members {
+			atFormat(t, m.store, formatNewest)
+		}
+		if _, err := s.RaiseFormat(within(t, 5*time.Second), formatFirst); !errors.Is(err, ErrRefused) {
+			t.Errorf("lowered: %v", err)
+		}
+		restart()
+		atFormat(t, old.store, formatNewest)
+
+		// A program that does not know it is neither let in nor started again.
+		late := c.add()
+		options := c.options
+		c.options = append(slices.Clip(c.options), with(olderProgram))
+		c.start(late, false)
+		c.options = options
+		if err := s.AddNonvoter(within(t, 5*time.Second), late.name, string(late.addr)); !errors.Is(err, ErrRefused) {
+			t.Errorf("an older program is added: %v", err)
+		}
+		c.down(late)
+		c.down(old)
+		if _, err := newNode(named(old.name), onFS(old.fs), with(olderProgram), notBootstrapped()).open(); err == nil ||
+			!strings.Contains(err.Error(), "install the program") {
+			t.Errorf("an older program opens it: %v", err)
+		}
+		c.start(old, false)
+		// A new one learns it from the log.
+		c.start(late, false)
+		if err := s.AddNonvoter(within(t, 5*time.Second), late.name, string(late.addr)); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		atFormat(t, late.store, formatNewest)
+	})
+}
+
+// An older program that is sent the entry stops, rather than go on and write what the others do not expect.
+func TestRaisedBeyondUs(t *testing.T) {
+	n := newNode(with(olderProgram))
+	s := must[*Store](t)(n.open())
+	waitLeading(t, s)
+	go func() { _ = s.raft.Apply(encodeFormat(formatNewest), 0).Error() }()
+	select {
+	case err := <-n.fatal:
+		if !strings.Contains(err.Error(), "install the program") {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it went on")
+	}
+}
+
+// What a loss of power leaves of a raise is one format or the other, and what was acknowledged stays.
+func TestCrashDuringRaise(t *testing.T) {
+	rng := newRand(t)
+	for range count(10, 400) {
+		fs := vfs.NewCrashableMem()
+		s, _ := start(t, onFS(fs))
+		propose(t, s, "a=1")
+		raised := make(chan error, 1)
+		go func() {
+			_, err := s.RaiseFormat(context.Background(), 0)
+			raised <- err
+		}()
+		time.Sleep(time.Duration(rng.IntN(2000)) * time.Microsecond)
+		var done bool
+		select {
+		case err := <-raised:
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = true
+		default:
+		}
+		disk := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+		if !done {
+			if err := <-raised; err != nil {
+				t.Fatal(err)
+			}
+		}
+		again, _ := start(t, onFS(disk))
+		if value, _ := valueOf(t, again, "a"); value != "1" {
+			t.Fatalf("a is %q", value)
+		}
+		if done && again.Format() != formatNewest {
+			t.Fatalf("format %d after it was raised", again.Format())
+		}
+		allows(t, again)
+	}
+}
+
+// allows requires that the files allow what the format says; they may allow more after a crash.
+func allows(tb testing.TB, s *Store) {
+	tb.Helper()
+	st := must[*state](tb)(s.states.acquire())
+	defer st.release()
+	if want := pebbleFormats[s.Format()]; st.db.FormatMajorVersion() < want || s.logDB.FormatMajorVersion() < want {
+		tb.Errorf("format %d, and files of %s and %s", s.Format(), st.db.FormatMajorVersion(), s.logDB.FormatMajorVersion())
+	}
+}
