@@ -151,6 +151,9 @@ func (r *request) serve(c *call) (any, error) {
 	if err := r.parameters(c); err != nil {
 		return nil, err
 	}
+	if err := r.checkIdempotencyKey(); err != nil {
+		return nil, err
+	}
 	do, err := c.parse(r)
 	if err != nil {
 		return nil, err

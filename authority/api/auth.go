@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 
 	"machineid/authority/state"
@@ -37,6 +39,7 @@ func (scopes keyed) admit(ctx context.Context, r *request, read func(*sight) (an
 		}
 		r.org = state.OrgID(key.GetOrgId())
 		r.actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: key.GetKeyId()}
+		r.caller = &statepb.Caller{KeyHash: hash[:], Scopes: scopes.list()}
 		switch {
 		case !scopes[key.GetScope()]:
 			return false, wire.InsufficientScope() // a key's scope never changes
@@ -48,6 +51,9 @@ func (scopes keyed) admit(ctx context.Context, r *request, read func(*sight) (an
 	})
 	return answer, err
 }
+
+// list is the scopes in order.
+func (scopes keyed) list() []statepb.Key_Scope { return slices.Sorted(maps.Keys(scopes)) }
 
 // authenticate finds the key and its org. Whether both exist is judged as validate judges it.
 func (s *sight) authenticate(hash [32]byte) (*statepb.Key, error) {

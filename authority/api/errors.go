@@ -76,6 +76,10 @@ func (f *refusal) answer() *wire.Error {
 		return wire.PlanFrozen()
 	case state.EntitlementExpired:
 		return wire.EntitlementExpired()
+	case state.IdempotencyMismatch:
+		return wire.IdempotencyMismatch()
+	case state.InsufficientScope:
+		return wire.InsufficientScope()
 	case state.Granted:
 	}
 	// A refusal that this code does not know changed nothing all the same.

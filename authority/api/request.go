@@ -25,9 +25,10 @@ type request struct {
 	body  wire.Object // of a POST
 	query wire.Query  // of a GET
 
-	// Known once the caller was admitted. org is zero for calls that belong to none.
-	actor *statepb.Actor
-	org   state.OrgID
+	// Known once the caller was admitted. org is zero for calls that belong to none, caller nil for calls without an org's key.
+	actor  *statepb.Actor
+	org    state.OrgID
+	caller *statepb.Caller
 }
 
 func (a *API) request(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) *request {

@@ -72,6 +72,7 @@ type done struct {
 // A refusal is returned as a *refusal.
 func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error) {
 	cmd.TimeMs, cmd.Actor, cmd.Address, cmd.RequestId = r.api.cfg.Now(), r.actor, r.address(), string(r.in.ID)
+	cmd.Caller, cmd.Once = r.caller, r.once()
 	index, out, err := r.api.cfg.Store.Propose(ctx, cmd)
 	if err != nil {
 		return done{}, notProposed(err)
@@ -80,6 +81,9 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.deadline.Add(settleGrace))
 	defer cancel()
 	p, err := r.api.cfg.Hub.Settle(ctx, index)
+	if err == nil && out.Replayed {
+		r.http.Response.Header.Set(replayedHeader, "true")
+	}
 	switch {
 	case err != nil && out.Refusal != state.Granted:
 		return done{}, &unavailable{outcome: wire.OutcomeNotDone, cause: fmt.Errorf("wait for the edges up to index %d: %w", index, err)}
@@ -88,7 +92,7 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 	case out.Refusal != state.Granted:
 		return done{}, &refusal{out}
 	}
-	if tell := r.api.cfg.Changed; tell != nil && out.Changed {
+	if tell := r.api.cfg.Changed; tell != nil && out.Changed && !out.Replayed {
 		action, target := actionOf(cmd, &out)
 		tell(action, target, p)
 	}

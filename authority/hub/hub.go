@@ -228,9 +228,7 @@ func (h *Hub) hash(concerns []state.Concern, ch *change) []uint64 {
 		case state.ConcernOccupant:
 			v = hasher.Device((*[16]byte)(&c.Org), []byte(c.Occupant))
 		}
-		if c.Kind != state.ConcernKey {
-			ch.orgs[c.Org] = struct{}{}
-		}
+		ch.orgs[c.Org] = struct{}{}
 		if _, dup := seen[v]; !dup {
 			seen[v] = struct{}{}
 			hashes = append(hashes, v)

@@ -26,19 +26,19 @@ func (t *tx) changeOrg(id OrgID, change func(*statepb.Org) *statepb.Org) (org *s
 	return next, true
 }
 
-// changeKey is changeOrg for a key. Its org and its id must not change.
-func (t *tx) changeKey(hash [32]byte, change func(*statepb.Key) *statepb.Key) (key *statepb.Key, changed bool) {
-	t.concern(Concern{Kind: ConcernKey, Key: hash})
+// changeKey is changeOrg for a key of an org. Its org and its id must not change.
+func (t *tx) changeKey(org OrgID, hash [32]byte, change func(*statepb.Key) *statepb.Key) {
+	t.concern(Concern{Kind: ConcernKey, Key: hash, Org: org})
 	old := t.key(hash)
 	next := change(clone(old))
 	if next == nil || proto.Equal(old, next) {
-		return old, false
+		return
 	}
 	t.put(keyKey(hash), next)
+	t.m.recent.keepKey(hash, next)
 	if old == nil {
 		t.set(orgKeyKey(idOf(next.GetOrgId()), next.GetKeyId()), hash[:])
 	}
-	return next, true
 }
 
 // changeOccupant lets change edit an occupant and return what is to stand there:

@@ -22,8 +22,16 @@ func Stops(cmd *statepb.Command) bool {
 	return false
 }
 
-// apply runs the command.
+// apply runs the command, if its caller still may, and if it has not been run
+// before under the name that the caller gave it.
 func (t *tx) apply() Outcome {
+	if refusal := t.authorize(); refusal != Granted {
+		return Outcome{Refusal: refusal}
+	}
+	return t.once(t.run)
+}
+
+func (t *tx) run() Outcome {
 	switch c := t.cmd.GetChange().(type) {
 	case *statepb.Command_Seed:
 		return t.seed(c.Seed)
@@ -92,7 +100,7 @@ func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
 		return Outcome{Refusal: OrgNotFound} // there can be no such org
 	}
 	for _, k := range c.GetKeys() {
-		t.changeKey([32]byte(k.GetHash()), func(old *statepb.Key) *statepb.Key {
+		t.changeKey(id, [32]byte(k.GetHash()), func(old *statepb.Key) *statepb.Key {
 			if !made || old != nil { // a key never goes to another org
 				return nil
 			}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 
@@ -135,6 +136,31 @@ func draw(t *rapid.T, kind string, now *int64) *statepb.Command {
 	c.TimeMs = step(t, now)
 	c.Actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: "key00000"}
 	c.Address, c.RequestId = "192.0.2.1", "r"
+	if kind == "create" {
+		return c
+	}
+	if rapid.IntRange(0, 3).Draw(t, "asked by a key") == 0 {
+		hash := hashOf(rapid.SampledFrom([]int{org, org, org, 1, neverMade}).Draw(t, "key"), 0)
+		scopes := rapid.SampledFrom([][]statepb.Key_Scope{{statepb.Key_ADMIN}, {statepb.Key_ADMIN, statepb.Key_AGENT}, {statepb.Key_AGENT}}).Draw(t, "scopes")
+		c.Caller = &statepb.Caller{KeyHash: hash[:], Scopes: scopes}
+	}
+	if rapid.IntRange(0, 2).Draw(t, "named") == 0 {
+		c.Once = once(rapid.IntRange(0, 2).Draw(t, "name"), encode(&statepb.Command{Change: c.GetChange()}))
+	}
+	return c
+}
+
+// once names a request.
+func once(name int, request []byte) *statepb.Once {
+	sum := sha256.Sum256(request)
+	return &statepb.Once{Id: bytes.Repeat([]byte{byte(name + 1)}, onceSize), Request: sum[:onceSize]}
+}
+
+// from is a command that a key of an org asked for, under a name.
+func from(org int, name int, c *statepb.Command) *statepb.Command {
+	hash := hashOf(org, 0)
+	c.Caller = &statepb.Caller{KeyHash: hash[:], Scopes: []statepb.Key_Scope{statepb.Key_ADMIN}}
+	c.Once = once(name, encode(&statepb.Command{Change: c.GetChange()}))
 	return c
 }
 

@@ -17,7 +17,7 @@ func about(cmd *statepb.Command) (list []Concern) {
 	case *statepb.Command_CreateOrg:
 		list = append(list, Concern{Kind: ConcernHolder, Org: OrgID(c.CreateOrg.GetOrgId())})
 		for _, k := range c.CreateOrg.GetKeys() {
-			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash())})
+			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: OrgID(c.CreateOrg.GetOrgId())})
 		}
 	case *statepb.Command_SetExecution:
 		list = append(list, Concern{Kind: ConcernHolder, Org: OrgID(c.SetExecution.GetOrgId())})
@@ -51,7 +51,7 @@ func see(tb tb, r Reader, now int64) sight {
 		}
 		for n := range keysPerOrg {
 			hash := hashOf(org, n)
-			c, key := Concern{Kind: ConcernKey, Key: hash}, KeyOf(must(r.Key(hash))(tb))
+			c, key := Concern{Kind: ConcernKey, Key: hash, Org: id}, KeyOf(must(r.Key(hash))(tb))
 			s.records[c] = key
 			for of, occupant := range occupants {
 				s.decisions[[2]Concern{c, of}] = decision.Decide(key, holder, occupant, now)
@@ -80,19 +80,34 @@ func uncovered(before, after sight, emitted []Concern) error {
 
 // watch runs a command and tells what it failed to emit: of what it changed, or of
 // what it only asked about.
-func watch(n *node, cmd *statepb.Command) (changes, asked error) {
+func watch(n *node, cmd *statepb.Command) (changes, unsaid error) {
 	n.tb.Helper()
 	now := max(n.m.Time(), cmd.GetTimeMs()) // time alone changes decisions, and needs no emission
 	before := see(n.tb, n.reader(), now)
-	n.do(cmd)
+	out := n.do(cmd)
 	emitted := n.heard[len(n.heard)-1].concerns
 	changes = uncovered(before, see(n.tb, n.reader(), now), emitted)
-	for _, c := range about(cmd) {
+	for _, c := range asked(cmd, out) {
 		if !slices.Contains(emitted, c) {
-			asked = fmt.Errorf("%v did not emit %+v", cmd, c)
+			unsaid = fmt.Errorf("%v did not emit %+v", cmd, c)
 		}
 	}
-	return changes, asked
+	return changes, unsaid
+}
+
+// asked is about, but for a command that was refused before it asked about anything.
+func asked(cmd *statepb.Command, out Outcome) []Concern {
+	switch {
+	case out.Refusal == InsufficientScope || out.Refusal == IdempotencyMismatch:
+		return nil
+	case out.Refusal == OrgNotFound && cmd.GetCaller() != nil:
+		org, _ := deviceOf(cmd)
+		if c := cmd.GetSetExecution(); c != nil {
+			org = OrgID(c.GetOrgId())
+		}
+		return []Concern{{Kind: ConcernKey, Key: [32]byte(cmd.GetCaller().GetKeyHash()), Org: org}}
+	}
+	return about(cmd)
 }
 
 // TestEmission holds S1: whatever a command changes and whatever it asks about, it
@@ -122,7 +137,7 @@ func TestEmission(t *testing.T) {
 func TestEmissionMutants(t *testing.T) {
 	device := Concern{Kind: ConcernOccupant, Org: orgs[0], Occupant: "a"}
 	org0, org1 := Concern{Kind: ConcernHolder, Org: orgs[0]}, Concern{Kind: ConcernHolder, Org: orgs[1]}
-	key := Concern{Kind: ConcernKey, Key: hashOf(1, 0)}
+	key := Concern{Kind: ConcernKey, Key: hashOf(1, 0), Org: orgs[1]}
 	for _, c := range []struct {
 		name    string
 		before  []*statepb.Command
@@ -147,6 +162,10 @@ func TestEmissionMutants(t *testing.T) {
 		{"revoked", []*statepb.Command{register(0, "a")}, revoke(0, "a"), device, true},
 		{"revoked already", []*statepb.Command{register(0, "a"), revoke(0, "a")}, revoke(0, "a"), device, false},
 		{"nothing to revoke", nil, revoke(0, "a"), device, false},
+		{"asked again", []*statepb.Command{register(0, "a"), from(0, 1, revoke(0, "a")), unrevoke(0, "a")}, from(0, 1, revoke(0, "a")), device, false},
+		{"switch asked again", []*statepb.Command{from(0, 1, setExecution(0, false))}, from(0, 1, setExecution(0, false)), org0, false},
+		{"refused again", []*statepb.Command{from(0, 1, revoke(0, "a"))}, from(0, 1, revoke(0, "a")), device, false},
+		{"by another's key", []*statepb.Command{register(0, "a")}, from(1, 1, revoke(0, "a")), Concern{Kind: ConcernKey, Key: hashOf(1, 0), Org: orgs[0]}, false},
 		{"restored", []*statepb.Command{register(0, "a"), revoke(0, "a")}, unrevoke(0, "a"), device, true},
 		{"never revoked", []*statepb.Command{register(0, "a")}, unrevoke(0, "a"), device, false},
 		{"removed", []*statepb.Command{register(0, "a")}, remove(0, "a"), device, true},

@@ -74,7 +74,7 @@ func goldens(t *testing.T, folder string, messageOf func(name string) proto.Mess
 func TestGoldenRecords(t *testing.T) {
 	all := map[string]proto.Message{
 		"cluster": &statepb.Cluster{}, "plans": &statepb.Plans{}, "org": &statepb.Org{}, "key": &statepb.Key{},
-		"seats": &statepb.Seats{}, "occupant": &statepb.Occupant{}, "audit_entry": &statepb.AuditEntry{},
+		"seats": &statepb.Seats{}, "remembered": &statepb.Remembered{}, "occupant": &statepb.Occupant{}, "audit_entry": &statepb.AuditEntry{},
 	}
 	goldens(t, "records", func(name string) proto.Message {
 		return all[name].ProtoReflect().New().Interface()
@@ -158,6 +158,9 @@ func TestGoldenKeys(t *testing.T) {
 		{"by end", timedKey(prefixByEnd, org, start, "worker/prod/α")},
 		{"audit", auditKey(a)},
 		{"audit of org", orgAuditKey(org, a)},
+		{"once", onceKey(org, [onceSize]byte{0xcc, 15: 0xdd})},
+		{"once by age", onceAgeKey(org, 0x0102030405060708)},
+		{"once of org", onceRangeKey(org)},
 		{"after orgs", after([]byte{prefixOrg})},
 		{"after a holder's", after(holderKey(prefixByAge, org, ""))},
 	} {

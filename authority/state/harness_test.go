@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -188,6 +189,7 @@ func check(r Reader) error {
 	index, wantIndex := map[string]string{}, map[string]string{}
 	audits, wantAudits := map[string]bool{}, map[string]bool{}
 	orgKeys, wantOrgKeys := map[string]string{}, map[string]string{}
+	ages, wantAges, ranges := map[string]string{}, map[string]string{}, map[string]uint64{}
 	err := r.scan([]byte{1}, nil, func(k, v []byte) (bool, error) {
 		id := string(k[1:])
 		switch k[0] {
@@ -235,6 +237,16 @@ func check(r Reader) error {
 			wantOrgKeys[string(key.GetOrgId())+key.GetKeyId()] = id
 		case prefixOrgKey:
 			orgKeys[id] = string(v)
+		case prefixOnce:
+			var m statepb.Remembered
+			if err := proto.Unmarshal(v, &m); err != nil {
+				return false, err
+			}
+			wantAges[string(binary.BigEndian.AppendUint64([]byte(id[:16]), m.GetNumber()))] = id[16:]
+		case prefixOnceAge:
+			ages[id] = string(v)
+		case prefixOnceOf:
+			ranges[id] = binary.BigEndian.Uint64(v[8:]) - binary.BigEndian.Uint64(v)
 		case prefixCluster, prefixPlans, prefixMark, prefixOrg:
 		default:
 			return false, fmt.Errorf("unknown key %q", k)
@@ -244,6 +256,17 @@ func check(r Reader) error {
 	if err != nil {
 		return err
 	}
+	for id := range ages {
+		ranges[id[:16]]--
+		if _, ok := wantAges[id]; !ok {
+			delete(ages, id) // it was asked for anew since
+		}
+	}
+	for org, n := range ranges {
+		if n != 0 {
+			return fmt.Errorf("what is remembered of org %x is miscounted by %d", org, int64(n))
+		}
+	}
 	wantSeats := map[string]string{}
 	for holder := range seats {
 		wantSeats[holder] = "" // the last occupant may have gone
@@ -252,7 +275,8 @@ func check(r Reader) error {
 		wantSeats[holder] = string(encode(s))
 	}
 	return errors.Join(differ("seats", seats, wantSeats), differ("indexes", index, wantIndex),
-		differ("audit index", audits, wantAudits), differ("keys of orgs", orgKeys, wantOrgKeys))
+		differ("audit index", audits, wantAudits), differ("keys of orgs", orgKeys, wantOrgKeys),
+		differ("remembered", ages, wantAges))
 }
 
 func differ[V comparable](what string, got, want map[string]V) error {

@@ -18,6 +18,9 @@ const (
 	prefixByEnd    = 'x' // holder, expires, id -> nothing: the active ones that end
 	prefixAudit    = 'a' // index, n -> AuditEntry
 	prefixOrgAudit = 'A' // org, index, n -> nothing
+	prefixOnce     = 'r' // org, id of a request -> Remembered
+	prefixOnceAge  = 'R' // org, number -> id: the order in which they came
+	prefixOnceOf   = 'n' // org -> the first number there is and the next, 8 bytes each
 )
 
 var (
@@ -33,6 +36,16 @@ func occupantKey(holder OrgID, id string) []byte { return holderKey(prefixOccupa
 func keyKey(hash [32]byte) []byte                { return append([]byte{prefixKey}, hash[:]...) }
 func auditKey(a auditID) []byte                  { return a.append([]byte{prefixAudit}) }
 func orgAuditKey(org OrgID, a auditID) []byte    { return a.append(holderKey(prefixOrgAudit, org, "")) }
+
+// onceSize is the length of a request's id.
+const onceSize = 16
+
+func onceKey(org OrgID, id [onceSize]byte) []byte { return holderKey(prefixOnce, org, string(id[:])) }
+func onceRangeKey(org OrgID) []byte               { return holderKey(prefixOnceOf, org, "") }
+
+func onceAgeKey(org OrgID, number uint64) []byte {
+	return binary.BigEndian.AppendUint64(holderKey(prefixOnceAge, org, ""), number)
+}
 
 // holderKey is a key of one holder.
 func holderKey(prefix byte, holder OrgID, rest string) []byte {

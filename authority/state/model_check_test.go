@@ -66,10 +66,16 @@ func (m *model) run(t *rapid.T, n *node, cmd *statepb.Command) {
 		before[id] = m.used(o)
 	}
 	got, want := n.do(cmd), m.apply(cmd)
-	if got.Refusal != want.refusal || got.Changed != want.changed || got.Existed != want.existed || !want.device.matches(got.Device) {
+	if got.Replayed != want.replayed || got.Refusal != want.refusal || got.Changed != want.changed || got.Existed != want.existed || !want.device.matches(got.Device) {
 		t.Fatalf("%v came to %+v, want %+v (device %+v)", cmd, got, want, want.device)
 	}
-	if got.Refusal == OrgNotFound {
+	switch {
+	case want.replayed && got.Plan != want.once.plan:
+		t.Fatalf("%v: the replay says %+v, the first said %+v", cmd, got.Plan, want.once.plan)
+	case want.once != nil:
+		want.once.plan = got.Plan
+	}
+	if got.Org == nil || want.replayed {
 		return
 	}
 	id := OrgID(got.Org.GetId())

@@ -15,6 +15,19 @@ type model struct {
 	orgs   map[OrgID]*modelOrg
 	keys   map[[32]byte]OrgID
 	audits int
+	once   map[onceName]*onceResult
+}
+
+type onceName struct {
+	org OrgID
+	id  string
+}
+
+type onceResult struct {
+	at      int64
+	request string
+	result  result
+	plan    Plan // what the first was told, filled in by whom it was told to
 }
 
 type modelOrg struct {
@@ -31,7 +44,9 @@ type modelDevice struct {
 	ends             int64
 }
 
-func newModel() *model { return &model{orgs: map[OrgID]*modelOrg{}, keys: map[[32]byte]OrgID{}} }
+func newModel() *model {
+	return &model{orgs: map[OrgID]*modelOrg{}, keys: map[[32]byte]OrgID{}, once: map[onceName]*onceResult{}}
+}
 
 // device returns one that stands at the model's time: a revoked one stays after
 // its end.
@@ -71,14 +86,46 @@ type result struct {
 	refusal          Refusal
 	changed, existed bool
 	device           *modelDevice
+	once             *onceResult // what is remembered of it
+	replayed         bool
 }
 
 // apply runs a command and counts its audit entry.
 func (m *model) apply(c *statepb.Command) result {
 	m.now = max(m.now, c.GetTimeMs())
+	org, _ := deviceOf(c)
+	if e := c.GetSetExecution(); e != nil {
+		org = OrgID(e.GetOrgId())
+	}
+	if by := c.GetCaller(); by != nil {
+		of, known := m.keys[[32]byte(by.GetKeyHash())]
+		switch {
+		case !known || of != org:
+			return result{refusal: OrgNotFound}
+		case !slices.Contains(by.GetScopes(), statepb.Key_ADMIN): // as all keys here
+			return result{refusal: InsufficientScope}
+		}
+	}
+	name := onceName{org, string(c.GetOnce().GetId())}
+	if before := m.once[name]; c.GetOnce() != nil && before != nil && before.at > m.now-day {
+		if before.request != string(c.GetOnce().GetRequest()) {
+			return result{refusal: IdempotencyMismatch}
+		}
+		again := before.result
+		again.once, again.replayed = before, true
+		return again
+	}
 	r := m.change(c)
 	if r.changed {
 		m.audits++
+	}
+	if c.GetOnce() != nil {
+		r.once = &onceResult{at: m.now, request: string(c.GetOnce().GetRequest()), result: r}
+		if r.device != nil {
+			device := *r.device
+			r.once.result.device = &device
+		}
+		m.once[name] = r.once
 	}
 	return r
 }

@@ -68,6 +68,37 @@ func (r Reader) Key(hash [32]byte) (*statepb.Key, error) {
 	return get[statepb.Key](r, keyKey(hash))
 }
 
+// remembered returns what a change came to, nil if that is not known.
+func (r Reader) remembered(org OrgID, id [onceSize]byte) (*statepb.Remembered, error) {
+	return get[statepb.Remembered](r, onceKey(org, id))
+}
+
+// rememberedAt returns the id of the request that was remembered under a number.
+func (r Reader) rememberedAt(org OrgID, number uint64) (id [onceSize]byte, err error) {
+	found, err := r.read(onceAgeKey(org, number), func(v []byte) error {
+		if copy(id[:], v) != onceSize {
+			return fmt.Errorf("it has %d bytes", len(v))
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("number %d is missing", number)
+	}
+	return id, err
+}
+
+// rememberedRange returns the first number there is and the next.
+func (r Reader) rememberedRange(org OrgID) (first, next uint64, err error) {
+	_, err = r.read(onceRangeKey(org), func(v []byte) error {
+		if len(v) != 16 {
+			return fmt.Errorf("it has %d bytes", len(v))
+		}
+		first, next = binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])
+		return nil
+	})
+	return first, next, err
+}
+
 // Occupant returns one that may have expired: decision.Occupant.Present judges.
 func (r Reader) Occupant(holder OrgID, id string) (*statepb.Occupant, error) {
 	return get[statepb.Occupant](r, occupantKey(holder, id))

@@ -7,24 +7,27 @@ import "machineid/authority/state/statepb"
 // command. It holds what the state holds, no more (S5): who writes these records
 // keeps it, and Restored empties it. The records never change.
 type recent struct {
+	keys  map[[32]byte]*statepb.Key
 	orgs  map[OrgID]*statepb.Org
 	seats map[OrgID]*statepb.Seats
 }
 
-// recentMax bounds either; a full one is emptied, which costs reads.
+// recentMax bounds each; a full one is emptied, which costs reads.
 const recentMax = 4096
+
+func (r *recent) keepKey(hash [32]byte, k *statepb.Key) { keep(&r.keys, hash, k, k != nil) }
 
 func (r *recent) keepOrg(id OrgID, o *statepb.Org) { keep(&r.orgs, id, o, o != nil) }
 
 func (r *recent) keepSeats(id OrgID, s *statepb.Seats) { keep(&r.seats, id, s, s != nil) }
 
-func keep[T any](m *map[OrgID]T, id OrgID, v T, there bool) {
+func keep[K comparable, T any](m *map[K]T, id K, v T, there bool) {
 	if !there {
 		delete(*m, id)
 		return
 	}
 	if *m == nil || len(*m) >= recentMax {
-		*m = make(map[OrgID]T)
+		*m = make(map[K]T)
 	}
 	(*m)[id] = v
 }

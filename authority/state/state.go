@@ -45,7 +45,7 @@ type Concern struct {
 	Kind Kind
 	// Key is the hash of an org key, for ConcernKey.
 	Key [32]byte
-	// Org is the holder, for ConcernHolder and ConcernOccupant.
+	// Org is the holder, or the key's org.
 	Org OrgID
 	// Occupant is the device's id, for ConcernOccupant.
 	Occupant string
@@ -54,7 +54,7 @@ type Concern struct {
 // Refusal says why a command changed nothing. It is an outcome, not an error.
 type Refusal uint8
 
-// The refusals.
+// The refusals. States hold their numbers: add at the end, and take none away.
 const (
 	Granted Refusal = iota
 	OrgNotFound
@@ -63,6 +63,10 @@ const (
 	LimitReached
 	PlanFrozen
 	EntitlementExpired
+	// IdempotencyMismatch: the name of the request is that of another.
+	IdempotencyMismatch
+	// InsufficientScope: the caller's key does not reach so far.
+	InsufficientScope
 )
 
 // Outcome is what Apply hands to the proposer of a command.
@@ -72,6 +76,9 @@ type Outcome struct {
 	Changed bool
 	// Existed says that a register found the device already active.
 	Existed bool
+	// Replayed says that this is the outcome of an earlier command, which asked for
+	// the same under the same name.
+	Replayed bool
 	// Org, Device and Plan are as the command left them. Org is nil if there is none,
 	// Device if there is none or it has expired; of Seed and SetLink all are zero.
 	Org    *statepb.Org
@@ -96,7 +103,7 @@ func (p Plan) OverLimit() bool { return p.Used > p.Limit }
 // PlanState is how an org's plan stands.
 type PlanState uint8
 
-// The plan states.
+// The plan states. States hold their numbers.
 const (
 	PlanActive PlanState = iota
 	PlanGrace

@@ -27,6 +27,9 @@ var writers = map[string]string{
 	"markKey":              "stamp",
 	"auditKey(":            "audit trimAudit",
 	"orgAuditKey(":         "audit trimAudit",
+	"onceKey(":             "remember",
+	"onceAgeKey(":          "remember",
+	"onceRangeKey(":        "remember",
 }
 
 // callers says who may call what, where that is not free: our own functions, and

@@ -68,8 +68,12 @@ func (t *tx) org(id OrgID) *statepb.Org {
 }
 
 func (t *tx) key(hash [32]byte) *statepb.Key {
+	if k := t.m.recent.keys[hash]; k != nil {
+		return k
+	}
 	k, err := t.r.Key(hash)
 	t.must(err)
+	t.m.recent.keepKey(hash, k)
 	return k
 }
 

@@ -279,18 +279,26 @@ func TestThePromiseOverACluster(t *testing.T) {
 	}
 	var clients sync.WaitGroup
 	var mu sync.Mutex
-	var unknown, refused atomic.Int64
+	var unknown, refused, replays atomic.Int64
 	faults := map[string]int{}
 
-	// change repeats a call at one node after the other until it has succeeded.
+	// change repeats a call at one node after the other until it has succeeded. Whichever attempt did it, the answer is that of the
+	// first: it changed something.
 	change := func(r *rand.Rand, path, id string) {
+		key := fmt.Sprintf("Idempotency-Key: %x", r.Uint64())
 		for {
 			n := c.nodes[r.IntN(len(c.nodes))]
 			client := &client{addr: n.http}
-			a, err := client.post(path, o.admin, naming(id))
+			a, err := client.do(http.MethodPost, path, o.admin, naming(id), key)
 			client.close()
 			switch {
 			case err == nil && a.StatusCode == http.StatusOK:
+				if a.Header.Get("Idempotency-Replayed") != "" {
+					replays.Add(1)
+				}
+				if strings.Contains(a.raw, `"changed":false`) {
+					t.Errorf("%s of %s was done before, under the same Idempotency-Key: %s", path, id, a.raw)
+				}
 				return
 			case err == nil && a.text("outcome") == "not_done", errors.Is(err, errNotSent):
 				refused.Add(1)
@@ -425,8 +433,8 @@ func TestThePromiseOverACluster(t *testing.T) {
 		}
 	}
 	bad := h.violations()
-	t.Logf("%d validates, %d decided, %d changes (%d attempts unknown, %d not done), faults %v: %d violations",
-		len(h.validates), decided, changes, unknown.Load(), refused.Load(), faults, len(bad))
+	t.Logf("%d validates, %d decided, %d changes (%d attempts unknown, %d not done, %d replays), faults %v: %d violations",
+		len(h.validates), decided, changes, unknown.Load(), refused.Load(), replays.Load(), faults, len(bad))
 	for _, v := range bad[:min(len(bad), 5)] {
 		t.Error(v)
 	}

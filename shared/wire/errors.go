@@ -92,6 +92,14 @@ func InsufficientScope() *Error {
 	}
 }
 
+// IdempotencyMismatch answers an Idempotency-Key that was sent with another body before.
+func IdempotencyMismatch() *Error {
+	return &Error{
+		HTTP: fasthttp.StatusConflict, Status: StatusError, Code: "idempotency_mismatch", Param: "Idempotency-Key",
+		Message: "this Idempotency-Key came with another body within the last 24 hours: send a new one for a new change",
+	}
+}
+
 // DeviceLimitReached answers a register or unrevoke at the plan's cap. The caller adds the plan fields.
 func DeviceLimitReached() *Error {
 	return blocked("device_limit_reached", "the plan's device limit is reached: revoke or remove a device, or choose a larger plan")

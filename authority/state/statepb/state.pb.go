@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -136,6 +136,10 @@ type Command struct {
 	Actor     *Actor                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
 	Address   string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	RequestId string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Missing where no org's key asked.
+	Caller *Caller `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
+	// Missing where the caller gave the change no name.
+	Once *Once `protobuf:"bytes,6,opt,name=once,proto3" json:"once,omitempty"`
 	// Types that are valid to be assigned to Change:
 	//
 	//	*Command_Seed
@@ -207,6 +211,20 @@ func (x *Command) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *Command) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+func (x *Command) GetOnce() *Once {
+	if x != nil {
+		return x.Once
+	}
+	return nil
 }
 
 func (x *Command) GetChange() isCommand_Change {
@@ -394,6 +412,117 @@ func (x *Actor) GetId() string {
 	return ""
 }
 
+// Caller is the key that a change was asked with. Whether it may is judged again
+// where the change is applied: the key may have been revoked since.
+type Caller struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the whole key.
+	KeyHash []byte `protobuf:"bytes,1,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
+	// Those that the call allows.
+	Scopes        []Key_Scope `protobuf:"varint,2,rep,packed,name=scopes,proto3,enum=machineid.state.v1.Key_Scope" json:"scopes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Caller) Reset() {
+	*x = Caller{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Caller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Caller) ProtoMessage() {}
+
+func (x *Caller) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Caller.ProtoReflect.Descriptor instead.
+func (*Caller) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Caller) GetKeyHash() []byte {
+	if x != nil {
+		return x.KeyHash
+	}
+	return nil
+}
+
+func (x *Caller) GetScopes() []Key_Scope {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+// Once is a change that its caller may ask for again (Idempotency-Key).
+type Once struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 16 bytes of the hash of who asked, for which call, under which name.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// 16 bytes of the hash of what was asked.
+	Request       []byte `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Once) Reset() {
+	*x = Once{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Once) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Once) ProtoMessage() {}
+
+func (x *Once) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Once.ProtoReflect.Descriptor instead.
+func (*Once) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Once) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Once) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
 // Seed makes the first state of a cluster. It does nothing where one exists.
 type Seed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -405,7 +534,7 @@ type Seed struct {
 
 func (x *Seed) Reset() {
 	*x = Seed{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +546,7 @@ func (x *Seed) String() string {
 func (*Seed) ProtoMessage() {}
 
 func (x *Seed) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +559,7 @@ func (x *Seed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seed.ProtoReflect.Descriptor instead.
 func (*Seed) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Seed) GetCluster() *Cluster {
@@ -459,7 +588,7 @@ type SetLink struct {
 
 func (x *SetLink) Reset() {
 	*x = SetLink{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +600,7 @@ func (x *SetLink) String() string {
 func (*SetLink) ProtoMessage() {}
 
 func (x *SetLink) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +613,7 @@ func (x *SetLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLink.ProtoReflect.Descriptor instead.
 func (*SetLink) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SetLink) GetRecord() *LinkRecord {
@@ -514,7 +643,7 @@ type CreateOrg struct {
 
 func (x *CreateOrg) Reset() {
 	*x = CreateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +655,7 @@ func (x *CreateOrg) String() string {
 func (*CreateOrg) ProtoMessage() {}
 
 func (x *CreateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +668,7 @@ func (x *CreateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOrg.ProtoReflect.Descriptor instead.
 func (*CreateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateOrg) GetOrgId() []byte {
@@ -581,7 +710,7 @@ type SetExecution struct {
 
 func (x *SetExecution) Reset() {
 	*x = SetExecution{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +722,7 @@ func (x *SetExecution) String() string {
 func (*SetExecution) ProtoMessage() {}
 
 func (x *SetExecution) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +735,7 @@ func (x *SetExecution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetExecution.ProtoReflect.Descriptor instead.
 func (*SetExecution) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SetExecution) GetOrgId() []byte {
@@ -639,7 +768,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +780,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +793,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -712,7 +841,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +853,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +866,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -764,7 +893,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +905,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +918,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -816,7 +945,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +957,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +970,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -875,7 +1004,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1016,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1029,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -952,7 +1081,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1093,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1106,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1018,7 +1147,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1159,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1172,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1063,7 +1192,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1204,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1217,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Plan) GetTier() string {
@@ -1131,7 +1260,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1272,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1285,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Org) GetId() []byte {
@@ -1262,7 +1391,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1403,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1416,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Key) GetHash() []byte {
@@ -1359,7 +1488,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1500,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1513,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -1424,7 +1553,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1565,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1578,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Occupant) GetId() string {
@@ -1494,6 +1623,149 @@ func (x *Occupant) GetMetadata() []byte {
 	return nil
 }
 
+// Remembered is what a change came to that its caller may ask for again.
+type Remembered struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	AtMs    int64                  `protobuf:"varint,1,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	Request []byte                 `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	// Its place among the org's.
+	Number uint64 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	// The state package's Refusal.
+	Refusal           uint32    `protobuf:"varint,4,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Changed           bool      `protobuf:"varint,5,opt,name=changed,proto3" json:"changed,omitempty"`
+	Existed           bool      `protobuf:"varint,6,opt,name=existed,proto3" json:"existed,omitempty"`
+	Device            *Occupant `protobuf:"bytes,7,opt,name=device,proto3" json:"device,omitempty"`
+	ExecutionDisabled bool      `protobuf:"varint,8,opt,name=execution_disabled,json=executionDisabled,proto3" json:"execution_disabled,omitempty"`
+	PlanTier          string    `protobuf:"bytes,9,opt,name=plan_tier,json=planTier,proto3" json:"plan_tier,omitempty"`
+	PlanState         uint32    `protobuf:"varint,10,opt,name=plan_state,json=planState,proto3" json:"plan_state,omitempty"`
+	AccessUntilMs     int64     `protobuf:"varint,11,opt,name=access_until_ms,json=accessUntilMs,proto3" json:"access_until_ms,omitempty"`
+	Limit             uint32    `protobuf:"varint,12,opt,name=limit,proto3" json:"limit,omitempty"`
+	Used              uint32    `protobuf:"varint,13,opt,name=used,proto3" json:"used,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Remembered) Reset() {
+	*x = Remembered{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Remembered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Remembered) ProtoMessage() {}
+
+func (x *Remembered) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
+func (*Remembered) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Remembered) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *Remembered) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *Remembered) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Remembered) GetRefusal() uint32 {
+	if x != nil {
+		return x.Refusal
+	}
+	return 0
+}
+
+func (x *Remembered) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+func (x *Remembered) GetExisted() bool {
+	if x != nil {
+		return x.Existed
+	}
+	return false
+}
+
+func (x *Remembered) GetDevice() *Occupant {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *Remembered) GetExecutionDisabled() bool {
+	if x != nil {
+		return x.ExecutionDisabled
+	}
+	return false
+}
+
+func (x *Remembered) GetPlanTier() string {
+	if x != nil {
+		return x.PlanTier
+	}
+	return ""
+}
+
+func (x *Remembered) GetPlanState() uint32 {
+	if x != nil {
+		return x.PlanState
+	}
+	return 0
+}
+
+func (x *Remembered) GetAccessUntilMs() int64 {
+	if x != nil {
+		return x.AccessUntilMs
+	}
+	return 0
+}
+
+func (x *Remembered) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Remembered) GetUsed() uint32 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
 // AuditEntry tells who changed what.
 type AuditEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1511,7 +1783,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1795,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1808,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -1599,13 +1871,15 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xed\x04\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xcf\x05\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tR\trequestId\x12.\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x122\n" +
+	"\x06caller\x18\x05 \x01(\v2\x1a.machineid.state.v1.CallerR\x06caller\x12,\n" +
+	"\x04once\x18\x06 \x01(\v2\x18.machineid.state.v1.OnceR\x04once\x12.\n" +
 	"\x04seed\x18\n" +
 	" \x01(\v2\x18.machineid.state.v1.SeedH\x00R\x04seed\x128\n" +
 	"\bset_link\x18\v \x01(\v2\x1b.machineid.state.v1.SetLinkH\x00R\asetLink\x12>\n" +
@@ -1626,7 +1900,13 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x03KEY\x10\x01\x12\f\n" +
 	"\bOPERATOR\x10\x02\x12\n" +
 	"\n" +
-	"\x06SIGNUP\x10\x03\"n\n" +
+	"\x06SIGNUP\x10\x03\"Z\n" +
+	"\x06Caller\x12\x19\n" +
+	"\bkey_hash\x18\x01 \x01(\fR\akeyHash\x125\n" +
+	"\x06scopes\x18\x02 \x03(\x0e2\x1d.machineid.state.v1.Key.ScopeR\x06scopes\"0\n" +
+	"\x04Once\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
+	"\arequest\x18\x02 \x01(\fR\arequest\"n\n" +
 	"\x04Seed\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.machineid.state.v1.ClusterR\acluster\x12/\n" +
 	"\x05plans\x18\x02 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"U\n" +
@@ -1720,7 +2000,24 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\rrevoked_at_ms\x18\x03 \x01(\x03R\vrevokedAtMs\x12\"\n" +
 	"\rexpires_at_ms\x18\x04 \x01(\x03R\vexpiresAtMs\x12\x12\n" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1a\n" +
-	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\xe8\x01\n" +
+	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\x94\x03\n" +
+	"\n" +
+	"Remembered\x12\x13\n" +
+	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x18\n" +
+	"\arequest\x18\x02 \x01(\fR\arequest\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x18\n" +
+	"\arefusal\x18\x04 \x01(\rR\arefusal\x12\x18\n" +
+	"\achanged\x18\x05 \x01(\bR\achanged\x12\x18\n" +
+	"\aexisted\x18\x06 \x01(\bR\aexisted\x124\n" +
+	"\x06device\x18\a \x01(\v2\x1c.machineid.state.v1.OccupantR\x06device\x12-\n" +
+	"\x12execution_disabled\x18\b \x01(\bR\x11executionDisabled\x12\x1b\n" +
+	"\tplan_tier\x18\t \x01(\tR\bplanTier\x12\x1d\n" +
+	"\n" +
+	"plan_state\x18\n" +
+	" \x01(\rR\tplanState\x12&\n" +
+	"\x0faccess_until_ms\x18\v \x01(\x03R\raccessUntilMs\x12\x14\n" +
+	"\x05limit\x18\f \x01(\rR\x05limit\x12\x12\n" +
+	"\x04used\x18\r \x01(\rR\x04used\"\xe8\x01\n" +
 	"\n" +
 	"AuditEntry\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x16\n" +
@@ -1746,54 +2043,61 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),      // 0: machineid.state.v1.Actor.Type
 	(Key_Scope)(0),       // 1: machineid.state.v1.Key.Scope
 	(*Command)(nil),      // 2: machineid.state.v1.Command
 	(*Actor)(nil),        // 3: machineid.state.v1.Actor
-	(*Seed)(nil),         // 4: machineid.state.v1.Seed
-	(*SetLink)(nil),      // 5: machineid.state.v1.SetLink
-	(*CreateOrg)(nil),    // 6: machineid.state.v1.CreateOrg
-	(*SetExecution)(nil), // 7: machineid.state.v1.SetExecution
-	(*Register)(nil),     // 8: machineid.state.v1.Register
-	(*Revoke)(nil),       // 9: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),     // 10: machineid.state.v1.Unrevoke
-	(*Remove)(nil),       // 11: machineid.state.v1.Remove
-	(*Cluster)(nil),      // 12: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),   // 13: machineid.state.v1.LinkRecord
-	(*Plans)(nil),        // 14: machineid.state.v1.Plans
-	(*Plan)(nil),         // 15: machineid.state.v1.Plan
-	(*Org)(nil),          // 16: machineid.state.v1.Org
-	(*Key)(nil),          // 17: machineid.state.v1.Key
-	(*Seats)(nil),        // 18: machineid.state.v1.Seats
-	(*Occupant)(nil),     // 19: machineid.state.v1.Occupant
-	(*AuditEntry)(nil),   // 20: machineid.state.v1.AuditEntry
+	(*Caller)(nil),       // 4: machineid.state.v1.Caller
+	(*Once)(nil),         // 5: machineid.state.v1.Once
+	(*Seed)(nil),         // 6: machineid.state.v1.Seed
+	(*SetLink)(nil),      // 7: machineid.state.v1.SetLink
+	(*CreateOrg)(nil),    // 8: machineid.state.v1.CreateOrg
+	(*SetExecution)(nil), // 9: machineid.state.v1.SetExecution
+	(*Register)(nil),     // 10: machineid.state.v1.Register
+	(*Revoke)(nil),       // 11: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),     // 12: machineid.state.v1.Unrevoke
+	(*Remove)(nil),       // 13: machineid.state.v1.Remove
+	(*Cluster)(nil),      // 14: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),   // 15: machineid.state.v1.LinkRecord
+	(*Plans)(nil),        // 16: machineid.state.v1.Plans
+	(*Plan)(nil),         // 17: machineid.state.v1.Plan
+	(*Org)(nil),          // 18: machineid.state.v1.Org
+	(*Key)(nil),          // 19: machineid.state.v1.Key
+	(*Seats)(nil),        // 20: machineid.state.v1.Seats
+	(*Occupant)(nil),     // 21: machineid.state.v1.Occupant
+	(*Remembered)(nil),   // 22: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),   // 23: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
-	4,  // 1: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
-	5,  // 2: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
-	6,  // 3: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
-	7,  // 4: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	8,  // 5: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	9,  // 6: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	10, // 7: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	11, // 8: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	0,  // 9: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	12, // 10: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	14, // 11: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	13, // 12: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	17, // 13: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	13, // 14: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	15, // 15: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 16: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	3,  // 17: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	4,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
+	5,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
+	6,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
+	7,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
+	8,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
+	9,  // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
+	10, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	11, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	12, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	13, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	0,  // 11: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	1,  // 12: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	14, // 13: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	16, // 14: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	15, // 15: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	19, // 16: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	15, // 17: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	17, // 18: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 19: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	21, // 20: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	3,  // 21: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -1811,15 +2115,15 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_Unrevoke)(nil),
 		(*Command_Remove)(nil),
 	}
-	file_authority_state_statepb_state_proto_msgTypes[6].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[14].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,43 @@
+package api
+
+import (
+	"crypto/sha256"
+	"strings"
+
+	"machineid/authority/state/statepb"
+	"machineid/shared/wire"
+)
+
+const (
+	replayedHeader    = "Idempotency-Replayed"
+	maxIdempotencyKey = 255 // bytes
+	onceSize          = 16  // bytes of a hash that name a request
+)
+
+// checkIdempotencyKey judges the form of the header, wherever it may be sent.
+func (r *request) checkIdempotencyKey() error {
+	key := r.in.Head.IdempotencyKey
+	if r.http.IsGet() || len(key) == 0 {
+		return nil
+	}
+	bad := len(key) > maxIdempotencyKey
+	for _, c := range key {
+		bad = bad || c < ' ' || c > '~'
+	}
+	if bad {
+		return &wire.ParamError{Param: "Idempotency-Key", Message: "Idempotency-Key is malformed: send 1 to 255 printable ASCII characters"}
+	}
+	return nil
+}
+
+// once names the change for the state: within the key that asks and the call, and with what was asked. The body counts as it was
+// sent: who tries again sends the same bytes, and no version of this program reads them differently.
+func (r *request) once() *statepb.Once {
+	if len(r.in.Head.IdempotencyKey) == 0 || r.caller == nil {
+		return nil
+	}
+	// None of the three can hold a zero byte.
+	id := sha256.Sum256([]byte(strings.Join([]string{r.actor.GetId(), r.in.Route.Path, string(r.in.Head.IdempotencyKey)}, "\x00")))
+	request := sha256.Sum256(r.http.Request.Body())
+	return &statepb.Once{Id: id[:onceSize], Request: request[:onceSize]}
+}

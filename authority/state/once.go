@@ -1,0 +1,146 @@
+package state
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"machineid/authority/state/statepb"
+)
+
+const (
+	rememberFor = int64(24 * 3600 * 1000) // milliseconds
+	rememberMax = 10_000                  // outcomes of an org
+	forgetMax   = 4                       // outcomes that make room for one
+)
+
+// authorize judges the caller's key again: it may have been revoked, or have
+// expired, since the request was admitted, and what was revoked must do nothing
+// once its revocation returned.
+func (t *tx) authorize() Refusal {
+	c := t.cmd.GetCaller()
+	if c == nil {
+		return Granted
+	}
+	if len(c.GetKeyHash()) != len([32]byte{}) {
+		return OrgNotFound // there can be no such key
+	}
+	hash, org := [32]byte(c.GetKeyHash()), t.subject()
+	key := t.key(hash)
+	switch {
+	case !KeyOf(key).Alive(t.now) || idOf(key.GetOrgId()) != org:
+		// Who is told that the key is none must wait for what made it so (S1).
+		t.changeKey(org, hash, func(*statepb.Key) *statepb.Key { return nil })
+		return OrgNotFound
+	case !slices.Contains(c.GetScopes(), key.GetScope()):
+		return InsufficientScope
+	}
+	return Granted
+}
+
+// subject is the org that the command is about, zero if it is about none.
+func (t *tx) subject() OrgID {
+	switch c := t.cmd.GetChange().(type) {
+	case *statepb.Command_SetExecution:
+		return idOf(c.SetExecution.GetOrgId())
+	case *statepb.Command_Register:
+		return idOf(c.Register.GetOrgId())
+	case *statepb.Command_Revoke:
+		return idOf(c.Revoke.GetOrgId())
+	case *statepb.Command_Unrevoke:
+		return idOf(c.Unrevoke.GetOrgId())
+	case *statepb.Command_Remove:
+		return idOf(c.Remove.GetOrgId())
+	}
+	return OrgID{}
+}
+
+// once runs a command, or gives the outcome of the one that asked for the same
+// before.
+func (t *tx) once(run func() Outcome) Outcome {
+	c, org := t.cmd.GetOnce(), t.subject()
+	if len(c.GetId()) != onceSize || org == (OrgID{}) {
+		return run()
+	}
+	id := [onceSize]byte(c.GetId())
+	before, err := t.r.remembered(org, id)
+	t.must(err)
+	switch {
+	case before == nil || before.GetAtMs() <= t.now-rememberFor:
+		out := run()
+		t.remember(org, id, out)
+		return out
+	case !bytes.Equal(before.GetRequest(), c.GetRequest()):
+		return Outcome{Refusal: IdempotencyMismatch}
+	}
+	t.echo()
+	return recall(org, before)
+}
+
+// echo concerns what the command is about and changes nothing: who asks again
+// must wait like the one whose outcome it is given (S1).
+func (t *tx) echo() {
+	nothing := func(d *statepb.Occupant) (*statepb.Occupant, Refusal) { return d, DeviceNotFound }
+	switch c := t.cmd.GetChange().(type) {
+	case *statepb.Command_SetExecution:
+		t.changeOrg(idOf(c.SetExecution.GetOrgId()), func(*statepb.Org) *statepb.Org { return nil })
+	case *statepb.Command_Register:
+		t.changeOccupant(t.holder(c.Register.GetOrgId()), c.Register.GetDeviceId(), nothing)
+	case *statepb.Command_Revoke:
+		t.changeOccupant(t.holder(c.Revoke.GetOrgId()), c.Revoke.GetDeviceId(), nothing)
+	case *statepb.Command_Unrevoke:
+		t.changeOccupant(t.holder(c.Unrevoke.GetOrgId()), c.Unrevoke.GetDeviceId(), nothing)
+	case *statepb.Command_Remove:
+		t.changeOccupant(t.holder(c.Remove.GetOrgId()), c.Remove.GetDeviceId(), nothing)
+	default:
+		panic(fmt.Errorf("a %T was remembered", c))
+	}
+}
+
+// remember keeps an outcome, and forgets what is too old or too many: more than
+// is kept, so a backlog shrinks without ever being swept.
+func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
+	first, next, err := t.r.rememberedRange(org)
+	t.must(err)
+	for range forgetMax {
+		if first == next {
+			break
+		}
+		old, err := t.r.rememberedAt(org, first)
+		t.must(err)
+		rec, err := t.r.remembered(org, old)
+		t.must(err)
+		if rec.GetNumber() == first && rec != nil { // else it was asked for anew since
+			if next-first < rememberMax && rec.GetAtMs() > t.now-rememberFor {
+				break
+			}
+			t.del(onceKey(org, old))
+		}
+		t.del(onceAgeKey(org, first))
+		first++
+	}
+	t.put(onceKey(org, id), &statepb.Remembered{
+		AtMs: t.now, Request: t.cmd.GetOnce().GetRequest(), Number: next,
+		Refusal: uint32(out.Refusal), Changed: out.Changed, Existed: out.Existed, Device: out.Device,
+		ExecutionDisabled: out.Org.GetExecutionDisabled(),
+		PlanTier:          out.Plan.Tier, PlanState: uint32(out.Plan.State), AccessUntilMs: out.Plan.AccessUntil, Limit: out.Plan.Limit, Used: out.Plan.Used,
+	})
+	t.set(onceAgeKey(org, next), id[:])
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), first)
+	t.set(onceRangeKey(org), binary.BigEndian.AppendUint64(b, next+1))
+}
+
+// recall is the outcome of which remember kept a record. Its Org has no more than
+// answers need.
+func recall(org OrgID, m *statepb.Remembered) Outcome {
+	return Outcome{
+		Refusal: Refusal(m.GetRefusal()), Changed: m.GetChanged(), Existed: m.GetExisted(), Replayed: true, //nolint:gosec // was a Refusal
+		Org:    &statepb.Org{Id: org[:], ExecutionDisabled: m.GetExecutionDisabled()},
+		Device: m.GetDevice(),
+		Plan: Plan{
+			Tier: m.GetPlanTier(), State: PlanState(m.GetPlanState()), AccessUntil: m.GetAccessUntilMs(), //nolint:gosec // was a PlanState
+			Limit: m.GetLimit(), Used: m.GetUsed(),
+		},
+	}
+}
