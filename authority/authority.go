@@ -83,7 +83,7 @@ type Node struct {
 
 	leaders leaders
 	joining atomic.Pointer[string] // why this node has not joined yet
-	skewed  atomic.Bool            // its clock is off those of the others: it stamps nothing
+	clocks  clocks
 }
 
 // New returns a Node that Run starts. It does no I/O.
@@ -100,7 +100,7 @@ func New(cfg Config) *Node {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
-	return &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{})}
+	return &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), clocks: newClocks()}
 }
 
 // Run opens the state and serves until ctx ends, then stops in the order that
@@ -129,6 +129,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 			}
 		})
 	}
+	work.Go(func() { n.keepTime(life) })
 	work.Go(func() { failed <- n.hub.Run(life) })
 	work.Go(func() {
 		if err := n.http.Serve(n.cfg.HTTP); err != nil {
@@ -196,7 +197,7 @@ func (n *Node) open() error {
 	n.state.OnRestored(func(index uint64) { n.hub.Restored(index) })
 	n.hub = hub.New(hub.Config{
 		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,
-		State: n.state, Now: n.Now, LeaderLink: n.leaderLink, Stamps: func() bool { return !n.skewed.Load() }, Logger: n.log, Registerer: n.cfg.Registerer,
+		State: n.state, Now: n.Now, LeaderLink: n.leaderLink, Stamps: n.clockFits, Logger: n.log, Registerer: n.cfg.Registerer,
 		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
 			_, out, err := n.Propose(ctx, cmd)
 			return out, err
@@ -235,20 +236,25 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	case <-ctx.Done():
 		return
 	}
+	select {
+	case <-n.clocks.known:
+	case <-ctx.Done():
+		return
+	}
 	if err := n.seed(ctx); err != nil {
 		n.log.LogAttrs(ctx, slog.LevelError, "the cluster's first state could not be written", slog.Any("error", err))
 		return
 	}
-	var timing sync.WaitGroup
-	defer timing.Wait()
-	timing.Go(func() { n.keepTime(ctx) })
 	n.hub.Lead(ctx, term)
 }
 
-// Now is the authority's time in milliseconds: this node's clock, but never
-// behind what the state holds or what was told before.
+// Now is the authority's time in milliseconds: this node's clock, if it fits those
+// of the others, but never behind what the state holds or what was told before.
 func (n *Node) Now() int64 {
-	now := max(n.cfg.Wall().UnixMilli(), n.state.Time())
+	now := n.state.Time()
+	if n.clockFits() {
+		now = max(now, n.cfg.Wall().UnixMilli())
+	}
 	for {
 		last := n.newest.Load()
 		if now <= last {
@@ -263,7 +269,7 @@ func (n *Node) Now() int64 {
 // Propose replicates a command and returns its index and outcome. Its errors are
 // raftstore's.
 func (n *Node) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
-	if n.skewed.Load() {
+	if !n.clockFits() {
 		return 0, state.Outcome{}, errSkewed
 	}
 	raw, err := proto.Marshal(cmd)

@@ -6,46 +6,93 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"machineid/raftstore"
 )
 
 // A leader's wall clock becomes the authority's time, which never goes back: one that runs ahead by a year would end every
-// entitlement at once, for good. So a leader compares its clock with those of the others, and one that is off hands over.
+// entitlement at once, for good. So each node compares its clock with those of the others all the time, and stamps nothing
+// unless the last comparison found it right and it has not jumped since. One that would have to stamp, because it leads, hands over.
 const (
 	clocksEvery = time.Second
-	// clocksApart is how far a leader may be off the median of all clocks.
+	// clocksApart is how far a clock may be off the median of all.
 	clocksApart = 10 * time.Second
 	// clocksNeeded is how many must be known, its own included: of two nobody can tell which is right.
 	clocksNeeded = 3
 )
 
 // errSkewed is why a leader stamps nothing.
-var errSkewed = fmt.Errorf("%w: this node's clock is off those of the others, and it is handing over", raftstore.ErrNotLeader)
+var errSkewed = fmt.Errorf("%w: this node's clock is off those of the others, or not compared with them yet", raftstore.ErrNotLeader)
 
-// keepTime compares clocks while this node leads.
+// clocks is what a node knows of its wall clock.
+type clocks struct {
+	known chan struct{} // closed when they were compared once
+	again chan struct{} // asks for a comparison
+	last  atomic.Pointer[comparison]
+}
+
+// comparison is one look at all clocks.
+type comparison struct {
+	wall int64     // this node's, in milliseconds
+	at   time.Time // the same moment by the monotonic clock
+	off  time.Duration
+}
+
+func newClocks() clocks {
+	return clocks{known: make(chan struct{}), again: make(chan struct{}, 1)}
+}
+
+// clockFits reports whether this node's wall clock may become the authority's time.
+func (n *Node) clockFits() bool {
+	c := n.clocks.last.Load()
+	if c == nil {
+		return false
+	}
+	jumped := time.Duration(n.cfg.Wall().UnixMilli()-c.wall)*time.Millisecond - time.Since(c.at)
+	if jumped.Abs() > clocksApart {
+		select {
+		case n.clocks.again <- struct{}{}:
+		default:
+		}
+	}
+	return (c.off+jumped).Abs() <= clocksApart && jumped.Abs() <= clocksApart
+}
+
+// keepTime compares the clocks until ctx ends.
 func (n *Node) keepTime(ctx context.Context) {
-	defer n.skewed.Store(false)
 	tick := time.NewTicker(clocksEvery)
 	defer tick.Stop()
 	for {
-		members, err := n.store.Members(ctx)
-		if err == nil && ctx.Err() == nil {
-			off, best := offMedian(members, n.cfg.ID, n.cfg.Wall().UnixMilli())
-			if n.skewed.Swap(off.Abs() > clocksApart); off.Abs() > clocksApart {
-				n.log.LogAttrs(ctx, slog.LevelError, "this node's clock is off those of the others: it decides nothing more and hands over; set its clock",
-					slog.Duration("off", off), slog.String("to", best))
-				if err := n.store.TransferLeadership(ctx, best); err != nil && !errors.Is(err, raftstore.ErrNotLeader) {
-					n.log.LogAttrs(ctx, slog.LevelError, "the leadership is not handed over", slog.Any("error", err))
-				}
-			}
-		}
+		n.compareClocks(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-n.clocks.again:
 		}
+	}
+}
+
+func (n *Node) compareClocks(ctx context.Context) {
+	members, err := n.store.Members(ctx)
+	if err != nil || ctx.Err() != nil {
+		return
+	}
+	c := &comparison{wall: n.cfg.Wall().UnixMilli(), at: time.Now()}
+	var best string
+	c.off, best = offMedian(members, n.cfg.ID, c.wall)
+	if n.clocks.last.Swap(c) == nil {
+		close(n.clocks.known)
+	}
+	if _, leads := n.store.Leading(); !leads || c.off.Abs() <= clocksApart {
+		return
+	}
+	n.log.LogAttrs(ctx, slog.LevelError, "this node's clock is off those of the others: it decides nothing and hands over; set its clock",
+		slog.Duration("off", c.off), slog.String("to", best))
+	if err := n.store.TransferLeadership(ctx, best); err != nil && !errors.Is(err, raftstore.ErrNotLeader) {
+		n.log.LogAttrs(ctx, slog.LevelError, "the leadership is not handed over", slog.Any("error", err))
 	}
 }
 

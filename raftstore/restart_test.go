@@ -220,7 +220,10 @@ func TestOpenRefuses(t *testing.T) {
 		propose(t, s, "a=b")
 	})
 	t.Run("corrupt log", func(t *testing.T) {
-		fs := used(t)
+		disk := vfs.NewCrashableMem() // a node that was closed has nothing in its WAL
+		s, _ := start(t, onFS(disk))
+		propose(t, s, "a=b")
+		fs := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand(t)})
 		if err := truncateLargest(fs, "data/log"); err != nil {
 			t.Fatal(err)
 		}

@@ -113,7 +113,7 @@ func (s *Store) within(ctx context.Context, what string, step func() error) erro
 	}
 }
 
-// closeStorage flushes the state, so that the next start has nothing to repeat, waits until every View is closed, and closes
+// closeStorage flushes both databases, so that the next start has nothing to repeat, waits until every View is closed, and closes
 // everything in the reverse order of opening.
 func (s *Store) closeStorage() error {
 	if s.fault.err() != nil {
@@ -128,6 +128,9 @@ func (s *Store) closeStorage() error {
 	}
 	if ferr := st.db.Flush(); ferr != nil {
 		err = fmt.Errorf("flush the state: %w", ferr)
+	}
+	if ferr := s.logDB.Flush(); ferr != nil {
+		err = errors.Join(err, fmt.Errorf("flush the log: %w", ferr))
 	}
 	st.release()
 	s.states.swap(nil)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -449,4 +450,36 @@ func tortureTime(usual time.Duration) time.Duration {
 		return d
 	}
 	return usual
+}
+
+// TestJoinKilled ends a node that joins at any moment: started again as before, it goes on where it was.
+func TestJoinKilled(t *testing.T) {
+	t.Parallel()
+	rng := seeded(t)
+	rounds := 3
+	if testing.Short() {
+		rounds = 1
+	}
+	c := startCluster(t, 1)
+	kills := 0
+	for round := range rounds {
+		n := c.newNode(fmt.Sprint("b", round))
+		for range 6 {
+			n.begin("--join", c.nodes[0].http)
+			time.Sleep(time.Duration(rng.IntN(400)) * time.Millisecond)
+			n.kill()
+			kills++
+		}
+		n.begin("--join", c.nodes[0].http)
+		n.ready()
+		eventually(t, patient, n.id+" has a vote", func() bool { return slices.Contains(c.view().voters(), n.id) })
+		n.interrupt()
+		n.begin() // by now it needs no flag
+		n.ready()
+		n.interrupt()
+		if out, code := c.operate("cluster", "remove", n.id); code != exitDone {
+			t.Fatalf("remove %s: %d %s", n.id, code, out)
+		}
+	}
+	t.Logf("%d kills in %d joins", kills, rounds)
 }

@@ -1,0 +1,131 @@
+package authority
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"machineid/authority/hub"
+	"machineid/authority/state/statepb"
+)
+
+// runNode runs a node on the disk and over sockets, and returns once it is ready. It ends by stop.
+func runNode(tb testing.TB, dir, id string, change func(*Config)) (n *Node, stop func()) {
+	tb.Helper()
+	var ls [3]net.Listener
+	for i := range ls {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		ls[i] = l
+	}
+	cfg := Config{
+		ID: id, Dir: dir, HTTP: ls[0], Link: ls[1], Raft: ls[2], Bootstrap: true, OperatorToken: "a-token-of-more-than-thirty-two-characters",
+		Times: hub.Times{Lease: time.Second, CacheTTL: time.Minute}, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	n = New(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	for len(n.Ready()) > 0 {
+		select {
+		case err := <-ended:
+			tb.Fatal(err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return n, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	}
+}
+
+// TestAWrongClockHandsOver: the clock of the leader of three jumps ahead by an hour. It stamps nothing any more, another leads, and
+// the authority's time has not jumped.
+func TestAWrongClockHandsOver(t *testing.T) {
+	t.Parallel()
+	var ahead atomic.Int64
+	nodes := make([]*Node, 3)
+	for i, id := range []string{"a1", "a2", "a3"} {
+		n, stop := runNode(t, filepath.Join(t.TempDir(), id), id, func(c *Config) {
+			if i == 0 {
+				c.Wall = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+				return
+			}
+			c.Bootstrap, c.Join = false, []string{nodes[0].cfg.HTTP.Addr().String()}
+		})
+		defer stop()
+		nodes[i] = n
+	}
+	propose := func(n *Node) error {
+		_, _, err := n.Propose(t.Context(), &statepb.Command{TimeMs: n.Now(), Change: &statepb.Command_SetExecution{SetExecution: &statepb.SetExecution{}}})
+		return err
+	}
+	leading := func() *Node {
+		for _, n := range nodes {
+			if _, leads := n.store.Leading(); leads && n.hub.Leading() {
+				return n
+			}
+		}
+		return nil
+	}
+	until := func(what string, cond func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !cond(); {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain until %s", what)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	until("three have a vote and a1 leads", func() bool {
+		members, err := nodes[0].store.Members(t.Context())
+		votes := 0
+		for _, m := range members {
+			if m.Voter {
+				votes++
+			}
+		}
+		return err == nil && votes == 3 && leading() == nodes[0]
+	})
+	if err := propose(nodes[0]); err != nil {
+		t.Fatal(err)
+	}
+	ahead.Store(int64(time.Hour))
+	until("another leads", func() bool { n := leading(); return n != nil && n != nodes[0] })
+	if err := propose(leading()); err != nil {
+		t.Fatal(err)
+	}
+	// A jump is seen at once, and whoever is elected has compared its clock before.
+	if off := leading().Now() - time.Now().UnixMilli(); off > time.Minute.Milliseconds() {
+		t.Errorf("the authority's time is %d ms ahead", off)
+	}
+	if err := nodes[0].store.TransferLeadership(t.Context(), ""); err == nil {
+		t.Error("it still leads")
+	}
+	// Made the leader again, it gives it away again.
+	for range 2 {
+		if err := leading().store.TransferLeadership(t.Context(), "a1"); err != nil {
+			t.Fatal(err)
+		}
+		until("another leads", func() bool { n := leading(); return n != nil && n != nodes[0] })
+	}
+	if err := propose(leading()); err != nil {
+		t.Fatal(err)
+	}
+	if off := leading().Now() - time.Now().UnixMilli(); off > time.Minute.Milliseconds() {
+		t.Errorf("the authority's time is %d ms ahead", off)
+	}
+}
