@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -222,7 +223,12 @@ func TestOpenRefuses(t *testing.T) {
 	t.Run("corrupt log", func(t *testing.T) {
 		disk := vfs.NewCrashableMem() // a node that was closed has nothing in its WAL
 		s, _ := start(t, onFS(disk))
-		propose(t, s, "a=b")
+		for range 50 { // of some, only the state will know
+			propose(t, s, "a=b")
+		}
+		if err := s.fsm.persist(s.Applied()); err != nil {
+			t.Fatal(err)
+		}
 		fs := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand(t)})
 		if err := truncateLargest(fs, "data/log"); err != nil {
 			t.Fatal(err)
@@ -251,10 +257,12 @@ func truncateLargest(fs *vfs.MemFS, dir string) error {
 	if err != nil {
 		return err
 	}
-	data := make([]byte, size/2)
+	data := make([]byte, size)
 	if _, err := f.Read(data); err != nil {
 		return err
 	}
+	data = bytes.TrimRight(data, "\x00") // allocated, not written
+	data = data[:len(data)/2]
 	out, err := fs.Create(largest, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
