@@ -36,7 +36,7 @@ type Config struct {
 	Now func() int64
 	// OpenSignup lets anyone call org/create.
 	OpenSignup bool
-	// DefaultVersion is the API generation of orgs whose record names none, 1 or 2. 0 means 2.
+	// DefaultVersion is the API generation of new orgs, and of those whose record names none: 1 or 2. 0 means 2.
 	DefaultVersion uint32
 	// Forward hands a request on to the node that leads, and reports whether it has answered it; nil: this node answers all.
 	Forward func(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) bool

@@ -12,17 +12,19 @@ import (
 
 // allowed says which scopes reach to which call. A call that is missing here fails the test.
 var allowed = map[string]string{
-	"devices/validate": "admin agent validate",
-	"devices/register": "admin agent",
-	"devices/list":     "admin",
-	"devices/get":      "admin",
-	"devices/revoke":   "admin",
-	"devices/unrevoke": "admin",
-	"devices/remove":   "admin",
-	"usage":            "admin",
-	"org":              "admin",
-	"org/create":       "", // needs no key
-	"org/execution":    "admin",
+	"devices/validate":       "admin agent validate",
+	"devices/register":       "admin agent",
+	"devices/list":           "admin",
+	"devices/get":            "admin",
+	"devices/revoke":         "admin",
+	"devices/unrevoke":       "admin",
+	"devices/remove":         "admin",
+	"devices/revoke_batch":   "admin",
+	"devices/unrevoke_batch": "admin",
+	"usage":                  "admin",
+	"org":                    "admin",
+	"org/create":             "", // needs no key
+	"org/execution":          "admin",
 }
 
 func TestScopes(t *testing.T) {
@@ -45,7 +47,7 @@ func TestScopes(t *testing.T) {
 			continue
 		}
 		for scope, key := range keys {
-			method, path, body := "POST", route.Path, `{"deviceId":"d","enabled":true}`
+			method, path, body := "POST", route.Path, `{"deviceId":"d","enabled":true,"deviceIds":["d"]}`
 			if !route.Post {
 				method, path, body = "GET", path+"?deviceId=d", ""
 			}

@@ -39,16 +39,18 @@ var (
 // calls is the API, by the paths of the shared routes. Only validate, which is judged by rules of its own, is not here
 // (validate.go): a key of any scope may call it.
 var calls = map[string]call{
-	"devices/register": {access: agents, parse: register},
-	"devices/list":     {access: adminOnly, parse: listDevices},
-	"devices/get":      {access: adminOnly, parse: getDevice},
-	"devices/revoke":   {access: adminOnly, parse: onDevice(revoke, switched)},
-	"devices/unrevoke": {access: adminOnly, parse: onDevice(unrevoke, switched)},
-	"devices/remove":   {access: adminOnly, parse: onDevice(remove, removed)},
-	"usage":            {access: adminOnly, parse: usage},
-	"org":              {access: adminOnly, parse: showOrg},
-	"org/create":       {access: signup{}, parse: createOrg, empty: true},
-	"org/execution":    {access: adminOnly, parse: setExecution},
+	"devices/register":       {access: agents, parse: register},
+	"devices/list":           {access: adminOnly, parse: listDevices},
+	"devices/get":            {access: adminOnly, parse: getDevice},
+	"devices/revoke":         {access: adminOnly, parse: onDevice(revoke, switched)},
+	"devices/unrevoke":       {access: adminOnly, parse: onDevice(unrevoke, switched)},
+	"devices/remove":         {access: adminOnly, parse: onDevice(remove, removed)},
+	"devices/revoke_batch":   {access: adminOnly, parse: revokeBatch},
+	"devices/unrevoke_batch": {access: adminOnly, parse: unrevokeBatch},
+	"usage":                  {access: adminOnly, parse: usage},
+	"org":                    {access: adminOnly, parse: showOrg},
+	"org/create":             {access: signup{}, parse: createOrg, empty: true},
+	"org/execution":          {access: adminOnly, parse: setExecution},
 
 	"operator/cluster":                   {access: operator{}, parse: showCluster},
 	"operator/cluster/members":           {access: operator{}, parse: addMember},

@@ -24,7 +24,7 @@ func createOrg(r *request) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
-	c := &statepb.CreateOrg{}
+	c := &statepb.CreateOrg{Version: r.api.cfg.DefaultVersion}
 	if name != nil {
 		c.Name = *name
 	}

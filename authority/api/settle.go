@@ -120,6 +120,10 @@ func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) 
 		return "device.restored", c.Unrevoke.GetDeviceId()
 	case *statepb.Command_Remove:
 		return "device.removed", c.Remove.GetDeviceId()
+	case *statepb.Command_RevokeBatch:
+		return "devices.revoked", state.OrgID(c.RevokeBatch.GetOrgId()).String()
+	case *statepb.Command_UnrevokeBatch:
+		return "devices.restored", state.OrgID(c.UnrevokeBatch.GetOrgId()).String()
 	}
 	return "changed", ""
 }

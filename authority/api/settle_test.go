@@ -45,6 +45,8 @@ func TestNothingIsToldTooEarly(t *testing.T) {
 		{"the cap", "POST", "devices/register", device("fourth"), "index", 403, "device_limit_reached"},
 		{"a revoked device", "POST", "devices/register", device("off"), "index", 403, "device_revoked"},
 		{"an unknown device", "POST", "devices/revoke", device("nobody"), "index", 404, "device_not_found"},
+		{"a batch", "POST", "devices/revoke_batch", `{"deviceIds":["nobody"]}`, "index", 200, `"not_found"`},
+		{"a batch of all", "POST", "devices/unrevoke_batch", `{"scope":"all_revoked"}`, "index", 200, `"at_cap"`},
 		{"a remove", "POST", "devices/remove", device("third"), "index", 200, `"removed":true`},
 		{"a second remove", "POST", "devices/remove", device("third"), "index", 404, "device_not_found"},
 		{"a register", "POST", "devices/register", device("fifth"), "index", 200, `"status":"ok"`},

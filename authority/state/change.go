@@ -90,6 +90,9 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 		if next.GetCreatedAtMs() != old.GetCreatedAtMs() {
 			t.del(timedKey(prefixByAge, h.id, old.GetCreatedAtMs(), id))
 		}
+		if old.GetRevokedAtMs() != 0 && next.GetRevokedAtMs() != old.GetRevokedAtMs() {
+			t.del(revokedKey(h.id, old))
+		}
 	}
 	if next != nil {
 		*standing(seats, next)++
@@ -102,6 +105,9 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 		}
 		if next.GetCreatedAtMs() != old.GetCreatedAtMs() {
 			t.set(timedKey(prefixByAge, h.id, next.GetCreatedAtMs(), id), nil)
+		}
+		if next.GetRevokedAtMs() != 0 && next.GetRevokedAtMs() != old.GetRevokedAtMs() {
+			t.set(revokedKey(h.id, next), nil)
 		}
 	}
 	if !proto.Equal(h.seats, seats) {

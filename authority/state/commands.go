@@ -14,7 +14,7 @@ import (
 // switch that needs room is none.
 func Stops(cmd *statepb.Command) bool {
 	switch c := cmd.GetChange().(type) {
-	case *statepb.Command_Revoke, *statepb.Command_Remove, *statepb.Command_SetLink:
+	case *statepb.Command_Revoke, *statepb.Command_RevokeBatch, *statepb.Command_Remove, *statepb.Command_SetLink:
 		return true
 	case *statepb.Command_SetExecution:
 		return !c.SetExecution.GetEnabled()
@@ -49,6 +49,10 @@ func (t *tx) run() Outcome {
 		return t.unrevoke(c.Unrevoke)
 	case *statepb.Command_Remove:
 		return t.remove(c.Remove)
+	case *statepb.Command_RevokeBatch:
+		return t.batch(c.RevokeBatch, revokeBatch)
+	case *statepb.Command_UnrevokeBatch:
+		return t.batch(c.UnrevokeBatch, unrevokeBatch)
 	}
 	panic(fmt.Errorf("the command at index %d, a %T, has no code in this version", t.at.Index, t.cmd.GetChange()))
 }
@@ -85,6 +89,10 @@ func (t *tx) putCluster(c *statepb.Cluster) {
 func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
 	id := idOf(c.GetOrgId())
 	sound := id != OrgID{}
+	version := uint32(2)
+	if c.GetVersion() == 1 {
+		version = 1
+	}
 	for _, k := range c.GetKeys() {
 		sound = sound && len(k.GetHash()) == len([32]byte{})
 	}
@@ -93,7 +101,7 @@ func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
 			return nil
 		}
 		return &statepb.Org{
-			Id: id[:], Name: c.GetName(), ExternalId: c.GetExternalId(), CreatedAtMs: t.now, PlanTier: "free", Version: 2,
+			Id: id[:], Name: c.GetName(), ExternalId: c.GetExternalId(), CreatedAtMs: t.now, PlanTier: "free", Version: version,
 		}
 	})
 	if !sound {
@@ -135,17 +143,25 @@ func (t *tx) setExecution(c *statepb.SetExecution) Outcome {
 	return Outcome{Changed: changed, Org: org, Plan: t.plan(t.seated(id, org))}
 }
 
-// register takes a seat, or finds that the device has one. It never restores a
-// revoked device.
+// register takes a seat, or finds that the device has one. It restores a revoked
+// device only in orgs of the first generation, for those who may restore.
 func (t *tx) register(c *statepb.Register) Outcome {
 	h := t.holder(c.GetOrgId())
 	t.sweep(h)
-	action, existed := "device.registered", false
+	action, existed, restored := "device.registered", false, false
 	out := t.changeOccupant(h, c.GetDeviceId(), func(d *statepb.Occupant) (*statepb.Occupant, Refusal) {
-		if d != nil {
-			if d.GetRevokedAtMs() != 0 {
+		if d.GetRevokedAtMs() != 0 {
+			if !c.GetMayRestore() || h.org.GetVersion() != 1 {
 				return d, DeviceRevoked
 			}
+			t.describe(d, c)
+			if !OccupantOf(d).Present(t.now) {
+				return d, DeviceRevoked // there is nothing left to restore
+			}
+			action, restored = "device.restored", true
+			return switchOn(t, h, d)
+		}
+		if d != nil {
 			action, existed = "device.updated", true
 			t.describe(d, c)
 			return d, Granted
@@ -154,7 +170,7 @@ func (t *tx) register(c *statepb.Register) Outcome {
 		t.describe(d, c)
 		return d, t.closed(h)
 	})
-	out.Existed = existed
+	out.Existed, out.Restored = existed, restored && out.Refusal == Granted
 	if out.Changed {
 		t.audit(h.id, action, c.GetDeviceId())
 	}
@@ -181,46 +197,59 @@ func endOf(now, ttlSeconds int64) int64 {
 }
 
 func (t *tx) revoke(c *statepb.Revoke) Outcome {
-	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.revoked", func(_ *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
-		if d.GetRevokedAtMs() == 0 {
-			d.RevokedAtMs = t.now
-		}
-		return d, Granted
-	})
+	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.revoked", switchOff)
 }
 
 func (t *tx) unrevoke(c *statepb.Unrevoke) Outcome {
-	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.restored", func(h *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
-		if d.GetRevokedAtMs() == 0 {
-			return d, Granted
-		}
-		if !OccupantOf(d).Present(t.now) {
-			return d, DeviceNotFound // there is nothing left to restore
-		}
-		d.RevokedAtMs = 0
-		return d, t.closed(h)
-	})
+	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.restored", switchOn)
+}
+
+// switchOff revokes a device that is there.
+func switchOff(t *tx, _ *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+	if d.GetRevokedAtMs() == 0 {
+		d.RevokedAtMs = t.now
+	}
+	return d, Granted
+}
+
+// switchOn restores a device that is there, if its org gives it a seat.
+func switchOn(t *tx, h *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+	if d.GetRevokedAtMs() == 0 {
+		return d, Granted
+	}
+	if !OccupantOf(d).Present(t.now) {
+		return d, DeviceNotFound // there is nothing left to restore
+	}
+	d.RevokedAtMs = 0
+	return d, t.closed(h)
 }
 
 func (t *tx) remove(c *statepb.Remove) Outcome {
-	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.removed", func(*holder, *statepb.Occupant) (*statepb.Occupant, Refusal) {
+	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.removed", func(*tx, *holder, *statepb.Occupant) (*statepb.Occupant, Refusal) {
 		return nil, Granted
 	})
 }
 
 // onDevice changes a device that must be there.
-func (t *tx) onDevice(org []byte, id, action string, change func(*holder, *statepb.Occupant) (*statepb.Occupant, Refusal)) Outcome {
+func (t *tx) onDevice(org []byte, id, action string, change deviceChange) Outcome {
 	h := t.holder(org)
-	out := t.changeOccupant(h, id, func(d *statepb.Occupant) (*statepb.Occupant, Refusal) {
-		if d == nil {
-			return nil, DeviceNotFound
-		}
-		return change(h, d)
-	})
+	out := t.changeDevice(h, id, change)
 	if out.Changed {
 		t.audit(h.id, action, id)
 	}
 	return out
+}
+
+// deviceChange edits a device that is there, as for changeOccupant.
+type deviceChange func(*tx, *holder, *statepb.Occupant) (*statepb.Occupant, Refusal)
+
+func (t *tx) changeDevice(h *holder, id string, change deviceChange) Outcome {
+	return t.changeOccupant(h, id, func(d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+		if d == nil {
+			return nil, DeviceNotFound
+		}
+		return change(t, h, d)
+	})
 }
 
 // closed says why an org gives away no further seat, Granted if it does.

@@ -77,6 +77,39 @@ func remove(org int, device string) *statepb.Command {
 	}}
 }
 
+func revokeBatchOf(org int, ids ...string) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_RevokeBatch{
+		RevokeBatch: &statepb.RevokeBatch{OrgId: orgs[org][:], DeviceIds: ids},
+	}}
+}
+
+func unrevokeBatchOf(org int, ids ...string) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_UnrevokeBatch{
+		UnrevokeBatch: &statepb.UnrevokeBatch{OrgId: orgs[org][:], DeviceIds: ids},
+	}}
+}
+
+// allOf makes a batch one of all that there are.
+func allOf(c *statepb.Command) *statepb.Command {
+	if b := c.GetRevokeBatch(); b != nil {
+		b.All = &statepb.Stretch{}
+	} else {
+		c.GetUnrevokeBatch().All = &statepb.Stretch{}
+	}
+	return c
+}
+
+// batchOf is what both batches have, nil if the command is none.
+func batchOf(c *statepb.Command) batchCommand {
+	if b := c.GetRevokeBatch(); b != nil {
+		return b
+	}
+	if b := c.GetUnrevokeBatch(); b != nil {
+		return b
+	}
+	return nil
+}
+
 func setLink(term uint64, open bool) *statepb.Command {
 	return &statepb.Command{TimeMs: start, Change: &statepb.Command_SetLink{
 		SetLink: &statepb.SetLink{Term: term, Record: &statepb.LinkRecord{Open: open, LeaseNs: 3e9}},
@@ -106,7 +139,11 @@ func step(t *rapid.T, now *int64) int64 {
 }
 
 var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command{
-	"create": func(_ *rapid.T, org int, _ string) *statepb.Command { return createOrg(min(org, neverMade-1)) },
+	"create": func(t *rapid.T, org int, _ string) *statepb.Command {
+		c := createOrg(min(org, neverMade-1))
+		c.GetCreateOrg().Version = rapid.SampledFrom([]uint32{0, 1, 2}).Draw(t, "version")
+		return c
+	},
 	"execution": func(t *rapid.T, org int, _ string) *statepb.Command {
 		return setExecution(org, rapid.Bool().Draw(t, "on"))
 	},
@@ -122,11 +159,30 @@ var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command
 		if rapid.Bool().Draw(t, "ends") {
 			r.TtlSeconds = new(rapid.SampledFrom([]int64{1, 2, 5, 86_400}).Draw(t, "ttl"))
 		}
+		r.MayRestore = rapid.Bool().Draw(t, "may restore")
 		return c
 	},
+	"revoke batch": func(t *rapid.T, org int, _ string) *statepb.Command {
+		return someOrAll(t, revokeBatchOf(org, someDevices(t)...))
+	},
+	"unrevoke batch": func(t *rapid.T, org int, _ string) *statepb.Command {
+		return someOrAll(t, unrevokeBatchOf(org, someDevices(t)...))
+	},
+
 	"revoke":   func(_ *rapid.T, org int, device string) *statepb.Command { return revoke(org, device) },
 	"unrevoke": func(_ *rapid.T, org int, device string) *statepb.Command { return unrevoke(org, device) },
 	"remove":   func(_ *rapid.T, org int, device string) *statepb.Command { return remove(org, device) },
+}
+
+func someDevices(t *rapid.T) []string {
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(devices), 0, 4, rapid.ID).Draw(t, "devices")
+}
+
+func someOrAll(t *rapid.T, c *statepb.Command) *statepb.Command {
+	if rapid.Bool().Draw(t, "all") {
+		return allOf(c)
+	}
+	return c
 }
 
 // draw is a random command of a kind.
@@ -165,7 +221,7 @@ func from(org int, name int, c *statepb.Command) *statepb.Command {
 }
 
 var someKind = rapid.SampledFrom([]string{
-	"create", "execution", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove",
+	"create", "execution", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
 })
 
 // history is a random log that begins with a seed and two orgs.

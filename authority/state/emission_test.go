@@ -21,6 +21,17 @@ func about(cmd *statepb.Command) (list []Concern) {
 		}
 	case *statepb.Command_SetExecution:
 		list = append(list, Concern{Kind: ConcernHolder, Org: OrgID(c.SetExecution.GetOrgId())})
+	case *statepb.Command_RevokeBatch, *statepb.Command_UnrevokeBatch:
+		org := orgOf(cmd)
+		for _, id := range batchOf(cmd).GetDeviceIds() {
+			list = append(list, Concern{Kind: ConcernOccupant, Org: org, Occupant: id})
+		}
+		if batchOf(cmd).GetAll() != nil {
+			list = nil // the devices that it finds are what it changes
+		}
+		if org == orgs[neverMade] {
+			list = append(list, Concern{Kind: ConcernHolder, Org: org})
+		}
 	default:
 		org, id := deviceOf(cmd)
 		list = append(list, Concern{Kind: ConcernOccupant, Org: org, Occupant: id})
@@ -101,11 +112,7 @@ func asked(cmd *statepb.Command, out Outcome) []Concern {
 	case out.Refusal == InsufficientScope || out.Refusal == IdempotencyMismatch:
 		return nil
 	case out.Refusal == OrgNotFound && cmd.GetCaller() != nil:
-		org, _ := deviceOf(cmd)
-		if c := cmd.GetSetExecution(); c != nil {
-			org = OrgID(c.GetOrgId())
-		}
-		return []Concern{{Kind: ConcernKey, Key: [32]byte(cmd.GetCaller().GetKeyHash()), Org: org}}
+		return []Concern{{Kind: ConcernKey, Key: [32]byte(cmd.GetCaller().GetKeyHash()), Org: orgOf(cmd)}}
 	}
 	return about(cmd)
 }
@@ -124,6 +131,9 @@ func TestEmission(t *testing.T) {
 				t.Fatalf("%v: %v, %v", cmd, changes, asked)
 			}
 			org, _ := deviceOf(cmd)
+			if batchOf(cmd) != nil {
+				org = orgOf(cmd)
+			}
 			holder := Concern{Kind: ConcernHolder, Org: org}
 			if org != (OrgID{}) && must(n.reader().Org(org))(t) != nil && slices.Contains(n.heard[len(n.heard)-1].concerns, holder) {
 				t.Fatalf("%v concerns everybody who holds the org", cmd)

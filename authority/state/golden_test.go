@@ -156,6 +156,7 @@ func TestGoldenKeys(t *testing.T) {
 		{"occupant", occupantKey(org, "worker/prod/α")},
 		{"by age", timedKey(prefixByAge, org, start, "worker/prod/α")},
 		{"by end", timedKey(prefixByEnd, org, start, "worker/prod/α")},
+		{"revoked", revokedKey(org, &statepb.Occupant{Id: "worker/prod/α", RevokedAtMs: start})},
 		{"audit", auditKey(a)},
 		{"audit of org", orgAuditKey(org, a)},
 		{"once", onceKey(org, [onceSize]byte{0xcc, 15: 0xdd})},

@@ -213,13 +213,16 @@ func check(r Reader) error {
 				s.Ending++
 				wantIndex[string(timedKey(prefixByEnd, holder, o.GetExpiresAtMs(), o.GetId()))] = ""
 			}
+			if o.GetRevokedAtMs() != 0 {
+				wantIndex[string(revokedKey(holder, &o))] = ""
+			}
 			wantIndex[string(timedKey(prefixByAge, holder, o.GetCreatedAtMs(), o.GetId()))] = ""
 			if o.GetId() != id[16:] || o.GetCreatedAtMs() <= 0 {
 				return false, fmt.Errorf("occupant %q holds %v", id, &o)
 			}
 		case prefixSeats:
 			seats[id] = string(v)
-		case prefixByAge, prefixByEnd:
+		case prefixByAge, prefixByEnd, prefixRevoked:
 			index[string(k)] = string(v)
 		case prefixAudit:
 			var e statepb.AuditEntry

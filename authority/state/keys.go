@@ -1,6 +1,11 @@
 package state
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+
+	"machineid/authority/state/statepb"
+)
 
 // The key space (DESIGN.md). Every kind of key has its own first byte; ids of
 // fixed length come before those of any length, so no separator is needed and no
@@ -16,6 +21,7 @@ const (
 	prefixOccupant = 'd' // holder, id -> Occupant
 	prefixByAge    = 'l' // holder, created, id -> nothing: the order of lists
 	prefixByEnd    = 'x' // holder, expires, id -> nothing: the active ones that end
+	prefixRevoked  = 'v' // holder, latest time minus revoked, id -> nothing: the newest revoked first
 	prefixAudit    = 'a' // index, n -> AuditEntry
 	prefixOrgAudit = 'A' // org, index, n -> nothing
 	prefixOnce     = 'r' // org, id of a request -> Remembered
@@ -67,6 +73,14 @@ func timedKey(prefix byte, holder OrgID, at int64, id string) []byte {
 
 // timedID returns the id in a timedKey.
 func timedID(k []byte) string { return string(k[timedHead:]) }
+
+// timeOf returns the time in a timedKey.
+func timeOf(k []byte) int64 { return int64(binary.BigEndian.Uint64(k[timedHead-8:])) } //nolint:gosec // written by timedKey
+
+// revokedKey is where a revoked occupant stands among its holder's.
+func revokedKey(holder OrgID, o *statepb.Occupant) []byte {
+	return timedKey(prefixRevoked, holder, math.MaxInt64-o.GetRevokedAtMs(), o.GetId())
+}
 
 // auditID names an audit entry: the n-th of the log entry at index.
 type auditID struct {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"machineid/authority/state/statepb"
@@ -38,7 +40,7 @@ func TestModel(t *testing.T) {
 				}
 				n.apply(entry{raws: [][]byte{plan(org, func(r *statepb.Org) {
 					randomPlan(t, r, m.now)
-					r.ExecutionDisabled = o.disabled
+					r.ExecutionDisabled, r.Version = o.disabled, o.version
 					o.held, o.grace, o.access = r.GetHeld(), r.GetGraceUntilMs(), r.GetAccessUntilMs()
 					o.limit = map[string]uint32{"free": freeLimit, "pro": 25}[r.GetPlanTier()]
 					if r.Limit != nil {
@@ -49,7 +51,7 @@ func TestModel(t *testing.T) {
 			},
 			"restart": func(*rapid.T) { n.restart() },
 		}
-		for kind, weight := range map[string]int{"create": 1, "execution": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1} {
+		for kind, weight := range map[string]int{"create": 1, "execution": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
 			for i := range weight {
 				actions[kind+string(rune('0'+i))] = func(t *rapid.T) { m.run(t, n, draw(t, kind, &now)) }
 			}
@@ -66,6 +68,9 @@ func (m *model) run(t *rapid.T, n *node, cmd *statepb.Command) {
 		before[id] = m.used(o)
 	}
 	got, want := n.do(cmd), m.apply(cmd)
+	if !cmp.Equal(got.Batch, want.batch, cmpopts.EquateEmpty()) || got.Restored != want.restored {
+		t.Fatalf("%v came to %+v, want %+v", cmd, got, want)
+	}
 	if got.Replayed != want.replayed || got.Refusal != want.refusal || got.Changed != want.changed || got.Existed != want.existed || !want.device.matches(got.Device) {
 		t.Fatalf("%v came to %+v, want %+v (device %+v)", cmd, got, want, want.device)
 	}

@@ -32,6 +32,7 @@ type onceResult struct {
 
 type modelOrg struct {
 	disabled, held bool
+	version        uint32
 	limit          uint32
 	grace, access  int64
 	devices        map[string]*modelDevice
@@ -85,6 +86,8 @@ func (m *model) room(o *modelOrg) Refusal {
 type result struct {
 	refusal          Refusal
 	changed, existed bool
+	restored         bool
+	batch            Batch
 	device           *modelDevice
 	once             *onceResult // what is remembered of it
 	replayed         bool
@@ -93,10 +96,7 @@ type result struct {
 // apply runs a command and counts its audit entry.
 func (m *model) apply(c *statepb.Command) result {
 	m.now = max(m.now, c.GetTimeMs())
-	org, _ := deviceOf(c)
-	if e := c.GetSetExecution(); e != nil {
-		org = OrgID(e.GetOrgId())
-	}
+	org := orgOf(c)
 	if by := c.GetCaller(); by != nil {
 		of, known := m.keys[[32]byte(by.GetKeyHash())]
 		switch {
@@ -137,7 +137,7 @@ func (m *model) change(cmd *statepb.Command) result {
 		if m.orgs[id] != nil {
 			return result{}
 		}
-		m.orgs[id] = &modelOrg{limit: freeLimit, devices: map[string]*modelDevice{}}
+		m.orgs[id] = &modelOrg{version: c.CreateOrg.GetVersion(), limit: freeLimit, devices: map[string]*modelDevice{}}
 		for _, k := range c.CreateOrg.GetKeys() {
 			m.keys[[32]byte(k.GetHash())] = id
 		}
@@ -155,23 +155,75 @@ func (m *model) change(cmd *statepb.Command) result {
 	}
 	org, id := deviceOf(cmd)
 	o := m.orgs[org]
-	d := m.device(o, id)
-	switch {
-	case o == nil:
+	if o == nil {
+		o = m.orgs[orgOf(cmd)]
+	}
+	if o == nil {
 		return result{refusal: OrgNotFound}
-	case d == nil:
+	}
+	if b := batchOf(cmd); b != nil {
+		return m.batch(o, b, cmd.GetRevokeBatch() != nil)
+	}
+	d := m.device(o, id)
+	if d == nil {
 		return result{refusal: DeviceNotFound}
 	}
-	was := d.revoked
-	switch cmd.GetChange().(type) {
-	case *statepb.Command_Remove:
+	if cmd.GetRemove() != nil {
 		delete(o.devices, id)
 		return result{changed: true}
-	case *statepb.Command_Revoke:
+	}
+	return m.turn(o, d, cmd.GetRevoke() != nil)
+}
+
+// batch turns devices one after the other.
+func (m *model) batch(o *modelOrg, c batchCommand, off bool) (r result) {
+	ids := c.GetDeviceIds()
+	if c.GetAll() != nil {
+		ids = nil
+		list := m.list(o)
+		if !off {
+			list = slices.DeleteFunc(list, func(d *modelDevice) bool { return d.revoked == 0 })
+			slices.SortStableFunc(list, func(a, b *modelDevice) int {
+				return cmp.Or(cmp.Compare(b.revoked, a.revoked), cmp.Compare(a.id, b.id))
+			})
+		}
+		for _, d := range list {
+			ids = append(ids, d.id)
+		}
+	}
+	for _, id := range ids {
+		one := result{refusal: DeviceNotFound}
+		if d := m.device(o, id); d != nil {
+			one = m.turn(o, d, off)
+		}
+		switch one.refusal {
+		case PlanFrozen, EntitlementExpired:
+			return result{refusal: one.refusal}
+		case LimitReached:
+			r.batch.AtCap = true
+		default:
+		}
+		if c.GetAll() == nil {
+			r.batch.Items = append(r.batch.Items, Item{id, one.refusal, one.changed})
+		}
+		if one.changed {
+			r.changed = true
+			r.batch.Count++
+			r.batch.Sample = append(r.batch.Sample, id)
+		}
+	}
+	return r
+}
+
+// turn revokes or restores.
+func (m *model) turn(o *modelOrg, d *modelDevice, off bool) result {
+	was := d.revoked
+	switch {
+	case off:
 		if was == 0 {
 			d.revoked = m.now
 		}
-	case *statepb.Command_Unrevoke:
+	default:
 		if was != 0 {
 			if m.ended(d) {
 				return result{refusal: DeviceNotFound, device: d}
@@ -200,9 +252,24 @@ func (m *model) register(c *statepb.Register) result {
 		d = &modelDevice{id: c.GetDeviceId(), created: m.now}
 		o.devices[d.id], r.changed, r.device = d, true, d
 	case d.revoked != 0:
-		return result{refusal: DeviceRevoked, device: d}
+		next := *d
+		if m.describe(&next, c); !c.GetMayRestore() || o.version != 1 || m.ended(&next) {
+			return result{refusal: DeviceRevoked, device: d}
+		}
+		if r := m.room(o); r != Granted {
+			return result{refusal: r, device: d}
+		}
+		next.revoked = 0
+		*d = next
+		return result{changed: true, restored: true, device: d}
 	}
 	was := *d
+	m.describe(d, c)
+	r.changed = r.changed || was.name != d.name || was.ends != d.ends || !bytes.Equal(was.metadata, d.metadata)
+	return r
+}
+
+func (m *model) describe(d *modelDevice, c *statepb.Register) {
 	if c.Name != nil {
 		d.name = c.GetName()
 	}
@@ -212,8 +279,6 @@ func (m *model) register(c *statepb.Register) result {
 	if c.TtlSeconds != nil {
 		d.ends = m.now + 1000*c.GetTtlSeconds()
 	}
-	r.changed = r.changed || was.name != d.name || was.ends != d.ends || !bytes.Equal(was.metadata, d.metadata)
-	return r
 }
 
 // deviceOf names the device that a command is about; no id if it is about none.
@@ -229,6 +294,19 @@ func deviceOf(cmd *statepb.Command) (OrgID, string) {
 		return OrgID(c.Remove.GetOrgId()), c.Remove.GetDeviceId()
 	}
 	return OrgID{}, ""
+}
+
+// orgOf names the org that a command is about; none if it is about none that
+// could be asked for by a key.
+func orgOf(cmd *statepb.Command) OrgID {
+	if b := batchOf(cmd); b != nil {
+		return OrgID(b.GetOrgId())
+	}
+	if c := cmd.GetSetExecution(); c != nil {
+		return OrgID(c.GetOrgId())
+	}
+	org, _ := deviceOf(cmd)
+	return org
 }
 
 func (m *model) decide(key [32]byte, id string) decision.Code {

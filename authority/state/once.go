@@ -52,6 +52,10 @@ func (t *tx) subject() OrgID {
 		return idOf(c.Unrevoke.GetOrgId())
 	case *statepb.Command_Remove:
 		return idOf(c.Remove.GetOrgId())
+	case *statepb.Command_RevokeBatch:
+		return idOf(c.RevokeBatch.GetOrgId())
+	case *statepb.Command_UnrevokeBatch:
+		return idOf(c.UnrevokeBatch.GetOrgId())
 	}
 	return OrgID{}
 }
@@ -75,7 +79,7 @@ func (t *tx) once(run func() Outcome) Outcome {
 		return Outcome{Refusal: IdempotencyMismatch}
 	}
 	t.echo()
-	return recall(org, before)
+	return t.recall(org, before)
 }
 
 // echo concerns what the command is about and changes nothing: who asks again
@@ -93,6 +97,10 @@ func (t *tx) echo() {
 		t.changeOccupant(t.holder(c.Unrevoke.GetOrgId()), c.Unrevoke.GetDeviceId(), nothing)
 	case *statepb.Command_Remove:
 		t.changeOccupant(t.holder(c.Remove.GetOrgId()), c.Remove.GetDeviceId(), nothing)
+	case *statepb.Command_RevokeBatch:
+		t.echoBatch(c.RevokeBatch)
+	case *statepb.Command_UnrevokeBatch:
+		t.echoBatch(c.UnrevokeBatch)
 	default:
 		panic(fmt.Errorf("a %T was remembered", c))
 	}
@@ -120,12 +128,15 @@ func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
 		t.del(onceAgeKey(org, first))
 		first++
 	}
-	t.put(onceKey(org, id), &statepb.Remembered{
+	rec := &statepb.Remembered{
 		AtMs: t.now, Request: t.cmd.GetOnce().GetRequest(), Number: next,
 		Refusal: uint32(out.Refusal), Changed: out.Changed, Existed: out.Existed, Device: out.Device,
 		ExecutionDisabled: out.Org.GetExecutionDisabled(),
 		PlanTier:          out.Plan.Tier, PlanState: uint32(out.Plan.State), AccessUntilMs: out.Plan.AccessUntil, Limit: out.Plan.Limit, Used: out.Plan.Used,
-	})
+		Restored: out.Restored,
+	}
+	out.Batch.remember(rec)
+	t.put(onceKey(org, id), rec)
 	t.set(onceAgeKey(org, next), id[:])
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), first)
 	t.set(onceRangeKey(org), binary.BigEndian.AppendUint64(b, next+1))
@@ -133,11 +144,11 @@ func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
 
 // recall is the outcome of which remember kept a record. Its Org has no more than
 // answers need.
-func recall(org OrgID, m *statepb.Remembered) Outcome {
+func (t *tx) recall(org OrgID, m *statepb.Remembered) Outcome {
 	return Outcome{
 		Refusal: Refusal(m.GetRefusal()), Changed: m.GetChanged(), Existed: m.GetExisted(), Replayed: true, //nolint:gosec // was a Refusal
 		Org:    &statepb.Org{Id: org[:], ExecutionDisabled: m.GetExecutionDisabled()},
-		Device: m.GetDevice(),
+		Device: m.GetDevice(), Restored: m.GetRestored(), Batch: recallBatch(m, t.cmd),
 		Plan: Plan{
 			Tier: m.GetPlanTier(), State: PlanState(m.GetPlanState()), AccessUntil: m.GetAccessUntilMs(), //nolint:gosec // was a PlanState
 			Limit: m.GetLimit(), Used: m.GetUsed(),

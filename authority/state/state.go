@@ -79,6 +79,10 @@ type Outcome struct {
 	// Replayed says that this is the outcome of an earlier command, which asked for
 	// the same under the same name.
 	Replayed bool
+	// Restored says that a register found the device revoked, and restored it.
+	Restored bool
+	// Batch is what a batch came to, zero for other commands.
+	Batch Batch
 	// Org, Device and Plan are as the command left them. Org is nil if there is none,
 	// Device if there is none or it has expired; of Seed and SetLink all are zero.
 	Org    *statepb.Org

@@ -15,6 +15,8 @@ func TestStops(t *testing.T) {
 	}{
 		{revoke(0, "a"), true},
 		{remove(0, "a"), true},
+		{revokeBatchOf(0, "a"), true},
+		{unrevokeBatchOf(0, "a"), false},
 		{setExecution(0, false), true},
 		{setExecution(0, true), false},
 		{unrevoke(0, "a"), false},

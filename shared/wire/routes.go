@@ -51,6 +51,8 @@ var routes = []Route{
 	{Path: "devices/revoke", Post: true},
 	{Path: "devices/unrevoke", Post: true},
 	{Path: "devices/remove", Post: true},
+	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody},
+	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody},
 	{Path: "usage", Get: true},
 	{Path: "org", Get: true},
 	{Path: "org/create", Handler: "org_create", Post: true},

@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -150,6 +150,8 @@ type Command struct {
 	//	*Command_Revoke
 	//	*Command_Unrevoke
 	//	*Command_Remove
+	//	*Command_RevokeBatch
+	//	*Command_UnrevokeBatch
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -306,6 +308,24 @@ func (x *Command) GetRemove() *Remove {
 	return nil
 }
 
+func (x *Command) GetRevokeBatch() *RevokeBatch {
+	if x != nil {
+		if x, ok := x.Change.(*Command_RevokeBatch); ok {
+			return x.RevokeBatch
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUnrevokeBatch() *UnrevokeBatch {
+	if x != nil {
+		if x, ok := x.Change.(*Command_UnrevokeBatch); ok {
+			return x.UnrevokeBatch
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -342,6 +362,14 @@ type Command_Remove struct {
 	Remove *Remove `protobuf:"bytes,17,opt,name=remove,proto3,oneof"`
 }
 
+type Command_RevokeBatch struct {
+	RevokeBatch *RevokeBatch `protobuf:"bytes,18,opt,name=revoke_batch,json=revokeBatch,proto3,oneof"`
+}
+
+type Command_UnrevokeBatch struct {
+	UnrevokeBatch *UnrevokeBatch `protobuf:"bytes,19,opt,name=unrevoke_batch,json=unrevokeBatch,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -357,6 +385,10 @@ func (*Command_Revoke) isCommand_Change() {}
 func (*Command_Unrevoke) isCommand_Change() {}
 
 func (*Command_Remove) isCommand_Change() {}
+
+func (*Command_RevokeBatch) isCommand_Change() {}
+
+func (*Command_UnrevokeBatch) isCommand_Change() {}
 
 // Actor is who asked for a change.
 type Actor struct {
@@ -632,11 +664,13 @@ func (x *SetLink) GetTerm() uint64 {
 
 // CreateOrg makes an org with its first keys.
 type CreateOrg struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	ExternalId    string                 `protobuf:"bytes,3,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
-	Keys          []*Key                 `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	OrgId      []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	Name       string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	ExternalId string                 `protobuf:"bytes,3,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	Keys       []*Key                 `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	// The API generation, 1 or 2; 0 means 2.
+	Version       uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -697,6 +731,13 @@ func (x *CreateOrg) GetKeys() []*Key {
 		return x.Keys
 	}
 	return nil
+}
+
+func (x *CreateOrg) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
 }
 
 // SetExecution switches an org on or off.
@@ -761,7 +802,9 @@ type Register struct {
 	// A JSON object.
 	Metadata []byte `protobuf:"bytes,4,opt,name=metadata,proto3,oneof" json:"metadata,omitempty"`
 	// Seconds until the device ends by itself.
-	TtlSeconds    *int64 `protobuf:"varint,5,opt,name=ttl_seconds,json=ttlSeconds,proto3,oneof" json:"ttl_seconds,omitempty"`
+	TtlSeconds *int64 `protobuf:"varint,5,opt,name=ttl_seconds,json=ttlSeconds,proto3,oneof" json:"ttl_seconds,omitempty"`
+	// The caller may restore: in an org of the first generation this does.
+	MayRestore    bool `protobuf:"varint,6,opt,name=may_restore,json=mayRestore,proto3" json:"may_restore,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -829,6 +872,13 @@ func (x *Register) GetTtlSeconds() int64 {
 		return *x.TtlSeconds
 	}
 	return 0
+}
+
+func (x *Register) GetMayRestore() bool {
+	if x != nil {
+		return x.MayRestore
+	}
+	return false
 }
 
 type Revoke struct {
@@ -987,6 +1037,195 @@ func (x *Remove) GetDeviceId() string {
 	return ""
 }
 
+// RevokeBatch revokes the devices that are named, at most 500, or one stretch of
+// all the active ones.
+type RevokeBatch struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	OrgId     []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	DeviceIds []string               `protobuf:"bytes,2,rep,name=device_ids,json=deviceIds,proto3" json:"device_ids,omitempty"`
+	// Instead of ids.
+	All           *Stretch `protobuf:"bytes,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeBatch) Reset() {
+	*x = RevokeBatch{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeBatch) ProtoMessage() {}
+
+func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
+func (*RevokeBatch) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RevokeBatch) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *RevokeBatch) GetDeviceIds() []string {
+	if x != nil {
+		return x.DeviceIds
+	}
+	return nil
+}
+
+func (x *RevokeBatch) GetAll() *Stretch {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+// UnrevokeBatch restores the devices that are named, at most 500, or one stretch
+// of all the revoked ones, the newest revoked first; as many as there is room for.
+type UnrevokeBatch struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	OrgId     []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	DeviceIds []string               `protobuf:"bytes,2,rep,name=device_ids,json=deviceIds,proto3" json:"device_ids,omitempty"`
+	// Instead of ids.
+	All           *Stretch `protobuf:"bytes,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnrevokeBatch) Reset() {
+	*x = UnrevokeBatch{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnrevokeBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnrevokeBatch) ProtoMessage() {}
+
+func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
+func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *UnrevokeBatch) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *UnrevokeBatch) GetDeviceIds() []string {
+	if x != nil {
+		return x.DeviceIds
+	}
+	return nil
+}
+
+func (x *UnrevokeBatch) GetAll() *Stretch {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+// Stretch is a part of an org's devices in some order, at most 500 of them.
+type Stretch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the one before it ended; both zero for the first.
+	AfterMs int64  `protobuf:"varint,1,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
+	AfterId string `protobuf:"bytes,2,opt,name=after_id,json=afterId,proto3" json:"after_id,omitempty"`
+	// The time of the first: devices that came later are left alone. Zero is now.
+	UntilMs       int64 `protobuf:"varint,3,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stretch) Reset() {
+	*x = Stretch{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stretch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stretch) ProtoMessage() {}
+
+func (x *Stretch) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
+func (*Stretch) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Stretch) GetAfterMs() int64 {
+	if x != nil {
+		return x.AfterMs
+	}
+	return 0
+}
+
+func (x *Stretch) GetAfterId() string {
+	if x != nil {
+		return x.AfterId
+	}
+	return ""
+}
+
+func (x *Stretch) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
 // Cluster is what all nodes share.
 type Cluster struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1004,7 +1243,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1255,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1268,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -1081,7 +1320,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1332,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1345,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1147,7 +1386,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1398,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1411,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1192,7 +1431,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1443,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1456,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Plan) GetTier() string {
@@ -1260,7 +1499,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1511,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1524,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Org) GetId() []byte {
@@ -1391,7 +1630,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1642,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1655,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Key) GetHash() []byte {
@@ -1488,7 +1727,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1739,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1752,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -1553,7 +1792,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1804,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1817,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Occupant) GetId() string {
@@ -1641,13 +1880,21 @@ type Remembered struct {
 	AccessUntilMs     int64     `protobuf:"varint,11,opt,name=access_until_ms,json=accessUntilMs,proto3" json:"access_until_ms,omitempty"`
 	Limit             uint32    `protobuf:"varint,12,opt,name=limit,proto3" json:"limit,omitempty"`
 	Used              uint32    `protobuf:"varint,13,opt,name=used,proto3" json:"used,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	Restored          bool      `protobuf:"varint,14,opt,name=restored,proto3" json:"restored,omitempty"`
+	// Of a batch: a byte for each id that was named, its Refusal times two, plus one
+	// if the device changed.
+	Items         []byte   `protobuf:"bytes,15,opt,name=items,proto3" json:"items,omitempty"`
+	Count         uint32   `protobuf:"varint,16,opt,name=count,proto3" json:"count,omitempty"`
+	Sample        []string `protobuf:"bytes,17,rep,name=sample,proto3" json:"sample,omitempty"`
+	AtCap         bool     `protobuf:"varint,18,opt,name=at_cap,json=atCap,proto3" json:"at_cap,omitempty"`
+	Next          *Stretch `protobuf:"bytes,19,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1906,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1919,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -1766,6 +2013,48 @@ func (x *Remembered) GetUsed() uint32 {
 	return 0
 }
 
+func (x *Remembered) GetRestored() bool {
+	if x != nil {
+		return x.Restored
+	}
+	return false
+}
+
+func (x *Remembered) GetItems() []byte {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *Remembered) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Remembered) GetSample() []string {
+	if x != nil {
+		return x.Sample
+	}
+	return nil
+}
+
+func (x *Remembered) GetAtCap() bool {
+	if x != nil {
+		return x.AtCap
+	}
+	return false
+}
+
+func (x *Remembered) GetNext() *Stretch {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
 // AuditEntry tells who changed what.
 type AuditEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1783,7 +2072,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1795,7 +2084,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1808,7 +2097,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -1871,7 +2160,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xcf\x05\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xe1\x06\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -1889,7 +2178,9 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\bregister\x18\x0e \x01(\v2\x1c.machineid.state.v1.RegisterH\x00R\bregister\x124\n" +
 	"\x06revoke\x18\x0f \x01(\v2\x1a.machineid.state.v1.RevokeH\x00R\x06revoke\x12:\n" +
 	"\bunrevoke\x18\x10 \x01(\v2\x1c.machineid.state.v1.UnrevokeH\x00R\bunrevoke\x124\n" +
-	"\x06remove\x18\x11 \x01(\v2\x1a.machineid.state.v1.RemoveH\x00R\x06removeB\b\n" +
+	"\x06remove\x18\x11 \x01(\v2\x1a.machineid.state.v1.RemoveH\x00R\x06remove\x12D\n" +
+	"\frevoke_batch\x18\x12 \x01(\v2\x1f.machineid.state.v1.RevokeBatchH\x00R\vrevokeBatch\x12J\n" +
+	"\x0eunrevoke_batch\x18\x13 \x01(\v2!.machineid.state.v1.UnrevokeBatchH\x00R\runrevokeBatchB\b\n" +
 	"\x06change\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1e.machineid.state.v1.Actor.TypeR\x04type\x12\x0e\n" +
@@ -1912,23 +2203,26 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x05plans\x18\x02 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"U\n" +
 	"\aSetLink\x126\n" +
 	"\x06record\x18\x01 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x06record\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"\x84\x01\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\x9e\x01\n" +
 	"\tCreateOrg\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
 	"\vexternal_id\x18\x03 \x01(\tR\n" +
 	"externalId\x12+\n" +
-	"\x04keys\x18\x04 \x03(\v2\x17.machineid.state.v1.KeyR\x04keys\"?\n" +
+	"\x04keys\x18\x04 \x03(\v2\x17.machineid.state.v1.KeyR\x04keys\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\rR\aversion\"?\n" +
 	"\fSetExecution\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x18\n" +
-	"\aenabled\x18\x02 \x01(\bR\aenabled\"\xc4\x01\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\"\xe5\x01\n" +
 	"\bRegister\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12\x17\n" +
 	"\x04name\x18\x03 \x01(\tH\x00R\x04name\x88\x01\x01\x12\x1f\n" +
 	"\bmetadata\x18\x04 \x01(\fH\x01R\bmetadata\x88\x01\x01\x12$\n" +
 	"\vttl_seconds\x18\x05 \x01(\x03H\x02R\n" +
-	"ttlSeconds\x88\x01\x01B\a\n" +
+	"ttlSeconds\x88\x01\x01\x12\x1f\n" +
+	"\vmay_restore\x18\x06 \x01(\bR\n" +
+	"mayRestoreB\a\n" +
 	"\x05_nameB\v\n" +
 	"\t_metadataB\x0e\n" +
 	"\f_ttl_seconds\"<\n" +
@@ -1940,7 +2234,21 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"<\n" +
 	"\x06Remove\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1b\n" +
-	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"\xc9\x01\n" +
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"r\n" +
+	"\vRevokeBatch\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\n" +
+	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12-\n" +
+	"\x03all\x18\x03 \x01(\v2\x1b.machineid.state.v1.StretchR\x03all\"t\n" +
+	"\rUnrevokeBatch\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\n" +
+	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12-\n" +
+	"\x03all\x18\x03 \x01(\v2\x1b.machineid.state.v1.StretchR\x03all\"Z\n" +
+	"\aStretch\x12\x19\n" +
+	"\bafter_ms\x18\x01 \x01(\x03R\aafterMs\x12\x19\n" +
+	"\bafter_id\x18\x02 \x01(\tR\aafterId\x12\x19\n" +
+	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\"\xc9\x01\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
@@ -2000,7 +2308,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\rrevoked_at_ms\x18\x03 \x01(\x03R\vrevokedAtMs\x12\"\n" +
 	"\rexpires_at_ms\x18\x04 \x01(\x03R\vexpiresAtMs\x12\x12\n" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1a\n" +
-	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\x94\x03\n" +
+	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\xbc\x04\n" +
 	"\n" +
 	"Remembered\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x18\n" +
@@ -2017,7 +2325,13 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	" \x01(\rR\tplanState\x12&\n" +
 	"\x0faccess_until_ms\x18\v \x01(\x03R\raccessUntilMs\x12\x14\n" +
 	"\x05limit\x18\f \x01(\rR\x05limit\x12\x12\n" +
-	"\x04used\x18\r \x01(\rR\x04used\"\xe8\x01\n" +
+	"\x04used\x18\r \x01(\rR\x04used\x12\x1a\n" +
+	"\brestored\x18\x0e \x01(\bR\brestored\x12\x14\n" +
+	"\x05items\x18\x0f \x01(\fR\x05items\x12\x14\n" +
+	"\x05count\x18\x10 \x01(\rR\x05count\x12\x16\n" +
+	"\x06sample\x18\x11 \x03(\tR\x06sample\x12\x15\n" +
+	"\x06at_cap\x18\x12 \x01(\bR\x05atCap\x12/\n" +
+	"\x04next\x18\x13 \x01(\v2\x1b.machineid.state.v1.StretchR\x04next\"\xe8\x01\n" +
 	"\n" +
 	"AuditEntry\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x16\n" +
@@ -2043,32 +2357,35 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_authority_state_statepb_state_proto_goTypes = []any{
-	(Actor_Type)(0),      // 0: machineid.state.v1.Actor.Type
-	(Key_Scope)(0),       // 1: machineid.state.v1.Key.Scope
-	(*Command)(nil),      // 2: machineid.state.v1.Command
-	(*Actor)(nil),        // 3: machineid.state.v1.Actor
-	(*Caller)(nil),       // 4: machineid.state.v1.Caller
-	(*Once)(nil),         // 5: machineid.state.v1.Once
-	(*Seed)(nil),         // 6: machineid.state.v1.Seed
-	(*SetLink)(nil),      // 7: machineid.state.v1.SetLink
-	(*CreateOrg)(nil),    // 8: machineid.state.v1.CreateOrg
-	(*SetExecution)(nil), // 9: machineid.state.v1.SetExecution
-	(*Register)(nil),     // 10: machineid.state.v1.Register
-	(*Revoke)(nil),       // 11: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),     // 12: machineid.state.v1.Unrevoke
-	(*Remove)(nil),       // 13: machineid.state.v1.Remove
-	(*Cluster)(nil),      // 14: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),   // 15: machineid.state.v1.LinkRecord
-	(*Plans)(nil),        // 16: machineid.state.v1.Plans
-	(*Plan)(nil),         // 17: machineid.state.v1.Plan
-	(*Org)(nil),          // 18: machineid.state.v1.Org
-	(*Key)(nil),          // 19: machineid.state.v1.Key
-	(*Seats)(nil),        // 20: machineid.state.v1.Seats
-	(*Occupant)(nil),     // 21: machineid.state.v1.Occupant
-	(*Remembered)(nil),   // 22: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),   // 23: machineid.state.v1.AuditEntry
+	(Actor_Type)(0),       // 0: machineid.state.v1.Actor.Type
+	(Key_Scope)(0),        // 1: machineid.state.v1.Key.Scope
+	(*Command)(nil),       // 2: machineid.state.v1.Command
+	(*Actor)(nil),         // 3: machineid.state.v1.Actor
+	(*Caller)(nil),        // 4: machineid.state.v1.Caller
+	(*Once)(nil),          // 5: machineid.state.v1.Once
+	(*Seed)(nil),          // 6: machineid.state.v1.Seed
+	(*SetLink)(nil),       // 7: machineid.state.v1.SetLink
+	(*CreateOrg)(nil),     // 8: machineid.state.v1.CreateOrg
+	(*SetExecution)(nil),  // 9: machineid.state.v1.SetExecution
+	(*Register)(nil),      // 10: machineid.state.v1.Register
+	(*Revoke)(nil),        // 11: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),      // 12: machineid.state.v1.Unrevoke
+	(*Remove)(nil),        // 13: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),   // 14: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil), // 15: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),       // 16: machineid.state.v1.Stretch
+	(*Cluster)(nil),       // 17: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),    // 18: machineid.state.v1.LinkRecord
+	(*Plans)(nil),         // 19: machineid.state.v1.Plans
+	(*Plan)(nil),          // 20: machineid.state.v1.Plan
+	(*Org)(nil),           // 21: machineid.state.v1.Org
+	(*Key)(nil),           // 22: machineid.state.v1.Key
+	(*Seats)(nil),         // 23: machineid.state.v1.Seats
+	(*Occupant)(nil),      // 24: machineid.state.v1.Occupant
+	(*Remembered)(nil),    // 25: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),    // 26: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -2082,22 +2399,27 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	11, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
 	12, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
 	13, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	0,  // 11: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	1,  // 12: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	14, // 13: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	16, // 14: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	15, // 15: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	19, // 16: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	15, // 17: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	17, // 18: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 19: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	21, // 20: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	3,  // 21: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	14, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	15, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	0,  // 13: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	1,  // 14: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	17, // 15: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	19, // 16: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	18, // 17: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	22, // 18: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	16, // 19: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	16, // 20: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	18, // 21: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	20, // 22: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 23: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	24, // 24: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	16, // 25: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	3,  // 26: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -2114,16 +2436,18 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_Revoke)(nil),
 		(*Command_Unrevoke)(nil),
 		(*Command_Remove)(nil),
+		(*Command_RevokeBatch)(nil),
+		(*Command_UnrevokeBatch)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[16].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
