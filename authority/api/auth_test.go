@@ -25,6 +25,7 @@ var allowed = map[string]string{
 	"org":                    "admin",
 	"org/create":             "", // needs no key
 	"org/execution":          "admin",
+	"org/settings":           "admin",
 }
 
 func TestScopes(t *testing.T) {
@@ -47,7 +48,7 @@ func TestScopes(t *testing.T) {
 			continue
 		}
 		for scope, key := range keys {
-			method, path, body := "POST", route.Path, `{"deviceId":"d","enabled":true,"deviceIds":["d"]}`
+			method, path, body := "POST", route.Path, `{"deviceId":"d","enabled":true,"deviceIds":["d"],"version":2}`
 			if !route.Post {
 				method, path, body = "GET", path+"?deviceId=d", ""
 			}

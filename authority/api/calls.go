@@ -51,6 +51,7 @@ var calls = map[string]call{
 	"org":                    {access: adminOnly, parse: showOrg},
 	"org/create":             {access: signup{}, parse: createOrg, empty: true},
 	"org/execution":          {access: adminOnly, parse: setExecution},
+	"org/settings":           {access: adminOnly, parse: setSettings},
 
 	"operator/cluster":                   {access: operator{}, parse: showCluster},
 	"operator/cluster/members":           {access: operator{}, parse: addMember},

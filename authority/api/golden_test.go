@@ -96,6 +96,13 @@ func TestAnswers(t *testing.T) {
 	call(o.admin, "GET", "usage", "")
 	call(o.admin, "POST", "org/execution", `{"enabled":true}`)
 
+	say("generations")
+	call(o.admin, "POST", "org/settings", `{"version":1}`)
+	call(o.admin, "POST", "org/settings", `{"version":1}`)
+	call(o.admin, "POST", "devices/revoke", `{"deviceId":"agent-01"}`)
+	call(o.agent, "POST", "devices/register", `{"deviceId":"agent-01"}`)
+	call(o.admin, "POST", "devices/register", `{"deviceId":"agent-01"}`)
+
 	say("plans")
 	n.editOrg(&o, func(r *statepb.Org) {
 		one := uint32(1)
@@ -132,6 +139,7 @@ func TestAnswers(t *testing.T) {
 		"org.created ORG", "device.registered agent-01", "device.registered agent-02", "device.updated agent-01",
 		"device.registered worker/prod/α", "device.revoked agent-02", "device.restored agent-02",
 		"device.removed worker/prod/α", "devices.revoked ORG", "devices.restored ORG", "org.disabled ORG", "org.enabled ORG",
+		"org.updated ORG", "device.revoked agent-01", "device.restored agent-01",
 	}
 	for i := range n.changed {
 		n.changed[i] = secrets.Replace(n.changed[i])

@@ -100,6 +100,29 @@ func setExecution(r *request) (step, error) {
 	}}, nil
 }
 
+func setSettings(r *request) (step, error) {
+	version, present, err := r.body.Int("version")
+	if err != nil {
+		return step{}, err //nolint:wrapcheck // an answer
+	}
+	if !present || version != 1 && version != 2 {
+		return step{}, &wire.ParamError{Param: "version", Message: "version is no API generation: send 1 or 2"}
+	}
+	v := uint32(version)
+	return step{change: func(ctx context.Context) (any, error) {
+		d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_UpdateOrg{UpdateOrg: &statepb.UpdateOrg{OrgId: r.org[:], Version: &v}}})
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			wire.Envelope
+			Version     uint32          `json:"version"`
+			Changed     bool            `json:"changed"`
+			Propagation hub.Propagation `json:"propagation"`
+		}{r.in.Envelope("ok"), d.Org.GetVersion(), d.Changed, d.propagation}, nil
+	}}, nil
+}
+
 func showOrg(r *request) (step, error) {
 	return step{read: func(s *sight) (any, error) {
 		p, err := s.Plan(s.org, s.now)

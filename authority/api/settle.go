@@ -109,9 +109,14 @@ func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) 
 			return "org.enabled", state.OrgID(c.SetExecution.GetOrgId()).String()
 		}
 		return "org.disabled", state.OrgID(c.SetExecution.GetOrgId()).String()
+	case *statepb.Command_UpdateOrg:
+		return "org.updated", state.OrgID(c.UpdateOrg.GetOrgId()).String()
 	case *statepb.Command_Register:
-		if out.Existed {
+		switch {
+		case out.Existed:
 			return "device.updated", c.Register.GetDeviceId()
+		case out.Restored:
+			return "device.restored", c.Register.GetDeviceId()
 		}
 		return "device.registered", c.Register.GetDeviceId()
 	case *statepb.Command_Revoke:

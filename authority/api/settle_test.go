@@ -51,6 +51,7 @@ func TestNothingIsToldTooEarly(t *testing.T) {
 		{"a second remove", "POST", "devices/remove", device("third"), "index", 404, "device_not_found"},
 		{"a register", "POST", "devices/register", device("fifth"), "index", 200, `"status":"ok"`},
 		{"the switch", "POST", "org/execution", `{"enabled":true}`, "index", 200, `"changed":false`},
+		{"settings", "POST", "org/settings", `{"version":2}`, "index", 200, `"changed":false`},
 		{"get", "GET", "devices/get?deviceId=off", "", "org", 200, `"revoked"`},
 		{"get nobody", "GET", "devices/get?deviceId=nobody", "", "org", 404, "device_not_found"},
 		{"list", "GET", "devices/list", "", "org", 200, `"off"`},

@@ -41,6 +41,8 @@ func (t *tx) run() Outcome {
 		return t.createOrg(c.CreateOrg)
 	case *statepb.Command_SetExecution:
 		return t.setExecution(c.SetExecution)
+	case *statepb.Command_UpdateOrg:
+		return t.updateOrg(c.UpdateOrg)
 	case *statepb.Command_Register:
 		return t.register(c.Register)
 	case *statepb.Command_Revoke:
@@ -82,65 +84,6 @@ func (t *tx) setLink(c *statepb.SetLink) Outcome {
 func (t *tx) putCluster(c *statepb.Cluster) {
 	t.put(clusterKey, c)
 	t.m.cluster.Store(c)
-}
-
-// createOrg makes an org with its keys, or finds that it is there. It emits the
-// keys also then: its caller goes on to use them.
-func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
-	id := idOf(c.GetOrgId())
-	sound := id != OrgID{}
-	version := uint32(2)
-	if c.GetVersion() == 1 {
-		version = 1
-	}
-	for _, k := range c.GetKeys() {
-		sound = sound && len(k.GetHash()) == len([32]byte{})
-	}
-	org, made := t.changeOrg(id, func(old *statepb.Org) *statepb.Org {
-		if old != nil || !sound {
-			return nil
-		}
-		return &statepb.Org{
-			Id: id[:], Name: c.GetName(), ExternalId: c.GetExternalId(), CreatedAtMs: t.now, PlanTier: "free", Version: version,
-		}
-	})
-	if !sound {
-		return Outcome{Refusal: OrgNotFound} // there can be no such org
-	}
-	for _, k := range c.GetKeys() {
-		t.changeKey(id, [32]byte(k.GetHash()), func(old *statepb.Key) *statepb.Key {
-			if !made || old != nil { // a key never goes to another org
-				return nil
-			}
-			k.OrgId, k.CreatedAtMs = id[:], t.now
-			return k
-		})
-	}
-	if made {
-		t.audit(id, "org.created", id.String())
-	}
-	return Outcome{Changed: made, Org: org, Plan: t.plan(t.seated(id, org))}
-}
-
-func (t *tx) setExecution(c *statepb.SetExecution) Outcome {
-	id := idOf(c.GetOrgId())
-	org, changed := t.changeOrg(id, func(org *statepb.Org) *statepb.Org {
-		if org != nil {
-			org.ExecutionDisabled = !c.GetEnabled()
-		}
-		return org
-	})
-	if org == nil {
-		return Outcome{Refusal: OrgNotFound}
-	}
-	if changed {
-		action := "org.disabled"
-		if c.GetEnabled() {
-			action = "org.enabled"
-		}
-		t.audit(id, action, id.String())
-	}
-	return Outcome{Changed: changed, Org: org, Plan: t.plan(t.seated(id, org))}
 }
 
 // register takes a seat, or finds that the device has one. It restores a revoked

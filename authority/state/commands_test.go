@@ -47,6 +47,12 @@ func setExecution(org int, on bool) *statepb.Command {
 	}}
 }
 
+func setVersion(org int, version uint32) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_UpdateOrg{
+		UpdateOrg: &statepb.UpdateOrg{OrgId: orgs[org][:], Version: &version},
+	}}
+}
+
 func register(org int, device string) *statepb.Command {
 	return &statepb.Command{TimeMs: start, Change: &statepb.Command_Register{
 		Register: &statepb.Register{OrgId: orgs[org][:], DeviceId: device},
@@ -147,6 +153,9 @@ var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command
 	"execution": func(t *rapid.T, org int, _ string) *statepb.Command {
 		return setExecution(org, rapid.Bool().Draw(t, "on"))
 	},
+	"settings": func(t *rapid.T, org int, _ string) *statepb.Command {
+		return setVersion(org, rapid.SampledFrom([]uint32{0, 1, 2, 3}).Draw(t, "version"))
+	},
 	"register": func(t *rapid.T, org int, device string) *statepb.Command {
 		c := register(org, device)
 		r := c.GetRegister()
@@ -221,7 +230,7 @@ func from(org int, name int, c *statepb.Command) *statepb.Command {
 }
 
 var someKind = rapid.SampledFrom([]string{
-	"create", "execution", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
+	"create", "execution", "settings", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
 })
 
 // history is a random log that begins with a seed and two orgs.

@@ -19,8 +19,8 @@ func about(cmd *statepb.Command) (list []Concern) {
 		for _, k := range c.CreateOrg.GetKeys() {
 			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: OrgID(c.CreateOrg.GetOrgId())})
 		}
-	case *statepb.Command_SetExecution:
-		list = append(list, Concern{Kind: ConcernHolder, Org: OrgID(c.SetExecution.GetOrgId())})
+	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg:
+		list = append(list, Concern{Kind: ConcernHolder, Org: orgOf(cmd)})
 	case *statepb.Command_RevokeBatch, *statepb.Command_UnrevokeBatch:
 		org := orgOf(cmd)
 		for _, id := range batchOf(cmd).GetDeviceIds() {
@@ -161,6 +161,8 @@ func TestEmissionMutants(t *testing.T) {
 		{"key there already", []*statepb.Command{createOrg(1)}, createOrg(1), key, false},
 		{"switched off", nil, setExecution(0, false), org0, true},
 		{"on already", nil, setExecution(0, true), org0, false},
+		{"settings that stand", nil, setVersion(0, 2), org0, false},
+		{"no org to set", nil, setVersion(1, 1), org1, false},
 		{"no org to switch", nil, setExecution(1, true), org1, false},
 		{"registered", nil, register(0, "a"), device, true},
 		{"exists", []*statepb.Command{register(0, "a")}, register(0, "a"), device, false},

@@ -137,7 +137,11 @@ func (m *model) change(cmd *statepb.Command) result {
 		if m.orgs[id] != nil {
 			return result{}
 		}
-		m.orgs[id] = &modelOrg{version: c.CreateOrg.GetVersion(), limit: freeLimit, devices: map[string]*modelDevice{}}
+		version := c.CreateOrg.GetVersion()
+		if version == 0 {
+			version = 2
+		}
+		m.orgs[id] = &modelOrg{version: version, limit: freeLimit, devices: map[string]*modelDevice{}}
 		for _, k := range c.CreateOrg.GetKeys() {
 			m.keys[[32]byte(k.GetHash())] = id
 		}
@@ -150,6 +154,16 @@ func (m *model) change(cmd *statepb.Command) result {
 		was := o.disabled
 		o.disabled = !c.SetExecution.GetEnabled()
 		return result{changed: was != o.disabled}
+	case *statepb.Command_UpdateOrg:
+		o := m.orgs[OrgID(c.UpdateOrg.GetOrgId())]
+		if o == nil {
+			return result{refusal: OrgNotFound}
+		}
+		was := o.version
+		if v := c.UpdateOrg.GetVersion(); v == 1 || v == 2 {
+			o.version = v
+		}
+		return result{changed: was != o.version}
 	case *statepb.Command_Register:
 		return m.register(c.Register)
 	}
@@ -303,6 +317,9 @@ func orgOf(cmd *statepb.Command) OrgID {
 		return OrgID(b.GetOrgId())
 	}
 	if c := cmd.GetSetExecution(); c != nil {
+		return OrgID(c.GetOrgId())
+	}
+	if c := cmd.GetUpdateOrg(); c != nil {
 		return OrgID(c.GetOrgId())
 	}
 	org, _ := deviceOf(cmd)

@@ -44,6 +44,8 @@ func (t *tx) subject() OrgID {
 	switch c := t.cmd.GetChange().(type) {
 	case *statepb.Command_SetExecution:
 		return idOf(c.SetExecution.GetOrgId())
+	case *statepb.Command_UpdateOrg:
+		return idOf(c.UpdateOrg.GetOrgId())
 	case *statepb.Command_Register:
 		return idOf(c.Register.GetOrgId())
 	case *statepb.Command_Revoke:
@@ -87,8 +89,8 @@ func (t *tx) once(run func() Outcome) Outcome {
 func (t *tx) echo() {
 	nothing := func(d *statepb.Occupant) (*statepb.Occupant, Refusal) { return d, DeviceNotFound }
 	switch c := t.cmd.GetChange().(type) {
-	case *statepb.Command_SetExecution:
-		t.changeOrg(idOf(c.SetExecution.GetOrgId()), func(*statepb.Org) *statepb.Org { return nil })
+	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg:
+		t.changeOrg(t.subject(), func(*statepb.Org) *statepb.Org { return nil })
 	case *statepb.Command_Register:
 		t.changeOccupant(t.holder(c.Register.GetOrgId()), c.Register.GetDeviceId(), nothing)
 	case *statepb.Command_Revoke:
@@ -133,7 +135,7 @@ func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
 		Refusal: uint32(out.Refusal), Changed: out.Changed, Existed: out.Existed, Device: out.Device,
 		ExecutionDisabled: out.Org.GetExecutionDisabled(),
 		PlanTier:          out.Plan.Tier, PlanState: uint32(out.Plan.State), AccessUntilMs: out.Plan.AccessUntil, Limit: out.Plan.Limit, Used: out.Plan.Used,
-		Restored: out.Restored,
+		Restored: out.Restored, Version: out.Org.GetVersion(),
 	}
 	out.Batch.remember(rec)
 	t.put(onceKey(org, id), rec)
@@ -147,7 +149,7 @@ func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
 func (t *tx) recall(org OrgID, m *statepb.Remembered) Outcome {
 	return Outcome{
 		Refusal: Refusal(m.GetRefusal()), Changed: m.GetChanged(), Existed: m.GetExisted(), Replayed: true, //nolint:gosec // was a Refusal
-		Org:    &statepb.Org{Id: org[:], ExecutionDisabled: m.GetExecutionDisabled()},
+		Org:    &statepb.Org{Id: org[:], ExecutionDisabled: m.GetExecutionDisabled(), Version: m.GetVersion()},
 		Device: m.GetDevice(), Restored: m.GetRestored(), Batch: recallBatch(m, t.cmd),
 		Plan: Plan{
 			Tier: m.GetPlanTier(), State: PlanState(m.GetPlanState()), AccessUntil: m.GetAccessUntilMs(), //nolint:gosec // was a PlanState

@@ -169,6 +169,12 @@ func request(method, path, key, body string, headers ...string) string {
 
 func (c *client) do(method, path, key, body string, headers ...string) (*reply, error) {
 	if err := c.send(request(method, path, key, body, headers...)); err != nil {
+		// A body that is too large is refused before it is read: the answer may be there all the same.
+		if c.conn != nil {
+			if a, readErr := c.read(); readErr == nil {
+				return a, nil
+			}
+		}
 		c.close()
 		return nil, err
 	}

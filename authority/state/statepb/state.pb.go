@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -152,6 +152,7 @@ type Command struct {
 	//	*Command_Remove
 	//	*Command_RevokeBatch
 	//	*Command_UnrevokeBatch
+	//	*Command_UpdateOrg
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -326,6 +327,15 @@ func (x *Command) GetUnrevokeBatch() *UnrevokeBatch {
 	return nil
 }
 
+func (x *Command) GetUpdateOrg() *UpdateOrg {
+	if x != nil {
+		if x, ok := x.Change.(*Command_UpdateOrg); ok {
+			return x.UpdateOrg
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -370,6 +380,10 @@ type Command_UnrevokeBatch struct {
 	UnrevokeBatch *UnrevokeBatch `protobuf:"bytes,19,opt,name=unrevoke_batch,json=unrevokeBatch,proto3,oneof"`
 }
 
+type Command_UpdateOrg struct {
+	UpdateOrg *UpdateOrg `protobuf:"bytes,20,opt,name=update_org,json=updateOrg,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -389,6 +403,8 @@ func (*Command_Remove) isCommand_Change() {}
 func (*Command_RevokeBatch) isCommand_Change() {}
 
 func (*Command_UnrevokeBatch) isCommand_Change() {}
+
+func (*Command_UpdateOrg) isCommand_Change() {}
 
 // Actor is who asked for a change.
 type Actor struct {
@@ -793,6 +809,60 @@ func (x *SetExecution) GetEnabled() bool {
 	return false
 }
 
+// UpdateOrg changes what is set of an org; what is missing stays.
+type UpdateOrg struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	OrgId []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// The API generation, 1 or 2.
+	Version       *uint32 `protobuf:"varint,2,opt,name=version,proto3,oneof" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateOrg) Reset() {
+	*x = UpdateOrg{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateOrg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateOrg) ProtoMessage() {}
+
+func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateOrg.ProtoReflect.Descriptor instead.
+func (*UpdateOrg) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpdateOrg) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *UpdateOrg) GetVersion() uint32 {
+	if x != nil && x.Version != nil {
+		return *x.Version
+	}
+	return 0
+}
+
 // Register takes a seat for a device, or finds that it has one.
 type Register struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -811,7 +881,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +893,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +906,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -891,7 +961,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +973,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +986,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -943,7 +1013,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1025,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1038,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -995,7 +1065,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1077,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1090,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -1051,7 +1121,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1133,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1146,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -1114,7 +1184,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1196,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1209,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -1177,7 +1247,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1259,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1272,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -1243,7 +1313,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1325,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1338,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -1320,7 +1390,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1402,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1415,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1386,7 +1456,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1468,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1481,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1431,7 +1501,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1513,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1526,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Plan) GetTier() string {
@@ -1499,7 +1569,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1581,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1594,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Org) GetId() []byte {
@@ -1630,7 +1700,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1712,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1725,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Key) GetHash() []byte {
@@ -1727,7 +1797,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1809,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1822,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -1792,7 +1862,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +1874,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +1887,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Occupant) GetId() string {
@@ -1883,18 +1953,20 @@ type Remembered struct {
 	Restored          bool      `protobuf:"varint,14,opt,name=restored,proto3" json:"restored,omitempty"`
 	// Of a batch: a byte for each id that was named, its Refusal times two, plus one
 	// if the device changed.
-	Items         []byte   `protobuf:"bytes,15,opt,name=items,proto3" json:"items,omitempty"`
-	Count         uint32   `protobuf:"varint,16,opt,name=count,proto3" json:"count,omitempty"`
-	Sample        []string `protobuf:"bytes,17,rep,name=sample,proto3" json:"sample,omitempty"`
-	AtCap         bool     `protobuf:"varint,18,opt,name=at_cap,json=atCap,proto3" json:"at_cap,omitempty"`
-	Next          *Stretch `protobuf:"bytes,19,opt,name=next,proto3" json:"next,omitempty"`
+	Items  []byte   `protobuf:"bytes,15,opt,name=items,proto3" json:"items,omitempty"`
+	Count  uint32   `protobuf:"varint,16,opt,name=count,proto3" json:"count,omitempty"`
+	Sample []string `protobuf:"bytes,17,rep,name=sample,proto3" json:"sample,omitempty"`
+	AtCap  bool     `protobuf:"varint,18,opt,name=at_cap,json=atCap,proto3" json:"at_cap,omitempty"`
+	Next   *Stretch `protobuf:"bytes,19,opt,name=next,proto3" json:"next,omitempty"`
+	// Of the org.
+	Version       uint32 `protobuf:"varint,20,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +1978,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +1991,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -2055,6 +2127,13 @@ func (x *Remembered) GetNext() *Stretch {
 	return nil
 }
 
+func (x *Remembered) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 // AuditEntry tells who changed what.
 type AuditEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2072,7 +2151,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2163,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2176,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -2160,7 +2239,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xe1\x06\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xa1\a\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -2180,7 +2259,9 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\bunrevoke\x18\x10 \x01(\v2\x1c.machineid.state.v1.UnrevokeH\x00R\bunrevoke\x124\n" +
 	"\x06remove\x18\x11 \x01(\v2\x1a.machineid.state.v1.RemoveH\x00R\x06remove\x12D\n" +
 	"\frevoke_batch\x18\x12 \x01(\v2\x1f.machineid.state.v1.RevokeBatchH\x00R\vrevokeBatch\x12J\n" +
-	"\x0eunrevoke_batch\x18\x13 \x01(\v2!.machineid.state.v1.UnrevokeBatchH\x00R\runrevokeBatchB\b\n" +
+	"\x0eunrevoke_batch\x18\x13 \x01(\v2!.machineid.state.v1.UnrevokeBatchH\x00R\runrevokeBatch\x12>\n" +
+	"\n" +
+	"update_org\x18\x14 \x01(\v2\x1d.machineid.state.v1.UpdateOrgH\x00R\tupdateOrgB\b\n" +
 	"\x06change\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1e.machineid.state.v1.Actor.TypeR\x04type\x12\x0e\n" +
@@ -2213,7 +2294,12 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\aversion\x18\x05 \x01(\rR\aversion\"?\n" +
 	"\fSetExecution\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x18\n" +
-	"\aenabled\x18\x02 \x01(\bR\aenabled\"\xe5\x01\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\"M\n" +
+	"\tUpdateOrg\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\aversion\x18\x02 \x01(\rH\x00R\aversion\x88\x01\x01B\n" +
+	"\n" +
+	"\b_version\"\xe5\x01\n" +
 	"\bRegister\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12\x17\n" +
@@ -2308,7 +2394,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\rrevoked_at_ms\x18\x03 \x01(\x03R\vrevokedAtMs\x12\"\n" +
 	"\rexpires_at_ms\x18\x04 \x01(\x03R\vexpiresAtMs\x12\x12\n" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1a\n" +
-	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\xbc\x04\n" +
+	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\xd6\x04\n" +
 	"\n" +
 	"Remembered\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x18\n" +
@@ -2331,7 +2417,8 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x05count\x18\x10 \x01(\rR\x05count\x12\x16\n" +
 	"\x06sample\x18\x11 \x03(\tR\x06sample\x12\x15\n" +
 	"\x06at_cap\x18\x12 \x01(\bR\x05atCap\x12/\n" +
-	"\x04next\x18\x13 \x01(\v2\x1b.machineid.state.v1.StretchR\x04next\"\xe8\x01\n" +
+	"\x04next\x18\x13 \x01(\v2\x1b.machineid.state.v1.StretchR\x04next\x12\x18\n" +
+	"\aversion\x18\x14 \x01(\rR\aversion\"\xe8\x01\n" +
 	"\n" +
 	"AuditEntry\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x16\n" +
@@ -2357,7 +2444,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),       // 0: machineid.state.v1.Actor.Type
 	(Key_Scope)(0),        // 1: machineid.state.v1.Key.Scope
@@ -2369,23 +2456,24 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*SetLink)(nil),       // 7: machineid.state.v1.SetLink
 	(*CreateOrg)(nil),     // 8: machineid.state.v1.CreateOrg
 	(*SetExecution)(nil),  // 9: machineid.state.v1.SetExecution
-	(*Register)(nil),      // 10: machineid.state.v1.Register
-	(*Revoke)(nil),        // 11: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),      // 12: machineid.state.v1.Unrevoke
-	(*Remove)(nil),        // 13: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),   // 14: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil), // 15: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),       // 16: machineid.state.v1.Stretch
-	(*Cluster)(nil),       // 17: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),    // 18: machineid.state.v1.LinkRecord
-	(*Plans)(nil),         // 19: machineid.state.v1.Plans
-	(*Plan)(nil),          // 20: machineid.state.v1.Plan
-	(*Org)(nil),           // 21: machineid.state.v1.Org
-	(*Key)(nil),           // 22: machineid.state.v1.Key
-	(*Seats)(nil),         // 23: machineid.state.v1.Seats
-	(*Occupant)(nil),      // 24: machineid.state.v1.Occupant
-	(*Remembered)(nil),    // 25: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),    // 26: machineid.state.v1.AuditEntry
+	(*UpdateOrg)(nil),     // 10: machineid.state.v1.UpdateOrg
+	(*Register)(nil),      // 11: machineid.state.v1.Register
+	(*Revoke)(nil),        // 12: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),      // 13: machineid.state.v1.Unrevoke
+	(*Remove)(nil),        // 14: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),   // 15: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil), // 16: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),       // 17: machineid.state.v1.Stretch
+	(*Cluster)(nil),       // 18: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),    // 19: machineid.state.v1.LinkRecord
+	(*Plans)(nil),         // 20: machineid.state.v1.Plans
+	(*Plan)(nil),          // 21: machineid.state.v1.Plan
+	(*Org)(nil),           // 22: machineid.state.v1.Org
+	(*Key)(nil),           // 23: machineid.state.v1.Key
+	(*Seats)(nil),         // 24: machineid.state.v1.Seats
+	(*Occupant)(nil),      // 25: machineid.state.v1.Occupant
+	(*Remembered)(nil),    // 26: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),    // 27: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -2395,31 +2483,32 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	7,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
 	8,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
 	9,  // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	10, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	11, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	12, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	13, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	14, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	15, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
-	0,  // 13: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	1,  // 14: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	17, // 15: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	19, // 16: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	18, // 17: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	22, // 18: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	16, // 19: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	16, // 20: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	18, // 21: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	20, // 22: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 23: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	24, // 24: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	16, // 25: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	3,  // 26: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	11, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	12, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	13, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	14, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	15, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	16, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	10, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
+	0,  // 14: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	1,  // 15: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	18, // 16: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	20, // 17: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	19, // 18: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	23, // 19: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	17, // 20: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	17, // 21: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	19, // 22: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	21, // 23: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 24: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	25, // 25: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	17, // 26: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	3,  // 27: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -2438,16 +2527,18 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_Remove)(nil),
 		(*Command_RevokeBatch)(nil),
 		(*Command_UnrevokeBatch)(nil),
+		(*Command_UpdateOrg)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[19].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[9].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,75 @@
+package state
+
+import "machineid/authority/state/statepb"
+
+// createOrg makes an org with its keys, or finds that it is there. It emits the
+// keys also then: its caller goes on to use them.
+func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
+	id := idOf(c.GetOrgId())
+	sound := id != OrgID{}
+	version := uint32(2)
+	if c.GetVersion() == 1 {
+		version = 1
+	}
+	for _, k := range c.GetKeys() {
+		sound = sound && len(k.GetHash()) == len([32]byte{})
+	}
+	org, made := t.changeOrg(id, func(old *statepb.Org) *statepb.Org {
+		if old != nil || !sound {
+			return nil
+		}
+		return &statepb.Org{
+			Id: id[:], Name: c.GetName(), ExternalId: c.GetExternalId(), CreatedAtMs: t.now, PlanTier: "free", Version: version,
+		}
+	})
+	if !sound {
+		return Outcome{Refusal: OrgNotFound} // there can be no such org
+	}
+	for _, k := range c.GetKeys() {
+		t.changeKey(id, [32]byte(k.GetHash()), func(old *statepb.Key) *statepb.Key {
+			if !made || old != nil { // a key never goes to another org
+				return nil
+			}
+			k.OrgId, k.CreatedAtMs = id[:], t.now
+			return k
+		})
+	}
+	if made {
+		t.audit(id, "org.created", id.String())
+	}
+	return Outcome{Changed: made, Org: org, Plan: t.plan(t.seated(id, org))}
+}
+
+func (t *tx) setExecution(c *statepb.SetExecution) Outcome {
+	action := "org.disabled"
+	if c.GetEnabled() {
+		action = "org.enabled"
+	}
+	return t.editOrg(idOf(c.GetOrgId()), action, func(org *statepb.Org) { org.ExecutionDisabled = !c.GetEnabled() })
+}
+
+// updateOrg changes what the command names of an org's settings.
+func (t *tx) updateOrg(c *statepb.UpdateOrg) Outcome {
+	return t.editOrg(idOf(c.GetOrgId()), "org.updated", func(org *statepb.Org) {
+		if v := c.GetVersion(); v == 1 || v == 2 {
+			org.Version = v
+		}
+	})
+}
+
+// editOrg changes an org that must be there, and writes its audit entry.
+func (t *tx) editOrg(id OrgID, action string, edit func(*statepb.Org)) Outcome {
+	org, changed := t.changeOrg(id, func(org *statepb.Org) *statepb.Org {
+		if org != nil {
+			edit(org)
+		}
+		return org
+	})
+	if org == nil {
+		return Outcome{Refusal: OrgNotFound}
+	}
+	if changed {
+		t.audit(id, action, id.String())
+	}
+	return Outcome{Changed: changed, Org: org, Plan: t.plan(t.seated(id, org))}
+}
