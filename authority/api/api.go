@@ -5,7 +5,7 @@
 // state, only when the last change of it is in force at every edge (DESIGN.md, I2). No call can forget it: a command is
 // proposed by request.commit alone and a view opened by request.look alone, and neither hands on what it saw before it
 // has settled; only validate, which promises less, looks without. Nothing is proposed after a request's time is up. No key
-// and no token is ever logged, stored or answered, but for the two new keys in the answer of org/create.
+// and no token is ever logged, stored or answered, but for new keys in the answers of org/create, org/keys and org/keys/rotate.
 //
 // DESIGN.md beside this file lists what we chose where the contract is silent.
 package api

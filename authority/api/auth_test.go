@@ -26,6 +26,9 @@ var allowed = map[string]string{
 	"org/create":             "", // needs no key
 	"org/execution":          "admin",
 	"org/settings":           "admin",
+	"org/keys":               "admin",
+	"org/keys/rotate":        "admin",
+	"org/keys/revoke":        "admin",
 }
 
 func TestScopes(t *testing.T) {
@@ -48,7 +51,10 @@ func TestScopes(t *testing.T) {
 			continue
 		}
 		for scope, key := range keys {
-			method, path, body := "POST", route.Path, `{"deviceId":"d","enabled":true,"deviceIds":["d"],"version":2}`
+			method, path, body := "POST", route.Path, `{"deviceId":"d","enabled":true,"deviceIds":["d"],"version":2,"keyId":"AAAAAAAA"}`
+			if route.Path == "org/keys" {
+				body = `{"scope":"agent"}`
+			}
 			if !route.Post {
 				method, path, body = "GET", path+"?deviceId=d", ""
 			}

@@ -52,6 +52,9 @@ var calls = map[string]call{
 	"org/create":             {access: signup{}, parse: createOrg, empty: true},
 	"org/execution":          {access: adminOnly, parse: setExecution},
 	"org/settings":           {access: adminOnly, parse: setSettings},
+	"org/keys":               {access: adminOnly, parse: byMethod(listKeys, createKey)},
+	"org/keys/rotate":        {access: adminOnly, parse: rotateKey},
+	"org/keys/revoke":        {access: adminOnly, parse: revokeKey},
 
 	"operator/cluster":                   {access: operator{}, parse: showCluster},
 	"operator/cluster/members":           {access: operator{}, parse: addMember},

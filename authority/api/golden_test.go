@@ -96,6 +96,21 @@ func TestAnswers(t *testing.T) {
 	call(o.admin, "GET", "usage", "")
 	call(o.admin, "POST", "org/execution", `{"enabled":true}`)
 
+	say("keys")
+	secret := regexp.MustCompile(`org_\w{46}`)
+	keyCall := func(path, body string) string {
+		a := n.do("POST", path, body, "X-Request-Id: req-1", "x-org-key: "+o.admin)
+		id := a.field("keyId")
+		ids := strings.NewReplacer(idOf(o.agent), "AGENT", idOf(o.admin), "ADMIN", `"keyId":"`+id+`","o`, `"keyId":"KEY","o`)
+		fmt.Fprintf(&out, "POST %s %s\n%d\n%s\n\n", path, ids.Replace(body), a.StatusCode, ids.Replace(secret.ReplaceAllString(a.raw, "SECRET")))
+		n.now.Add(1000)
+		return id
+	}
+	made := keyCall("org/keys", `{"scope":"validate","name":"probe","expiresAt":"2027-01-01T00:00:00Z"}`)
+	keyCall("org/keys/rotate", `{"keyId":"`+idOf(o.agent)+`","graceSeconds":86400}`)
+	n.with(o.admin, "POST", "org/keys/revoke", `{"keyId":"`+made+`"}`).want(200)
+	keyCall("org/keys/revoke", `{"keyId":"`+idOf(o.admin)+`"}`)
+
 	say("generations")
 	call(o.admin, "POST", "org/settings", `{"version":1}`)
 	call(o.admin, "POST", "org/settings", `{"version":1}`)
@@ -138,11 +153,11 @@ func TestAnswers(t *testing.T) {
 	wantChanged := []string{
 		"org.created ORG", "device.registered agent-01", "device.registered agent-02", "device.updated agent-01",
 		"device.registered worker/prod/α", "device.revoked agent-02", "device.restored agent-02",
-		"device.removed worker/prod/α", "devices.revoked ORG", "devices.restored ORG", "org.disabled ORG", "org.enabled ORG",
+		"device.removed worker/prod/α", "devices.revoked ORG", "devices.restored ORG", "org.disabled ORG", "org.enabled ORG", "key.created KEY", "key.rotated AGENT", "key.revoked KEY",
 		"org.updated ORG", "device.revoked agent-01", "device.restored agent-01",
 	}
 	for i := range n.changed {
-		n.changed[i] = secrets.Replace(n.changed[i])
+		n.changed[i] = strings.NewReplacer(made, "KEY", idOf(o.agent), "AGENT").Replace(secrets.Replace(n.changed[i]))
 	}
 	if diff := cmp.Diff(wantChanged, n.changed); diff != "" {
 		t.Errorf("told of changes (-want +got):\n%s", diff)

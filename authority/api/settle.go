@@ -90,7 +90,7 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 	case err != nil:
 		return done{}, &unavailable{outcome: wire.OutcomeCommitted, cause: fmt.Errorf("wait for the edges to have index %d: %w", index, err)}
 	case out.Refusal != state.Granted:
-		return done{}, &refusal{out}
+		return done{}, &refusal{out, index}
 	}
 	if tell := r.api.cfg.Changed; tell != nil && out.Changed && !out.Replayed {
 		action, target := actionOf(cmd, &out)
@@ -111,6 +111,12 @@ func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) 
 		return "org.disabled", state.OrgID(c.SetExecution.GetOrgId()).String()
 	case *statepb.Command_UpdateOrg:
 		return "org.updated", state.OrgID(c.UpdateOrg.GetOrgId()).String()
+	case *statepb.Command_AddKey:
+		return "key.created", c.AddKey.GetKey().GetKeyId()
+	case *statepb.Command_RotateKey:
+		return "key.rotated", c.RotateKey.GetKeyId()
+	case *statepb.Command_RevokeKey:
+		return "key.revoked", c.RevokeKey.GetKeyId()
 	case *statepb.Command_Register:
 		switch {
 		case out.Existed:

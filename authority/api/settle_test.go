@@ -52,6 +52,9 @@ func TestNothingIsToldTooEarly(t *testing.T) {
 		{"a register", "POST", "devices/register", device("fifth"), "index", 200, `"status":"ok"`},
 		{"the switch", "POST", "org/execution", `{"enabled":true}`, "index", 200, `"changed":false`},
 		{"settings", "POST", "org/settings", `{"version":2}`, "index", 200, `"changed":false`},
+		{"a new key", "POST", "org/keys", `{"scope":"validate"}`, "index", 200, `"scope":"validate"`},
+		{"no such key", "POST", "org/keys/revoke", `{"keyId":"AAAAAAAA"}`, "index", 404, "key_not_found"},
+		{"the keys", "GET", "org/keys", "", "org", 200, `"keys":[`},
 		{"get", "GET", "devices/get?deviceId=off", "", "org", 200, `"revoked"`},
 		{"get nobody", "GET", "devices/get?deviceId=nobody", "", "org", 404, "device_not_found"},
 		{"list", "GET", "devices/list", "", "org", 200, `"off"`},
@@ -183,6 +186,7 @@ func TestOutcomes(t *testing.T) {
 	// Every refusal that the state knows has an answer of its own.
 	for refusal, want := range map[state.Refusal]string{
 		state.OrgNotFound: "org_not_found", state.DeviceNotFound: "device_not_found", state.DeviceRevoked: "device_revoked",
+		state.KeyNotFound: "key_not_found", state.KeyLimit: "key_limit_reached", state.LastAdminKey: "last_admin_key",
 		state.LimitReached: "device_limit_reached", state.PlanFrozen: "plan_frozen", state.EntitlementExpired: "entitlement_expired",
 		255: "system_unavailable",
 	} {

@@ -6,8 +6,8 @@ import (
 	"machineid/authority/state/statepb"
 )
 
-// Records that decisions depend on are written by changeOrg, changeKey and
-// changeOccupant only (S2). Each emits before it looks, so that a command that
+// Records that decisions depend on are written by changeOrg, changeKey, dropKey
+// and changeOccupant only (S2). Each emits before it looks, so that a command that
 // finds nothing to change, or refuses, makes its caller wait like the one before
 // it that did change something (S1). structure_test.go holds the whole package to
 // this.
@@ -39,6 +39,14 @@ func (t *tx) changeKey(org OrgID, hash [32]byte, change func(*statepb.Key) *stat
 	if old == nil {
 		t.set(orgKeyKey(idOf(next.GetOrgId()), next.GetKeyId()), hash[:])
 	}
+}
+
+// dropKey takes a key of an org away as if it had never been.
+func (t *tx) dropKey(org OrgID, k *statepb.Key) {
+	t.concern(Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: org})
+	t.del(keyKey([32]byte(k.GetHash())))
+	t.m.recent.keepKey([32]byte(k.GetHash()), nil)
+	t.del(orgKeyKey(org, k.GetKeyId()))
 }
 
 // changeOccupant lets change edit an occupant and return what is to stand there:

@@ -14,7 +14,7 @@ import (
 // switch that needs room is none.
 func Stops(cmd *statepb.Command) bool {
 	switch c := cmd.GetChange().(type) {
-	case *statepb.Command_Revoke, *statepb.Command_RevokeBatch, *statepb.Command_Remove, *statepb.Command_SetLink:
+	case *statepb.Command_Revoke, *statepb.Command_RevokeBatch, *statepb.Command_Remove, *statepb.Command_RevokeKey, *statepb.Command_SetLink:
 		return true
 	case *statepb.Command_SetExecution:
 		return !c.SetExecution.GetEnabled()
@@ -43,6 +43,12 @@ func (t *tx) run() Outcome {
 		return t.setExecution(c.SetExecution)
 	case *statepb.Command_UpdateOrg:
 		return t.updateOrg(c.UpdateOrg)
+	case *statepb.Command_AddKey:
+		return t.addKey(c.AddKey)
+	case *statepb.Command_RotateKey:
+		return t.rotateKey(c.RotateKey)
+	case *statepb.Command_RevokeKey:
+		return t.revokeKey(c.RevokeKey)
 	case *statepb.Command_Register:
 		return t.register(c.Register)
 	case *statepb.Command_Revoke:

@@ -19,6 +19,7 @@ var (
 const (
 	freeLimit  = 3
 	keysPerOrg = 2
+	keysInPool = 4 // those that can be added among them
 	neverMade  = 2
 )
 
@@ -50,6 +51,29 @@ func setExecution(org int, on bool) *statepb.Command {
 func setVersion(org int, version uint32) *statepb.Command {
 	return &statepb.Command{TimeMs: start, Change: &statepb.Command_UpdateOrg{
 		UpdateOrg: &statepb.UpdateOrg{OrgId: orgs[org][:], Version: &version},
+	}}
+}
+
+// keyOf is the n-th key of an org in the pool.
+func keyOf(org, n int, scope statepb.Key_Scope) *statepb.Key {
+	hash := hashOf(org, n)
+	return &statepb.Key{Hash: hash[:], KeyId: fmt.Sprintf("key%05d", n), Scope: scope, Name: "a key"}
+}
+
+func addKey(org, n int, scope statepb.Key_Scope) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_AddKey{AddKey: &statepb.AddKey{OrgId: orgs[org][:], Key: keyOf(org, n, scope)}}}
+}
+
+// rotateKey puts key n of an org in the place of key old.
+func rotateKey(org, old, n int, grace int64) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_RotateKey{RotateKey: &statepb.RotateKey{
+		OrgId: orgs[org][:], KeyId: fmt.Sprintf("key%05d", old), Key: keyOf(org, n, statepb.Key_NONE), GraceSeconds: grace,
+	}}}
+}
+
+func revokeKey(org, n int) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_RevokeKey{
+		RevokeKey: &statepb.RevokeKey{OrgId: orgs[org][:], KeyId: fmt.Sprintf("key%05d", n)},
 	}}
 }
 
@@ -156,6 +180,18 @@ var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command
 	"settings": func(t *rapid.T, org int, _ string) *statepb.Command {
 		return setVersion(org, rapid.SampledFrom([]uint32{0, 1, 2, 3}).Draw(t, "version"))
 	},
+	"add key": func(t *rapid.T, org int, _ string) *statepb.Command {
+		c := addKey(org, rapid.IntRange(0, keysInPool-1).Draw(t, "key"), rapid.SampledFrom([]statepb.Key_Scope{statepb.Key_ADMIN, statepb.Key_AGENT}).Draw(t, "scope"))
+		c.GetAddKey().Key.ExpiresAtMs = rapid.SampledFrom([]int64{0, 0, start + 5000, start + day}).Draw(t, "end")
+		return c
+	},
+	"rotate key": func(t *rapid.T, org int, _ string) *statepb.Command {
+		keys := rapid.IntRange(0, keysInPool-1)
+		return rotateKey(org, keys.Draw(t, "old"), keys.Draw(t, "new"), rapid.SampledFrom([]int64{0, 1, 3600}).Draw(t, "grace"))
+	},
+	"revoke key": func(t *rapid.T, org int, _ string) *statepb.Command {
+		return revokeKey(org, rapid.IntRange(0, keysInPool-1).Draw(t, "key"))
+	},
 	"register": func(t *rapid.T, org int, device string) *statepb.Command {
 		c := register(org, device)
 		r := c.GetRegister()
@@ -230,7 +266,7 @@ func from(org int, name int, c *statepb.Command) *statepb.Command {
 }
 
 var someKind = rapid.SampledFrom([]string{
-	"create", "execution", "settings", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
+	"create", "execution", "settings", "add key", "rotate key", "revoke key", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
 })
 
 // history is a random log that begins with a seed and two orgs.

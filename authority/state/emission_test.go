@@ -32,11 +32,29 @@ func about(cmd *statepb.Command) (list []Concern) {
 		if org == orgs[neverMade] {
 			list = append(list, Concern{Kind: ConcernHolder, Org: org})
 		}
+	case *statepb.Command_AddKey, *statepb.Command_RotateKey, *statepb.Command_RevokeKey:
+		if orgOf(cmd) == orgs[neverMade] {
+			return []Concern{{Kind: ConcernHolder, Org: orgOf(cmd)}}
+		}
+		if k := cmd.GetAddKey().GetKey(); k != nil {
+			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: orgOf(cmd)})
+		}
 	default:
 		org, id := deviceOf(cmd)
 		list = append(list, Concern{Kind: ConcernOccupant, Org: org, Occupant: id})
 		if org == orgs[neverMade] { // refused because there is no such org
 			list = append(list, Concern{Kind: ConcernHolder, Org: org})
+		}
+	}
+	return list
+}
+
+// aboutKeys is the keys that a command names and that are there.
+func aboutKeys(n *node, cmd *statepb.Command) (list []Concern) {
+	ids := []string{cmd.GetRotateKey().GetKeyId(), cmd.GetRevokeKey().GetKeyId()}
+	for _, k := range must(n.reader().Keys(orgOf(cmd)))(n.tb) {
+		if slices.Contains(ids, k.GetKeyId()) {
+			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: orgOf(cmd)})
 		}
 	}
 	return list
@@ -60,7 +78,7 @@ func see(tb tb, r Reader, now int64) sight {
 			occupants[c] = OccupantOf(must(r.Occupant(id, device))(tb))
 			s.records[c] = occupants[c]
 		}
-		for n := range keysPerOrg {
+		for n := range keysInPool {
 			hash := hashOf(org, n)
 			c, key := Concern{Kind: ConcernKey, Key: hash, Org: id}, KeyOf(must(r.Key(hash))(tb))
 			s.records[c] = key
@@ -93,12 +111,13 @@ func uncovered(before, after sight, emitted []Concern) error {
 // what it only asked about.
 func watch(n *node, cmd *statepb.Command) (changes, unsaid error) {
 	n.tb.Helper()
+	keys := aboutKeys(n, cmd)
 	now := max(n.m.Time(), cmd.GetTimeMs()) // time alone changes decisions, and needs no emission
 	before := see(n.tb, n.reader(), now)
 	out := n.do(cmd)
 	emitted := n.heard[len(n.heard)-1].concerns
 	changes = uncovered(before, see(n.tb, n.reader(), now), emitted)
-	for _, c := range asked(cmd, out) {
+	for _, c := range asked(cmd, out, keys) {
 		if !slices.Contains(emitted, c) {
 			unsaid = fmt.Errorf("%v did not emit %+v", cmd, c)
 		}
@@ -107,14 +126,14 @@ func watch(n *node, cmd *statepb.Command) (changes, unsaid error) {
 }
 
 // asked is about, but for a command that was refused before it asked about anything.
-func asked(cmd *statepb.Command, out Outcome) []Concern {
+func asked(cmd *statepb.Command, out Outcome, keys []Concern) []Concern {
 	switch {
 	case out.Refusal == InsufficientScope || out.Refusal == IdempotencyMismatch:
 		return nil
 	case out.Refusal == OrgNotFound && cmd.GetCaller() != nil:
 		return []Concern{{Kind: ConcernKey, Key: [32]byte(cmd.GetCaller().GetKeyHash()), Org: orgOf(cmd)}}
 	}
-	return about(cmd)
+	return append(about(cmd), keys...)
 }
 
 // TestEmission holds S1: whatever a command changes and whatever it asks about, it
@@ -163,6 +182,14 @@ func TestEmissionMutants(t *testing.T) {
 		{"on already", nil, setExecution(0, true), org0, false},
 		{"settings that stand", nil, setVersion(0, 2), org0, false},
 		{"no org to set", nil, setVersion(1, 1), org1, false},
+		{"key added", nil, addKey(0, 2, statepb.Key_AGENT), Concern{Kind: ConcernKey, Key: hashOf(0, 2), Org: orgs[0]}, true},
+		{"key rotated", nil, rotateKey(0, 0, 2, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, true},
+		{"key given an end", nil, rotateKey(0, 0, 2, 60), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, true},
+		{"no key to rotate", []*statepb.Command{revokeKey(0, 0)}, rotateKey(0, 0, 2, 60), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, false},
+		{"key revoked", nil, revokeKey(0, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, true},
+		{"key revoked already", []*statepb.Command{revokeKey(0, 0)}, revokeKey(0, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, false},
+		{"last admin key", []*statepb.Command{revokeKey(0, 0)}, revokeKey(0, 1), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, false},
+		{"key revoked, asked again", []*statepb.Command{from(0, 1, addKey(0, 2, statepb.Key_ADMIN)), from(0, 2, revokeKey(0, 1))}, from(0, 2, revokeKey(0, 1)), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, false},
 		{"no org to switch", nil, setExecution(1, true), org1, false},
 		{"registered", nil, register(0, "a"), device, true},
 		{"exists", []*statepb.Command{register(0, "a")}, register(0, "a"), device, false},

@@ -51,7 +51,7 @@ func TestModel(t *testing.T) {
 			},
 			"restart": func(*rapid.T) { n.restart() },
 		}
-		for kind, weight := range map[string]int{"create": 1, "execution": 1, "settings": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
+		for kind, weight := range map[string]int{"create": 1, "execution": 1, "settings": 1, "add key": 1, "rotate key": 1, "revoke key": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
 			for i := range weight {
 				actions[kind+string(rune('0'+i))] = func(t *rapid.T) { m.run(t, n, draw(t, kind, &now)) }
 			}
@@ -71,7 +71,7 @@ func (m *model) run(t *rapid.T, n *node, cmd *statepb.Command) {
 	if !cmp.Equal(got.Batch, want.batch, cmpopts.EquateEmpty()) || got.Restored != want.restored {
 		t.Fatalf("%v came to %+v, want %+v", cmd, got, want)
 	}
-	if got.Replayed != want.replayed || got.Refusal != want.refusal || got.Changed != want.changed || got.Existed != want.existed || !want.device.matches(got.Device) {
+	if got.Replayed != want.replayed || got.Refusal != want.refusal || got.Changed != want.changed || got.Existed != want.existed || !want.device.matches(got.Device) || want.key != got.Key.GetKeyId() {
 		t.Fatalf("%v came to %+v, want %+v (device %+v)", cmd, got, want, want.device)
 	}
 	switch {
@@ -115,7 +115,7 @@ func (m *model) compare(t *rapid.T, n *node) {
 			t.Fatalf("used %d, want %d", got, m.used(o))
 		}
 		m.page(t, r, id, limit)
-		key := hashOf(org, rapid.IntRange(0, keysPerOrg).Draw(t, "key")) // the last is nobody's
+		key := hashOf(org, rapid.IntRange(0, keysInPool).Draw(t, "key")) // the last is nobody's
 		for _, device := range devices {
 			if got, want := decide(t, r, key, device, m.now), m.decide(key, device); got != want {
 				t.Fatalf("%v %q: %v, want %v", id, device, got, want)

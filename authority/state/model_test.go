@@ -13,7 +13,7 @@ import (
 type model struct {
 	now    int64
 	orgs   map[OrgID]*modelOrg
-	keys   map[[32]byte]OrgID
+	keys   map[[32]byte]*modelKey
 	audits int
 	once   map[onceName]*onceResult
 }
@@ -38,6 +38,77 @@ type modelOrg struct {
 	devices        map[string]*modelDevice
 }
 
+type modelKey struct {
+	org           OrgID
+	id            string
+	scope         statepb.Key_Scope
+	ends, revoked int64
+}
+
+func (m *model) alive(k *modelKey) bool {
+	return k != nil && k.revoked == 0 && (k.ends == 0 || m.now < k.ends)
+}
+
+// key is the one of an org with an id, and with which hash.
+func (m *model) key(org OrgID, id string) *modelKey {
+	for _, k := range m.keys {
+		if k.org == org && k.id == id {
+			return k
+		}
+	}
+	return nil
+}
+
+// giveKey adds a key, in the place of another if there is one.
+func (m *model) giveKey(org OrgID, k *statepb.Key, old *modelKey, end int64) result {
+	if m.key(org, k.GetKeyId()) != nil || m.keys[[32]byte(k.GetHash())] != nil {
+		return result{refusal: KeyTaken}
+	}
+	next := &modelKey{org: org, id: k.GetKeyId(), scope: k.GetScope(), ends: k.GetExpiresAtMs()}
+	if old != nil {
+		next.scope = old.scope
+		if old.ends == 0 || end < old.ends {
+			old.ends = end
+		}
+	}
+	m.keys[[32]byte(k.GetHash())] = next
+	return result{changed: true, key: next.id}
+}
+
+func (m *model) onKey(cmd *statepb.Command) result {
+	org := orgOf(cmd)
+	if m.orgs[org] == nil {
+		return result{refusal: OrgNotFound}
+	}
+	if c := cmd.GetAddKey(); c != nil {
+		return m.giveKey(org, c.GetKey(), nil, 0)
+	}
+	if c := cmd.GetRotateKey(); c != nil {
+		old := m.key(org, c.GetKeyId())
+		if !m.alive(old) {
+			return result{refusal: KeyNotFound}
+		}
+		return m.giveKey(org, c.GetKey(), old, m.now+1000*c.GetGraceSeconds())
+	}
+	k := m.key(org, cmd.GetRevokeKey().GetKeyId())
+	admins := 0
+	for _, other := range m.keys {
+		if other.org == org && other != k && other.scope == statepb.Key_ADMIN && m.alive(other) {
+			admins++
+		}
+	}
+	switch {
+	case k == nil:
+		return result{refusal: KeyNotFound}
+	case m.alive(k) && k.scope == statepb.Key_ADMIN && admins == 0:
+		return result{refusal: LastAdminKey}
+	case k.revoked != 0:
+		return result{key: k.id}
+	}
+	k.revoked = m.now
+	return result{changed: true, key: k.id}
+}
+
 type modelDevice struct {
 	id, name         string
 	metadata         []byte
@@ -46,7 +117,7 @@ type modelDevice struct {
 }
 
 func newModel() *model {
-	return &model{orgs: map[OrgID]*modelOrg{}, keys: map[[32]byte]OrgID{}, once: map[onceName]*onceResult{}}
+	return &model{orgs: map[OrgID]*modelOrg{}, keys: map[[32]byte]*modelKey{}, once: map[onceName]*onceResult{}}
 }
 
 // device returns one that stands at the model's time: a revoked one stays after
@@ -89,6 +160,7 @@ type result struct {
 	restored         bool
 	batch            Batch
 	device           *modelDevice
+	key              string
 	once             *onceResult // what is remembered of it
 	replayed         bool
 }
@@ -98,11 +170,11 @@ func (m *model) apply(c *statepb.Command) result {
 	m.now = max(m.now, c.GetTimeMs())
 	org := orgOf(c)
 	if by := c.GetCaller(); by != nil {
-		of, known := m.keys[[32]byte(by.GetKeyHash())]
+		key := m.keys[[32]byte(by.GetKeyHash())]
 		switch {
-		case !known || of != org:
+		case !m.alive(key) || key.org != org:
 			return result{refusal: OrgNotFound}
-		case !slices.Contains(by.GetScopes(), statepb.Key_ADMIN): // as all keys here
+		case !slices.Contains(by.GetScopes(), key.scope):
 			return result{refusal: InsufficientScope}
 		}
 	}
@@ -143,7 +215,9 @@ func (m *model) change(cmd *statepb.Command) result {
 		}
 		m.orgs[id] = &modelOrg{version: version, limit: freeLimit, devices: map[string]*modelDevice{}}
 		for _, k := range c.CreateOrg.GetKeys() {
-			m.keys[[32]byte(k.GetHash())] = id
+			if m.keys[[32]byte(k.GetHash())] == nil {
+				m.keys[[32]byte(k.GetHash())] = &modelKey{org: id, id: k.GetKeyId(), scope: k.GetScope()}
+			}
 		}
 		return result{changed: true}
 	case *statepb.Command_SetExecution:
@@ -164,6 +238,8 @@ func (m *model) change(cmd *statepb.Command) result {
 			o.version = v
 		}
 		return result{changed: was != o.version}
+	case *statepb.Command_AddKey, *statepb.Command_RotateKey, *statepb.Command_RevokeKey:
+		return m.onKey(cmd)
 	case *statepb.Command_Register:
 		return m.register(c.Register)
 	}
@@ -322,16 +398,28 @@ func orgOf(cmd *statepb.Command) OrgID {
 	if c := cmd.GetUpdateOrg(); c != nil {
 		return OrgID(c.GetOrgId())
 	}
+	if c := cmd.GetAddKey(); c != nil {
+		return OrgID(c.GetOrgId())
+	}
+	if c := cmd.GetRotateKey(); c != nil {
+		return OrgID(c.GetOrgId())
+	}
+	if c := cmd.GetRevokeKey(); c != nil {
+		return OrgID(c.GetOrgId())
+	}
 	org, _ := deviceOf(cmd)
 	return org
 }
 
 func (m *model) decide(key [32]byte, id string) decision.Code {
-	org, known := m.keys[key]
-	o := m.orgs[org]
+	k := m.keys[key]
+	if !m.alive(k) {
+		return decision.OrgNotFound
+	}
+	o := m.orgs[k.org]
 	d := m.device(o, id)
 	switch {
-	case !known:
+	case o == nil:
 		return decision.OrgNotFound
 	case o.disabled:
 		return decision.OrgDisabled

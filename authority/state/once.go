@@ -46,6 +46,12 @@ func (t *tx) subject() OrgID {
 		return idOf(c.SetExecution.GetOrgId())
 	case *statepb.Command_UpdateOrg:
 		return idOf(c.UpdateOrg.GetOrgId())
+	case *statepb.Command_AddKey:
+		return idOf(c.AddKey.GetOrgId())
+	case *statepb.Command_RotateKey:
+		return idOf(c.RotateKey.GetOrgId())
+	case *statepb.Command_RevokeKey:
+		return idOf(c.RevokeKey.GetOrgId())
 	case *statepb.Command_Register:
 		return idOf(c.Register.GetOrgId())
 	case *statepb.Command_Revoke:
@@ -80,17 +86,23 @@ func (t *tx) once(run func() Outcome) Outcome {
 	case !bytes.Equal(before.GetRequest(), c.GetRequest()):
 		return Outcome{Refusal: IdempotencyMismatch}
 	}
-	t.echo()
+	t.echo(before)
 	return t.recall(org, before)
 }
 
 // echo concerns what the command is about and changes nothing: who asks again
 // must wait like the one whose outcome it is given (S1).
-func (t *tx) echo() {
+func (t *tx) echo(before *statepb.Remembered) {
 	nothing := func(d *statepb.Occupant) (*statepb.Occupant, Refusal) { return d, DeviceNotFound }
 	switch c := t.cmd.GetChange().(type) {
 	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg:
 		t.changeOrg(t.subject(), func(*statepb.Org) *statepb.Org { return nil })
+	case *statepb.Command_AddKey:
+		t.echoKeys(before.GetKeyId(), c.AddKey.GetKey().GetKeyId())
+	case *statepb.Command_RotateKey:
+		t.echoKeys(before.GetKeyId(), c.RotateKey.GetKeyId())
+	case *statepb.Command_RevokeKey:
+		t.echoKeys(c.RevokeKey.GetKeyId())
 	case *statepb.Command_Register:
 		t.changeOccupant(t.holder(c.Register.GetOrgId()), c.Register.GetDeviceId(), nothing)
 	case *statepb.Command_Revoke:
@@ -136,6 +148,7 @@ func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
 		ExecutionDisabled: out.Org.GetExecutionDisabled(),
 		PlanTier:          out.Plan.Tier, PlanState: uint32(out.Plan.State), AccessUntilMs: out.Plan.AccessUntil, Limit: out.Plan.Limit, Used: out.Plan.Used,
 		Restored: out.Restored, Version: out.Org.GetVersion(),
+		KeyId: out.Key.GetKeyId(),
 	}
 	out.Batch.remember(rec)
 	t.put(onceKey(org, id), rec)
@@ -150,10 +163,19 @@ func (t *tx) recall(org OrgID, m *statepb.Remembered) Outcome {
 	return Outcome{
 		Refusal: Refusal(m.GetRefusal()), Changed: m.GetChanged(), Existed: m.GetExisted(), Replayed: true, //nolint:gosec // was a Refusal
 		Org:    &statepb.Org{Id: org[:], ExecutionDisabled: m.GetExecutionDisabled(), Version: m.GetVersion()},
+		Key:    keyNamed(m.GetKeyId()),
 		Device: m.GetDevice(), Restored: m.GetRestored(), Batch: recallBatch(m, t.cmd),
 		Plan: Plan{
 			Tier: m.GetPlanTier(), State: PlanState(m.GetPlanState()), AccessUntil: m.GetAccessUntilMs(), //nolint:gosec // was a PlanState
 			Limit: m.GetLimit(), Used: m.GetUsed(),
 		},
 	}
+}
+
+// keyNamed is what is remembered of a key: its id, which is no secret.
+func keyNamed(id string) *statepb.Key {
+	if id == "" {
+		return nil
+	}
+	return &statepb.Key{KeyId: id}
 }

@@ -17,6 +17,8 @@ func TestStops(t *testing.T) {
 		{remove(0, "a"), true},
 		{revokeBatchOf(0, "a"), true},
 		{unrevokeBatchOf(0, "a"), false},
+		{revokeKey(0, 0), true},
+		{rotateKey(0, 0, 2, 0), false},
 		{setExecution(0, false), true},
 		{setExecution(0, true), false},
 		{unrevoke(0, "a"), false},

@@ -16,8 +16,8 @@ import (
 // here may be written by nobody.
 var writers = map[string]string{
 	"orgKey(":              "changeOrg",
-	"keyKey(":              "changeKey",
-	"orgKeyKey(":           "changeKey",
+	"keyKey(":              "changeKey dropKey",
+	"orgKeyKey(":           "changeKey dropKey",
 	"occupantKey(":         "changeOccupant",
 	"timedKey(prefixByAge": "follow",
 	"timedKey(prefixByEnd": "follow",
@@ -38,7 +38,7 @@ var writers = map[string]string{
 var callers = map[string]string{
 	"follow":     "changeOccupant",
 	"putCluster": "seed setLink",
-	"concern":    "changeOrg changeKey changeOccupant holder",
+	"concern":    "changeOrg changeKey dropKey changeOccupant holder",
 	"w":          "set del",   // the batch itself
 	"Set":        "set Renew", // Renew: offline, of a state that nobody has open
 	"Delete":     "del",
@@ -50,7 +50,7 @@ var callers = map[string]string{
 var writes = []string{"put", "set", "del"}
 
 // changers emit before they do anything else.
-var changers = []string{"changeOrg", "changeKey", "changeOccupant"}
+var changers = []string{"changeOrg", "changeKey", "dropKey", "changeOccupant"}
 
 // faults names what breaks S2 in some files.
 func faults(files ...*ast.File) (list []string) {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // pace is one call of a walk through the contract: who asks, for what, and the answer's names, types and values. In path, body and
@@ -104,6 +105,73 @@ func orgWalk() []pace {
 	}
 }
 
+// keyWalk is every row about keys.
+func keyWalk() []pace {
+	made := ` keyId:s orgApiKey:s name:s? scope:s createdAt:t expiresAt:t?` + settledShape
+	return []pace{
+		{as: "admin", call: "POST org/keys", body: `{"name":"probe","scope":"validate"}`, status: 200, shape: `status=ok` + made, keep: "validate=orgApiKey probe=keyId"},
+		{as: "validate", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ALLOW", "ok", true, false)},
+		{as: "validate", call: "POST devices/register", body: `{"deviceId":"a"}`, status: 403, shape: `status=error error=insufficient_scope` + errorShape},
+		{as: "admin", call: "POST org/keys", body: `{"scope":"agent","expiresAt":"2999-01-02T03:04:05+01:00"}`, status: 200, shape: `status=ok` + made, with: "Idempotency-Key: one"},
+		{
+			as: "admin", call: "POST org/keys", body: `{"scope":"agent","expiresAt":"2999-01-02T03:04:05+01:00"}`, status: 409,
+			shape: `status=error error=secret_already_shown keyId:s` + errorShape, with: "Idempotency-Key: one",
+		},
+		{as: "admin", call: "POST org/keys", body: `{"scope":"root"}`, status: 400, shape: `status=error error=missing_params param=scope` + errorShape},
+		{as: "admin", call: "GET org/keys", status: 200, shape: `status=ok keys:a`},
+		{as: "agent", call: "GET org/keys", status: 403, shape: `status=error error=insufficient_scope` + errorShape},
+		{as: "admin", call: "POST org/keys/rotate", body: `{"keyId":"$probe","graceSeconds":0}`, status: 200, shape: `status=ok replaced:o` + made, keep: "second=orgApiKey secondId=keyId"},
+		{as: "validate", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ORG_NOT_FOUND", "not_found", false, false)},
+		{as: "second", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ALLOW", "ok", true, false)},
+		{as: "admin", call: "POST org/keys/revoke", body: `{"keyId":"$secondId"}`, status: 200, shape: `status=ok keyId:s revoked=true changed=true` + settledShape},
+		{as: "admin", call: "POST org/keys/revoke", body: `{"keyId":"$secondId"}`, status: 200, shape: `status=ok keyId:s revoked=true changed=false` + settledShape},
+		{as: "second", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ORG_NOT_FOUND", "not_found", false, false)},
+		{as: "admin", call: "POST org/keys/revoke", body: `{"keyId":"nobodys0"}`, status: 404, shape: `status=not_found error=key_not_found` + errorShape},
+		{as: "admin", call: "POST org/keys/rotate", body: `{}`, status: 200, shape: `status=ok replaced:o` + made, keep: "admin=orgApiKey adminId=keyId"},
+	}
+}
+
+// TestKeyEnds: the key that a rotation replaced is denied at the end of its grace, by an edge that holds it and is told nothing then.
+func TestKeyEnds(t *testing.T) {
+	t.Parallel()
+	w := launchDev(t, t.TempDir())
+	w.ready()
+	c := newClient(t, w.edge)
+	o := c.createOrg(t)
+	c.must(t, "devices/register", o.agent, naming("a"))
+	a := c.must(t, "org/keys/rotate", o.admin, `{"keyId":"`+o.agent[4:12]+`","graceSeconds":1}`)
+	replaced, _ := a.body["replaced"].(map[string]any)
+	end, err := time.Parse(time.RFC3339, fmt.Sprint(replaced["expiresAt"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := 0
+	eventually(t, patient, "the old key is denied", func() bool {
+		before := time.Now()
+		answer, err := c.post("devices/validate", o.agent, naming("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch code := answer.code(); {
+		case code == codeAllow && before.After(end.Add(100*time.Millisecond)): // one machine, one clock: dev is both tiers
+			t.Fatalf("allowed at %v, its end was %v", before, end)
+		case code == codeAllow && answer.Header.Get("X-Cache") == "hit":
+			held++
+		case code == "ORG_NOT_FOUND" && time.Now().Before(end):
+			t.Fatalf("denied at %v, before its end %v", time.Now(), end)
+		default:
+			return code == "ORG_NOT_FOUND"
+		}
+		return false
+	})
+	if held == 0 {
+		t.Error("the edge never held the key")
+	}
+	if code := c.validate(t, a.text("orgApiKey"), "a"); code != codeAllow {
+		t.Errorf("the new key: %s", code)
+	}
+}
+
 // TestConformance walks through the contract at the edge and at the authority, in both generations. The order of fields is free; their
 // names and types are not.
 func TestConformance(t *testing.T) {
@@ -122,7 +190,7 @@ func TestConformance(t *testing.T) {
 					as: "admin", call: "POST org/settings", body: `{"version":$generation}`, status: 200,
 					shape: fmt.Sprintf(`status=ok version=%d changed=%t`, generation, generation == 1) + settledShape,
 				})
-				for _, part := range [][]pace{deviceWalk(), orgWalk()} {
+				for _, part := range [][]pace{deviceWalk(), orgWalk(), keyWalk()} {
 					for _, s := range part {
 						walk.step(t, s)
 					}

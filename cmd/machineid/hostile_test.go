@@ -143,7 +143,7 @@ var badIDs = []string{
 }
 
 // goodBody has what any call needs.
-const goodBody = `{"deviceId":"none","deviceIds":["none"],"enabled":true,"version":2}`
+const goodBody = `{"deviceId":"none","deviceIds":["none"],"enabled":true,"version":2,"keyId":"AAAAAAAA"}`
 
 // routeRows is what holds for every call but validate, in the order of checks: each case is also wrong in all that is checked later.
 func (w *hostileWorld) routeRows(r *wire.Route) (rows []row) {
@@ -172,6 +172,9 @@ func (w *hostileWorld) routeRows(r *wire.Route) (rows []row) {
 		row{method, r.Path, key, `{"deviceId":"none"}`, []string{"x-org-key: " + key}, 400, refusal("error", "bad_request")},
 	)
 	path, good := r.Path, goodBody
+	if r.Path == "org/keys" {
+		good = `{"scope":"agent"}` // which means another thing to batches
+	}
 	if slices.Contains(r.Query, "deviceId") {
 		path += "?deviceId=none"
 	}

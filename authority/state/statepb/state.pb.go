@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -153,6 +153,9 @@ type Command struct {
 	//	*Command_RevokeBatch
 	//	*Command_UnrevokeBatch
 	//	*Command_UpdateOrg
+	//	*Command_AddKey
+	//	*Command_RotateKey
+	//	*Command_RevokeKey
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -336,6 +339,33 @@ func (x *Command) GetUpdateOrg() *UpdateOrg {
 	return nil
 }
 
+func (x *Command) GetAddKey() *AddKey {
+	if x != nil {
+		if x, ok := x.Change.(*Command_AddKey); ok {
+			return x.AddKey
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRotateKey() *RotateKey {
+	if x != nil {
+		if x, ok := x.Change.(*Command_RotateKey); ok {
+			return x.RotateKey
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeKey() *RevokeKey {
+	if x != nil {
+		if x, ok := x.Change.(*Command_RevokeKey); ok {
+			return x.RevokeKey
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -384,6 +414,18 @@ type Command_UpdateOrg struct {
 	UpdateOrg *UpdateOrg `protobuf:"bytes,20,opt,name=update_org,json=updateOrg,proto3,oneof"`
 }
 
+type Command_AddKey struct {
+	AddKey *AddKey `protobuf:"bytes,21,opt,name=add_key,json=addKey,proto3,oneof"`
+}
+
+type Command_RotateKey struct {
+	RotateKey *RotateKey `protobuf:"bytes,22,opt,name=rotate_key,json=rotateKey,proto3,oneof"`
+}
+
+type Command_RevokeKey struct {
+	RevokeKey *RevokeKey `protobuf:"bytes,23,opt,name=revoke_key,json=revokeKey,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -405,6 +447,12 @@ func (*Command_RevokeBatch) isCommand_Change() {}
 func (*Command_UnrevokeBatch) isCommand_Change() {}
 
 func (*Command_UpdateOrg) isCommand_Change() {}
+
+func (*Command_AddKey) isCommand_Change() {}
+
+func (*Command_RotateKey) isCommand_Change() {}
+
+func (*Command_RevokeKey) isCommand_Change() {}
 
 // Actor is who asked for a change.
 type Actor struct {
@@ -863,6 +911,182 @@ func (x *UpdateOrg) GetVersion() uint32 {
 	return 0
 }
 
+// AddKey gives an org a key: its hash, id, scope, name and end.
+type AddKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	Key           *Key                   `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddKey) Reset() {
+	*x = AddKey{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddKey) ProtoMessage() {}
+
+func (x *AddKey) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
+func (*AddKey) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AddKey) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *AddKey) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+// RotateKey gives an org a key with the scope and the name of another, which ends
+// after the grace.
+type RotateKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	OrgId []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// Of the one that is replaced.
+	KeyId         string `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	Key           *Key   `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	GraceSeconds  int64  `protobuf:"varint,4,opt,name=grace_seconds,json=graceSeconds,proto3" json:"grace_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKey) Reset() {
+	*x = RotateKey{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKey) ProtoMessage() {}
+
+func (x *RotateKey) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
+func (*RotateKey) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RotateKey) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *RotateKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *RotateKey) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RotateKey) GetGraceSeconds() int64 {
+	if x != nil {
+		return x.GraceSeconds
+	}
+	return 0
+}
+
+type RevokeKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	KeyId         string                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeKey) Reset() {
+	*x = RevokeKey{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeKey) ProtoMessage() {}
+
+func (x *RevokeKey) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
+func (*RevokeKey) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RevokeKey) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *RevokeKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 // Register takes a seat for a device, or finds that it has one.
 type Register struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -881,7 +1105,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1117,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1130,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -961,7 +1185,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1197,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1210,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -1013,7 +1237,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1249,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1262,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -1065,7 +1289,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1301,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1314,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -1121,7 +1345,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1357,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1370,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -1184,7 +1408,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1420,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1433,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -1247,7 +1471,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1483,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1496,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -1313,7 +1537,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1549,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1562,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -1390,7 +1614,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1626,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1639,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1456,7 +1680,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1692,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1705,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1501,7 +1725,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1737,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1750,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Plan) GetTier() string {
@@ -1569,7 +1793,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1805,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1818,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Org) GetId() []byte {
@@ -1700,7 +1924,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1936,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1949,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Key) GetHash() []byte {
@@ -1797,7 +2021,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +2033,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +2046,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -1862,7 +2086,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2098,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2111,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Occupant) GetId() string {
@@ -1959,14 +2183,16 @@ type Remembered struct {
 	AtCap  bool     `protobuf:"varint,18,opt,name=at_cap,json=atCap,proto3" json:"at_cap,omitempty"`
 	Next   *Stretch `protobuf:"bytes,19,opt,name=next,proto3" json:"next,omitempty"`
 	// Of the org.
-	Version       uint32 `protobuf:"varint,20,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint32 `protobuf:"varint,20,opt,name=version,proto3" json:"version,omitempty"`
+	// The key that was made or revoked.
+	KeyId         string `protobuf:"bytes,21,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2204,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2217,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -2134,6 +2360,13 @@ func (x *Remembered) GetVersion() uint32 {
 	return 0
 }
 
+func (x *Remembered) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 // AuditEntry tells who changed what.
 type AuditEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2151,7 +2384,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2396,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2409,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -2239,7 +2472,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xa1\a\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xd8\b\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -2261,7 +2494,12 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\frevoke_batch\x18\x12 \x01(\v2\x1f.machineid.state.v1.RevokeBatchH\x00R\vrevokeBatch\x12J\n" +
 	"\x0eunrevoke_batch\x18\x13 \x01(\v2!.machineid.state.v1.UnrevokeBatchH\x00R\runrevokeBatch\x12>\n" +
 	"\n" +
-	"update_org\x18\x14 \x01(\v2\x1d.machineid.state.v1.UpdateOrgH\x00R\tupdateOrgB\b\n" +
+	"update_org\x18\x14 \x01(\v2\x1d.machineid.state.v1.UpdateOrgH\x00R\tupdateOrg\x125\n" +
+	"\aadd_key\x18\x15 \x01(\v2\x1a.machineid.state.v1.AddKeyH\x00R\x06addKey\x12>\n" +
+	"\n" +
+	"rotate_key\x18\x16 \x01(\v2\x1d.machineid.state.v1.RotateKeyH\x00R\trotateKey\x12>\n" +
+	"\n" +
+	"revoke_key\x18\x17 \x01(\v2\x1d.machineid.state.v1.RevokeKeyH\x00R\trevokeKeyB\b\n" +
 	"\x06change\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1e.machineid.state.v1.Actor.TypeR\x04type\x12\x0e\n" +
@@ -2299,7 +2537,18 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
 	"\aversion\x18\x02 \x01(\rH\x00R\aversion\x88\x01\x01B\n" +
 	"\n" +
-	"\b_version\"\xe5\x01\n" +
+	"\b_version\"J\n" +
+	"\x06AddKey\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12)\n" +
+	"\x03key\x18\x02 \x01(\v2\x17.machineid.state.v1.KeyR\x03key\"\x89\x01\n" +
+	"\tRotateKey\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12)\n" +
+	"\x03key\x18\x03 \x01(\v2\x17.machineid.state.v1.KeyR\x03key\x12#\n" +
+	"\rgrace_seconds\x18\x04 \x01(\x03R\fgraceSeconds\"9\n" +
+	"\tRevokeKey\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\"\xe5\x01\n" +
 	"\bRegister\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12\x17\n" +
@@ -2394,7 +2643,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\rrevoked_at_ms\x18\x03 \x01(\x03R\vrevokedAtMs\x12\"\n" +
 	"\rexpires_at_ms\x18\x04 \x01(\x03R\vexpiresAtMs\x12\x12\n" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1a\n" +
-	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\xd6\x04\n" +
+	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\xed\x04\n" +
 	"\n" +
 	"Remembered\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x18\n" +
@@ -2418,7 +2667,8 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x06sample\x18\x11 \x03(\tR\x06sample\x12\x15\n" +
 	"\x06at_cap\x18\x12 \x01(\bR\x05atCap\x12/\n" +
 	"\x04next\x18\x13 \x01(\v2\x1b.machineid.state.v1.StretchR\x04next\x12\x18\n" +
-	"\aversion\x18\x14 \x01(\rR\aversion\"\xe8\x01\n" +
+	"\aversion\x18\x14 \x01(\rR\aversion\x12\x15\n" +
+	"\x06key_id\x18\x15 \x01(\tR\x05keyId\"\xe8\x01\n" +
 	"\n" +
 	"AuditEntry\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x16\n" +
@@ -2444,7 +2694,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),       // 0: machineid.state.v1.Actor.Type
 	(Key_Scope)(0),        // 1: machineid.state.v1.Key.Scope
@@ -2457,23 +2707,26 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*CreateOrg)(nil),     // 8: machineid.state.v1.CreateOrg
 	(*SetExecution)(nil),  // 9: machineid.state.v1.SetExecution
 	(*UpdateOrg)(nil),     // 10: machineid.state.v1.UpdateOrg
-	(*Register)(nil),      // 11: machineid.state.v1.Register
-	(*Revoke)(nil),        // 12: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),      // 13: machineid.state.v1.Unrevoke
-	(*Remove)(nil),        // 14: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),   // 15: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil), // 16: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),       // 17: machineid.state.v1.Stretch
-	(*Cluster)(nil),       // 18: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),    // 19: machineid.state.v1.LinkRecord
-	(*Plans)(nil),         // 20: machineid.state.v1.Plans
-	(*Plan)(nil),          // 21: machineid.state.v1.Plan
-	(*Org)(nil),           // 22: machineid.state.v1.Org
-	(*Key)(nil),           // 23: machineid.state.v1.Key
-	(*Seats)(nil),         // 24: machineid.state.v1.Seats
-	(*Occupant)(nil),      // 25: machineid.state.v1.Occupant
-	(*Remembered)(nil),    // 26: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),    // 27: machineid.state.v1.AuditEntry
+	(*AddKey)(nil),        // 11: machineid.state.v1.AddKey
+	(*RotateKey)(nil),     // 12: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),     // 13: machineid.state.v1.RevokeKey
+	(*Register)(nil),      // 14: machineid.state.v1.Register
+	(*Revoke)(nil),        // 15: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),      // 16: machineid.state.v1.Unrevoke
+	(*Remove)(nil),        // 17: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),   // 18: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil), // 19: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),       // 20: machineid.state.v1.Stretch
+	(*Cluster)(nil),       // 21: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),    // 22: machineid.state.v1.LinkRecord
+	(*Plans)(nil),         // 23: machineid.state.v1.Plans
+	(*Plan)(nil),          // 24: machineid.state.v1.Plan
+	(*Org)(nil),           // 25: machineid.state.v1.Org
+	(*Key)(nil),           // 26: machineid.state.v1.Key
+	(*Seats)(nil),         // 27: machineid.state.v1.Seats
+	(*Occupant)(nil),      // 28: machineid.state.v1.Occupant
+	(*Remembered)(nil),    // 29: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),    // 30: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -2483,32 +2736,37 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	7,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
 	8,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
 	9,  // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	11, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	12, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	13, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	14, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	15, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	16, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	14, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	15, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	16, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	17, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	18, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	19, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
 	10, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
-	0,  // 14: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	1,  // 15: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	18, // 16: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	20, // 17: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	19, // 18: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	23, // 19: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	17, // 20: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	17, // 21: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	19, // 22: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	21, // 23: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 24: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	25, // 25: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	17, // 26: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	3,  // 27: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	11, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	12, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	13, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	0,  // 17: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	1,  // 18: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	21, // 19: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	23, // 20: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	22, // 21: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	26, // 22: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	26, // 23: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	26, // 24: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	20, // 25: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	20, // 26: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	22, // 27: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	24, // 28: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 29: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	28, // 30: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	20, // 31: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	3,  // 32: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -2528,17 +2786,20 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_RevokeBatch)(nil),
 		(*Command_UnrevokeBatch)(nil),
 		(*Command_UpdateOrg)(nil),
+		(*Command_AddKey)(nil),
+		(*Command_RotateKey)(nil),
+		(*Command_RevokeKey)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[9].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[20].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[12].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
