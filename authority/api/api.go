@@ -171,13 +171,13 @@ func (r *request) serve(c *call) (any, error) {
 // something about.
 func (r *request) fault(err error) *wire.Error {
 	if e, ok := errors.AsType[*wire.Error](err); ok {
-		return e
+		return r.forOperator(e)
 	}
 	if e, ok := errors.AsType[*wire.ParamError](err); ok {
 		return e.AsError()
 	}
 	if e, ok := errors.AsType[*refusal](err); ok {
-		return e.answer()
+		return r.forOperator(e.answer())
 	}
 	if !expected(err) {
 		r.api.log.LogAttrs(context.Background(), slog.LevelError, "request not answered",

@@ -56,6 +56,10 @@ var calls = map[string]call{
 	"org/keys/rotate":        {access: adminOnly, parse: rotateKey},
 	"org/keys/revoke":        {access: adminOnly, parse: revokeKey},
 
+	"operator/orgs":   {access: overseer{}, parse: byMethod(listOrgs, createOrg), empty: true},
+	"operator/orgs/*": {access: overseer{}, parse: byMethod(showOperated, updateOrg)},
+	"operator/plans":  {access: overseer{}, parse: byMethod(showPlans, setPlans)},
+
 	"operator/cluster":                   {access: operator{}, parse: showCluster},
 	"operator/cluster/members":           {access: operator{}, parse: addMember},
 	"operator/cluster/members/*":         {access: operator{}, parse: onMember(Nodes.Remove), empty: true},

@@ -89,6 +89,10 @@ func (f *refusal) answer() *wire.Error {
 		return wire.KeyLimitReached()
 	case state.LastAdminKey:
 		return wire.LastAdminKey()
+	case state.TierUnknown:
+		return wire.MissingParams("planTier", "planTier names no plan: GET operator/plans lists those there are")
+	case state.TierMissing:
+		return wire.Refused("the plans must name each plan that there is, once, and the plan free: orgs are in them")
 	case state.Granted, state.KeyTaken:
 	}
 	// A refusal that this code does not know changed nothing all the same.

@@ -131,6 +131,12 @@ func TestAnswers(t *testing.T) {
 	call(o.admin, "GET", "usage", "")
 	call(o.agent, "POST", "devices/register", `{"deviceId":"another"}`)
 
+	say("operators")
+	const operator = "Authorization: Bearer " + operatorToken
+	call("", "GET", "operator/orgs", "", operator)
+	call("", "GET", "operator/plans", "", operator)
+	call("", "PUT", "operator/plans", `{"plans":[{"planTier":"free","limit":3},{"planTier":"max","limit":2000}],"graceDays":7}`, operator)
+
 	say("no such call")
 	call(o.admin, "GET", "devices/nothing", "")
 	call(o.admin, "DELETE", "devices/get?deviceId=a", "")
@@ -154,7 +160,7 @@ func TestAnswers(t *testing.T) {
 		"org.created ORG", "device.registered agent-01", "device.registered agent-02", "device.updated agent-01",
 		"device.registered worker/prod/α", "device.revoked agent-02", "device.restored agent-02",
 		"device.removed worker/prod/α", "devices.revoked ORG", "devices.restored ORG", "org.disabled ORG", "org.enabled ORG", "key.created KEY", "key.rotated AGENT", "key.revoked KEY",
-		"org.updated ORG", "device.revoked agent-01", "device.restored agent-01",
+		"org.updated ORG", "device.revoked agent-01", "device.restored agent-01", "plans.changed ",
 	}
 	for i := range n.changed {
 		n.changed[i] = strings.NewReplacer(made, "KEY", idOf(o.agent), "AGENT").Replace(secrets.Replace(n.changed[i]))

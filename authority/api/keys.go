@@ -72,13 +72,13 @@ type replacedKey struct {
 	ExpiresAt instant `json:"expiresAt"`
 }
 
-// byMethod is a path that means one thing to GET and another to POST.
-func byMethod(get, post func(*request) (step, error)) func(*request) (step, error) {
+// byMethod is a path that means one thing to GET and another to the method that changes.
+func byMethod(get, change func(*request) (step, error)) func(*request) (step, error) {
 	return func(r *request) (step, error) {
 		if r.http.IsGet() {
 			return get(r)
 		}
-		return post(r)
+		return change(r)
 	}
 }
 
@@ -192,13 +192,22 @@ func (r *request) keyID(required bool) (string, error) {
 
 // future is an optional member that must be a time to come, in milliseconds since 1970.
 func (r *request) future(name string) (ms int64, present bool, err error) {
+	ms, present, err = r.instant(name)
+	if present && err == nil && ms <= r.api.cfg.Now() {
+		err = &wire.ParamError{Param: name, Message: name + " has passed: send a time to come"}
+	}
+	return ms, present, err
+}
+
+// instant is an optional member that must be a time, in milliseconds since 1970.
+func (r *request) instant(name string) (ms int64, present bool, err error) {
 	text, present, err := r.body.String(name)
 	if err != nil || !present {
 		return 0, present, err //nolint:wrapcheck // an answer
 	}
 	at, parseErr := time.Parse(time.RFC3339, text)
-	if parseErr != nil || at.Year() > maxYear || at.UnixMilli() <= r.api.cfg.Now() {
-		return 0, true, &wire.ParamError{Param: name, Message: name + " is no time to come: send one like 2030-01-02T15:04:05Z"}
+	if parseErr != nil || at.Year() > maxYear || at.UnixMilli() <= 0 {
+		return 0, true, &wire.ParamError{Param: name, Message: name + " is no time: send one like 2030-01-02T15:04:05Z"}
 	}
 	return at.UnixMilli(), true, nil
 }

@@ -25,6 +25,19 @@ func createOrg(r *request) (step, error) {
 		return step{}, err
 	}
 	c := &statepb.CreateOrg{Version: r.api.cfg.DefaultVersion}
+	if r.in.Route.Operator { // the operator's own way says what else the org is to be
+		more := &statepb.UpdateOrg{}
+		if err := r.planTier(more); err != nil {
+			return step{}, err
+		}
+		if err := r.generation(more); err != nil {
+			return step{}, err
+		}
+		c.PlanTier = more.GetPlanTier()
+		if more.Version != nil {
+			c.Version = more.GetVersion()
+		}
+	}
 	if name != nil {
 		c.Name = *name
 	}
@@ -100,13 +113,17 @@ func setExecution(r *request) (step, error) {
 	}}, nil
 }
 
+func badVersion() error {
+	return &wire.ParamError{Param: "version", Message: "version is no API generation: send 1 or 2"}
+}
+
 func setSettings(r *request) (step, error) {
 	version, present, err := r.body.Int("version")
 	if err != nil {
 		return step{}, err //nolint:wrapcheck // an answer
 	}
 	if !present || version != 1 && version != 2 {
-		return step{}, &wire.ParamError{Param: "version", Message: "version is no API generation: send 1 or 2"}
+		return step{}, badVersion()
 	}
 	v := uint32(version)
 	return step{change: func(ctx context.Context) (any, error) {

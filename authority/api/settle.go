@@ -26,6 +26,8 @@ type sight struct {
 	// The caller's, once authenticated.
 	org   *statepb.Org
 	orgID state.OrgID
+	// everyone says that the view is read for what it holds of all orgs.
+	everyone bool
 }
 
 // look runs f on a linearizable view. Where f says so, look returns only when every change of the org that the view
@@ -36,7 +38,7 @@ func (r *request) look(ctx context.Context, f func(*sight) (settle bool, err err
 		return &unavailable{outcome: wire.OutcomeNotDone, cause: err}
 	}
 	// Of a key that nobody has there is no org, and nothing that could have changed.
-	if !settle || s.orgID == (state.OrgID{}) {
+	if !settle || s.orgID == (state.OrgID{}) && !s.everyone {
 		return err
 	}
 	if err := r.api.cfg.Hub.SettleOrg(ctx, s.mark.Index, s.orgID); err != nil {
@@ -111,6 +113,8 @@ func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) 
 		return "org.disabled", state.OrgID(c.SetExecution.GetOrgId()).String()
 	case *statepb.Command_UpdateOrg:
 		return "org.updated", state.OrgID(c.UpdateOrg.GetOrgId()).String()
+	case *statepb.Command_SetPlans:
+		return "plans.changed", ""
 	case *statepb.Command_AddKey:
 		return "key.created", c.AddKey.GetKey().GetKeyId()
 	case *statepb.Command_RotateKey:

@@ -18,6 +18,9 @@ func Stops(cmd *statepb.Command) bool {
 		return true
 	case *statepb.Command_SetExecution:
 		return !c.SetExecution.GetEnabled()
+	case *statepb.Command_UpdateOrg:
+		u := c.UpdateOrg
+		return u.GetHeld() && u.PlanTier == nil && u.AccessUntilMs == nil && u.Limit == nil && !u.GetNoLimit() && u.Version == nil
 	}
 	return false
 }
@@ -43,6 +46,8 @@ func (t *tx) run() Outcome {
 		return t.setExecution(c.SetExecution)
 	case *statepb.Command_UpdateOrg:
 		return t.updateOrg(c.UpdateOrg)
+	case *statepb.Command_SetPlans:
+		return t.setPlans(c.SetPlans)
 	case *statepb.Command_AddKey:
 		return t.addKey(c.AddKey)
 	case *statepb.Command_RotateKey:
@@ -70,8 +75,7 @@ func (t *tx) seed(c *statepb.Seed) Outcome {
 		return Outcome{}
 	}
 	t.putCluster(c.GetCluster())
-	t.put(plansKey, c.GetPlans())
-	t.m.plans = c.GetPlans()
+	t.putPlans(c.GetPlans())
 	return Outcome{Changed: true}
 }
 

@@ -54,6 +54,24 @@ func setVersion(org int, version uint32) *statepb.Command {
 	}}
 }
 
+func setPlans(free uint32, tiers ...string) *statepb.Command {
+	p := &statepb.Plans{GraceDays: 3}
+	for _, tier := range tiers {
+		p.Plans = append(p.Plans, &statepb.Plan{Tier: tier, Limit: 25})
+		if tier == "free" {
+			p.Plans[len(p.Plans)-1].Limit = free
+		}
+	}
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_SetPlans{SetPlans: &statepb.SetPlans{Plans: p}}}
+}
+
+// setPlan changes what an operator may of an org.
+func setPlan(org int, change func(*statepb.UpdateOrg)) *statepb.Command {
+	c := &statepb.UpdateOrg{OrgId: orgs[org][:]}
+	change(c)
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_UpdateOrg{UpdateOrg: c}}
+}
+
 // keyOf is the n-th key of an org in the pool.
 func keyOf(org, n int, scope statepb.Key_Scope) *statepb.Key {
 	hash := hashOf(org, n)
@@ -178,7 +196,28 @@ var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command
 		return setExecution(org, rapid.Bool().Draw(t, "on"))
 	},
 	"settings": func(t *rapid.T, org int, _ string) *statepb.Command {
-		return setVersion(org, rapid.SampledFrom([]uint32{0, 1, 2, 3}).Draw(t, "version"))
+		c := setVersion(org, rapid.SampledFrom([]uint32{0, 1, 2, 3}).Draw(t, "version"))
+		u := c.GetUpdateOrg()
+		if rapid.Bool().Draw(t, "tiered") {
+			u.PlanTier = new(rapid.SampledFrom([]string{"free", "pro", "no such tier"}).Draw(t, "tier"))
+		}
+		if rapid.Bool().Draw(t, "turned") {
+			u.Held = new(rapid.IntRange(0, 2).Draw(t, "held") == 0)
+		}
+		if rapid.Bool().Draw(t, "given an end") {
+			u.AccessUntilMs = new(rapid.SampledFrom([]int64{0, 0, start + 2000, start + day}).Draw(t, "access"))
+		}
+		switch rapid.IntRange(0, 3).Draw(t, "limited") {
+		case 0:
+			u.Limit = new(rapid.Uint32Range(0, 4).Draw(t, "limit"))
+		case 1:
+			u.NoLimit = true
+		}
+		return c
+	},
+	"plans": func(t *rapid.T, _ int, _ string) *statepb.Command {
+		tiers := rapid.SampledFrom([][]string{{"free", "pro"}, {"free", "pro"}, {"pro", "free", "max"}, {"free"}, {"pro", "pro"}, nil}).Draw(t, "tiers")
+		return setPlans(rapid.Uint32Range(0, 4).Draw(t, "limit"), tiers...)
 	},
 	"add key": func(t *rapid.T, org int, _ string) *statepb.Command {
 		c := addKey(org, rapid.IntRange(0, keysInPool-1).Draw(t, "key"), rapid.SampledFrom([]statepb.Key_Scope{statepb.Key_ADMIN, statepb.Key_AGENT}).Draw(t, "scope"))
@@ -237,7 +276,7 @@ func draw(t *rapid.T, kind string, now *int64) *statepb.Command {
 	c.TimeMs = step(t, now)
 	c.Actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: "key00000"}
 	c.Address, c.RequestId = "192.0.2.1", "r"
-	if kind == "create" {
+	if kind == "create" || kind == "plans" {
 		return c
 	}
 	if rapid.IntRange(0, 3).Draw(t, "asked by a key") == 0 {
@@ -266,7 +305,7 @@ func from(org int, name int, c *statepb.Command) *statepb.Command {
 }
 
 var someKind = rapid.SampledFrom([]string{
-	"create", "execution", "settings", "add key", "rotate key", "revoke key", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
+	"create", "execution", "settings", "plans", "add key", "rotate key", "revoke key", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
 })
 
 // history is a random log that begins with a seed and two orgs.

@@ -32,6 +32,7 @@ func about(cmd *statepb.Command) (list []Concern) {
 		if org == orgs[neverMade] {
 			list = append(list, Concern{Kind: ConcernHolder, Org: org})
 		}
+	case *statepb.Command_SetPlans: // no edge holds a plan
 	case *statepb.Command_AddKey, *statepb.Command_RotateKey, *statepb.Command_RevokeKey:
 		if orgOf(cmd) == orgs[neverMade] {
 			return []Concern{{Kind: ConcernHolder, Org: orgOf(cmd)}}
@@ -181,6 +182,9 @@ func TestEmissionMutants(t *testing.T) {
 		{"switched off", nil, setExecution(0, false), org0, true},
 		{"on already", nil, setExecution(0, true), org0, false},
 		{"settings that stand", nil, setVersion(0, 2), org0, false},
+		{"held", nil, setPlan(0, func(c *statepb.UpdateOrg) { c.Held = new(true) }), org0, true},
+		{"given an end of access", nil, setPlan(0, func(c *statepb.UpdateOrg) { c.AccessUntilMs = new(start) }), org0, true},
+		{"a plan that is none", nil, setPlan(0, func(c *statepb.UpdateOrg) { c.PlanTier = new("none") }), org0, false},
 		{"no org to set", nil, setVersion(1, 1), org1, false},
 		{"key added", nil, addKey(0, 2, statepb.Key_AGENT), Concern{Kind: ConcernKey, Key: hashOf(0, 2), Org: orgs[0]}, true},
 		{"key rotated", nil, rotateKey(0, 0, 2, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, true},

@@ -42,16 +42,13 @@ func TestModel(t *testing.T) {
 					randomPlan(t, r, m.now)
 					r.ExecutionDisabled, r.Version = o.disabled, o.version
 					o.held, o.grace, o.access = r.GetHeld(), r.GetGraceUntilMs(), r.GetAccessUntilMs()
-					o.limit = map[string]uint32{"free": freeLimit, "pro": 25}[r.GetPlanTier()]
-					if r.Limit != nil {
-						o.limit = r.GetLimit()
-					}
+					o.tier, o.own = r.GetPlanTier(), r.Limit
 				})}})
 				n.commit()
 			},
 			"restart": func(*rapid.T) { n.restart() },
 		}
-		for kind, weight := range map[string]int{"create": 1, "execution": 1, "settings": 1, "add key": 1, "rotate key": 1, "revoke key": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
+		for kind, weight := range map[string]int{"create": 1, "execution": 1, "settings": 2, "plans": 1, "add key": 1, "rotate key": 1, "revoke key": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
 			for i := range weight {
 				actions[kind+string(rune('0'+i))] = func(t *rapid.T) { m.run(t, n, draw(t, kind, &now)) }
 			}
@@ -85,8 +82,8 @@ func (m *model) run(t *rapid.T, n *node, cmd *statepb.Command) {
 	}
 	id := OrgID(got.Org.GetId())
 	o := m.orgs[id]
-	if p := got.Plan; p.Used != m.used(o) || p.Limit != o.limit || p.Used > before[id] && p.Used > p.Limit {
-		t.Fatalf("%v left %+v, want %d used (before: %d) of %d", cmd, p, m.used(o), before[id], o.limit)
+	if p := got.Plan; p.Used != m.used(o) || p.Limit != m.limit(o) || p.Used > before[id] && p.Used > p.Limit {
+		t.Fatalf("%v left %+v, want %d used (before: %d) of %d", cmd, p, m.used(o), before[id], m.limit(o))
 	}
 	if p := must(n.reader().Plan(got.Org, m.now))(t); p != got.Plan {
 		t.Fatalf("a reader sees %+v, the command %+v", p, got.Plan)

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"slices"
 
 	"machineid/authority/state/statepb"
@@ -15,6 +16,8 @@ type model struct {
 	orgs   map[OrgID]*modelOrg
 	keys   map[[32]byte]*modelKey
 	audits int
+	plans  map[string]uint32
+	order  string // of the plans, as they were last given
 	once   map[onceName]*onceResult
 }
 
@@ -33,7 +36,8 @@ type onceResult struct {
 type modelOrg struct {
 	disabled, held bool
 	version        uint32
-	limit          uint32
+	tier           string
+	own            *uint32
 	grace, access  int64
 	devices        map[string]*modelDevice
 }
@@ -117,7 +121,7 @@ type modelDevice struct {
 }
 
 func newModel() *model {
-	return &model{orgs: map[OrgID]*modelOrg{}, keys: map[[32]byte]*modelKey{}, once: map[onceName]*onceResult{}}
+	return &model{orgs: map[OrgID]*modelOrg{}, keys: map[[32]byte]*modelKey{}, plans: map[string]uint32{"free": freeLimit, "pro": 25}, once: map[onceName]*onceResult{}}
 }
 
 // device returns one that stands at the model's time: a revoked one stays after
@@ -140,6 +144,59 @@ func (m *model) used(o *modelOrg) (n uint32) {
 	return n
 }
 
+func (m *model) limit(o *modelOrg) uint32 {
+	if o.own != nil {
+		return *o.own
+	}
+	return m.plans[o.tier]
+}
+
+// setPlans takes plans that have every tier there is, each once.
+func (m *model) setPlans(c *statepb.SetPlans) result {
+	next := map[string]uint32{}
+	for _, p := range c.GetPlans().GetPlans() {
+		next[p.GetTier()] = p.GetLimit()
+	}
+	for tier := range m.plans {
+		if _, ok := next[tier]; !ok || len(next) != len(c.GetPlans().GetPlans()) {
+			return result{refusal: TierMissing}
+		}
+	}
+	order := fmt.Sprint(c.GetPlans())
+	changed := order != m.order
+	m.plans, m.order = next, order
+	return result{changed: changed}
+}
+
+func (m *model) update(c *statepb.UpdateOrg) result {
+	o := m.orgs[OrgID(c.GetOrgId())]
+	if o == nil {
+		return result{refusal: OrgNotFound}
+	}
+	if _, known := m.plans[c.GetPlanTier()]; c.PlanTier != nil && !known {
+		return result{refusal: TierUnknown}
+	}
+	was := *o
+	if v := c.GetVersion(); v == 1 || v == 2 {
+		o.version = v
+	}
+	if c.PlanTier != nil {
+		o.tier = c.GetPlanTier()
+	}
+	if c.Held != nil {
+		o.held = c.GetHeld()
+	}
+	if c.AccessUntilMs != nil {
+		o.access = c.GetAccessUntilMs()
+	}
+	if c.Limit != nil || c.GetNoLimit() {
+		o.own = c.Limit
+	}
+	same := was.version == o.version && was.tier == o.tier && was.held == o.held && was.access == o.access &&
+		(was.own == nil) == (o.own == nil) && (was.own == nil || *was.own == *o.own)
+	return result{changed: !same}
+}
+
 // room is what a new active device meets.
 func (m *model) room(o *modelOrg) Refusal {
 	switch {
@@ -147,7 +204,7 @@ func (m *model) room(o *modelOrg) Refusal {
 		return PlanFrozen
 	case o.access != 0 && o.access <= m.now:
 		return EntitlementExpired
-	case m.used(o) >= o.limit:
+	case m.used(o) >= m.limit(o):
 		return LimitReached
 	}
 	return Granted
@@ -213,7 +270,7 @@ func (m *model) change(cmd *statepb.Command) result {
 		if version == 0 {
 			version = 2
 		}
-		m.orgs[id] = &modelOrg{version: version, limit: freeLimit, devices: map[string]*modelDevice{}}
+		m.orgs[id] = &modelOrg{version: version, tier: "free", devices: map[string]*modelDevice{}}
 		for _, k := range c.CreateOrg.GetKeys() {
 			if m.keys[[32]byte(k.GetHash())] == nil {
 				m.keys[[32]byte(k.GetHash())] = &modelKey{org: id, id: k.GetKeyId(), scope: k.GetScope()}
@@ -229,15 +286,9 @@ func (m *model) change(cmd *statepb.Command) result {
 		o.disabled = !c.SetExecution.GetEnabled()
 		return result{changed: was != o.disabled}
 	case *statepb.Command_UpdateOrg:
-		o := m.orgs[OrgID(c.UpdateOrg.GetOrgId())]
-		if o == nil {
-			return result{refusal: OrgNotFound}
-		}
-		was := o.version
-		if v := c.UpdateOrg.GetVersion(); v == 1 || v == 2 {
-			o.version = v
-		}
-		return result{changed: was != o.version}
+		return m.update(c.UpdateOrg)
+	case *statepb.Command_SetPlans:
+		return m.setPlans(c.SetPlans)
 	case *statepb.Command_AddKey, *statepb.Command_RotateKey, *statepb.Command_RevokeKey:
 		return m.onKey(cmd)
 	case *statepb.Command_Register:

@@ -75,6 +75,10 @@ const (
 	LastAdminKey
 	// KeyTaken: there is such a key already, which chance does not bring about.
 	KeyTaken
+	// TierUnknown: there is no plan of this name.
+	TierUnknown
+	// TierMissing: the new plans lack one that there is, or are none.
+	TierMissing
 )
 
 // Outcome is what Apply hands to the proposer of a command.

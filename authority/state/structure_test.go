@@ -24,7 +24,7 @@ var writers = map[string]string{
 	"revokedKey(":          "follow",
 	"seatsKey(":            "follow",
 	"clusterKey":           "putCluster",
-	"plansKey":             "seed",
+	"plansKey":             "putPlans",
 	"markKey":              "stamp",
 	"auditKey(":            "auditMany trimAudit",
 	"orgAuditKey(":         "auditMany trimAudit",
@@ -38,6 +38,7 @@ var writers = map[string]string{
 var callers = map[string]string{
 	"follow":     "changeOccupant",
 	"putCluster": "seed setLink",
+	"putPlans":   "seed setPlans",
 	"concern":    "changeOrg changeKey dropKey changeOccupant holder",
 	"w":          "set del",   // the batch itself
 	"Set":        "set Renew", // Renew: offline, of a state that nobody has open

@@ -157,13 +157,10 @@ func request(method, path, key, body string, headers ...string) string {
 	for _, h := range headers {
 		b.WriteString(h + "\r\n")
 	}
-	if method == http.MethodPost {
+	if method == http.MethodPost || body != "" {
 		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
 	}
-	b.WriteString("\r\n")
-	if method == http.MethodPost {
-		b.WriteString(body)
-	}
+	b.WriteString("\r\n" + body)
 	return b.String()
 }
 

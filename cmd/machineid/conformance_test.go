@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,7 +19,7 @@ import (
 // pace is one call of a walk through the contract: who asks, for what, and the answer's names, types and values. In path, body and
 // shape, $name stands for what an earlier answer was kept as.
 type pace struct {
-	as     string // "admin", "agent", "validate", or a kept key; "" for none
+	as     string // "admin", "agent", "validate", or a kept key; "operator"; "" for none
 	call   string // method and path
 	body   string
 	status int
@@ -131,6 +133,32 @@ func keyWalk() []pace {
 	}
 }
 
+// operatedShape is an org as operators see it.
+const operatedShape = ` orgId:s name:s? externalId:s? version:n createdAt:t planTier:s planState:s accessUntil:t? limit:n devicesUsed:n remaining:n overLimit:b softGraceWindow:b hold:b ownLimit:n? executionEnabled:b`
+
+// planWalk is every row about plans and operators. Operators' calls are the authority's; what comes of them is asked at the tier.
+func planWalk() []pace {
+	return []pace{
+		{as: "operator", call: "GET operator/plans", status: 200, shape: `status=ok plans:a graceDays:n`},
+		{as: "operator", call: "GET operator/orgs?limit=1", status: 200, shape: `status=ok orgs:a nextCursor:s`, keep: "cursor=nextCursor"},
+		{as: "operator", call: "GET operator/orgs/$org", status: 200, shape: `status=ok` + operatedShape},
+		{as: "operator", call: "PATCH operator/orgs/$org", body: `{"hold":true}`, status: 200, shape: `status=ok changed=true` + operatedShape + settledShape},
+		{as: "agent", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("PLAN_FROZEN", "blocked", false, false)},
+		{as: "agent", call: "POST devices/register", body: `{"deviceId":"new"}`, status: 403, shape: `status=blocked error=plan_frozen` + errorShape},
+		{as: "operator", call: "PATCH operator/orgs/$org", body: `{"hold":true}`, status: 200, shape: `status=ok changed=false` + operatedShape + settledShape},
+		{as: "operator", call: "PATCH operator/orgs/$org", body: `{"hold":false,"accessUntil":"2001-01-01T00:00:00Z"}`, status: 200, shape: `status=ok changed=true` + operatedShape + settledShape},
+		{as: "agent", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ENTITLEMENT_EXPIRED", "blocked", false, false)},
+		{as: "agent", call: "POST devices/register", body: `{"deviceId":"new"}`, status: 403, shape: `status=blocked error=entitlement_expired` + errorShape},
+		{as: "operator", call: "PATCH operator/orgs/$org", body: `{"accessUntil":null,"limit":1,"planTier":"pro"}`, status: 200, shape: `status=ok changed=true` + operatedShape + settledShape},
+		{as: "agent", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ALLOW", "ok", true, false)},
+		{as: "admin", call: "GET usage", status: 200, shape: `status=ok executionEnabled=true isActive=true isGrace=false isFrozen=false planTier=pro planState=active accessUntil=null limit=1 devicesUsed=3 remaining=0 overLimit=true softGraceWindow=false`},
+		{as: "operator", call: "PATCH operator/orgs/$org", body: `{"limit":null,"planTier":"free"}`, status: 200, shape: `status=ok changed=true` + operatedShape + settledShape},
+		{as: "operator", call: "PATCH operator/orgs/$org", body: `{"planTier":"none"}`, status: 400, shape: `status=error error=missing_params param=planTier` + errorShape},
+		{as: "operator", call: "GET operator/orgs/nobody", status: 404, shape: `status=not_found error=org_not_found` + errorShape},
+		{as: "", call: "GET usage", status: 200, shape: `status=ok executionEnabled=true isActive=true isGrace=false isFrozen=false` + planShape, with: "Authorization: Bearer $token\r\nX-MachineID-Org: $org"},
+	}
+}
+
 // TestKeyEnds: the key that a rotation replaced is denied at the end of its grace, by an edge that holds it and is told nothing then.
 func TestKeyEnds(t *testing.T) {
 	t.Parallel()
@@ -176,12 +204,20 @@ func TestKeyEnds(t *testing.T) {
 // names and types are not.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	w := launchDev(t, t.TempDir())
+	dir := t.TempDir()
+	w := launchDev(t, dir)
 	w.ready()
+	token, err := os.ReadFile(filepath.Join(dir, "authority", "operator-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for tier, addr := range map[string]string{"edge": w.edge, "authority": w.authority} {
 		for generation := 1; generation <= 2; generation++ {
 			t.Run(fmt.Sprintf("%s %d", tier, generation), func(t *testing.T) {
-				walk := &walk{c: newClient(t, addr), generation: generation, vars: map[string]string{"generation": strconv.Itoa(generation)}}
+				walk := &walk{
+					c: newClient(t, addr), authority: newClient(t, w.authority), generation: generation,
+					vars: map[string]string{"generation": strconv.Itoa(generation), "token": strings.TrimSpace(string(token))},
+				}
 				walk.step(t, pace{
 					call: "POST org/create", body: `{"name":"conformance"}`, status: 200,
 					shape: `status=ok orgApiKey:s agentKey:s orgId:s` + settledShape, keep: "admin=orgApiKey agent=agentKey org=orgId",
@@ -190,7 +226,7 @@ func TestConformance(t *testing.T) {
 					as: "admin", call: "POST org/settings", body: `{"version":$generation}`, status: 200,
 					shape: fmt.Sprintf(`status=ok version=%d changed=%t`, generation, generation == 1) + settledShape,
 				})
-				for _, part := range [][]pace{deviceWalk(), orgWalk(), keyWalk()} {
+				for _, part := range [][]pace{deviceWalk(), orgWalk(), keyWalk(), planWalk()} {
 					for _, s := range part {
 						walk.step(t, s)
 					}
@@ -203,6 +239,7 @@ func TestConformance(t *testing.T) {
 // walk is an org on its way through the contract.
 type walk struct {
 	c          *client
+	authority  *client // where operators call
 	generation int
 	vars       map[string]string
 }
@@ -221,7 +258,11 @@ func (w *walk) step(t *testing.T, s pace) {
 	if s.with != "" {
 		headers = append(headers, w.fill(s.with))
 	}
-	a, err := w.c.do(method, path, w.vars[s.as], w.fill(s.body), headers...)
+	c := w.c
+	if s.as == "operator" {
+		c, headers = w.authority, append(headers, "Authorization: Bearer "+w.vars["token"])
+	}
+	a, err := c.do(method, path, w.vars[s.as], w.fill(s.body), headers...)
 	if err != nil {
 		t.Fatalf("%s as %q: %v", s.call, s.as, err)
 	}

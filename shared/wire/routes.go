@@ -27,6 +27,8 @@ type Route struct {
 
 	Get    bool // Get tells that GET is served.
 	Post   bool // Post tells that POST is served.
+	Put    bool // Put tells that PUT is served.
+	Patch  bool // Patch tells that PATCH is served.
 	Delete bool // Delete tells that DELETE is served.
 
 	// MaxBody is the most a body may hold, in bytes.
@@ -61,6 +63,9 @@ var routes = []Route{
 	{Path: "org/keys", Get: true, Post: true},
 	{Path: "org/keys/rotate", Post: true},
 	{Path: "org/keys/revoke", Post: true},
+	{Path: "operator/orgs", Get: true, Post: true, Query: []string{"limit", "cursor"}, Operator: true},
+	{Path: "operator/orgs/*", Get: true, Patch: true, Operator: true},
+	{Path: "operator/plans", Get: true, Put: true, Operator: true},
 	{Path: "operator/cluster", Get: true, Operator: true, Local: true},
 	{Path: "operator/cluster/members", Post: true, Operator: true},
 	{Path: "operator/cluster/members/*", Delete: true, Operator: true},
@@ -175,6 +180,10 @@ func (r *Route) Allows(method []byte) bool {
 		return r.Get
 	case "POST":
 		return r.Post
+	case "PUT":
+		return r.Put
+	case "PATCH":
+		return r.Patch
 	case "DELETE":
 		return r.Delete
 	}
@@ -187,7 +196,7 @@ func (r *Route) Allow() string {
 	for _, m := range []struct {
 		name   string
 		served bool
-	}{{"GET", r.Get}, {"POST", r.Post}, {"DELETE", r.Delete}} {
+	}{{"GET", r.Get}, {"POST", r.Post}, {"PUT", r.Put}, {"PATCH", r.Patch}, {"DELETE", r.Delete}} {
 		if m.served {
 			methods = append(methods, m.name)
 		}

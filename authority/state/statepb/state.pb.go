@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -156,6 +156,7 @@ type Command struct {
 	//	*Command_AddKey
 	//	*Command_RotateKey
 	//	*Command_RevokeKey
+	//	*Command_SetPlans
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -366,6 +367,15 @@ func (x *Command) GetRevokeKey() *RevokeKey {
 	return nil
 }
 
+func (x *Command) GetSetPlans() *SetPlans {
+	if x != nil {
+		if x, ok := x.Change.(*Command_SetPlans); ok {
+			return x.SetPlans
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -426,6 +436,10 @@ type Command_RevokeKey struct {
 	RevokeKey *RevokeKey `protobuf:"bytes,23,opt,name=revoke_key,json=revokeKey,proto3,oneof"`
 }
 
+type Command_SetPlans struct {
+	SetPlans *SetPlans `protobuf:"bytes,24,opt,name=set_plans,json=setPlans,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -453,6 +467,8 @@ func (*Command_AddKey) isCommand_Change() {}
 func (*Command_RotateKey) isCommand_Change() {}
 
 func (*Command_RevokeKey) isCommand_Change() {}
+
+func (*Command_SetPlans) isCommand_Change() {}
 
 // Actor is who asked for a change.
 type Actor struct {
@@ -734,7 +750,9 @@ type CreateOrg struct {
 	ExternalId string                 `protobuf:"bytes,3,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
 	Keys       []*Key                 `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
 	// The API generation, 1 or 2; 0 means 2.
-	Version       uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	// Empty means free.
+	PlanTier      string `protobuf:"bytes,6,opt,name=plan_tier,json=planTier,proto3" json:"plan_tier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -804,6 +822,13 @@ func (x *CreateOrg) GetVersion() uint32 {
 	return 0
 }
 
+func (x *CreateOrg) GetPlanTier() string {
+	if x != nil {
+		return x.PlanTier
+	}
+	return ""
+}
+
 // SetExecution switches an org on or off.
 type SetExecution struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -862,7 +887,16 @@ type UpdateOrg struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	OrgId []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	// The API generation, 1 or 2.
-	Version       *uint32 `protobuf:"varint,2,opt,name=version,proto3,oneof" json:"version,omitempty"`
+	Version  *uint32 `protobuf:"varint,2,opt,name=version,proto3,oneof" json:"version,omitempty"`
+	PlanTier *string `protobuf:"bytes,3,opt,name=plan_tier,json=planTier,proto3,oneof" json:"plan_tier,omitempty"`
+	// An operator's hold.
+	Held *bool `protobuf:"varint,4,opt,name=held,proto3,oneof" json:"held,omitempty"`
+	// When access ends; zero is never.
+	AccessUntilMs *int64 `protobuf:"varint,5,opt,name=access_until_ms,json=accessUntilMs,proto3,oneof" json:"access_until_ms,omitempty"`
+	// A cap of the org's own, in place of its plan's.
+	Limit *uint32 `protobuf:"varint,6,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Takes the org's own cap away.
+	NoLimit       bool `protobuf:"varint,7,opt,name=no_limit,json=noLimit,proto3" json:"no_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -911,6 +945,86 @@ func (x *UpdateOrg) GetVersion() uint32 {
 	return 0
 }
 
+func (x *UpdateOrg) GetPlanTier() string {
+	if x != nil && x.PlanTier != nil {
+		return *x.PlanTier
+	}
+	return ""
+}
+
+func (x *UpdateOrg) GetHeld() bool {
+	if x != nil && x.Held != nil {
+		return *x.Held
+	}
+	return false
+}
+
+func (x *UpdateOrg) GetAccessUntilMs() int64 {
+	if x != nil && x.AccessUntilMs != nil {
+		return *x.AccessUntilMs
+	}
+	return 0
+}
+
+func (x *UpdateOrg) GetLimit() uint32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *UpdateOrg) GetNoLimit() bool {
+	if x != nil {
+		return x.NoLimit
+	}
+	return false
+}
+
+// SetPlans replaces the tiers. None that exists may be missing.
+type SetPlans struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plans         *Plans                 `protobuf:"bytes,1,opt,name=plans,proto3" json:"plans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPlans) Reset() {
+	*x = SetPlans{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPlans) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPlans) ProtoMessage() {}
+
+func (x *SetPlans) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPlans.ProtoReflect.Descriptor instead.
+func (*SetPlans) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetPlans) GetPlans() *Plans {
+	if x != nil {
+		return x.Plans
+	}
+	return nil
+}
+
 // AddKey gives an org a key: its hash, id, scope, name and end.
 type AddKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -922,7 +1036,7 @@ type AddKey struct {
 
 func (x *AddKey) Reset() {
 	*x = AddKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1048,7 @@ func (x *AddKey) String() string {
 func (*AddKey) ProtoMessage() {}
 
 func (x *AddKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1061,7 @@ func (x *AddKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
 func (*AddKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AddKey) GetOrgId() []byte {
@@ -979,7 +1093,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1105,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1118,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RotateKey) GetOrgId() []byte {
@@ -1045,7 +1159,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1171,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1184,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RevokeKey) GetOrgId() []byte {
@@ -1105,7 +1219,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1231,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1244,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -1185,7 +1299,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1311,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1324,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -1237,7 +1351,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1363,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1376,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -1289,7 +1403,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1415,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1428,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -1345,7 +1459,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1471,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1484,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -1408,7 +1522,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1534,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1547,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -1471,7 +1585,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1597,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1610,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -1537,7 +1651,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1663,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1676,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -1614,7 +1728,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +1740,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +1753,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1672,15 +1786,17 @@ func (x *LinkRecord) GetClockBoundPpm() uint32 {
 
 // Plans are the tiers an org may be in.
 type Plans struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Plans         []*Plan                `protobuf:"bytes,1,rep,name=plans,proto3" json:"plans,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Plans []*Plan                `protobuf:"bytes,1,rep,name=plans,proto3" json:"plans,omitempty"`
+	// How long an org that is unpaid goes on to work.
+	GraceDays     uint32 `protobuf:"varint,2,opt,name=grace_days,json=graceDays,proto3" json:"grace_days,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1808,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1821,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1713,6 +1829,13 @@ func (x *Plans) GetPlans() []*Plan {
 		return x.Plans
 	}
 	return nil
+}
+
+func (x *Plans) GetGraceDays() uint32 {
+	if x != nil {
+		return x.GraceDays
+	}
+	return 0
 }
 
 type Plan struct {
@@ -1725,7 +1848,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1860,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1873,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Plan) GetTier() string {
@@ -1793,7 +1916,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1928,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1941,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Org) GetId() []byte {
@@ -1924,7 +2047,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2059,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2072,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Key) GetHash() []byte {
@@ -2021,7 +2144,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2156,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2169,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -2086,7 +2209,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2221,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2234,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Occupant) GetId() string {
@@ -2192,7 +2315,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2327,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2340,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -2384,7 +2507,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2519,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2532,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -2472,7 +2595,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xd8\b\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\x95\t\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -2499,7 +2622,8 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
 	"rotate_key\x18\x16 \x01(\v2\x1d.machineid.state.v1.RotateKeyH\x00R\trotateKey\x12>\n" +
 	"\n" +
-	"revoke_key\x18\x17 \x01(\v2\x1d.machineid.state.v1.RevokeKeyH\x00R\trevokeKeyB\b\n" +
+	"revoke_key\x18\x17 \x01(\v2\x1d.machineid.state.v1.RevokeKeyH\x00R\trevokeKey\x12;\n" +
+	"\tset_plans\x18\x18 \x01(\v2\x1c.machineid.state.v1.SetPlansH\x00R\bsetPlansB\b\n" +
 	"\x06change\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1e.machineid.state.v1.Actor.TypeR\x04type\x12\x0e\n" +
@@ -2522,22 +2646,35 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x05plans\x18\x02 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"U\n" +
 	"\aSetLink\x126\n" +
 	"\x06record\x18\x01 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x06record\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"\x9e\x01\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\xbb\x01\n" +
 	"\tCreateOrg\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
 	"\vexternal_id\x18\x03 \x01(\tR\n" +
 	"externalId\x12+\n" +
 	"\x04keys\x18\x04 \x03(\v2\x17.machineid.state.v1.KeyR\x04keys\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\rR\aversion\"?\n" +
+	"\aversion\x18\x05 \x01(\rR\aversion\x12\x1b\n" +
+	"\tplan_tier\x18\x06 \x01(\tR\bplanTier\"?\n" +
 	"\fSetExecution\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x18\n" +
-	"\aenabled\x18\x02 \x01(\bR\aenabled\"M\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\"\xa0\x02\n" +
 	"\tUpdateOrg\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
-	"\aversion\x18\x02 \x01(\rH\x00R\aversion\x88\x01\x01B\n" +
+	"\aversion\x18\x02 \x01(\rH\x00R\aversion\x88\x01\x01\x12 \n" +
+	"\tplan_tier\x18\x03 \x01(\tH\x01R\bplanTier\x88\x01\x01\x12\x17\n" +
+	"\x04held\x18\x04 \x01(\bH\x02R\x04held\x88\x01\x01\x12+\n" +
+	"\x0faccess_until_ms\x18\x05 \x01(\x03H\x03R\raccessUntilMs\x88\x01\x01\x12\x19\n" +
+	"\x05limit\x18\x06 \x01(\rH\x04R\x05limit\x88\x01\x01\x12\x19\n" +
+	"\bno_limit\x18\a \x01(\bR\anoLimitB\n" +
 	"\n" +
-	"\b_version\"J\n" +
+	"\b_versionB\f\n" +
+	"\n" +
+	"_plan_tierB\a\n" +
+	"\x05_heldB\x12\n" +
+	"\x10_access_until_msB\b\n" +
+	"\x06_limit\";\n" +
+	"\bSetPlans\x12/\n" +
+	"\x05plans\x18\x01 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"J\n" +
 	"\x06AddKey\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12)\n" +
 	"\x03key\x18\x02 \x01(\v2\x17.machineid.state.v1.KeyR\x03key\"\x89\x01\n" +
@@ -2597,9 +2734,11 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\blease_ns\x18\x02 \x01(\x03R\aleaseNs\x12 \n" +
 	"\fcache_ttl_ns\x18\x03 \x01(\x03R\n" +
 	"cacheTtlNs\x12&\n" +
-	"\x0fclock_bound_ppm\x18\x04 \x01(\rR\rclockBoundPpm\"7\n" +
+	"\x0fclock_bound_ppm\x18\x04 \x01(\rR\rclockBoundPpm\"V\n" +
 	"\x05Plans\x12.\n" +
-	"\x05plans\x18\x01 \x03(\v2\x18.machineid.state.v1.PlanR\x05plans\"0\n" +
+	"\x05plans\x18\x01 \x03(\v2\x18.machineid.state.v1.PlanR\x05plans\x12\x1d\n" +
+	"\n" +
+	"grace_days\x18\x02 \x01(\rR\tgraceDays\"0\n" +
 	"\x04Plan\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\tR\x04tier\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xf3\x02\n" +
@@ -2694,7 +2833,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),       // 0: machineid.state.v1.Actor.Type
 	(Key_Scope)(0),        // 1: machineid.state.v1.Key.Scope
@@ -2707,26 +2846,27 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*CreateOrg)(nil),     // 8: machineid.state.v1.CreateOrg
 	(*SetExecution)(nil),  // 9: machineid.state.v1.SetExecution
 	(*UpdateOrg)(nil),     // 10: machineid.state.v1.UpdateOrg
-	(*AddKey)(nil),        // 11: machineid.state.v1.AddKey
-	(*RotateKey)(nil),     // 12: machineid.state.v1.RotateKey
-	(*RevokeKey)(nil),     // 13: machineid.state.v1.RevokeKey
-	(*Register)(nil),      // 14: machineid.state.v1.Register
-	(*Revoke)(nil),        // 15: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),      // 16: machineid.state.v1.Unrevoke
-	(*Remove)(nil),        // 17: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),   // 18: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil), // 19: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),       // 20: machineid.state.v1.Stretch
-	(*Cluster)(nil),       // 21: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),    // 22: machineid.state.v1.LinkRecord
-	(*Plans)(nil),         // 23: machineid.state.v1.Plans
-	(*Plan)(nil),          // 24: machineid.state.v1.Plan
-	(*Org)(nil),           // 25: machineid.state.v1.Org
-	(*Key)(nil),           // 26: machineid.state.v1.Key
-	(*Seats)(nil),         // 27: machineid.state.v1.Seats
-	(*Occupant)(nil),      // 28: machineid.state.v1.Occupant
-	(*Remembered)(nil),    // 29: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),    // 30: machineid.state.v1.AuditEntry
+	(*SetPlans)(nil),      // 11: machineid.state.v1.SetPlans
+	(*AddKey)(nil),        // 12: machineid.state.v1.AddKey
+	(*RotateKey)(nil),     // 13: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),     // 14: machineid.state.v1.RevokeKey
+	(*Register)(nil),      // 15: machineid.state.v1.Register
+	(*Revoke)(nil),        // 16: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),      // 17: machineid.state.v1.Unrevoke
+	(*Remove)(nil),        // 18: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),   // 19: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil), // 20: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),       // 21: machineid.state.v1.Stretch
+	(*Cluster)(nil),       // 22: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),    // 23: machineid.state.v1.LinkRecord
+	(*Plans)(nil),         // 24: machineid.state.v1.Plans
+	(*Plan)(nil),          // 25: machineid.state.v1.Plan
+	(*Org)(nil),           // 26: machineid.state.v1.Org
+	(*Key)(nil),           // 27: machineid.state.v1.Key
+	(*Seats)(nil),         // 28: machineid.state.v1.Seats
+	(*Occupant)(nil),      // 29: machineid.state.v1.Occupant
+	(*Remembered)(nil),    // 30: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),    // 31: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -2736,37 +2876,39 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	7,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
 	8,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
 	9,  // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	14, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	15, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	16, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	17, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	18, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	19, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	15, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	16, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	17, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	18, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	19, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	20, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
 	10, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
-	11, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
-	12, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
-	13, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
-	0,  // 17: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	1,  // 18: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	21, // 19: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	23, // 20: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	22, // 21: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	26, // 22: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	26, // 23: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	26, // 24: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	20, // 25: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	20, // 26: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	22, // 27: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	24, // 28: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 29: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	28, // 30: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	20, // 31: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	3,  // 32: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	12, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	13, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	14, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	11, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
+	0,  // 18: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	1,  // 19: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	22, // 20: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	24, // 21: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	23, // 22: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	27, // 23: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	24, // 24: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	27, // 25: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	27, // 26: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	21, // 27: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	21, // 28: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	23, // 29: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	25, // 30: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 31: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	29, // 32: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	21, // 33: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	3,  // 34: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -2789,17 +2931,18 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_AddKey)(nil),
 		(*Command_RotateKey)(nil),
 		(*Command_RevokeKey)(nil),
+		(*Command_SetPlans)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[12].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[23].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[13].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
