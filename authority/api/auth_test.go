@@ -26,6 +26,7 @@ var allowed = map[string]string{
 	"org/create":             "", // needs no key
 	"org/execution":          "admin",
 	"org/settings":           "admin",
+	"org/delete":             "admin",
 	"org/keys":               "admin",
 	"org/keys/rotate":        "admin",
 	"org/keys/revoke":        "admin",
@@ -51,7 +52,7 @@ func TestScopes(t *testing.T) {
 			continue
 		}
 		for scope, key := range keys {
-			method, path, body := "POST", route.Path, `{"deviceId":"d","enabled":true,"deviceIds":["d"],"version":2,"keyId":"AAAAAAAA"}`
+			method, path, body := "POST", route.Path, `{"deviceId":"d","enabled":true,"deviceIds":["d"],"version":2,"keyId":"AAAAAAAA","confirm":"x"}`
 			if route.Path == "org/keys" {
 				body = `{"scope":"agent"}`
 			}

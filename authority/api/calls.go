@@ -52,12 +52,13 @@ var calls = map[string]call{
 	"org/create":             {access: signup{}, parse: createOrg, empty: true},
 	"org/execution":          {access: adminOnly, parse: setExecution},
 	"org/settings":           {access: adminOnly, parse: setSettings},
+	"org/delete":             {access: adminOnly, parse: deleteOrg},
 	"org/keys":               {access: adminOnly, parse: byMethod(listKeys, createKey)},
 	"org/keys/rotate":        {access: adminOnly, parse: rotateKey},
 	"org/keys/revoke":        {access: adminOnly, parse: revokeKey},
 
 	"operator/orgs":   {access: overseer{}, parse: byMethod(listOrgs, createOrg), empty: true},
-	"operator/orgs/*": {access: overseer{}, parse: byMethod(showOperated, updateOrg)},
+	"operator/orgs/*": {access: overseer{}, parse: byMethod(showOperated, changeOperated), empty: true},
 	"operator/plans":  {access: overseer{}, parse: byMethod(showPlans, setPlans)},
 
 	"operator/cluster":                   {access: operator{}, parse: showCluster},

@@ -307,3 +307,14 @@ func (r *request) forOperator(e *wire.Error) *wire.Error {
 	}
 	return e
 }
+
+// changeOperated is PATCH and DELETE of an org.
+func changeOperated(r *request) (step, error) {
+	if !r.http.IsDelete() {
+		return updateOrg(r)
+	}
+	if err := r.pathOrg(); err != nil {
+		return step{}, err
+	}
+	return step{change: r.dropOrg}, nil
+}

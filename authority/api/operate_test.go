@@ -196,3 +196,38 @@ func TestOperatorsWait(t *testing.T) {
 		(<-answered).want(200)
 	}
 }
+
+// TestDeleteOrg: by its own admin, who names it, and by the operator. Who shows one of its keys later waits for that like the one who did it.
+func TestDeleteOrg(t *testing.T) {
+	n := start(t)
+	for _, end := range []func(*org) *answer{
+		func(o *org) *answer { return n.with(o.admin, "POST", "org/delete", `{"confirm":"`+o.id.String()+`"}`) },
+		func(o *org) *answer { return n.operate("DELETE", "orgs/"+o.id.String(), "") },
+	} {
+		o, other := n.org(), n.org()
+		for _, key := range []string{o.agent, other.agent} {
+			n.with(key, "POST", "devices/register", device("d")).want(200)
+		}
+		n.with(o.admin, "POST", "org/delete", `{"confirm":"`+other.id.String()+`"}`).want(400, `"param":"confirm"`)
+		end(o).want(200, `"status":"ok"`, `"orgId":"`+o.id.String()+`","deleted":true,"propagation":{`)
+		for _, key := range []string{o.admin, o.agent} {
+			if code := n.validates(key, "d"); code != "ORG_NOT_FOUND" {
+				t.Errorf("deleted: %s", code)
+			}
+			before := n.hub.settled.Load()
+			n.with(key, "POST", "devices/register", device("d")).want(404, "org_not_found")
+			if n.hub.settled.Load() == before {
+				t.Error("it is told that the org is gone before the edges know")
+			}
+		}
+		n.operate("GET", "orgs/"+o.id.String(), "").want(404, "org_not_found")
+		n.operate("DELETE", "orgs/"+o.id.String(), "").want(404, "org_not_found")
+		n.with(other.admin, "GET", "devices/get?deviceId=d", "").want(200)
+		if code := n.validates(other.agent, "d"); code != "ALLOW" {
+			t.Errorf("another org: %s", code)
+		}
+		if a := n.operate("GET", "orgs", ""); strings.Contains(a.raw, o.id.String()) || !strings.Contains(a.raw, other.id.String()) {
+			t.Errorf("listed: %s", a.raw)
+		}
+	}
+}

@@ -181,3 +181,30 @@ func usage(r *request) (step, error) {
 		}, nil
 	}}, nil
 }
+
+// deleteOrg is the org's own way to its end, which it must name.
+func deleteOrg(r *request) (step, error) {
+	confirm, err := r.required("confirm")
+	if err != nil {
+		return step{}, err
+	}
+	return step{change: func(ctx context.Context) (any, error) {
+		if confirm != r.org.String() {
+			return nil, &wire.ParamError{Param: "confirm", Message: "confirm is not this org's orgId: send it, which GET org tells, to delete the org with all its devices and keys"}
+		}
+		return r.dropOrg(ctx)
+	}}, nil
+}
+
+func (r *request) dropOrg(ctx context.Context) (any, error) {
+	d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_DeleteOrg{DeleteOrg: &statepb.DeleteOrg{OrgId: r.org[:]}}})
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		wire.Envelope
+		OrgID       string          `json:"orgId"`
+		Deleted     bool            `json:"deleted"`
+		Propagation hub.Propagation `json:"propagation"`
+	}{r.in.Envelope("ok"), r.org.String(), true, d.propagation}, nil
+}

@@ -113,6 +113,8 @@ func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) 
 		return "org.disabled", state.OrgID(c.SetExecution.GetOrgId()).String()
 	case *statepb.Command_UpdateOrg:
 		return "org.updated", state.OrgID(c.UpdateOrg.GetOrgId()).String()
+	case *statepb.Command_DeleteOrg:
+		return "org.deleted", state.OrgID(c.DeleteOrg.GetOrgId()).String()
 	case *statepb.Command_SetPlans:
 		return "plans.changed", ""
 	case *statepb.Command_AddKey:

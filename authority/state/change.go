@@ -6,8 +6,8 @@ import (
 	"machineid/authority/state/statepb"
 )
 
-// Records that decisions depend on are written by changeOrg, changeKey, dropKey
-// and changeOccupant only (S2). Each emits before it looks, so that a command that
+// Records that decisions depend on are written by changeOrg, dropOrg, changeKey,
+// dropKey and changeOccupant only (S2); tidy clears away what nobody can reach any more. Each emits before it looks, so that a command that
 // finds nothing to change, or refuses, makes its caller wait like the one before
 // it that did change something (S1). structure_test.go holds the whole package to
 // this.
@@ -24,6 +24,14 @@ func (t *tx) changeOrg(id OrgID, change func(*statepb.Org) *statepb.Org) (org *s
 	t.put(orgKey(id), next)
 	t.m.recent.keepOrg(id, next)
 	return next, true
+}
+
+// dropOrg takes an org's record away, and its counters are those of nobody.
+func (t *tx) dropOrg(id OrgID) {
+	t.concern(Concern{Kind: ConcernHolder, Org: id})
+	t.del(orgKey(id))
+	t.m.recent.keepOrg(id, nil)
+	t.m.recent.keepSeats(id, nil)
 }
 
 // changeKey is changeOrg for a key of an org. Its org and its id must not change.

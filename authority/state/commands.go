@@ -14,7 +14,8 @@ import (
 // switch that needs room is none.
 func Stops(cmd *statepb.Command) bool {
 	switch c := cmd.GetChange().(type) {
-	case *statepb.Command_Revoke, *statepb.Command_RevokeBatch, *statepb.Command_Remove, *statepb.Command_RevokeKey, *statepb.Command_SetLink:
+	case *statepb.Command_Revoke, *statepb.Command_RevokeBatch, *statepb.Command_Remove, *statepb.Command_RevokeKey,
+		*statepb.Command_DeleteOrg, *statepb.Command_SetLink:
 		return true
 	case *statepb.Command_SetExecution:
 		return !c.SetExecution.GetEnabled()
@@ -28,6 +29,7 @@ func Stops(cmd *statepb.Command) bool {
 // apply runs the command, if its caller still may, and if it has not been run
 // before under the name that the caller gave it.
 func (t *tx) apply() Outcome {
+	t.tidy(tidyMax)
 	if refusal := t.authorize(); refusal != Granted {
 		return Outcome{Refusal: refusal}
 	}
@@ -46,6 +48,8 @@ func (t *tx) run() Outcome {
 		return t.setExecution(c.SetExecution)
 	case *statepb.Command_UpdateOrg:
 		return t.updateOrg(c.UpdateOrg)
+	case *statepb.Command_DeleteOrg:
+		return t.deleteOrg(c.DeleteOrg)
 	case *statepb.Command_SetPlans:
 		return t.setPlans(c.SetPlans)
 	case *statepb.Command_AddKey:

@@ -72,6 +72,10 @@ func setPlan(org int, change func(*statepb.UpdateOrg)) *statepb.Command {
 	return &statepb.Command{TimeMs: start, Change: &statepb.Command_UpdateOrg{UpdateOrg: c}}
 }
 
+func deleteOrg(org int) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_DeleteOrg{DeleteOrg: &statepb.DeleteOrg{OrgId: orgs[org][:]}}}
+}
+
 // keyOf is the n-th key of an org in the pool.
 func keyOf(org, n int, scope statepb.Key_Scope) *statepb.Key {
 	hash := hashOf(org, n)
@@ -219,6 +223,7 @@ var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command
 		tiers := rapid.SampledFrom([][]string{{"free", "pro"}, {"free", "pro"}, {"pro", "free", "max"}, {"free"}, {"pro", "pro"}, nil}).Draw(t, "tiers")
 		return setPlans(rapid.Uint32Range(0, 4).Draw(t, "limit"), tiers...)
 	},
+	"delete": func(_ *rapid.T, org int, _ string) *statepb.Command { return deleteOrg(org) },
 	"add key": func(t *rapid.T, org int, _ string) *statepb.Command {
 		c := addKey(org, rapid.IntRange(0, keysInPool-1).Draw(t, "key"), rapid.SampledFrom([]statepb.Key_Scope{statepb.Key_ADMIN, statepb.Key_AGENT}).Draw(t, "scope"))
 		c.GetAddKey().Key.ExpiresAtMs = rapid.SampledFrom([]int64{0, 0, start + 5000, start + day}).Draw(t, "end")
@@ -305,7 +310,7 @@ func from(org int, name int, c *statepb.Command) *statepb.Command {
 }
 
 var someKind = rapid.SampledFrom([]string{
-	"create", "execution", "settings", "plans", "add key", "rotate key", "revoke key", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
+	"create", "delete", "execution", "settings", "plans", "add key", "rotate key", "revoke key", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
 })
 
 // history is a random log that begins with a seed and two orgs.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -190,8 +191,24 @@ func check(r Reader) error {
 	audits, wantAudits := map[string]bool{}, map[string]bool{}
 	orgKeys, wantOrgKeys := map[string]string{}, map[string]string{}
 	ages, wantAges, ranges := map[string]string{}, map[string]string{}, map[string]uint64{}
-	err := r.scan([]byte{1}, nil, func(k, v []byte) (bool, error) {
+	gone := map[string]bool{} // deleted, and not cleared away yet
+	err := r.scan([]byte{prefixGone}, []byte{prefixGone + 1}, func(k, _ []byte) (bool, error) {
+		gone[string(k[1:])] = true
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	err = r.scan([]byte{1}, nil, func(k, v []byte) (bool, error) {
 		id := string(k[1:])
+		if bytes.IndexByte(orgDebris, k[0]) >= 0 || k[0] == prefixOrgAudit {
+			if gone[id[:16]] {
+				return true, nil
+			}
+			if org, err := r.Org(OrgID(k[1:17])); err != nil || org == nil && bytes.IndexByte(orgDebris[:5], k[0]) >= 0 {
+				return false, fmt.Errorf("%q of an org that is not there: %w", k, errors.Join(err))
+			}
+		}
 		switch k[0] {
 		case prefixOccupant:
 			var o statepb.Occupant
@@ -229,7 +246,9 @@ func check(r Reader) error {
 			if err := proto.Unmarshal(v, &e); err != nil {
 				return false, err
 			}
-			wantAudits[string(e.GetOrgId())+id] = true
+			if !gone[string(e.GetOrgId())] {
+				wantAudits[string(e.GetOrgId())+id] = true
+			}
 		case prefixOrgAudit:
 			audits[id] = true
 		case prefixKey:
@@ -250,7 +269,7 @@ func check(r Reader) error {
 			ages[id] = string(v)
 		case prefixOnceOf:
 			ranges[id] = binary.BigEndian.Uint64(v[8:]) - binary.BigEndian.Uint64(v)
-		case prefixCluster, prefixPlans, prefixMark, prefixOrg:
+		case prefixCluster, prefixPlans, prefixMark, prefixOrg, prefixGone, prefixGoneKeys:
 		default:
 			return false, fmt.Errorf("unknown key %q", k)
 		}

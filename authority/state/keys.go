@@ -27,6 +27,8 @@ const (
 	prefixOnce     = 'r' // org, id of a request -> Remembered
 	prefixOnceAge  = 'R' // org, number -> id: the order in which they came
 	prefixOnceOf   = 'n' // org -> the first number there is and the next, 8 bytes each
+	prefixGone     = 'g' // org -> its last audit entry: a deleted one that has left something
+	prefixGoneKeys = 'G' // time of its deletion, org -> nothing: its keys are kept for a while
 )
 
 var (
@@ -51,6 +53,12 @@ func onceRangeKey(org OrgID) []byte               { return holderKey(prefixOnceO
 
 func onceAgeKey(org OrgID, number uint64) []byte {
 	return binary.BigEndian.AppendUint64(holderKey(prefixOnceAge, org, ""), number)
+}
+
+func goneKey(org OrgID) []byte { return holderKey(prefixGone, org, "") }
+
+func goneKeysKey(at int64, org OrgID) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{prefixGoneKeys}, uint64(at)), org[:]...) //nolint:gosec // not negative
 }
 
 // holderKey is a key of one holder.
@@ -87,6 +95,9 @@ type auditID struct {
 	index uint64
 	n     uint16
 }
+
+// auditIDSize is the length of an auditID in keys.
+const auditIDSize = 8 + 2
 
 func (a auditID) append(k []byte) []byte {
 	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(k, a.index), a.n)

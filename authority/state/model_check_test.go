@@ -48,7 +48,7 @@ func TestModel(t *testing.T) {
 			},
 			"restart": func(*rapid.T) { n.restart() },
 		}
-		for kind, weight := range map[string]int{"create": 1, "execution": 1, "settings": 2, "plans": 1, "add key": 1, "rotate key": 1, "revoke key": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
+		for kind, weight := range map[string]int{"create": 1, "execution": 1, "settings": 2, "delete": 1, "plans": 1, "add key": 1, "rotate key": 1, "revoke key": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
 			for i := range weight {
 				actions[kind+string(rune('0'+i))] = func(t *rapid.T) { m.run(t, n, draw(t, kind, &now)) }
 			}
@@ -77,7 +77,7 @@ func (m *model) run(t *rapid.T, n *node, cmd *statepb.Command) {
 	case want.once != nil:
 		want.once.plan = got.Plan
 	}
-	if got.Org == nil || want.replayed {
+	if got.Org == nil || want.replayed || cmd.GetDeleteOrg() != nil {
 		return
 	}
 	id := OrgID(got.Org.GetId())

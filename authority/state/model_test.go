@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"machineid/authority/state/statepb"
@@ -17,8 +18,15 @@ type model struct {
 	keys   map[[32]byte]*modelKey
 	audits int
 	plans  map[string]uint32
+	gone   []goneOrg
 	order  string // of the plans, as they were last given
 	once   map[onceName]*onceResult
+}
+
+// goneOrg is an org that was deleted, and when.
+type goneOrg struct {
+	org OrgID
+	at  int64
 }
 
 type onceName struct {
@@ -77,6 +85,21 @@ func (m *model) giveKey(org OrgID, k *statepb.Key, old *modelKey, end int64) res
 	}
 	m.keys[[32]byte(k.GetHash())] = next
 	return result{changed: true, key: next.id}
+}
+
+func (m *model) delete(org OrgID) result {
+	if m.orgs[org] == nil {
+		return result{refusal: OrgNotFound}
+	}
+	delete(m.orgs, org)
+	maps.DeleteFunc(m.once, func(name onceName, _ *onceResult) bool { return name.org == org })
+	for _, k := range m.keys {
+		if k.org == org && k.revoked == 0 {
+			k.revoked = m.now
+		}
+	}
+	m.gone = append(m.gone, goneOrg{org, m.now})
+	return result{changed: true}
 }
 
 func (m *model) onKey(cmd *statepb.Command) result {
@@ -225,6 +248,12 @@ type result struct {
 // apply runs a command and counts its audit entry.
 func (m *model) apply(c *statepb.Command) result {
 	m.now = max(m.now, c.GetTimeMs())
+	for len(m.gone) > 0 && m.gone[0].at <= m.now-day {
+		if org := m.gone[0].org; m.orgs[org] == nil {
+			maps.DeleteFunc(m.keys, func(_ [32]byte, k *modelKey) bool { return k.org == org })
+		}
+		m.gone = m.gone[1:]
+	}
 	org := orgOf(c)
 	if by := c.GetCaller(); by != nil {
 		key := m.keys[[32]byte(by.GetKeyHash())]
@@ -236,7 +265,7 @@ func (m *model) apply(c *statepb.Command) result {
 		}
 	}
 	name := onceName{org, string(c.GetOnce().GetId())}
-	if before := m.once[name]; c.GetOnce() != nil && before != nil && before.at > m.now-day {
+	if before := m.once[name]; c.GetOnce() != nil && c.GetDeleteOrg() == nil && before != nil && before.at > m.now-day {
 		if before.request != string(c.GetOnce().GetRequest()) {
 			return result{refusal: IdempotencyMismatch}
 		}
@@ -248,7 +277,7 @@ func (m *model) apply(c *statepb.Command) result {
 	if r.changed {
 		m.audits++
 	}
-	if c.GetOnce() != nil {
+	if c.GetOnce() != nil && c.GetDeleteOrg() == nil {
 		r.once = &onceResult{at: m.now, request: string(c.GetOnce().GetRequest()), result: r}
 		if r.device != nil {
 			device := *r.device
@@ -287,6 +316,8 @@ func (m *model) change(cmd *statepb.Command) result {
 		return result{changed: was != o.disabled}
 	case *statepb.Command_UpdateOrg:
 		return m.update(c.UpdateOrg)
+	case *statepb.Command_DeleteOrg:
+		return m.delete(orgOf(cmd))
 	case *statepb.Command_SetPlans:
 		return m.setPlans(c.SetPlans)
 	case *statepb.Command_AddKey, *statepb.Command_RotateKey, *statepb.Command_RevokeKey:
@@ -447,6 +478,9 @@ func orgOf(cmd *statepb.Command) OrgID {
 		return OrgID(c.GetOrgId())
 	}
 	if c := cmd.GetUpdateOrg(); c != nil {
+		return OrgID(c.GetOrgId())
+	}
+	if c := cmd.GetDeleteOrg(); c != nil {
 		return OrgID(c.GetOrgId())
 	}
 	if c := cmd.GetAddKey(); c != nil {

@@ -46,6 +46,8 @@ func (t *tx) subject() OrgID {
 		return idOf(c.SetExecution.GetOrgId())
 	case *statepb.Command_UpdateOrg:
 		return idOf(c.UpdateOrg.GetOrgId())
+	case *statepb.Command_DeleteOrg:
+		return idOf(c.DeleteOrg.GetOrgId())
 	case *statepb.Command_AddKey:
 		return idOf(c.AddKey.GetOrgId())
 	case *statepb.Command_RotateKey:
@@ -72,8 +74,8 @@ func (t *tx) subject() OrgID {
 // before.
 func (t *tx) once(run func() Outcome) Outcome {
 	c, org := t.cmd.GetOnce(), t.subject()
-	if len(c.GetId()) != onceSize || org == (OrgID{}) {
-		return run()
+	if len(c.GetId()) != onceSize || org == (OrgID{}) || t.cmd.GetDeleteOrg() != nil {
+		return run() // with an org goes all that is remembered of it
 	}
 	id := [onceSize]byte(c.GetId())
 	before, err := t.r.remembered(org, id)

@@ -20,6 +20,7 @@ func TestStops(t *testing.T) {
 		{setPlan(0, func(c *statepb.UpdateOrg) { c.Held = new(true) }), true},
 		{setPlan(0, func(c *statepb.UpdateOrg) { c.Held = new(false) }), false},
 		{setPlan(0, func(c *statepb.UpdateOrg) { c.Held, c.NoLimit = new(true), true }), false},
+		{deleteOrg(0), true},
 		{setPlans(3, "free"), false},
 		{revokeKey(0, 0), true},
 		{rotateKey(0, 0, 2, 0), false},

@@ -15,7 +15,7 @@ import (
 // writers says which function may write which keys (S2). A key that is missing
 // here may be written by nobody.
 var writers = map[string]string{
-	"orgKey(":              "changeOrg",
+	"orgKey(":              "changeOrg dropOrg",
 	"keyKey(":              "changeKey dropKey",
 	"orgKeyKey(":           "changeKey dropKey",
 	"occupantKey(":         "changeOccupant",
@@ -26,8 +26,11 @@ var writers = map[string]string{
 	"clusterKey":           "putCluster",
 	"plansKey":             "putPlans",
 	"markKey":              "stamp",
-	"auditKey(":            "auditMany trimAudit",
-	"orgAuditKey(":         "auditMany trimAudit",
+	"auditKey(":            "auditMany trimAudit clear",
+	"orgAuditKey(":         "auditMany trimAudit clear",
+	"debris":               "clear",
+	"goneKey(":             "deleteOrg tidy",
+	"goneKeysKey(":         "deleteOrg dropDeadKeys",
 	"onceKey(":             "remember",
 	"onceAgeKey(":          "remember",
 	"onceRangeKey(":        "remember",
@@ -37,9 +40,10 @@ var writers = map[string]string{
 // all by which a batch can be written.
 var callers = map[string]string{
 	"follow":     "changeOccupant",
+	"dropOrg":    "deleteOrg",
 	"putCluster": "seed setLink",
 	"putPlans":   "seed setPlans",
-	"concern":    "changeOrg changeKey dropKey changeOccupant holder",
+	"concern":    "changeOrg dropOrg changeKey dropKey changeOccupant holder",
 	"w":          "set del",   // the batch itself
 	"Set":        "set Renew", // Renew: offline, of a state that nobody has open
 	"Delete":     "del",
@@ -51,7 +55,7 @@ var callers = map[string]string{
 var writes = []string{"put", "set", "del"}
 
 // changers emit before they do anything else.
-var changers = []string{"changeOrg", "changeKey", "dropKey", "changeOccupant"}
+var changers = []string{"changeOrg", "dropOrg", "changeKey", "dropKey", "changeOccupant"}
 
 // faults names what breaks S2 in some files.
 func faults(files ...*ast.File) (list []string) {

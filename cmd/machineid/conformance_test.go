@@ -159,6 +159,18 @@ func planWalk() []pace {
 	}
 }
 
+// deleteWalk ends it.
+func deleteWalk() []pace {
+	return []pace{
+		{as: "admin", call: "POST org/delete", body: `{"confirm":"yes"}`, status: 400, shape: `status=error error=missing_params param=confirm` + errorShape},
+		{as: "agent", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ALLOW", "ok", true, false)},
+		{as: "admin", call: "POST org/delete", body: `{"confirm":"$org"}`, status: 200, shape: `status=ok orgId=$org deleted=true` + settledShape},
+		{as: "agent", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ORG_NOT_FOUND", "not_found", false, false)},
+		{as: "admin", call: "POST org/delete", body: `{"confirm":"$org"}`, status: 404, shape: `status=not_found error=org_not_found` + errorShape},
+		{as: "operator", call: "DELETE operator/orgs/$org", status: 404, shape: `status=not_found error=org_not_found` + errorShape},
+	}
+}
+
 // TestKeyEnds: the key that a rotation replaced is denied at the end of its grace, by an edge that holds it and is told nothing then.
 func TestKeyEnds(t *testing.T) {
 	t.Parallel()
@@ -226,7 +238,7 @@ func TestConformance(t *testing.T) {
 					as: "admin", call: "POST org/settings", body: `{"version":$generation}`, status: 200,
 					shape: fmt.Sprintf(`status=ok version=%d changed=%t`, generation, generation == 1) + settledShape,
 				})
-				for _, part := range [][]pace{deviceWalk(), orgWalk(), keyWalk(), planWalk()} {
+				for _, part := range [][]pace{deviceWalk(), orgWalk(), keyWalk(), planWalk(), deleteWalk()} {
 					for _, s := range part {
 						walk.step(t, s)
 					}

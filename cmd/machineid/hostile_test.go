@@ -143,7 +143,7 @@ var badIDs = []string{
 }
 
 // goodBody has what any call needs.
-const goodBody = `{"deviceId":"none","deviceIds":["none"],"enabled":true,"version":2,"keyId":"AAAAAAAA"}`
+const goodBody = `{"deviceId":"none","deviceIds":["none"],"enabled":true,"version":2,"keyId":"AAAAAAAA","confirm":"x"}`
 
 // routeRows is what holds for every call but validate, in the order of checks: each case is also wrong in all that is checked later.
 func (w *hostileWorld) routeRows(r *wire.Route) (rows []row) {

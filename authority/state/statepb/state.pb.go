@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -157,6 +157,7 @@ type Command struct {
 	//	*Command_RotateKey
 	//	*Command_RevokeKey
 	//	*Command_SetPlans
+	//	*Command_DeleteOrg
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -376,6 +377,15 @@ func (x *Command) GetSetPlans() *SetPlans {
 	return nil
 }
 
+func (x *Command) GetDeleteOrg() *DeleteOrg {
+	if x != nil {
+		if x, ok := x.Change.(*Command_DeleteOrg); ok {
+			return x.DeleteOrg
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -440,6 +450,10 @@ type Command_SetPlans struct {
 	SetPlans *SetPlans `protobuf:"bytes,24,opt,name=set_plans,json=setPlans,proto3,oneof"`
 }
 
+type Command_DeleteOrg struct {
+	DeleteOrg *DeleteOrg `protobuf:"bytes,25,opt,name=delete_org,json=deleteOrg,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -469,6 +483,8 @@ func (*Command_RotateKey) isCommand_Change() {}
 func (*Command_RevokeKey) isCommand_Change() {}
 
 func (*Command_SetPlans) isCommand_Change() {}
+
+func (*Command_DeleteOrg) isCommand_Change() {}
 
 // Actor is who asked for a change.
 type Actor struct {
@@ -1025,6 +1041,51 @@ func (x *SetPlans) GetPlans() *Plans {
 	return nil
 }
 
+// DeleteOrg takes an org away with all that it has.
+type DeleteOrg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOrg) Reset() {
+	*x = DeleteOrg{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOrg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOrg) ProtoMessage() {}
+
+func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
+func (*DeleteOrg) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteOrg) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
 // AddKey gives an org a key: its hash, id, scope, name and end.
 type AddKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1036,7 +1097,7 @@ type AddKey struct {
 
 func (x *AddKey) Reset() {
 	*x = AddKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1109,7 @@ func (x *AddKey) String() string {
 func (*AddKey) ProtoMessage() {}
 
 func (x *AddKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1122,7 @@ func (x *AddKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
 func (*AddKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AddKey) GetOrgId() []byte {
@@ -1093,7 +1154,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1166,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1179,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RotateKey) GetOrgId() []byte {
@@ -1159,7 +1220,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1232,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1245,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RevokeKey) GetOrgId() []byte {
@@ -1219,7 +1280,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1292,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1305,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -1299,7 +1360,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1372,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1385,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -1351,7 +1412,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1424,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1437,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -1403,7 +1464,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1476,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1489,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -1459,7 +1520,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1532,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1545,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -1522,7 +1583,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1595,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1608,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -1585,7 +1646,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1658,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1671,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -1651,7 +1712,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1724,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1737,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -1728,7 +1789,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +1801,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +1814,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1796,7 +1857,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +1869,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +1882,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1848,7 +1909,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +1921,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +1934,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Plan) GetTier() string {
@@ -1916,7 +1977,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1928,7 +1989,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1941,7 +2002,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Org) GetId() []byte {
@@ -2047,7 +2108,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2120,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2133,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Key) GetHash() []byte {
@@ -2144,7 +2205,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2217,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2230,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -2209,7 +2270,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2282,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2295,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Occupant) GetId() string {
@@ -2315,7 +2376,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2388,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2401,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -2507,7 +2568,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2580,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +2593,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -2595,7 +2656,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\x95\t\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xd5\t\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -2623,7 +2684,9 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"rotate_key\x18\x16 \x01(\v2\x1d.machineid.state.v1.RotateKeyH\x00R\trotateKey\x12>\n" +
 	"\n" +
 	"revoke_key\x18\x17 \x01(\v2\x1d.machineid.state.v1.RevokeKeyH\x00R\trevokeKey\x12;\n" +
-	"\tset_plans\x18\x18 \x01(\v2\x1c.machineid.state.v1.SetPlansH\x00R\bsetPlansB\b\n" +
+	"\tset_plans\x18\x18 \x01(\v2\x1c.machineid.state.v1.SetPlansH\x00R\bsetPlans\x12>\n" +
+	"\n" +
+	"delete_org\x18\x19 \x01(\v2\x1d.machineid.state.v1.DeleteOrgH\x00R\tdeleteOrgB\b\n" +
 	"\x06change\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1e.machineid.state.v1.Actor.TypeR\x04type\x12\x0e\n" +
@@ -2674,7 +2737,9 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x10_access_until_msB\b\n" +
 	"\x06_limit\";\n" +
 	"\bSetPlans\x12/\n" +
-	"\x05plans\x18\x01 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"J\n" +
+	"\x05plans\x18\x01 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"\"\n" +
+	"\tDeleteOrg\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\"J\n" +
 	"\x06AddKey\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12)\n" +
 	"\x03key\x18\x02 \x01(\v2\x17.machineid.state.v1.KeyR\x03key\"\x89\x01\n" +
@@ -2833,7 +2898,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),       // 0: machineid.state.v1.Actor.Type
 	(Key_Scope)(0),        // 1: machineid.state.v1.Key.Scope
@@ -2847,26 +2912,27 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*SetExecution)(nil),  // 9: machineid.state.v1.SetExecution
 	(*UpdateOrg)(nil),     // 10: machineid.state.v1.UpdateOrg
 	(*SetPlans)(nil),      // 11: machineid.state.v1.SetPlans
-	(*AddKey)(nil),        // 12: machineid.state.v1.AddKey
-	(*RotateKey)(nil),     // 13: machineid.state.v1.RotateKey
-	(*RevokeKey)(nil),     // 14: machineid.state.v1.RevokeKey
-	(*Register)(nil),      // 15: machineid.state.v1.Register
-	(*Revoke)(nil),        // 16: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),      // 17: machineid.state.v1.Unrevoke
-	(*Remove)(nil),        // 18: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),   // 19: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil), // 20: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),       // 21: machineid.state.v1.Stretch
-	(*Cluster)(nil),       // 22: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),    // 23: machineid.state.v1.LinkRecord
-	(*Plans)(nil),         // 24: machineid.state.v1.Plans
-	(*Plan)(nil),          // 25: machineid.state.v1.Plan
-	(*Org)(nil),           // 26: machineid.state.v1.Org
-	(*Key)(nil),           // 27: machineid.state.v1.Key
-	(*Seats)(nil),         // 28: machineid.state.v1.Seats
-	(*Occupant)(nil),      // 29: machineid.state.v1.Occupant
-	(*Remembered)(nil),    // 30: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),    // 31: machineid.state.v1.AuditEntry
+	(*DeleteOrg)(nil),     // 12: machineid.state.v1.DeleteOrg
+	(*AddKey)(nil),        // 13: machineid.state.v1.AddKey
+	(*RotateKey)(nil),     // 14: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),     // 15: machineid.state.v1.RevokeKey
+	(*Register)(nil),      // 16: machineid.state.v1.Register
+	(*Revoke)(nil),        // 17: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),      // 18: machineid.state.v1.Unrevoke
+	(*Remove)(nil),        // 19: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),   // 20: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil), // 21: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),       // 22: machineid.state.v1.Stretch
+	(*Cluster)(nil),       // 23: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),    // 24: machineid.state.v1.LinkRecord
+	(*Plans)(nil),         // 25: machineid.state.v1.Plans
+	(*Plan)(nil),          // 26: machineid.state.v1.Plan
+	(*Org)(nil),           // 27: machineid.state.v1.Org
+	(*Key)(nil),           // 28: machineid.state.v1.Key
+	(*Seats)(nil),         // 29: machineid.state.v1.Seats
+	(*Occupant)(nil),      // 30: machineid.state.v1.Occupant
+	(*Remembered)(nil),    // 31: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),    // 32: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -2876,39 +2942,40 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	7,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
 	8,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
 	9,  // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	15, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	16, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	17, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	18, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	19, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	20, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	16, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	17, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	18, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	19, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	20, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	21, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
 	10, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
-	12, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
-	13, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
-	14, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	13, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	14, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	15, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
 	11, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
-	0,  // 18: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	1,  // 19: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	22, // 20: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	24, // 21: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	23, // 22: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	27, // 23: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	24, // 24: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	27, // 25: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	27, // 26: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	21, // 27: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	21, // 28: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	23, // 29: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	25, // 30: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 31: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	29, // 32: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	21, // 33: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	3,  // 34: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	12, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
+	0,  // 19: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	1,  // 20: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	23, // 21: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	25, // 22: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	24, // 23: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	28, // 24: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	25, // 25: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	28, // 26: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	28, // 27: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	22, // 28: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	22, // 29: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	24, // 30: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	26, // 31: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 32: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	30, // 33: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	22, // 34: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	3,  // 35: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -2932,17 +2999,18 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_RotateKey)(nil),
 		(*Command_RevokeKey)(nil),
 		(*Command_SetPlans)(nil),
+		(*Command_DeleteOrg)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[13].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[24].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[14].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[25].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
