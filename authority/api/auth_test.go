@@ -27,6 +27,7 @@ var allowed = map[string]string{
 	"org/execution":          "admin",
 	"org/settings":           "admin",
 	"org/delete":             "admin",
+	"audit":                  "admin",
 	"org/keys":               "admin",
 	"org/keys/rotate":        "admin",
 	"org/keys/revoke":        "admin",

@@ -57,6 +57,9 @@ var calls = map[string]call{
 	"org/keys/rotate":        {access: adminOnly, parse: rotateKey},
 	"org/keys/revoke":        {access: adminOnly, parse: revokeKey},
 
+	"audit": {access: adminOnly, parse: listAudit(false)},
+
+	"operator/audit":  {access: overseer{}, parse: listAudit(true)},
 	"operator/orgs":   {access: overseer{}, parse: byMethod(listOrgs, createOrg), empty: true},
 	"operator/orgs/*": {access: overseer{}, parse: byMethod(showOperated, changeOperated), empty: true},
 	"operator/plans":  {access: overseer{}, parse: byMethod(showPlans, setPlans)},

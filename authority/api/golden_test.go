@@ -137,6 +137,11 @@ func TestAnswers(t *testing.T) {
 	call("", "GET", "operator/plans", "", operator)
 	call("", "PUT", "operator/plans", `{"plans":[{"planTier":"free","limit":3},{"planTier":"max","limit":2000}],"graceDays":7}`, operator)
 
+	say("audit")
+	n.now.Store(startMs + 80_000) // whatever came before
+	call("", "POST", "org/settings", `{"version":2}`, operator, "X-MachineID-Org: "+o.id.String())
+	call("", "GET", "operator/audit?limit=1", "", operator)
+
 	say("no such call")
 	call(o.admin, "GET", "devices/nothing", "")
 	call(o.admin, "DELETE", "devices/get?deviceId=a", "")
@@ -160,7 +165,7 @@ func TestAnswers(t *testing.T) {
 		"org.created ORG", "device.registered agent-01", "device.registered agent-02", "device.updated agent-01",
 		"device.registered worker/prod/α", "device.revoked agent-02", "device.restored agent-02",
 		"device.removed worker/prod/α", "devices.revoked ORG", "devices.restored ORG", "org.disabled ORG", "org.enabled ORG", "key.created KEY", "key.rotated AGENT", "key.revoked KEY",
-		"org.updated ORG", "device.revoked agent-01", "device.restored agent-01", "plans.changed ",
+		"org.updated ORG", "device.revoked agent-01", "device.restored agent-01", "plans.changed ", "org.updated ORG",
 	}
 	for i := range n.changed {
 		n.changed[i] = strings.NewReplacer(made, "KEY", idOf(o.agent), "AGENT").Replace(secrets.Replace(n.changed[i]))

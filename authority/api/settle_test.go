@@ -55,6 +55,7 @@ func TestNothingIsToldTooEarly(t *testing.T) {
 		{"a new key", "POST", "org/keys", `{"scope":"validate"}`, "index", 200, `"scope":"validate"`},
 		{"no such key", "POST", "org/keys/revoke", `{"keyId":"AAAAAAAA"}`, "index", 404, "key_not_found"},
 		{"the keys", "GET", "org/keys", "", "org", 200, `"keys":[`},
+		{"audit", "GET", "audit", "", "org", 200, `"entries":[`},
 		{"get", "GET", "devices/get?deviceId=off", "", "org", 200, `"revoked"`},
 		{"get nobody", "GET", "devices/get?deviceId=nobody", "", "org", 404, "device_not_found"},
 		{"list", "GET", "devices/list", "", "org", 200, `"off"`},

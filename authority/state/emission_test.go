@@ -205,6 +205,7 @@ func TestEmissionMutants(t *testing.T) {
 		{"key revoked", nil, revokeKey(0, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, true},
 		{"key revoked already", []*statepb.Command{revokeKey(0, 0)}, revokeKey(0, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, false},
 		{"last admin key", []*statepb.Command{revokeKey(0, 0)}, revokeKey(0, 1), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, false},
+		{"rotation asked again", []*statepb.Command{from(0, 1, rotateKey(0, 1, 2, 60))}, from(0, 1, rotateKey(0, 1, 2, 60)), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, false},
 		{"key revoked, asked again", []*statepb.Command{from(0, 1, addKey(0, 2, statepb.Key_ADMIN)), from(0, 2, revokeKey(0, 1))}, from(0, 2, revokeKey(0, 1)), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, false},
 		{"no org to switch", nil, setExecution(1, true), org1, false},
 		{"registered", nil, register(0, "a"), device, true},

@@ -103,6 +103,11 @@ func orgWalk() []pace {
 		{as: "admin", call: "POST org/execution", body: `{"enabled":false}`, status: 200, shape: `status=ok enabled=false changed=false` + settledShape},
 		{as: "admin", call: "POST org/execution", body: `{"enabled":true}`, status: 200, shape: `status=ok enabled=true changed=true` + settledShape},
 		{as: "admin", call: "POST org/settings", body: `{"version":$generation}`, status: 200, shape: `status=ok version=$generation changed=false` + settledShape},
+		{as: "admin", call: "GET audit", status: 200, shape: `status=ok entries:a`},
+		{as: "admin", call: "GET audit?limit=1", status: 200, shape: `status=ok entries:a nextCursor:s`, keep: "cursor=nextCursor"},
+		{as: "admin", call: "GET audit?limit=1&cursor=$cursor", status: 200, shape: `status=ok entries:a nextCursor:s`},
+		{as: "operator", call: "GET operator/audit?limit=1", status: 200, shape: `status=ok entries:a nextCursor:s`},
+		{as: "agent", call: "GET audit", status: 403, shape: `status=error error=insufficient_scope` + errorShape},
 		{as: "admin", call: "POST org/settings", body: `{"version":3}`, status: 400, shape: `status=error error=missing_params param=version` + errorShape},
 	}
 }

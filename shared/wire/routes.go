@@ -64,6 +64,8 @@ var routes = []Route{
 	{Path: "org/keys", Get: true, Post: true},
 	{Path: "org/keys/rotate", Post: true},
 	{Path: "org/keys/revoke", Post: true},
+	{Path: "audit", Get: true, Query: []string{"limit", "cursor"}},
+	{Path: "operator/audit", Get: true, Query: []string{"limit", "cursor"}, Operator: true},
 	{Path: "operator/orgs", Get: true, Post: true, Query: []string{"limit", "cursor"}, Operator: true},
 	{Path: "operator/orgs/*", Get: true, Patch: true, Delete: true, Operator: true},
 	{Path: "operator/plans", Get: true, Put: true, Operator: true},
