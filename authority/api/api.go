@@ -130,6 +130,8 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 	switch {
 	case in.Route != nil && in.Route.Validate:
 		r.validate()
+	case in.Route != nil && in.Route.Decides:
+		r.validateBatch()
 	case e.call == nil:
 		in.Error(ctx, wire.NotFound())
 	default:

@@ -89,6 +89,10 @@ func TestAnswers(t *testing.T) {
 	call(o.agent, "POST", "devices/validate", `{}`)
 	call("org_no", "POST", "devices/validate", `{"deviceId":"agent-01"}`)
 
+	call(o.agent, "POST", "devices/validate_batch", `{"deviceIds":["agent-01"," nobody\t","agent-01",7,"","a\u0000"]}`)
+	call(o.agent, "POST", "devices/validate_batch", `{"deviceIds":[]}`)
+	call(unknownKey, "POST", "devices/validate_batch", `{"deviceIds":["agent-01"]}`)
+
 	say("the org's off switch")
 	call(o.admin, "POST", "org/execution", `{"enabled":false}`)
 	call(o.admin, "POST", "org/execution", `{"enabled":false}`)

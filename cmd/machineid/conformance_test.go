@@ -60,6 +60,8 @@ func deviceWalk() []pace {
 		{as: "agent", call: "GET devices/validate?deviceId=a", status: 200, shape: decidedShape("ALLOW", "ok", true, false)},
 		{as: "agent", call: "POST devices/validate", body: `{"deviceId":"nobody"}`, status: 200, shape: decidedShape("DEVICE_NOT_FOUND", "not_found", false, false)},
 
+		{as: "agent", call: "POST devices/validate_batch", body: `{"deviceIds":["a","nobody",7]}`, status: 200, shape: `status=ok decisions:a`},
+		{as: "agent", call: "POST devices/validate_batch", body: `{"deviceIds":"a"}`, status: 400, shape: `status=error error=missing_params param=deviceIds` + errorShape},
 		{as: "admin", call: "POST devices/revoke", body: `{"deviceId":"a"}`, status: 200, shape: `status=ok deviceId=a revoked=true changed=true` + settledShape},
 		{as: "admin", call: "POST devices/revoke", body: `{"deviceId":"a"}`, status: 200, shape: `status=ok deviceId=a revoked=true changed=false` + settledShape},
 		{as: "agent", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("DEVICE_REVOKED", "revoked", false, true)},

@@ -37,6 +37,8 @@ type Route struct {
 	Query []string
 	// Validate marks the one route whose every answer is a decision.
 	Validate bool
+	// Decides marks the call that answers with several decisions. Edges answer it, as validate.
+	Decides bool
 	// Operator marks a call of operators: edges do not pass it on, and its answers name no handler.
 	Operator bool
 	// Local marks a call that each authority node answers for itself, whoever leads.
@@ -47,6 +49,7 @@ type Route struct {
 // edge.
 var routes = []Route{
 	{Path: "devices/validate", Get: true, Post: true, Query: []string{"deviceId"}, Validate: true},
+	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Decides: true},
 	{Path: "devices/register", Post: true},
 	{Path: "devices/list", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "devices/get", Get: true, Query: []string{"deviceId"}},
