@@ -231,11 +231,11 @@ func (c *muxConn) Close() error {
 }
 
 // newTransport is raft's transport over the mux.
-func newTransport(m *mux, cfg *Config) *raft.NetworkTransport {
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+func newTransport(m raft.StreamLayer, cfg *Config) transport {
+	return transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:  m,
 		MaxPool: transportMax,
 		Timeout: cfg.RPCTimeout,
 		Logger:  newRaftLogger(cfg.Logger).Named("transport"),
-	})
+	})}
 }
