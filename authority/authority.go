@@ -62,6 +62,8 @@ type Config struct {
 	// FS and RaftTransport replace the disk and Raft, in tests.
 	FS            vfs.FS
 	RaftTransport raft.Transport
+	// Dial opens connections to other nodes, to Raft and to HTTP; nil means TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// NoDate leaves out the header Date, for tests in virtual time.
 	NoDate bool
 	// Changed is told of each change of a device or org and how it reached the
@@ -100,7 +102,7 @@ func New(cfg Config) *Node {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
-	return &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), clocks: newClocks()}
+	return &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), clocks: newClocks(), leaders: leaders{dial: cfg.Dial}}
 }
 
 // Run opens the state and serves until ctx ends, then stops in the order that
@@ -205,7 +207,7 @@ func (n *Node) open() error {
 	})
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
-		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall,
+		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall,
 		DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
 	}, n.state)
 	if err != nil {

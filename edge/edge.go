@@ -37,7 +37,7 @@ type Config struct {
 	MaxWait time.Duration
 	// CacheEntries bounds how many devices are remembered, and how many keys.
 	CacheEntries int64
-	// Dial replaces TCP, in tests. NoDate leaves out the header Date, for virtual time.
+	// Dial replaces TCP, to the link and to HTTP, in tests. NoDate leaves out the header Date, for virtual time.
 	Dial       func(ctx context.Context, addr string) (net.Conn, error)
 	NoDate     bool
 	Clock      clock.Clock

@@ -229,7 +229,7 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 		l.begin(w, hasher, s)
 	}
 	l.e.metrics.sessions.Inc()
-	l.e.proxy.use(w.GetHttpAddress(), w.GetProxyToken())
+	l.e.proxy.use(w.GetHttpAddress(), w.GetProxyToken()) //nolint:contextcheck // its connections outlive the session
 	l.mu.Lock()
 	l.session = s
 	l.mu.Unlock()

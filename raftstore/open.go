@@ -222,7 +222,7 @@ func (s *Store) startRaft() error {
 	s.trans, s.asking.peers, s.asking.timeout = s.cfg.Transport, s.cfg.Peers, s.cfg.HeartbeatTimeout
 	switch {
 	case s.trans == nil:
-		s.mux = newMux(s.cfg.Listener, s.cfg.Advertise, s.cfg.Logger)
+		s.mux = newMux(s.cfg.Listener, s.cfg.Advertise, s.cfg.Dial, s.cfg.Logger)
 		s.trans, s.asking.peers = newTransport(s.mux, &s.cfg), newOwnPeers(s.mux, s.cfg.Logger)
 	case s.asking.peers == nil:
 		s.asking.peers = noPeers{}
