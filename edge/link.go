@@ -40,6 +40,8 @@ type linker struct {
 	incarnation []byte
 	term        uint64
 
+	begun uint64 // sessions that a Hello was made for
+
 	memory *memory // the newest; nil before the first session
 	epoch  uint32  // of it
 
@@ -161,8 +163,10 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 	if err != nil {
 		return "", fmt.Errorf("open a session: %w", err)
 	}
+	l.begun++
 	hello := &link.Hello{
-		EdgeId: l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
+		Session: l.begun,
+		EdgeId:  l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
 		DecisionVersion: decisionVersion, Term: l.term,
 	}
 	if m := l.memory; m != nil {

@@ -160,7 +160,7 @@ func (h *Hub) Settle(ctx context.Context, index uint64) (Propagation, error) {
 	if err := wait(ctx, older); err != nil {
 		return Propagation{Index: index}, err
 	}
-	if err := h.heldDown(ctx); err != nil {
+	if _, err := h.heldDown(ctx); err != nil {
 		return Propagation{Index: index}, err
 	}
 	p := Propagation{Index: index}
@@ -172,7 +172,9 @@ func (h *Hub) Settle(ctx context.Context, index uint64) (Propagation, error) {
 }
 
 // SettleOrg waits until every change of an org up to index, a state.Mark, has
-// settled: what a call reports of it is then true at every edge.
+// settled: what a call reports of it is then true at every edge. It returns
+// ErrNotLeading also if this node was deposed and its reign has not ended yet: entries
+// that it has applied since wait for the sessions of another leader.
 func (h *Hub) SettleOrg(ctx context.Context, index uint64, org state.OrgID) error {
 	if err := h.reached(ctx, index); err != nil {
 		return err
@@ -183,7 +185,14 @@ func (h *Hub) SettleOrg(ctx context.Context, index uint64, org state.OrgID) erro
 	if err := wait(ctx, list); err != nil {
 		return err
 	}
-	return h.heldDown(ctx)
+	reign, err := h.heldDown(ctx)
+	if err != nil {
+		return err
+	}
+	if term, leads := h.store.Leading(); !leads || term != reign {
+		return ErrNotLeading
+	}
+	return nil
 }
 
 // upTo lists the changes up to index, of one org only if it is not zero.
@@ -228,28 +237,29 @@ func (h *Hub) reached(ctx context.Context, index uint64) error {
 	}
 }
 
-// heldDown waits until no lease of an earlier leader can be out (I8).
-func (h *Hub) heldDown(ctx context.Context) error {
+// heldDown waits until no lease of an earlier leader can be out (I8). It returns the
+// term of the reign that it waited for.
+func (h *Hub) heldDown(ctx context.Context) (term uint64, err error) {
 	h.mu.Lock()
 	r := h.reign
 	h.mu.Unlock()
 	if r == nil {
-		return ErrNotLeading
+		return 0, ErrNotLeading
 	}
 	for {
 		left := r.holdUntil.Sub(h.cfg.Clock.Now())
 		if left <= 0 {
-			return nil
+			return r.term, nil
 		}
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return ErrPending
+			return 0, ErrPending
 		case <-r.ctx.Done():
 			timer.Stop()
-			return ErrNotLeading
+			return 0, ErrNotLeading
 		}
 	}
 }

@@ -129,6 +129,10 @@ func (h *Hub) Run(ctx context.Context) error {
 		case <-h.feed.wake:
 		}
 		for _, item := range h.feed.take() {
+			if item.reached != nil {
+				close(item.reached)
+				continue
+			}
 			h.dispatch(item)
 		}
 	}
@@ -147,6 +151,7 @@ type notice struct {
 	index    uint64
 	concerns []state.Concern
 	restored bool
+	reached  chan struct{} // not nil: closed when all before it is dispatched, and nothing else
 }
 
 func (f *feed) put(n notice) {

@@ -50,8 +50,11 @@ func (r *reign) takeSlot() int {
 func (r *reign) drop(s *session) {
 	delete(r.sessions, s)
 	r.slots[s.slot] = nil
-	r.free = append(r.free, s.slot)
+	r.freeSlot(s.slot)
 }
+
+// freeSlot gives a slot back that no session has. Hub.mu is held.
+func (r *reign) freeSlot(slot int) { r.free = append(r.free, slot) }
 
 // holders returns the sessions that may hold something of hashes, each with what
 // it may hold (I6). Hub.mu is held.
@@ -90,7 +93,7 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "leading", slog.Uint64("term", term),
 		slog.Duration("changes_held", r.holdUntil.Sub(began)))
-	if !h.open(ctx, term, open) {
+	if !h.open(ctx, term, open) || !h.dispatchedAll(ctx) {
 		return
 	}
 	h.mu.Lock()
@@ -125,6 +128,20 @@ func (h *Hub) open(ctx context.Context, term uint64, rec *statepb.LinkRecord) bo
 			return false
 		case <-time.After(recordRetry):
 		}
+	}
+}
+
+// dispatchedAll waits until all that was applied so far is dispatched, so what earlier
+// terms committed is. A session that joined before would be given leases, and not be
+// told of a change that has returned elsewhere (I7). It returns false if ctx ends first.
+func (h *Hub) dispatchedAll(ctx context.Context) bool {
+	reached := make(chan struct{})
+	h.feed.put(notice{reached: reached})
+	select {
+	case <-reached:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 type session struct {
 	edgeID, version string
 	process         [16]byte
+	number          uint64 // of the process's sessions; 0 of an edge that does not count them
 	token           string
 	reign           *reign
 	slot            int // in the reign's directory

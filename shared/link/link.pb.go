@@ -189,9 +189,12 @@ type Hello struct {
 	// was read in, up to which index every invalidation of it is in force, and a bit
 	// for each bucket that it may hold something of, lowest bit of the first byte
 	// first. Empty: it remembers nothing.
-	Incarnation   []byte `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	LastIndex     uint64 `protobuf:"varint,7,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
-	Held          []byte `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
+	Incarnation []byte `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	LastIndex   uint64 `protobuf:"varint,7,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	Held        []byte `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
+	// Counts the sessions that the process has begun, from 1: a Hello that a later one
+	// has overtaken is refused (I7).
+	Session       uint64 `protobuf:"varint,9,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -280,6 +283,13 @@ func (x *Hello) GetHeld() []byte {
 		return x.Held
 	}
 	return nil
+}
+
+func (x *Hello) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
 }
 
 // Renew asks for a lease (I1.2).
@@ -1086,7 +1096,7 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\vinvalidates\x18\x02 \x03(\v2\x1d.machineid.link.v1.InvalidateR\vinvalidates\x12.\n" +
 	"\x05grant\x18\x03 \x01(\v2\x18.machineid.link.v1.GrantR\x05grant\x123\n" +
 	"\aanswers\x18\x04 \x03(\v2\x19.machineid.link.v1.AnswerR\aanswers\x124\n" +
-	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\xed\x01\n" +
+	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\x87\x02\n" +
 	"\x05Hello\x12\x17\n" +
 	"\aedge_id\x18\x01 \x01(\tR\x06edgeId\x12\x1d\n" +
 	"\n" +
@@ -1097,7 +1107,8 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\vincarnation\x18\x06 \x01(\fR\vincarnation\x12\x1d\n" +
 	"\n" +
 	"last_index\x18\a \x01(\x04R\tlastIndex\x12\x12\n" +
-	"\x04held\x18\b \x01(\fR\x04held\"'\n" +
+	"\x04held\x18\b \x01(\fR\x04held\x12\x18\n" +
+	"\asession\x18\t \x01(\x04R\asession\"'\n" +
 	"\x05Renew\x12\x1e\n" +
 	"\vasked_at_ns\x18\x01 \x01(\x03R\taskedAtNs\"8\n" +
 	"\x03Ack\x12\x14\n" +
