@@ -117,6 +117,8 @@ type Config struct {
 	MinVoters       int
 
 	knobs knobs
+	// wrapLog puts something between raft and the log; only tests do.
+	wrapLog func(raft.LogStore) raft.LogStore
 }
 
 // knobs plant one fault each, so that a test can prove that the checks catch it. All off outside tests.

@@ -227,7 +227,11 @@ func (s *Store) startRaft() error {
 	case s.asking.peers == nil:
 		s.asking.peers = noPeers{}
 	}
-	r, err := raft.NewRaft(s.cfg.raftConfig(s.lead.notify), s.fsm, s.log, s.log, s.snaps, s.trans)
+	var logs raft.LogStore = s.log
+	if s.cfg.wrapLog != nil {
+		logs = s.cfg.wrapLog(logs)
+	}
+	r, err := raft.NewRaft(s.cfg.raftConfig(s.lead.notify), s.fsm, logs, s.log, s.snaps, s.trans)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
