@@ -26,6 +26,9 @@ type audit struct {
 	report func(verifier.VerificationReport)
 	garble atomic.Bool // a mutant: what is written is not what was sent
 
+	reads sync.RWMutex // held across a read of the verifier
+	ended bool
+
 	mu      sync.Mutex // held across a write
 	last    uint64     // newest entry that was written here
 	current *verifier.LogStore
@@ -50,13 +53,35 @@ func (a *audit) begin() {
 	}
 	stale := &atomic.Bool{}
 	a.stale = stale
-	a.current = verifier.NewLogStore(a.LogStore, isCheckpoint, func(r verifier.VerificationReport) {
+	a.current = verifier.NewLogStore(auditedLog{a.LogStore, a}, isCheckpoint, func(r verifier.VerificationReport) {
 		switch {
 		case errors.Is(r.Err, verifier.ErrRangeMismatch), errors.Is(r.Err, raft.ErrLogNotFound), stale.Load(): // truncated since
 		default:
 			a.report(r)
 		}
 	}, &metrics.NoOpCollector{})
+}
+
+// auditedLog is what the verifier reads.
+type auditedLog struct {
+	raft.LogStore
+	a *audit
+}
+
+func (l auditedLog) GetLog(index uint64, into *raft.Log) error {
+	l.a.reads.RLock()
+	defer l.a.reads.RUnlock()
+	if l.a.ended {
+		return raft.ErrLogNotFound
+	}
+	return l.LogStore.GetLog(index, into)
+}
+
+// end stops the verifier's reads: nobody may read while the log is closed.
+func (a *audit) end() {
+	a.reads.Lock()
+	defer a.reads.Unlock()
+	a.ended = true
 }
 
 // isCheckpoint: an entry without data holds no command for us (pack.go).
