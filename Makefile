@@ -53,6 +53,14 @@ torture: ## Run the long forms of the randomised tests; TORTURE=20m sets how lon
 	MACHINEID_TEST_TORTURE=1 TORTURE=$(TORTURE) $(GO) test -p 1 -count=1 -timeout 24h -v \
 	  -run 'Crash|Fault|Linearizable|Verifier|Processes|ThePromise|KilledUnderLoad|RandomRequests' ./raftstore ./cmd/machineid
 
+.PHONY: model
+model: ## Search small instances of the link's protocol, and its mutants (at most 40 s on 2 cores)
+	@$(GO) run ./shared/link/model
+
+.PHONY: model-full
+model-full: ## The same with larger instances (a minute or two on 2 idle cores)
+	@$(GO) run ./shared/link/model -full
+
 .PHONY: check
 check: check-format check-vet check-lint check-layers check-generated check-tidy ## Check format, vet, lint, layers, generated files and go.mod
 	@echo 'check: nothing to complain about'
