@@ -248,6 +248,7 @@ func (l *linker) begin(w *link.Welcome, hasher link.Hasher, s *session) {
 	l.epoch++
 	l.memory = &memory{
 		caches: l.e.caches, epoch: l.epoch, hasher: hasher, ttl: time.Duration(w.GetCacheTtlNs()), incarnation: w.GetIncarnation(),
+		sight: l.e.sight,
 	}
 	l.memory.flights.Store(s.flights)
 	s.memory = l.memory

@@ -68,6 +68,8 @@ type Hub interface {
 	Settle(ctx context.Context, index uint64) (hub.Propagation, error)
 	SettleOrg(ctx context.Context, index uint64, org state.OrgID) error
 	Edge(token string) string
+	// Seen notes that a device asked, which may not exist (I10). It never blocks.
+	Seen(org state.OrgID, device string, atMs int64)
 }
 
 // API serves the calls. It is safe for concurrent use.

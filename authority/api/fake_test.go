@@ -80,6 +80,7 @@ type testHub struct {
 	err     error         // what a settle ends in
 	waiting chan string   // told of each that waits, if not nil
 	settled atomic.Int64
+	seen    []string
 }
 
 // shut makes every settle wait until the returned function is called. Each one that waits says so on the channel.
@@ -133,6 +134,12 @@ func (h *testHub) SettleOrg(ctx context.Context, index uint64, id state.OrgID) e
 		return fmt.Errorf("settle org %v at %d: that is no org's change", id, index)
 	}
 	return h.settle(ctx, "org")
+}
+
+func (h *testHub) Seen(_ state.OrgID, device string, _ int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seen = append(h.seen, device)
 }
 
 func (*testHub) Edge(token string) string {

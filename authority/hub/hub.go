@@ -76,6 +76,8 @@ type Hub struct {
 	metrics metrics
 	feed    feed
 
+	sightings sightings
+
 	mu         sync.Mutex
 	reign      *reign        // nil while this node does not lead
 	changed    chan struct{} // closed and replaced when reign or dispatched changes

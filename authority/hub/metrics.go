@@ -10,6 +10,7 @@ type metrics struct {
 	changes, expired prometheus.Counter
 	resumed, resets  prometheus.Counter
 	settle, holders  prometheus.Histogram
+	unseen           prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
@@ -29,6 +30,9 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		}),
 		expired: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_expiries_total", Help: "Edges whose lease had to run out because they did not acknowledge a change.",
+		}),
+		unseen: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_sightings_dropped_total", Help: "Times at which a device asked that were not recorded: unknown to the org, or too many at once.",
 		}),
 		resumed: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_resumes_total", Help: "Sessions that went on with what the edge remembered.",

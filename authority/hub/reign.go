@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -101,7 +102,10 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	h.broadcast()
 	h.mu.Unlock()
 
+	var recording sync.WaitGroup
+	recording.Go(func() { h.recordSeen(r) })
 	h.confirm(r, own, open)
+	recording.Wait()
 
 	h.mu.Lock()
 	h.reign = nil

@@ -220,19 +220,20 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 			if ack := f.GetAck(); ack != nil {
 				s.ack(ack.GetIndex(), ack.GetGaveBack(), h.cfg.Clock.Now())
 			}
-			list := f.GetFetches()
-			if len(list) == 0 {
-				continue
+			if list := f.GetFetches(); len(list) > 0 {
+				n := int64(min(len(list), fetchMax))
+				if room.TryAcquire(n) {
+					work.Go(func() {
+						defer room.Release(n)
+						s.answer(h.fetch(ctx, s, list))
+					})
+				} else {
+					s.answer(unavailable(list))
+				}
 			}
-			n := int64(min(len(list), fetchMax))
-			if !room.TryAcquire(n) {
-				s.answer(unavailable(list))
-				continue
+			if report := f.GetReport(); report != nil {
+				h.report(s, report)
 			}
-			work.Go(func() {
-				defer room.Release(n)
-				s.answer(h.fetch(ctx, s, list))
-			})
 		}
 	}
 }

@@ -37,6 +37,10 @@ type session struct {
 	goodbye *link.Goodbye
 	bytes   int
 
+	hits, misses uint64 // of the process, as it last reported
+	entries      int64
+	reported     bool
+
 	farewell *time.Timer // ends the stream of an edge that does not read its Goodbye
 }
 

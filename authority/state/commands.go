@@ -49,6 +49,8 @@ func (t *tx) run() Outcome {
 		return t.unrevoke(c.Unrevoke)
 	case *statepb.Command_Remove:
 		return t.remove(c.Remove)
+	case *statepb.Command_SetSeen:
+		return t.setSeen(c.SetSeen)
 	}
 	panic(fmt.Errorf("the command at index %d, a %T, has no code in this version", t.at.Index, t.cmd.GetChange()))
 }

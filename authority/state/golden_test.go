@@ -161,6 +161,7 @@ func TestGoldenKeys(t *testing.T) {
 		{"once", onceKey(org, [onceSize]byte{0xcc, 15: 0xdd})},
 		{"once by age", onceAgeKey(org, 0x0102030405060708)},
 		{"once of org", onceRangeKey(org)},
+		{"seen", seenKey(org, "worker/prod/α")},
 		{"after orgs", after([]byte{prefixOrg})},
 		{"after a holder's", after(holderKey(prefixByAge, org, ""))},
 	} {

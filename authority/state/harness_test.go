@@ -247,6 +247,14 @@ func check(r Reader) error {
 			ages[id] = string(v)
 		case prefixOnceOf:
 			ranges[id] = binary.BigEndian.Uint64(v[8:]) - binary.BigEndian.Uint64(v)
+		case prefixSeen:
+			o, err := r.Occupant(OrgID([]byte(id[:16])), id[16:])
+			if err != nil {
+				return false, err
+			}
+			if o == nil || len(v) != 8 {
+				return false, fmt.Errorf("%q was seen and is not there", id[16:])
+			}
 		case prefixCluster, prefixPlans, prefixMark, prefixOrg:
 		default:
 			return false, fmt.Errorf("unknown key %q", k)

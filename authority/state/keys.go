@@ -21,6 +21,7 @@ const (
 	prefixOnce     = 'r' // org, id of a request -> Remembered
 	prefixOnceAge  = 'R' // org, number -> id: the order in which they came
 	prefixOnceOf   = 'n' // org -> the first number there is and the next, 8 bytes each
+	prefixSeen     = 't' // holder, id -> when an occupant asked last, 8 bytes
 )
 
 var (
@@ -33,6 +34,7 @@ func orgKey(id OrgID) []byte                     { return holderKey(prefixOrg, i
 func seatsKey(id OrgID) []byte                   { return holderKey(prefixSeats, id, "") }
 func orgKeyKey(org OrgID, keyID string) []byte   { return holderKey(prefixOrgKey, org, keyID) }
 func occupantKey(holder OrgID, id string) []byte { return holderKey(prefixOccupant, holder, id) }
+func seenKey(holder OrgID, id string) []byte     { return holderKey(prefixSeen, holder, id) }
 func keyKey(hash [32]byte) []byte                { return append([]byte{prefixKey}, hash[:]...) }
 func auditKey(a auditID) []byte                  { return a.append([]byte{prefixAudit}) }
 func orgAuditKey(org OrgID, a auditID) []byte    { return a.append(holderKey(prefixOrgAudit, org, "")) }

@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -150,6 +150,7 @@ type Command struct {
 	//	*Command_Revoke
 	//	*Command_Unrevoke
 	//	*Command_Remove
+	//	*Command_SetSeen
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -306,6 +307,15 @@ func (x *Command) GetRemove() *Remove {
 	return nil
 }
 
+func (x *Command) GetSetSeen() *SetSeen {
+	if x != nil {
+		if x, ok := x.Change.(*Command_SetSeen); ok {
+			return x.SetSeen
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -342,6 +352,10 @@ type Command_Remove struct {
 	Remove *Remove `protobuf:"bytes,17,opt,name=remove,proto3,oneof"`
 }
 
+type Command_SetSeen struct {
+	SetSeen *SetSeen `protobuf:"bytes,60,opt,name=set_seen,json=setSeen,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -357,6 +371,8 @@ func (*Command_Revoke) isCommand_Change() {}
 func (*Command_Unrevoke) isCommand_Change() {}
 
 func (*Command_Remove) isCommand_Change() {}
+
+func (*Command_SetSeen) isCommand_Change() {}
 
 // Actor is who asked for a change.
 type Actor struct {
@@ -987,6 +1003,112 @@ func (x *Remove) GetDeviceId() string {
 	return ""
 }
 
+// SetSeen records when devices asked last (I10). No decision depends on it.
+type SetSeen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Orgs          []*Seen                `protobuf:"bytes,1,rep,name=orgs,proto3" json:"orgs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSeen) Reset() {
+	*x = SetSeen{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSeen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSeen) ProtoMessage() {}
+
+func (x *SetSeen) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
+func (*SetSeen) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SetSeen) GetOrgs() []*Seen {
+	if x != nil {
+		return x.Orgs
+	}
+	return nil
+}
+
+// Seen are devices of one org, and when each asked last.
+type Seen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	DeviceIds     []string               `protobuf:"bytes,2,rep,name=device_ids,json=deviceIds,proto3" json:"device_ids,omitempty"`
+	AtMs          []int64                `protobuf:"varint,3,rep,packed,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Seen) Reset() {
+	*x = Seen{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Seen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Seen) ProtoMessage() {}
+
+func (x *Seen) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Seen.ProtoReflect.Descriptor instead.
+func (*Seen) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Seen) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *Seen) GetDeviceIds() []string {
+	if x != nil {
+		return x.DeviceIds
+	}
+	return nil
+}
+
+func (x *Seen) GetAtMs() []int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return nil
+}
+
 // Cluster is what all nodes share.
 type Cluster struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1004,7 +1126,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1138,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1151,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -1081,7 +1203,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1215,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1228,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1147,7 +1269,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1281,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1294,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1192,7 +1314,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1326,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1339,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Plan) GetTier() string {
@@ -1260,7 +1382,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1394,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1407,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Org) GetId() []byte {
@@ -1391,7 +1513,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1525,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1538,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Key) GetHash() []byte {
@@ -1488,7 +1610,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1622,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1635,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -1553,7 +1675,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1687,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1700,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Occupant) GetId() string {
@@ -1647,7 +1769,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1781,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1794,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -1783,7 +1905,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1795,7 +1917,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1808,7 +1930,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -1871,7 +1993,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xcf\x05\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\x89\x06\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -1889,7 +2011,8 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\bregister\x18\x0e \x01(\v2\x1c.machineid.state.v1.RegisterH\x00R\bregister\x124\n" +
 	"\x06revoke\x18\x0f \x01(\v2\x1a.machineid.state.v1.RevokeH\x00R\x06revoke\x12:\n" +
 	"\bunrevoke\x18\x10 \x01(\v2\x1c.machineid.state.v1.UnrevokeH\x00R\bunrevoke\x124\n" +
-	"\x06remove\x18\x11 \x01(\v2\x1a.machineid.state.v1.RemoveH\x00R\x06removeB\b\n" +
+	"\x06remove\x18\x11 \x01(\v2\x1a.machineid.state.v1.RemoveH\x00R\x06remove\x128\n" +
+	"\bset_seen\x18< \x01(\v2\x1b.machineid.state.v1.SetSeenH\x00R\asetSeenB\b\n" +
 	"\x06change\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1e.machineid.state.v1.Actor.TypeR\x04type\x12\x0e\n" +
@@ -1940,7 +2063,14 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"<\n" +
 	"\x06Remove\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1b\n" +
-	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"\xc9\x01\n" +
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"7\n" +
+	"\aSetSeen\x12,\n" +
+	"\x04orgs\x18\x01 \x03(\v2\x18.machineid.state.v1.SeenR\x04orgs\"Q\n" +
+	"\x04Seen\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\n" +
+	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12\x13\n" +
+	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\xc9\x01\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
@@ -2043,7 +2173,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),      // 0: machineid.state.v1.Actor.Type
 	(Key_Scope)(0),       // 1: machineid.state.v1.Key.Scope
@@ -2059,16 +2189,18 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*Revoke)(nil),       // 11: machineid.state.v1.Revoke
 	(*Unrevoke)(nil),     // 12: machineid.state.v1.Unrevoke
 	(*Remove)(nil),       // 13: machineid.state.v1.Remove
-	(*Cluster)(nil),      // 14: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),   // 15: machineid.state.v1.LinkRecord
-	(*Plans)(nil),        // 16: machineid.state.v1.Plans
-	(*Plan)(nil),         // 17: machineid.state.v1.Plan
-	(*Org)(nil),          // 18: machineid.state.v1.Org
-	(*Key)(nil),          // 19: machineid.state.v1.Key
-	(*Seats)(nil),        // 20: machineid.state.v1.Seats
-	(*Occupant)(nil),     // 21: machineid.state.v1.Occupant
-	(*Remembered)(nil),   // 22: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),   // 23: machineid.state.v1.AuditEntry
+	(*SetSeen)(nil),      // 14: machineid.state.v1.SetSeen
+	(*Seen)(nil),         // 15: machineid.state.v1.Seen
+	(*Cluster)(nil),      // 16: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),   // 17: machineid.state.v1.LinkRecord
+	(*Plans)(nil),        // 18: machineid.state.v1.Plans
+	(*Plan)(nil),         // 19: machineid.state.v1.Plan
+	(*Org)(nil),          // 20: machineid.state.v1.Org
+	(*Key)(nil),          // 21: machineid.state.v1.Key
+	(*Seats)(nil),        // 22: machineid.state.v1.Seats
+	(*Occupant)(nil),     // 23: machineid.state.v1.Occupant
+	(*Remembered)(nil),   // 24: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),   // 25: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -2082,22 +2214,24 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	11, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
 	12, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
 	13, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	0,  // 11: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	1,  // 12: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	14, // 13: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	16, // 14: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	15, // 15: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	19, // 16: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	15, // 17: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	17, // 18: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 19: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	21, // 20: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	3,  // 21: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	14, // 11: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	0,  // 12: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	1,  // 13: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	16, // 14: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	18, // 15: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	17, // 16: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	21, // 17: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	15, // 18: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	17, // 19: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	19, // 20: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 21: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	23, // 22: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	3,  // 23: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -2114,16 +2248,17 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_Revoke)(nil),
 		(*Command_Unrevoke)(nil),
 		(*Command_Remove)(nil),
+		(*Command_SetSeen)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[16].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
