@@ -48,7 +48,7 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer receives the metrics; nil means none.
 	Registerer prometheus.Registerer
-	// Changed is told of each change that is in force everywhere, by the audit's name of the action and the device or org it was
+	// Changed is told of each change that is in force everywhere and whose caller waited for that, by the audit's name of the action and the device or org it was
 	// made to. It must not block; may be nil.
 	Changed func(action, target string, p hub.Propagation)
 }
@@ -67,6 +67,8 @@ type Store interface {
 type Hub interface {
 	Settle(ctx context.Context, index uint64) (hub.Propagation, error)
 	SettleOrg(ctx context.Context, index uint64, org state.OrgID) error
+	// Progress tells how far an org's change at index has come, and waits for no edge.
+	Progress(ctx context.Context, index uint64, org state.OrgID) (hub.Progress, error)
 	Edge(token string) string
 	// Seen notes that a device asked, which may not exist (I10). It never blocks.
 	Seen(org state.OrgID, device string, atMs int64)
@@ -139,7 +141,7 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 		if _, made := answer.(streamed); err != nil {
 			in.Error(ctx, r.fault(err))
 		} else if !made {
-			in.JSON(ctx, fasthttp.StatusOK, answer)
+			in.JSON(ctx, r.status, answer)
 		}
 	}
 	e.metrics.observe(ctx.Response.StatusCode(), time.Since(began))

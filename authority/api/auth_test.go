@@ -23,6 +23,7 @@ var allowed = map[string]string{
 	"org":              "admin",
 	"org/create":       "", // needs no key
 	"org/execution":    "admin",
+	"propagation":      "admin",
 }
 
 func TestScopes(t *testing.T) {
@@ -47,7 +48,7 @@ func TestScopes(t *testing.T) {
 		for scope, key := range keys {
 			method, path, body := "POST", route.Path, `{"deviceId":"d","enabled":true}`
 			if !route.Post {
-				method, path, body = "GET", path+"?deviceId=d", ""
+				method, path, body = "GET", path+"?deviceId=d&index=1", ""
 			}
 			a := n.with(key, method, path, body)
 			refused := a.StatusCode == http.StatusForbidden && a.field("error") == "insufficient_scope"

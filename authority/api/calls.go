@@ -49,6 +49,7 @@ var calls = map[string]call{
 	"org":              {access: adminOnly, parse: showOrg},
 	"org/create":       {access: signup{}, parse: createOrg, empty: true},
 	"org/execution":    {access: adminOnly, parse: setExecution},
+	"propagation":      {access: adminOnly, parse: showPropagation},
 
 	"operator/cluster":                   {access: operator{}, parse: showCluster},
 	"operator/cluster/members":           {access: operator{}, parse: addMember},

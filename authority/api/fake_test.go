@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -127,6 +128,25 @@ func (h *testHub) Settle(ctx context.Context, _ uint64) (hub.Propagation, error)
 		return hub.Propagation{}, err
 	}
 	return hub.Propagation{Index: 8812, Edges: 3, Confirmed: 2, Expired: 1, ElapsedMs: 2.1}, nil
+}
+
+// Progress knows of three indexes, and of what is younger that it is not there.
+func (h *testHub) Progress(_ context.Context, index uint64, _ state.OrgID) (hub.Progress, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := hub.Progress{Index: index, Pending: h.gate != nil}
+	switch {
+	case h.err != nil:
+		return p, h.err
+	case index > 8812:
+		return p, hub.ErrNoIndex
+	case index == 8812:
+		p.Known, p.Edges, p.Confirmed, p.Elapsed = true, 3, 3, 2100*time.Microsecond
+		if p.Pending {
+			p.Confirmed, p.Expired, p.Waiting = 1, 1, []string{"e3"}
+		}
+	}
+	return p, nil
 }
 
 func (h *testHub) SettleOrg(ctx context.Context, index uint64, id state.OrgID) error {

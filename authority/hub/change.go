@@ -14,6 +14,7 @@ type change struct {
 	index uint64
 	began clock.Time
 	orgs  map[state.OrgID]struct{}
+	reign *reign        // in which it was dispatched; nil: another node led
 	done  chan struct{} // closed when no session can answer from before it
 
 	mu      sync.Mutex
@@ -23,15 +24,6 @@ type change struct {
 	expired []string                // edges whose lease ran out instead
 	acked   int
 	took    time.Duration
-}
-
-// Propagation tells how a change reached the edges (docs/api.md).
-type Propagation struct {
-	Index     uint64  `json:"index"`
-	Edges     int     `json:"edges"`
-	Confirmed int     `json:"confirmed"`
-	Expired   int     `json:"expired"`
-	ElapsedMs float64 `json:"elapsedMs"`
 }
 
 func newChange(index uint64, now clock.Time) *change {
@@ -198,8 +190,7 @@ func (h *Hub) SettleOrg(ctx context.Context, index uint64, org state.OrgID) erro
 // upTo lists the changes up to index, of one org only if it is not zero.
 func upTo(set map[*change]struct{}, index uint64, org state.OrgID) (out []*change) {
 	for c := range set {
-		_, about := c.orgs[org]
-		if c.index <= index && (about || org == state.OrgID{}) {
+		if c.index <= index && (c.about(org) || org == state.OrgID{}) {
 			out = append(out, c)
 		}
 	}

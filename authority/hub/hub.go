@@ -185,6 +185,7 @@ func (h *Hub) dispatch(n notice) {
 		h.ring.reset(n.index)
 	}
 	h.ring.add(n.index, hashes)
+	ch.reign = h.reign
 	if h.reign != nil {
 		for s, held := range h.reign.holders(hashes) {
 			s.invalidate(&link.Invalidate{Index: n.index, Hashes: held}, ch)
