@@ -70,6 +70,8 @@ type Hub interface {
 	// Progress tells how far an org's change at index has come, and waits for no edge.
 	Progress(ctx context.Context, index uint64, org state.OrgID) (hub.Progress, error)
 	Edge(token string) string
+	// Sessions lists the edges, nil if this node does not lead.
+	Sessions() []hub.Session
 	// Seen notes that a device asked, which may not exist (I10). It never blocks.
 	Seen(org state.OrgID, device string, atMs int64)
 }

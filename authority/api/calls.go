@@ -51,6 +51,7 @@ var calls = map[string]call{
 	"org/execution":    {access: adminOnly, parse: setExecution},
 	"propagation":      {access: adminOnly, parse: showPropagation},
 
+	"operator/edges":                     {access: operator{}, parse: showEdges},
 	"operator/cluster":                   {access: operator{}, parse: showCluster},
 	"operator/cluster/members":           {access: operator{}, parse: addMember},
 	"operator/cluster/members/*":         {access: operator{}, parse: onMember(Nodes.Remove), empty: true},

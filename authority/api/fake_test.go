@@ -162,6 +162,21 @@ func (h *testHub) Seen(_ state.OrgID, device string, _ int64) {
 	h.seen = append(h.seen, device)
 }
 
+func (h *testHub) Sessions() []hub.Session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return nil
+	}
+	return []hub.Session{
+		{
+			EdgeID: "e1", Version: "v1", Address: "10.0.0.1:5", Connected: true, Since: time.Hour, LeaseLeft: 2900 * time.Millisecond, Acked: 7,
+			AckTook: 400 * time.Microsecond, Reported: true, Hits: 75, Misses: 25, Entries: 12,
+		},
+		{EdgeID: "e2", Behind: 2, BehindFor: time.Second},
+	}
+}
+
 func (*testHub) Edge(token string) string {
 	if token == edgeToken {
 		return "e1"

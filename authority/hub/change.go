@@ -56,16 +56,18 @@ func (c *change) settle() bool {
 	return settled
 }
 
-// acknowledged takes a session off the list.
-func (c *change) acknowledged(s *session) {
+// acknowledged takes a session off the list, and reports whether it was on it: its lease
+// may have run out before.
+func (c *change) acknowledged(s *session) (was bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, waits := c.waiting[s]; !waits {
-		return
+		return false
 	}
 	delete(c.waiting, s)
 	c.acked++
 	c.settle()
+	return true
 }
 
 // handOver puts the next session of the same process in the place of one that

@@ -10,6 +10,7 @@ type metrics struct {
 	changes, expired prometheus.Counter
 	resumed, resets  prometheus.Counter
 	settle, holders  prometheus.Histogram
+	acks             prometheus.Histogram
 	unseen           prometheus.Counter
 }
 
@@ -43,6 +44,10 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		holders: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "machineid_link_change_holders", Help: "Sessions that had to be told of a change, of those changes that any had to be told of.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 12),
+		}),
+		acks: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "machineid_link_ack_seconds", Help: "Time from the dispatch of a change until an edge acknowledged it.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 17),
 		}),
 		settle: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "machineid_link_settle_seconds", Help: "Time from the dispatch of a change until no edge could answer from before it.",

@@ -40,7 +40,16 @@ func TestProgress(t *testing.T) {
 		}
 		step("told", orgA, Progress{Pending: true, Known: true, Edges: 2, Waiting: []string{"prompt", "silent"}})
 		step("asked by another org", orgB, Progress{})
+		if list := w.hub.Sessions(); len(list) != 2 || list[0].EdgeID != "prompt" || list[1].Behind != 1 || list[0].AckTook != 0 || list[0].Reported {
+			t.Errorf("sessions: %+v", list)
+		}
+		time.Sleep(time.Millisecond)
 		prompt.ack(index)
+		prompt.tell(seenNow())
+		if list := w.hub.Sessions(); list[0].Behind != 0 || list[0].AckTook.Round(time.Millisecond) != time.Millisecond || list[1].BehindFor < time.Millisecond ||
+			list[0].Hits != 90 || list[0].Misses != 10 || list[0].Entries != 7 || !list[0].Connected {
+			t.Errorf("sessions: %+v", list)
+		}
 		step("one has acknowledged", orgA, Progress{Pending: true, Known: true, Edges: 2, Confirmed: 1, Waiting: []string{"silent"}})
 		silent.hangUp()
 		time.Sleep(stretched)
@@ -78,7 +87,7 @@ func TestProgress(t *testing.T) {
 // TestPropagationOfAPendingChange claims nothing.
 func TestPropagationOfAPendingChange(t *testing.T) {
 	for want, p := range map[string]Propagation{
-		`{"pending":true,"index":7}`: {Index: 7, Pending: true, Edges: 1},
+		`{"pending":true,"index":7}`:                                      {Index: 7, Pending: true, Edges: 1},
 		`{"index":7,"edges":2,"confirmed":1,"expired":1,"elapsedMs":0.5}`: {Index: 7, Edges: 2, Confirmed: 1, Expired: 1, ElapsedMs: 0.5},
 	} {
 		if got, err := json.Marshal(p); err != nil || string(got) != want {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
+	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"machineid/shared/link"
@@ -34,7 +35,7 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	s, why := h.join(hello, cancel)
+	s, why := h.join(hello, remote(ctx), cancel)
 	if s == nil {
 		addr := ""
 		if h.cfg.LeaderLink != nil {
@@ -68,7 +69,7 @@ const (
 // one step: what is dispatched later is sent, what was before is replayed, or in
 // the state that an edge which begins with an empty memory will fetch (I7). Without a
 // session it says why there is none.
-func (h *Hub) join(hello *link.Hello, cancel func()) (s *session, why string) {
+func (h *Hub) join(hello *link.Hello, address string, cancel func()) (s *session, why string) {
 	h.mu.Lock()
 	r := h.reign
 	cluster := h.cfg.State.Cluster()
@@ -100,7 +101,7 @@ func (h *Hub) join(hello *link.Hello, cancel func()) (s *session, why string) {
 	now := h.cfg.Clock.Now()
 	s = &session{
 		number: hello.GetSession(), slot: slot, invals: replay,
-		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), process: [16]byte(hello.GetProcessId()),
+		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), address: address, process: [16]byte(hello.GetProcessId()),
 		token: rand.Text(), reign: r, since: now, cancel: cancel, wake: make(chan struct{}, 1),
 		// The process may hold a lease from an earlier session (I1.2).
 		leaseEnd: now.Add(h.cfg.Times.Stretched()),
@@ -145,6 +146,15 @@ func (h *Hub) refuses(hello *link.Hello, incarnation []byte) string {
 		}
 	}
 	return ""
+}
+
+// remote is the address at the other end of a stream, "" if it has none.
+func remote(ctx context.Context) string {
+	p, ok := grpcpeer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return ""
+	}
+	return p.Addr.String()
 }
 
 func (h *Hub) leave(s *session) {
@@ -218,7 +228,9 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 				h.grant(s, renew.GetAskedAtNs())
 			}
 			if ack := f.GetAck(); ack != nil {
-				s.ack(ack.GetIndex(), ack.GetGaveBack(), h.cfg.Clock.Now())
+				for _, took := range s.ack(ack.GetIndex(), ack.GetGaveBack(), h.cfg.Clock.Now()) {
+					h.metrics.acks.Observe(took.Seconds())
+				}
 			}
 			if list := f.GetFetches(); len(list) > 0 {
 				n := int64(min(len(list), fetchMax))

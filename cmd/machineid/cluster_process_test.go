@@ -157,6 +157,7 @@ func TestClusterOfProcesses(t *testing.T) {
 	if code := agent.validate(t, o.agent, "agent-1"); code != "ALLOW" {
 		t.Errorf("an edge that was told one node says %s", code)
 	}
+	c.listEdges("e1")
 
 	if out, code := c.operate("cluster", "transfer", "a2"); code != exitDone || !strings.Contains(out, "a2 leads") {
 		t.Fatalf("transfer: %d %s", code, out)

@@ -56,6 +56,7 @@ var routes = []Route{
 	{Path: "org/create", Handler: "org_create", Post: true},
 	{Path: "org/execution", Post: true},
 	{Path: "propagation", Get: true, Query: []string{"index"}},
+	{Path: "operator/edges", Get: true, Operator: true},
 	{Path: "operator/cluster", Get: true, Operator: true, Local: true},
 	{Path: "operator/cluster/members", Post: true, Operator: true},
 	{Path: "operator/cluster/members/*", Delete: true, Operator: true},
