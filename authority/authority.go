@@ -84,6 +84,7 @@ type Node struct {
 	newest atomic.Int64 // the authority's time, which never goes back
 
 	leaders leaders
+	gate    gate
 	joining atomic.Pointer[string] // why this node has not joined yet
 	clocks  clocks
 }
@@ -155,9 +156,12 @@ const (
 	drainTime = 5 * time.Second
 )
 
+// stop hands over before anything else ends: the others go on at once, and this node passes on to them what it still
+// gets.
 func (n *Node) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
+	n.leave(ctx)
 	drain, cancelDrain := context.WithTimeout(ctx, drainTime)
 	defer cancelDrain()
 	err := n.http.ShutdownWithContext(drain)
@@ -168,28 +172,8 @@ func (n *Node) stop(ctx context.Context) error {
 		n.log.LogAttrs(ctx, slog.LevelInfo, "no lease is out: the next start need not wait")
 	}
 	n.grpc.Stop()
-	n.handOver(ctx)
 	n.leaders.close()
 	return errors.Join(err, n.store.Close(ctx))
-}
-
-// handOverTime bounds the hand-over at the end: an election takes about as long.
-const handOverTime = 2 * time.Second
-
-// handOver gives the leadership to another voter that answers, so that the others need not find out by a time-out that this node
-// is gone.
-func (n *Node) handOver(ctx context.Context) {
-	if _, leads := n.store.Leading(); !leads {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, handOverTime)
-	defer cancel()
-	switch err := n.store.TransferLeadership(ctx, ""); {
-	case err == nil:
-		n.log.LogAttrs(ctx, slog.LevelInfo, "the leadership is handed over")
-	case !errors.Is(err, raftstore.ErrRefused): // there is nobody
-		n.log.LogAttrs(ctx, slog.LevelWarn, "the leadership is not handed over: the others elect a leader when they miss this one", slog.Any("error", err))
-	}
 }
 
 // open builds the parts. Apply and Lead begin while the store opens: Apply finds
@@ -201,7 +185,7 @@ func (n *Node) open() error {
 		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,
 		State: n.state, Now: n.Now, LeaderLink: n.leaderLink, Stamps: n.clockFits, Logger: n.log, Registerer: n.cfg.Registerer,
 		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
-			_, out, err := n.Propose(ctx, cmd)
+			_, out, err := n.propose(ctx, cmd) // the hub's own pass the gate: a hand-over waits for one of them
 			return out, err
 		},
 	})
@@ -216,7 +200,7 @@ func (n *Node) open() error {
 	n.store = store
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Nodes: store, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup,
+		Store: n, Hub: n.hub, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
 	n.grpc = grpc.NewServer(
@@ -269,8 +253,16 @@ func (n *Node) Now() int64 {
 }
 
 // Propose replicates a command and returns its index and outcome. Its errors are
-// raftstore's.
+// raftstore's. During a hand-over it waits.
 func (n *Node) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
+	if err := n.gate.enter(ctx); err != nil {
+		return 0, state.Outcome{}, err
+	}
+	defer n.gate.leave()
+	return n.propose(ctx, cmd)
+}
+
+func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
 	if !n.clockFits() {
 		return 0, state.Outcome{}, errSkewed
 	}

@@ -140,6 +140,17 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 		in.Error(ctx, wire.NotFound())
 	default:
 		answer, err := r.serve(e.call)
+		for range handedOverTimes {
+			if err == nil || !r.handedOver(err) {
+				break
+			}
+			if a.cfg.Forward(ctx, in, began) {
+				e.metrics.observe(ctx.Response.StatusCode(), time.Since(began))
+				return
+			}
+			r = a.request(ctx, in, began)
+			answer, err = r.serve(e.call)
+		}
 		if _, made := answer.(streamed); err != nil {
 			in.Error(ctx, r.fault(err))
 		} else if !made {
@@ -171,6 +182,16 @@ func (r *request) serve(c *call) (any, error) {
 		return answer, err
 	}
 	return do.change(ctx)
+}
+
+// handedOverTimes bounds how often one request begins anew because the leadership went away under it.
+const handedOverTimes = 3
+
+// handedOver tells whether nothing came of the request because this node leads no more: another may serve it.
+func (r *request) handedOver(err error) bool {
+	u, ok := errors.AsType[*unavailable](err)
+	return ok && r.api.cfg.Forward != nil && u.outcome == wire.OutcomeNotDone && time.Now().Before(r.deadline) &&
+		(errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, hub.ErrNotLeading))
 }
 
 // fault is the answer to an error, and the one place where errors are logged: those that only an operator can do

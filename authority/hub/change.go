@@ -236,17 +236,21 @@ func (h *Hub) heldDown(ctx context.Context) (term uint64, err error) {
 	h.mu.Lock()
 	r := h.reign
 	h.mu.Unlock()
-	if r == nil {
-		return 0, ErrNotLeading
-	}
 	for {
-		left := r.holdUntil.Sub(h.cfg.Clock.Now())
+		h.mu.Lock()
+		if r == nil || h.reign != r {
+			h.mu.Unlock()
+			return 0, ErrNotLeading
+		}
+		left, changed := r.held(h.cfg.Clock.Now()), h.changed
+		h.mu.Unlock()
 		if left <= 0 {
 			return r.term, nil
 		}
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
+		case <-changed:
 		case <-ctx.Done():
 			timer.Stop()
 			return 0, ErrPending
@@ -254,5 +258,6 @@ func (h *Hub) heldDown(ctx context.Context) (term uint64, err error) {
 			timer.Stop()
 			return 0, ErrNotLeading
 		}
+		timer.Stop()
 	}
 }

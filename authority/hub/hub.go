@@ -131,10 +131,6 @@ func (h *Hub) Run(ctx context.Context) error {
 		case <-h.feed.wake:
 		}
 		for _, item := range h.feed.take() {
-			if item.reached != nil {
-				close(item.reached)
-				continue
-			}
 			h.dispatch(item)
 		}
 	}
@@ -145,20 +141,27 @@ func (h *Hub) Run(ctx context.Context) error {
 type feed struct {
 	wake chan struct{}
 
-	mu    sync.Mutex
-	items []notice
+	mu     sync.Mutex
+	items  []notice
+	newest uint64 // index that was put last
+}
+
+func (f *feed) last() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.newest
 }
 
 type notice struct {
 	index    uint64
 	concerns []state.Concern
 	restored bool
-	reached  chan struct{} // not nil: closed when all before it is dispatched, and nothing else
 }
 
 func (f *feed) put(n notice) {
 	f.mu.Lock()
 	f.items = append(f.items, n)
+	f.newest = n.index
 	f.mu.Unlock()
 	select {
 	case f.wake <- struct{}{}:

@@ -67,21 +67,25 @@ func (h *Hub) Progress(ctx context.Context, index uint64, org state.OrgID) (Prog
 	}
 	h.mu.Lock()
 	ch, r := h.recent[index%recentMax], h.reign
+	if r == nil {
+		h.mu.Unlock()
+		return p, ErrNotLeading
+	}
+	p.Pending = r.held(h.cfg.Clock.Now()) > 0 // leases of an earlier leader (I8)
 	older := []*change{ch}
 	if ch == nil || ch.index != index || !ch.about(org) {
 		ch, older = nil, upTo(h.unsettled, index, org)
 	}
 	h.mu.Unlock()
-	if r == nil {
-		return p, ErrNotLeading
-	}
-	p.Pending = r.holdUntil > h.cfg.Clock.Now() // an earlier leader's leases (I8)
 	for _, c := range older {
 		p.Pending = p.Pending || !c.isSettled()
 	}
 	if ch != nil && ch.reign == r {
 		p.Known = true
 		ch.tell(&p, h.cfg.Clock.Now().Sub(ch.began))
+	}
+	if term, leads := h.store.Leading(); !leads || term != r.term { // as in SettleOrg
+		return p, ErrNotLeading
 	}
 	return p, nil
 }

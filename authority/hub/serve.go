@@ -36,11 +36,11 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	s, why := h.join(hello, remote(ctx), cancel)
+	if s == nil && h.expects(ctx) {
+		s, why = h.join(hello, remote(ctx), cancel)
+	}
 	if s == nil {
-		addr := ""
-		if h.cfg.LeaderLink != nil {
-			addr = h.cfg.LeaderLink()
-		}
+		addr := h.elsewhere()
 		return stream.Send(&link.ToEdge{Goodbye: &link.Goodbye{Reason: why, LeaderAddress: addr}}) //nolint:wrapcheck // a gRPC status for gRPC
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "edge joined", slog.String("edge", s.edgeID), slog.String("version", s.version))
@@ -228,6 +228,7 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 				h.grant(s, renew.GetAskedAtNs())
 			}
 			if ack := f.GetAck(); ack != nil {
+				h.moved(s, ack)
 				for _, took := range s.ack(ack.GetIndex(), ack.GetGaveBack(), h.cfg.Clock.Now()) {
 					h.metrics.acks.Observe(took.Seconds())
 				}

@@ -30,7 +30,7 @@ type session struct {
 	broken   bool          // the stream has ended
 	replaced bool          // the same process has a newer session
 	returned bool          // the edge gave its lease back
-	stopped  bool          // nothing is granted any more
+	stopped  bool          // nothing is granted
 
 	welcome *link.Welcome
 	invals  []*link.Invalidate
@@ -140,14 +140,15 @@ func (s *session) answer(list []*link.Answer) {
 // goodbyeTime is how long an edge may take to read that its session has ended.
 const goodbyeTime = time.Second
 
-// end says goodbye and closes the stream when that is sent, or could not be.
-func (s *session) end(reason string) {
+// end says goodbye, and where to go on if that is known, and closes the stream when that
+// is sent, or could not be.
+func (s *session) end(reason, leader string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken {
 		return
 	}
-	s.goodbye = &link.Goodbye{Reason: reason}
+	s.goodbye = &link.Goodbye{Reason: reason, LeaderAddress: leader}
 	s.queued(0)
 	s.farewell = time.AfterFunc(goodbyeTime, s.cancel)
 }
@@ -188,13 +189,23 @@ func (s *session) breakOff() {
 	s.welcome, s.invals, s.grant, s.answers, s.goodbye, s.bytes = nil, nil, nil, nil, nil, 0
 }
 
-// stop ends granting and reports whether the edge may still hold a lease. Under
-// one lock, or a grant could slip in behind the look.
-func (s *session) stop(now clock.Time) (mayAnswer bool) {
+// stop ends granting and returns how long the edge may still hold a lease, 0 if it has
+// none. Under one lock, or a grant could slip in behind the look.
+func (s *session) stop(now clock.Time) (left time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
-	return !s.replaced && s.leaseEnd > now
+	if s.replaced {
+		return 0
+	}
+	return max(0, s.leaseEnd.Sub(now))
+}
+
+// resume allows grants again.
+func (s *session) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = false
 }
 
 // over reports whether the session is of no more consequence.

@@ -328,7 +328,7 @@ func TestAGrantRacesWithStop(t *testing.T) {
 			done <- s.renew(1, clock.Time(time.Hour), usual, 0, 0)
 		}()
 		close(begin)
-		mayAnswer := s.stop(clock.Time(time.Hour))
+		mayAnswer := s.stop(clock.Time(time.Hour)) > 0
 		got := <-done
 		if got != mayAnswer {
 			t.Fatalf("granted %v, and Stop thinks it may answer: %v", got, mayAnswer)

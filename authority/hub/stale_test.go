@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"machineid/shared/link"
 )
@@ -26,7 +27,9 @@ func TestNoSessionBeforeTheDispatchHasCaughtUp(t *testing.T) {
 		hello.Held[b/8] |= 1 << (b % 8)
 		index := w.change(orgA) // committed, and it has returned, in an earlier term
 		w.lead()
-		if p := w.greet(hello); !p.over() {
+		p := w.greet(hello)
+		time.Sleep(2 * expectTime)
+		if !p.over() {
 			t.Errorf("an edge was taken with the dispatch at %d, and %d is applied: %v", w.dispatched(), index, p.frames())
 		}
 		ctx, stop := context.WithCancel(t.Context())

@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -1197,6 +1197,10 @@ type LinkRecord struct {
 	CacheTtlNs int64                  `protobuf:"varint,3,opt,name=cache_ttl_ns,json=cacheTtlNs,proto3" json:"cache_ttl_ns,omitempty"`
 	// The clock bound ρ in millionths.
 	ClockBoundPpm uint32 `protobuf:"varint,4,opt,name=clock_bound_ppm,json=clockBoundPpm,proto3" json:"clock_bound_ppm,omitempty"`
+	// While open: granting has stopped for good in the term that recorded this, and no
+	// process but these may hold a lease.
+	Listed        bool           `protobuf:"varint,5,opt,name=listed,proto3" json:"listed,omitempty"`
+	Holders       []*LeaseHolder `protobuf:"bytes,6,rep,name=holders,proto3" json:"holders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1259,6 +1263,74 @@ func (x *LinkRecord) GetClockBoundPpm() uint32 {
 	return 0
 }
 
+func (x *LinkRecord) GetListed() bool {
+	if x != nil {
+		return x.Listed
+	}
+	return false
+}
+
+func (x *LinkRecord) GetHolders() []*LeaseHolder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+// LeaseHolder is a process of an edge that may hold a lease.
+type LeaseHolder struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ProcessId []byte                 `protobuf:"bytes,1,opt,name=process_id,json=processId,proto3" json:"process_id,omitempty"`
+	// How long it still runs, on the clock of the leader that says so.
+	LeftNs        int64 `protobuf:"varint,2,opt,name=left_ns,json=leftNs,proto3" json:"left_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseHolder) Reset() {
+	*x = LeaseHolder{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseHolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseHolder) ProtoMessage() {}
+
+func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
+func (*LeaseHolder) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *LeaseHolder) GetProcessId() []byte {
+	if x != nil {
+		return x.ProcessId
+	}
+	return nil
+}
+
+func (x *LeaseHolder) GetLeftNs() int64 {
+	if x != nil {
+		return x.LeftNs
+	}
+	return 0
+}
+
 // Plans are the tiers an org may be in.
 type Plans struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1269,7 +1341,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1353,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1366,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1314,7 +1386,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1398,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1411,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Plan) GetTier() string {
@@ -1382,7 +1454,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1466,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1479,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Org) GetId() []byte {
@@ -1513,7 +1585,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1597,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1610,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Key) GetHash() []byte {
@@ -1610,7 +1682,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1694,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1707,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -1675,7 +1747,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1759,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1772,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Occupant) GetId() string {
@@ -1769,7 +1841,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1853,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1866,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -1905,7 +1977,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +1989,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2002,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -2077,14 +2149,20 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x19\n" +
 	"\bhash_key\x18\x03 \x01(\fR\ahashKey\x12.\n" +
 	"\x13operator_token_hash\x18\x04 \x01(\fR\x11operatorTokenHash\x122\n" +
-	"\x04link\x18\x05 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x04link\"\x85\x01\n" +
+	"\x04link\x18\x05 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x04link\"\xd8\x01\n" +
 	"\n" +
 	"LinkRecord\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\x12\x19\n" +
 	"\blease_ns\x18\x02 \x01(\x03R\aleaseNs\x12 \n" +
 	"\fcache_ttl_ns\x18\x03 \x01(\x03R\n" +
 	"cacheTtlNs\x12&\n" +
-	"\x0fclock_bound_ppm\x18\x04 \x01(\rR\rclockBoundPpm\"7\n" +
+	"\x0fclock_bound_ppm\x18\x04 \x01(\rR\rclockBoundPpm\x12\x16\n" +
+	"\x06listed\x18\x05 \x01(\bR\x06listed\x129\n" +
+	"\aholders\x18\x06 \x03(\v2\x1f.machineid.state.v1.LeaseHolderR\aholders\"E\n" +
+	"\vLeaseHolder\x12\x1d\n" +
+	"\n" +
+	"process_id\x18\x01 \x01(\fR\tprocessId\x12\x17\n" +
+	"\aleft_ns\x18\x02 \x01(\x03R\x06leftNs\"7\n" +
 	"\x05Plans\x12.\n" +
 	"\x05plans\x18\x01 \x03(\v2\x18.machineid.state.v1.PlanR\x05plans\"0\n" +
 	"\x04Plan\x12\x12\n" +
@@ -2173,7 +2251,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),      // 0: machineid.state.v1.Actor.Type
 	(Key_Scope)(0),       // 1: machineid.state.v1.Key.Scope
@@ -2193,14 +2271,15 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*Seen)(nil),         // 15: machineid.state.v1.Seen
 	(*Cluster)(nil),      // 16: machineid.state.v1.Cluster
 	(*LinkRecord)(nil),   // 17: machineid.state.v1.LinkRecord
-	(*Plans)(nil),        // 18: machineid.state.v1.Plans
-	(*Plan)(nil),         // 19: machineid.state.v1.Plan
-	(*Org)(nil),          // 20: machineid.state.v1.Org
-	(*Key)(nil),          // 21: machineid.state.v1.Key
-	(*Seats)(nil),        // 22: machineid.state.v1.Seats
-	(*Occupant)(nil),     // 23: machineid.state.v1.Occupant
-	(*Remembered)(nil),   // 24: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),   // 25: machineid.state.v1.AuditEntry
+	(*LeaseHolder)(nil),  // 18: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),        // 19: machineid.state.v1.Plans
+	(*Plan)(nil),         // 20: machineid.state.v1.Plan
+	(*Org)(nil),          // 21: machineid.state.v1.Org
+	(*Key)(nil),          // 22: machineid.state.v1.Key
+	(*Seats)(nil),        // 23: machineid.state.v1.Seats
+	(*Occupant)(nil),     // 24: machineid.state.v1.Occupant
+	(*Remembered)(nil),   // 25: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),   // 26: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -2218,20 +2297,21 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	0,  // 12: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
 	1,  // 13: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
 	16, // 14: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	18, // 15: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	19, // 15: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
 	17, // 16: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	21, // 17: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	22, // 17: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
 	15, // 18: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
 	17, // 19: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	19, // 20: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 21: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	23, // 22: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	3,  // 23: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	18, // 20: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	20, // 21: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 22: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	24, // 23: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	3,  // 24: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -2251,14 +2331,14 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_SetSeen)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[18].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
