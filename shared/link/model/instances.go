@@ -115,6 +115,12 @@ func instances(full bool) []*instance {
 			in.wants = []witness{twoRates, expired}
 			in.mutants = []rule{stretched, stretchedInterest}
 		}),
+		newInstance("rates-terms", "clocks that are off by the bound, over two terms", func(in *instance) {
+			in.leaders = 2
+			in.quick, in.rates, in.breaks = true, true, true
+			in.wants = []witness{twoRates, allowedLater, replayed}
+			in.mutants = []rule{stretchedHold}
+		}),
 		newInstance("times", "leaders of different TTLs", func(in *instance) {
 			in.leaders = 2
 			in.ttl = [maxLeaders]int8{3, 1, 1}

@@ -54,6 +54,7 @@ const (
 	otherTTL
 
 	holdDown
+	stretchedHold
 	holdByRecord
 	longerRecorded
 	openFirst
@@ -73,7 +74,7 @@ var ruleText = [rules]struct{ of, mutant string }{
 	lessProof:       {"I1", "a grant is a full D, however old the proof"},
 	booked:          {"I1", "a grant is not booked"},
 	helloBooked:     {"I1", "a Hello is not booked as a grant"},
-	stretched:       {"I1", "the leader waits D, not S"},
+	stretched:       {"I1", "a lease is booked for D, not S"},
 	leaseForAnswers: {"I1", "a fetched answer is used without a lease"},
 
 	waits:            {"I2", "a change does not wait"},
@@ -118,6 +119,7 @@ var ruleText = [rules]struct{ of, mutant string }{
 	otherTTL:        {"I7", "a memory of another TTL goes on"},
 
 	holdDown:        {"I8", "no hold-down after an election"},
+	stretchedHold:   {"I8", "the hold-down is D, not S"},
 	holdByRecord:    {"I8", "the hold-down is by the leader's own D"},
 	longerRecorded:  {"I8", "a shorter D is recorded at once"},
 	openFirst:       {"I8", "leases are given before the record says open"},

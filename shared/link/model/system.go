@@ -245,7 +245,7 @@ func (y *system) holdDown(n *state, l, held int8) int8 {
 	case (in.record || in.restoredBy == l) && !n.open:
 		y.saw(closedTaken, n.leaders[l-1].opened)
 		return 0
-	case !y.on(stretched):
+	case !y.on(stretchedHold):
 		return held
 	case !y.on(holdByRecord):
 		return own
