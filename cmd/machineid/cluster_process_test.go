@@ -74,6 +74,15 @@ func (n *authorityNode) begin(args ...string) {
 	}, n.args...), args...)...)
 }
 
+// links lists the link addresses of all nodes.
+func (c *clusterNodes) links() string {
+	list := make([]string, len(c.nodes))
+	for i, n := range c.nodes {
+		list[i] = n.link
+	}
+	return strings.Join(list, ",")
+}
+
 func (v *clusterView) voters() (ids []string) {
 	for _, m := range v.Members {
 		if m.Voter {
