@@ -108,6 +108,25 @@ func TestAGrantSaysHowFarTheSessionIsTold(t *testing.T) {
 	})
 }
 
+// TestAGrantDoesNotRunAheadOfTheDispatch: what is applied and not queued yet, an edge must not be told to have (I6). With such an index
+// it would resume behind an invalidation that it never saw.
+func TestAGrantDoesNotRunAheadOfTheDispatch(t *testing.T) {
+	inWorld(t, usual, nil, func(w *world) {
+		w.lead()
+		p := w.join("e", 1)
+		before := p.renew().GetIndex()
+		w.stop() // of the dispatch
+		<-w.done
+		if w.change(orgA) <= before {
+			w.t.Fatal("nothing was applied")
+		}
+		synctest.Wait()
+		if got := p.renew().GetIndex(); got != before {
+			w.t.Errorf("granted at %d, and told up to %d", got, before)
+		}
+	})
+}
+
 // TestASessionThatBrokeCounts until its lease's end: the edge may answer (I2).
 func TestASessionThatBrokeCounts(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {

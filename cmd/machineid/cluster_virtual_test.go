@@ -93,6 +93,7 @@ func play(t *testing.T, seed uint64, length time.Duration) (out *saga) {
 		}
 		a.until("every node is ready again", a.nodesReady)
 		a.until("every edge is ready again", a.edgesReady)
+		a.seeTerm()
 		clients.Wait()
 		a.site.stop()
 		a.saga.resumed, a.saga.resets = a.counted("machineid_link_resumes_total"), a.counted("machineid_link_resets_total")
@@ -345,17 +346,18 @@ func (a *actors) harmEdges() {
 func (a *actors) harmNodes() {
 	r := rand.New(rand.NewPCG(a.seed, 3))
 	among := func(w way) bool { return strings.HasPrefix(w.from, "a") && strings.HasPrefix(w.to, "a") }
-	for !a.over() {
+	for first := true; !a.over(); first = false {
 		a.nap(r, 3*time.Second)
-		leads, term := a.leader(), a.view().Term
-		a.mu.Lock()
-		a.saga.terms[term] = true
-		a.mu.Unlock()
-		n := a.nodes[r.IntN(len(a.nodes))]
-		if leads != nil && r.IntN(2) == 0 {
+		leads := a.leader()
+		a.seeTerm()
+		n, what := a.nodes[r.IntN(len(a.nodes))], r.IntN(8)
+		if leads != nil && (first || r.IntN(2) == 0) {
 			n = leads
 		}
-		switch r.IntN(7) {
+		if first {
+			what = 2 // each saga has another leader, at the least
+		}
+		switch what {
 		case 0, 1:
 			to, from := r.IntN(3) != 0, r.IntN(3) != 0
 			a.fault("node cut off from nodes", n.id, to, from)
@@ -398,8 +400,32 @@ func (a *actors) harmNodes() {
 			for _, n := range a.nodes {
 				a.startNode(n, false)
 			}
+		case 7:
+			a.behind(r)
 		}
 	}
+}
+
+// behind restarts all nodes behind the back of an edge that misses something: none of them can tell it what, and it has to begin anew.
+func (a *actors) behind(r *rand.Rand) {
+	e := a.edges[r.IntN(len(a.edges))]
+	a.fault("all nodes restarted behind an edge", e.id)
+	a.net.cutOff(e.id, true)
+	a.nap(r, 6*time.Second)
+	for _, n := range a.nodes {
+		a.end(n.id, n.proc.Swap(nil))
+	}
+	for _, n := range a.nodes {
+		a.startNode(n, false)
+	}
+	a.net.cutOff(e.id, false)
+}
+
+func (a *actors) seeTerm() {
+	term := a.view().Term
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.saga.terms[term] = true
 }
 
 // TestThePromiseOfAClusterInVirtualTime: every answer of every edge is regular, and what the authority answers by itself is
@@ -417,7 +443,7 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 	var decided, allowed, terms, violations int
 	sum.faults = map[string]int{}
 	list := seeds(t, n)
-	for _, seed := range list {
+	for i, seed := range list {
 		h := play(t, seed, sagaLength)
 		bad := append(h.irregular(), h.nonlinear()...)
 		for _, v := range bad[:min(len(bad), 3)] {
@@ -437,13 +463,17 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 		}
 		terms += len(h.terms)
 		sum.add(h)
+		if len(bad) > 0 {
+			list = list[:i+1]
+			break // one is enough
+		}
 	}
 	t.Logf("%d seeds: %d violations; %d validates, %d decided, %d ALLOWs after the first fault; %d calls at the authority (attempts: %d unknown, "+
 		"%d not done, %d replays); %d terms, %.0f sessions resumed, %.0f reset, %.0f changes that waited for an expiry, %.0f invalidations; faults %v",
 		len(list), violations, len(sum.glances), decided, allowed, len(sum.accesses), sum.unknown,
 		sum.notDone, sum.replays, terms, sum.resumed, sum.resets, sum.expired, sum.seen, sum.faults)
-	if k := len(list); decided < len(sum.glances)/4 || allowed < 100*k || len(sum.accesses) < 100*k || terms < 2*k || sum.resumed < float64(k) ||
-		sum.resets == 0 || sum.expired == 0 || sum.seen == 0 || sum.replays == 0 {
+	if k := len(list); decided < len(sum.glances)/4 || allowed < 100*k || len(sum.accesses) < 100*k || terms < 2*k || sum.resumed == 0 || sum.seen == 0 ||
+		k > 2 && (sum.resets == 0 || sum.expired == 0 || sum.replays == 0) {
 		t.Error("too little happened for the check to mean anything")
 	}
 }

@@ -105,6 +105,20 @@ func (n *memNet) setCut(from, to string, cut bool) {
 	}
 }
 
+// cutOff cuts a host off from all others, or mends that.
+func (n *memNet) cutOff(name string, off bool) {
+	n.mu.Lock()
+	var others []string
+	for other := range n.hosts {
+		others = append(others, other)
+	}
+	n.mu.Unlock()
+	for _, other := range others {
+		n.setCut(name, other, off)
+		n.setCut(other, name, off)
+	}
+}
+
 func (n *memNet) setSlow(from, to string, d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
