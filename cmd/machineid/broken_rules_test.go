@@ -9,6 +9,7 @@ const (
 	edgeSession  = "edge/session.go"
 	edgeValidate = "edge/validate.go"
 	hubFetch     = "authority/hub/fetch.go"
+	hubHandover  = "authority/hub/handover.go"
 	hubReign     = "authority/hub/reign.go"
 	hubServe     = "authority/hub/serve.go"
 	hubSession   = "authority/hub/session.go"
@@ -211,6 +212,22 @@ var brokenRules = []broken{
 		edits: []edit{{edgeLink, "	case c == 0 && w.GetTerm() < l.term:\n		return nil, errOldTerm\n", ""}},
 	},
 	{
+		rule: "I7", name: "sessions are taken before the dispatch has caught up", by: "authority/hub TestNoSessionBeforeTheDispatchHasCaughtUp",
+		edits: []edit{{hubHandover, "		if h.dispatched >= r.begun {\n", "		if h.dispatched < 1<<62 {\n"}},
+	},
+	{
+		rule: "I7", name: "a Hello takes the place of a later one", by: "authority/hub TestAnOvertakenHelloIsRefused",
+		edits: []edit{{hubServe, " && s.number > hello.GetSession() {\n", " && s.number > 1<<62 {\n"}},
+	},
+	{
+		rule: "I7", name: "an edge that knows of more is taken", by: "authority/hub TestAnEdgeThatKnowsMoreIsTurnedAway",
+		edits: []edit{{hubServe, " && hello.GetLastIndex() > h.dispatched {\n", " && hello.GetLastIndex() > 1<<62 {\n"}},
+	},
+	{
+		rule: "I2", name: "a deposed node vouches for what it reads", by: "authority/hub TestADeposedNodeVouchesForNothing",
+		edits: []edit{{"authority/hub/change.go", "	if term, leads := h.store.Leading(); !leads || term != reign {\n", "	if term, leads := h.store.Leading(); leads && term > 1<<62 && term != reign {\n"}},
+	},
+	{
 		rule: "I8", name: "a new leader does not wait",
 		edits: []edit{{hubReign, "r.holdUntil = began.Add(times(last).Stretched())", "r.holdUntil = began"}},
 	},
@@ -220,11 +237,31 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I8", name: "no lease out is recorded while one is",
-		edits: []edit{{hubReign, "		free = !s.stop(now) && free\n", "		s.stop(now)\n"}},
+		edits: []edit{{hubHandover, "		if d := s.stop(now); d > 0 {\n", "		if d := s.stop(now); d < 0 {\n"}},
 	},
 	{
 		rule: "I8", name: "no lease out is recorded before the own wait is over", by: "authority/hub TestStopRecordsClosedOnlyIfNoLeaseIsOut",
-		edits: []edit{{hubReign, "	free := now >= r.holdUntil // an earlier leader's leases are over too\n", "	free := true\n"}},
+		edits: []edit{{hubHandover, "	if now < r.holdUntil || len(left)", "	if len(left)"}},
+	},
+	{
+		rule: "I8", name: "leases are given behind the list of who holds one", by: "authority/hub TestAGrantRacesWithStop",
+		edits: []edit{{hubSession, "	defer s.mu.Unlock()\n	s.stopped = true\n", "	defer s.mu.Unlock()\n"}},
+	},
+	{
+		rule: "I8", name: "who has joined counts as moved", by: "authority/hub TestACleanHandoverStallsNothing",
+		edits: []edit{{hubHandover, "	if ack.GetIndex() < r.begun && !ack.GetGaveBack() {\n", "	if r == nil {\n"}},
+	},
+	{
+		rule: "I8", name: "who has not moved is not waited for", by: "authority/hub TestAnEdgeThatDoesNotMove",
+		edits: []edit{{hubReign, "	if len(r.inherited) > 0 {\n", "	if len(r.inherited) > 1<<20 {\n"}},
+	},
+	{
+		rule: "I8", name: "who has not moved is left off the next list", by: "authority/hub TestHandoversInARow",
+		edits: []edit{{hubHandover, "		if d := end.Sub(now); d > 0 {\n", "		if d := end.Sub(now); d < 0 {\n"}},
+	},
+	{
+		rule: "I8", name: "leases are given again without a record", by: "authority/hub TestAHandoverThatFails",
+		edits: []edit{{hubHandover, "	if !h.open(r.ctx, r.term, open) {\n", "	if open == nil {\n"}},
 	},
 	{
 		rule: "I8", name: "the shorter of two times is recorded", by: "authority/hub TestTheLongerTimesAreRecorded",
