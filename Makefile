@@ -16,6 +16,7 @@ TESTFLAGS ?= -timeout 9m
 BENCH ?= .
 BENCHFLAGS ?= -benchmem -count 1
 FUZZTIME ?= 30s
+TORTURE ?= 3m
 
 .PHONY: help
 help: ## Print this list
@@ -24,6 +25,7 @@ help: ## Print this list
 	  'PKG=./edge/...            limits test, bench and fuzz to some packages' \
 	  'MACHINEID_TEST_NO_SKIP=1  makes a skipped test fail "make test" (CI sets it)' \
 	  'FUZZTIME=30s              how long each fuzz test runs' \
+	  'TORTURE=20m               how long "make torture" hurts clusters of processes; other tests run in proportion' \
 	  'BENCH=Validate            which benchmarks run (a regular expression)'
 
 .PHONY: run
@@ -45,9 +47,19 @@ test: $(BIN)/gotestsum ## Run every test; lists the skipped ones with their reas
 	@[ -z "$${MACHINEID_TEST_NO_SKIP:-}" ] || ! grep -q '"Action":"skip".*"Test":' $(BIN)/test.json || \
 	  { echo 'test: tests were skipped (see above), and MACHINEID_TEST_NO_SKIP makes that a failure' >&2; exit 1; }
 
+# One package after the other: the clusters of processes want the machine for themselves.
 .PHONY: torture
-torture: ## Run the long forms of the randomised tests; TORTURE=20m sets how long the one with real processes runs
-	MACHINEID_TEST_TORTURE=1 $(GO) test -count=1 -timeout 60m -v -run 'Crash|Fault|ThePromise|KilledUnderLoad|RandomRequests' ./raftstore ./cmd/machineid
+torture: ## Run the long forms of the randomised tests; TORTURE=20m sets how long each cluster of real processes is hurt
+	MACHINEID_TEST_TORTURE=1 TORTURE=$(TORTURE) $(GO) test -p 1 -count=1 -timeout 24h -v \
+	  -run 'Crash|Fault|Linearizable|Verifier|Processes|ThePromise|BrokenRules|KilledUnderLoad|RandomRequests' ./raftstore ./cmd/machineid
+
+.PHONY: model
+model: ## Search small instances of the link's protocol, and its mutants (at most 40 s on 2 cores)
+	@$(GO) run ./shared/link/model
+
+.PHONY: model-full
+model-full: ## The same with larger instances (a minute or two on 2 idle cores)
+	@$(GO) run ./shared/link/model -full
 
 .PHONY: check
 check: check-format check-vet check-lint check-layers check-generated check-tidy ## Check format, vet, lint, layers, generated files and go.mod

@@ -64,6 +64,8 @@ type Config struct {
 	// FS and RaftTransport replace the disk and Raft, in tests.
 	FS            vfs.FS
 	RaftTransport raft.Transport
+	// Dial opens connections to other nodes, to Raft and to HTTP; nil means TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// NoDate leaves out the header Date, for tests in virtual time.
 	NoDate bool
 	// Changed is told of each change of a device or org and how it reached the
@@ -84,6 +86,7 @@ type Node struct {
 	newest atomic.Int64 // the authority's time, which never goes back
 
 	leaders leaders
+	gate    gate
 	joining atomic.Pointer[string] // why this node has not joined yet
 	clocks  clocks
 }
@@ -102,7 +105,7 @@ func New(cfg Config) *Node {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
-	return &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), clocks: newClocks()}
+	return &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), clocks: newClocks(), leaders: leaders{dial: cfg.Dial}}
 }
 
 // Run opens the state and serves until ctx ends, then stops in the order that
@@ -155,9 +158,12 @@ const (
 	drainTime = 5 * time.Second
 )
 
+// stop hands over before anything else ends: the others go on at once, and this node passes on to them what it still
+// gets.
 func (n *Node) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
+	n.leave(ctx)
 	drain, cancelDrain := context.WithTimeout(ctx, drainTime)
 	defer cancelDrain()
 	err := n.http.ShutdownWithContext(drain)
@@ -168,28 +174,8 @@ func (n *Node) stop(ctx context.Context) error {
 		n.log.LogAttrs(ctx, slog.LevelInfo, "no lease is out: the next start need not wait")
 	}
 	n.grpc.Stop()
-	n.handOver(ctx)
 	n.leaders.close()
 	return errors.Join(err, n.store.Close(ctx))
-}
-
-// handOverTime bounds the hand-over at the end: an election takes about as long.
-const handOverTime = 2 * time.Second
-
-// handOver gives the leadership to another voter that answers, so that the others need not find out by a time-out that this node
-// is gone.
-func (n *Node) handOver(ctx context.Context) {
-	if _, leads := n.store.Leading(); !leads {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, handOverTime)
-	defer cancel()
-	switch err := n.store.TransferLeadership(ctx, ""); {
-	case err == nil:
-		n.log.LogAttrs(ctx, slog.LevelInfo, "the leadership is handed over")
-	case !errors.Is(err, raftstore.ErrRefused): // there is nobody
-		n.log.LogAttrs(ctx, slog.LevelWarn, "the leadership is not handed over: the others elect a leader when they miss this one", slog.Any("error", err))
-	}
 }
 
 // open builds the parts. Apply and Lead begin while the store opens: Apply finds
@@ -201,13 +187,13 @@ func (n *Node) open() error {
 		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,
 		State: n.state, Now: n.Now, LeaderLink: n.leaderLink, Stamps: n.clockFits, Logger: n.log, Registerer: n.cfg.Registerer,
 		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
-			_, out, err := n.Propose(ctx, cmd)
+			_, out, err := n.propose(ctx, cmd) // the hub's own pass the gate: a hand-over waits for one of them
 			return out, err
 		},
 	})
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
-		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall,
+		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall,
 		DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
 	}, n.state)
 	if err != nil {
@@ -216,7 +202,7 @@ func (n *Node) open() error {
 	n.store = store
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Nodes: store, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, DefaultVersion: n.cfg.DefaultVersion,
+		Store: n, Hub: n.hub, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
 	n.grpc = grpc.NewServer(
@@ -269,8 +255,16 @@ func (n *Node) Now() int64 {
 }
 
 // Propose replicates a command and returns its index and outcome. Its errors are
-// raftstore's.
+// raftstore's. During a hand-over it waits.
 func (n *Node) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
+	if err := n.gate.enter(ctx); err != nil {
+		return 0, state.Outcome{}, err
+	}
+	defer n.gate.leave()
+	return n.propose(ctx, cmd)
+}
+
+func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
 	if !n.clockFits() {
 		return 0, state.Outcome{}, errSkewed
 	}

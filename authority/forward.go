@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"crypto/subtle"
+	"net"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -23,11 +24,16 @@ const (
 	forwardPause = 20 * time.Millisecond // before a leader that was none is looked for again
 )
 
-func newForwardClient(addr string) *fasthttp.HostClient {
-	return &fasthttp.HostClient{
+// newForwardClient returns a client for one node. dial is Config.Dial.
+func newForwardClient(addr string, dial func(ctx context.Context, addr string) (net.Conn, error)) *fasthttp.HostClient {
+	c := &fasthttp.HostClient{
 		Addr: addr, MaxConns: forwardConns, MaxIdleConnDuration: forwardIdle, MaxConnWaitTimeout: time.Second,
 		MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true, MaxResponseBodySize: 64 << 20,
 	}
+	if dial != nil {
+		c.Dial = func(addr string) (net.Conn, error) { return dial(context.Background(), addr) }
+	}
+	return c
 }
 
 // forward hands a request on to the node that leads and reports whether it has answered it; if not, this node leads. Only the

@@ -86,7 +86,7 @@ func TestHandingOn(t *testing.T) {
 			t.Run(hop+" "+c.path, func(t *testing.T) {
 				t.Parallel()
 				n := &Node{state: state.New(func(uint64, []state.Concern) {})}
-				l := &leader{id: "a2", http: hops[hop], client: newForwardClient(hops[hop])}
+				l := &leader{id: "a2", http: hops[hop], client: newForwardClient(hops[hop], nil)}
 				got := ""
 				server := wire.NewServer(func(ctx *fasthttp.RequestCtx) {
 					outcome, answered := n.hand(ctx, wire.From(ctx), l, time.Now().Add(200*time.Millisecond))

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ type leader struct {
 // leaders knows who leads, asks each new leader once for its addresses, and keeps
 // the connections to it.
 type leaders struct {
+	dial func(ctx context.Context, addr string) (net.Conn, error) // Config.Dial
+
 	mu  sync.Mutex
 	now *leader
 }
@@ -75,7 +78,7 @@ func (n *Node) otherLeader(ctx context.Context) *leader {
 	if err != nil || status.ID != id || status.About[aboutHTTP] == "" {
 		return nil
 	}
-	return n.leaders.set(&leader{id: id, term: term, http: status.About[aboutHTTP], link: status.About[aboutLink]})
+	return n.leaders.set(&leader{id: id, term: term, http: status.About[aboutHTTP], link: status.About[aboutLink]}) //nolint:contextcheck // a connection outlives the call that opens it
 }
 
 // set makes l the leader, with the connections of the one before if it has the same address.
@@ -88,7 +91,7 @@ func (k *leaders) set(l *leader) *leader {
 		if k.now != nil {
 			k.now.client.CloseIdleConnections()
 		}
-		l.client = newForwardClient(l.http)
+		l.client = newForwardClient(l.http, k.dial)
 	}
 	k.now = l
 	return l

@@ -37,27 +37,35 @@ func listen(tb testing.TB) net.Listener {
 // start runs both tiers until the test ends.
 func start(tb testing.TB) *tiers {
 	tb.Helper()
-	t, link := startAuthority(tb)
+	t, link := startAuthority(tb, usualLease)
+	t.edge = startEdge(tb, "e1", link)
+	return t
+}
+
+// startEdge runs an edge, and returns its HTTP address.
+func startEdge(tb testing.TB, id, link string) string {
+	tb.Helper()
 	agents := listen(tb)
 	e, err := edge.New(edge.Config{
-		ID: "e1", Authority: []string{link}, HTTP: agents, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		ID: id, Authority: []string{link}, HTTP: agents, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	run(tb, e.Run)
 	ready(tb, e.Ready)
-	t.edge = agents.Addr().String()
-	return t
+	return agents.Addr().String()
 }
 
+const usualLease = 3 * time.Second
+
 // startAuthority runs an authority alone, with an org, and returns its link address.
-func startAuthority(tb testing.TB) (t *tiers, linkAddress string) {
+func startAuthority(tb testing.TB, lease time.Duration) (t *tiers, linkAddress string) {
 	tb.Helper()
 	api, link := listen(tb), listen(tb)
 	node := authority.New(authority.Config{
 		ID: "a1", Dir: tb.TempDir(), HTTP: api, Link: link, Raft: listen(tb), Bootstrap: true, OpenSignup: true,
-		Times: hub.Times{Lease: 3 * time.Second, CacheTTL: time.Minute, Bound: 0.01}, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		Times: hub.Times{Lease: lease, CacheTTL: time.Minute, Bound: 0.01}, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	run(tb, node.Run)
 	ready(tb, node.Ready)

@@ -31,7 +31,7 @@ func TestAllocValidate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &memory{caches: e.caches, epoch: 1, hasher: hasher}
+	m := &memory{caches: e.caches, epoch: 1, hasher: hasher, sight: e.sight}
 	at := stamp{index: 1, expires: 1 << 62, epoch: 1}
 	keep := func(known bool, device string) {
 		k := &keyEntry{stamp: at, sum: key.Hash(), org: testOrg, orgHash: hasher.Org(&testOrg), rec: decision.Key{Known: true}}

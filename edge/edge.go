@@ -37,7 +37,7 @@ type Config struct {
 	MaxWait time.Duration
 	// CacheEntries bounds how many devices are remembered, and how many keys.
 	CacheEntries int64
-	// Dial replaces TCP, in tests. NoDate leaves out the header Date, for virtual time.
+	// Dial replaces TCP, to the link and to HTTP, in tests. NoDate leaves out the header Date, for virtual time.
 	Dial       func(ctx context.Context, addr string) (net.Conn, error)
 	NoDate     bool
 	Clock      clock.Clock
@@ -62,6 +62,7 @@ type Edge struct {
 	server  *wire.Server
 	link    *linker
 	proxy   *proxy
+	sight   *sightings
 
 	// The order of reading is clock, lease, memory, entry, its expiry, floor (I3).
 	lease  atomic.Int64 // a clock.Time: answers from memory end then (I1)
@@ -97,6 +98,7 @@ func New(cfg Config) (*Edge, error) {
 	}
 	_, _ = rand.Read(e.process[:]) // never fails
 	e.metrics = newMetrics(cfg.Registerer, e)
+	e.sight = newSightings(&e.metrics)
 	e.proxy = newProxy(e)
 	e.link = newLinker(e)
 	e.server = wire.NewServer(e.handle, wire.Options{Log: cfg.Logger, NoDate: cfg.NoDate, Match: match})

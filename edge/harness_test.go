@@ -67,15 +67,7 @@ func inWorld(t *testing.T, f func(w *world)) {
 		w.a.keys[w.key.Hash()] = &link.KeyRecord{Known: true, OrgId: testOrg[:]}
 		w.a.orgs[testOrg] = &link.OrgRecord{Known: true}
 		w.a.devices["d"] = &link.DeviceRecord{Known: true}
-		e, err := New(Config{
-			ID: "e1", Authority: []string{"a1"}, HTTP: w.http, CacheEntries: 10_000, NoDate: true, Clock: w.a,
-			Dial:   func(ctx context.Context, _ string) (net.Conn, error) { return w.a.listener.DialContext(ctx) },
-			Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.e = e
+		w.make()
 		w.client = &fasthttp.HostClient{
 			Addr: "edge", Dial: func(string) (net.Conn, error) { return w.http.Dial() }, MaxConns: 1000,
 			MaxIdemponentCallAttempts: 1, ReadTimeout: 20 * time.Second, MaxIdleConnDuration: time.Second,
@@ -87,6 +79,30 @@ func inWorld(t *testing.T, f func(w *world)) {
 		}()
 		f(w)
 	})
+}
+
+// make makes the edge, as a process that starts does.
+func (w *world) make() {
+	w.t.Helper()
+	e, err := New(Config{
+		ID: "e1", Authority: []string{"a1"}, HTTP: w.http, CacheEntries: 10_000, NoDate: true, Clock: w.a,
+		Dial:   func(ctx context.Context, _ string) (net.Conn, error) { return w.a.listener.DialContext(ctx) },
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.e = e
+}
+
+// restart ends the edge and starts a process in its place.
+func (w *world) restart() {
+	w.t.Helper()
+	w.end()
+	<-w.ended //nolint:errcheck // the nil that end leaves
+	w.http = fasthttputil.NewInmemoryListener()
+	w.make()
+	w.run()
 }
 
 func (w *world) run() {

@@ -40,6 +40,8 @@ type linker struct {
 	incarnation []byte
 	term        uint64
 
+	begun uint64 // sessions that a Hello was made for
+
 	memory *memory // the newest; nil before the first session
 	epoch  uint32  // of it
 
@@ -161,8 +163,10 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 	if err != nil {
 		return "", fmt.Errorf("open a session: %w", err)
 	}
+	l.begun++
 	hello := &link.Hello{
-		EdgeId: l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
+		Session: l.begun,
+		EdgeId:  l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
 		DecisionVersion: decisionVersion, Term: l.term,
 	}
 	if m := l.memory; m != nil {
@@ -229,7 +233,7 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 		l.begin(w, hasher, s)
 	}
 	l.e.metrics.sessions.Inc()
-	l.e.proxy.use(w.GetHttpAddress(), w.GetProxyToken())
+	l.e.proxy.use(w.GetHttpAddress(), w.GetProxyToken()) //nolint:contextcheck // its connections outlive the session
 	l.mu.Lock()
 	l.session = s
 	l.mu.Unlock()
@@ -244,6 +248,7 @@ func (l *linker) begin(w *link.Welcome, hasher link.Hasher, s *session) {
 	l.epoch++
 	l.memory = &memory{
 		caches: l.e.caches, epoch: l.epoch, hasher: hasher, ttl: time.Duration(w.GetCacheTtlNs()), incarnation: w.GetIncarnation(),
+		sight: l.e.sight,
 	}
 	l.memory.flights.Store(s.flights)
 	s.memory = l.memory

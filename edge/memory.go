@@ -48,6 +48,8 @@ type (
 		org orgID
 		id  string
 		rec decision.Occupant
+		// noted is when it was last noted that the device asked (I10).
+		noted atomic.Int64
 	}
 )
 
@@ -121,6 +123,7 @@ type memory struct {
 	*caches
 	epoch   uint32
 	hasher  link.Hasher
+	sight   *sightings              // who asks (I10)
 	ttl     time.Duration           // of every entry
 	flights atomic.Pointer[flights] // of the newest session
 	// Of the link's receive loop: in which incarnation it was read, up to which index
@@ -202,6 +205,7 @@ func (m *memory) judge(q *question, now clock.Time, at decision.Millis, extra *f
 	}
 	// What the org decides needs no device: an org that is off costs one refetch.
 	if code := decision.Decide(k.rec, o.rec, decision.Occupant{}, at); code != decision.DeviceNotFound {
+		m.denied(k, q, code, now, at)
 		return code, need{}
 	}
 	deviceHash := m.hasher.Device(&k.org, q.device)
@@ -209,7 +213,16 @@ func (m *memory) judge(q *question, now clock.Time, at decision.Millis, extra *f
 	if d == nil {
 		return 0, need{kind: needDevice, hash: deviceHash, org: k.org, orgHash: k.orgHash}
 	}
+	m.sight.asked(d, now, at)
 	return decision.Decide(k.rec, o.rec, d.rec, at), need{}
+}
+
+// denied notes who asked where the org decided. An unreadable record says nothing, and
+// denies for now.
+func (m *memory) denied(k *keyEntry, q *question, code decision.Code, now clock.Time, at decision.Millis) {
+	if code != decision.SystemUnavailable && code != decision.OrgNotFound {
+		m.sight.denied(k.org, q.device, m.hasher.Device(&k.org, q.device), now, at)
+	}
 }
 
 func (m *memory) key(q *question, now clock.Time, extra *found) *keyEntry {
@@ -274,6 +287,9 @@ func (m *memory) keep(got *found, now clock.Time) {
 	if d := got.device; d != nil {
 		hash := m.hasher.Device(&d.org, []byte(d.id))
 		m.holding.add(hash, now, m.ttl)
+		if old, ok := m.devices.Get(hash); ok && old.org == d.org && old.id == d.id {
+			d.noted.Store(old.noted.Load()) // once a minute, however often it is fetched
+		}
 		pick(d.rec.Known, m.devices, m.refusedDevices).Set(hash, d, 1)
 	}
 }

@@ -89,7 +89,7 @@ func TestAFloodCannotPushOutWhatIsKnown(t *testing.T) {
 		if together {
 			own.refusedKeys, own.refusedDevices = c.keys, c.devices
 		}
-		m := &memory{caches: &own, epoch: 1}
+		m := &memory{caches: &own, epoch: 1, sight: newSightings(&metrics{})}
 		m.flights.Store(newFlights(func(*flight) bool { return false }))
 		at := stamp{index: 1, expires: 1 << 60, epoch: 1}
 		keep := func(i int, isKnown bool) (sum orgkey.Hash, id string) {
@@ -150,7 +150,7 @@ func TestACollisionCostsAMiss(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	m := &memory{caches: c, epoch: 1}
+	m := &memory{caches: c, epoch: 1, sight: newSightings(&metrics{})}
 	at := stamp{index: 1, expires: 1 << 60, epoch: 1}
 	q := &question{sum: orgkey.Sum([]byte("mine")), device: []byte("mine")}
 	keyHash, orgHash := m.hasher.Key((*[32]byte)(&q.sum)), m.hasher.Org(&testOrg)

@@ -15,6 +15,7 @@ type metrics struct {
 	sessions      prometheus.Counter
 	resets        prometheus.Counter
 	proxyErrors   prometheus.Counter
+	unreported    prometheus.Counter
 
 	noLink, tooSlow, crowded prometheus.Counter
 }
@@ -35,6 +36,7 @@ func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
 		sessions:      count("machineid_edge_sessions_total", "Sessions begun with the authority."),
 		resets:        count("machineid_edge_session_resets_total", "Sessions that began with an empty memory."),
 		proxyErrors:   count("machineid_edge_proxy_errors_total", "Calls passed on that got no answer."),
+		unreported:    count("machineid_edge_sightings_dropped_total", "Times at which a device asked that found no room in a report."),
 		noLink:        unavailable.WithLabelValues("no_link"),
 		tooSlow:       unavailable.WithLabelValues("slow_fetch"),
 		crowded:       unavailable.WithLabelValues("too_many_waiting"),

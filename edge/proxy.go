@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"context"
+	"net"
 	"sync"
 	"time"
 
@@ -46,11 +48,15 @@ func (p *proxy) use(addr, token string) {
 	if p.upstream != nil {
 		p.upstream.client.CloseIdleConnections()
 	}
-	p.upstream = &upstream{token: token, client: &fasthttp.HostClient{
+	client := &fasthttp.HostClient{
 		Addr: addr, MaxConns: maxConns, MaxIdleConnDuration: idleTime, ReadTimeout: answerTime, WriteTimeout: answerTime,
 		MaxConnWaitTimeout: time.Second, MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true,
 		DisablePathNormalizing: true, MaxResponseBodySize: 64 << 20,
-	}}
+	}
+	if dial := p.e.cfg.Dial; dial != nil {
+		client.Dial = func(addr string) (net.Conn, error) { return dial(context.Background(), addr) }
+	}
+	p.upstream = &upstream{client, token}
 }
 
 func (p *proxy) close() {

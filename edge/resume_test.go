@@ -68,7 +68,7 @@ func TestHelloSaysWhatIsHeld(t *testing.T) {
 	inWorld(t, func(w *world) {
 		t := w.t
 		w.start()
-		if h := w.a.heard().hello; h.GetHeld() != nil || h.GetIncarnation() != nil || h.GetLastIndex() != 0 {
+		if h := w.a.heard().hello; h.GetHeld() != nil || h.GetIncarnation() != nil || h.GetLastIndex() != 0 || h.GetSession() != 1 {
 			t.Errorf("it remembers something before the first session: %v", h)
 		}
 		w.want("d", "ALLOW", false)
@@ -86,6 +86,9 @@ func TestHelloSaysWhatIsHeld(t *testing.T) {
 		h := again()
 		if !bytes.Equal(h.GetIncarnation(), make([]byte, 16)) || h.GetLastIndex() != index || len(h.GetHeld()) != link.HeldBytes {
 			t.Fatalf("incarnation %x, index %d of %d, %d bytes", h.GetIncarnation(), h.GetLastIndex(), index, len(h.GetHeld()))
+		}
+		if h.GetSession() != 2 {
+			t.Errorf("it is session %d of the process", h.GetSession())
 		}
 		sum := w.key.Hash()
 		want := []uint64{w.a.hashing.Key((*[32]byte)(&sum)), w.a.hashing.Org(&testOrg), w.a.device("d"), w.a.device("nobody")}

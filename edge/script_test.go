@@ -49,6 +49,7 @@ type said struct {
 	fetched  []*link.Fetch
 	largest  int // frame, in fetches
 	acks     []*link.Ack
+	reports  []*link.Report
 }
 
 func (a *authority) heard() said {
@@ -182,6 +183,9 @@ func (a *authority) reply(f *link.ToAuthority) *link.ToEdge {
 	}
 	if f.GetAck() != nil {
 		a.acks = append(a.acks, f.GetAck())
+	}
+	if f.GetReport() != nil {
+		a.reports = append(a.reports, f.GetReport())
 	}
 	a.largest = max(a.largest, len(f.GetFetches()))
 	for _, q := range f.GetFetches() {

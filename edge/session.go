@@ -33,6 +33,7 @@ type session struct {
 	acked    uint64
 	ackDue   bool
 	fetches  []*flight
+	report   *link.Report // goes when nothing else is due
 }
 
 // run sends and receives until the session ends, and returns where the leader is if
@@ -47,6 +48,7 @@ func (s *session) run(ctx context.Context, cancel func(), patience *time.Timer, 
 		s.send(ctx)
 	})
 	work.Go(func() { s.renew(ctx, cancel) })
+	work.Go(func() { s.reports(ctx) })
 	s.nudge()
 	patience.Stop() // from here on renew watches
 	for f := first; ; {
@@ -149,7 +151,7 @@ const fetchesMax = 1024
 func (s *session) take() *link.ToAuthority {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.renewDue && !s.ackDue && len(s.fetches) == 0 {
+	if !s.renewDue && !s.ackDue && len(s.fetches) == 0 && s.report == nil {
 		return nil
 	}
 	f, now := &link.ToAuthority{}, s.e.clock.Now()
@@ -172,6 +174,9 @@ func (s *session) take() *link.ToAuthority {
 		if len(s.fetches) == 0 {
 			s.fetches = nil // what is behind it may go
 		}
+	}
+	if len(s.fetches) == 0 {
+		f.Report, s.report = s.report, nil // behind everything else (I10)
 	}
 	s.renewDue, s.ackDue = false, false
 	return f

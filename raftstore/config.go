@@ -47,6 +47,8 @@ type Config struct {
 	Listener net.Listener
 	// Advertise is the address at which other nodes reach Listener; empty means Listener's own.
 	Advertise string
+	// Dial opens a connection to another node's Listener; nil means TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Transport replaces Listener in tests, and Peers what else Listener carries; without Peers, a node can neither confirm that
 	// it leads among several voters nor change who they are.
 	Transport raft.Transport
@@ -115,6 +117,8 @@ type Config struct {
 	MinVoters       int
 
 	knobs knobs
+	// wrapLog puts something between raft and the log; only tests do.
+	wrapLog func(raft.LogStore) raft.LogStore
 }
 
 // knobs plant one fault each, so that a test can prove that the checks catch it. All off outside tests.

@@ -22,8 +22,8 @@ type progress struct {
 }
 
 // watchFollowers looks at the followers while this node leads. A follower that answers, and does not get further though there is more in
-// the log, is stalled: raft has a known wedge in which heartbeats flow and entries do not (its issue 612), and only another leader
-// ends it. So after Config.StallTimeout it is reported, and if it has a vote, the leadership is handed over.
+// the log, is stalled: heartbeats flow and entries do not, as in the wedge that pipeline.go ends, and only another leader
+// would help. So after Config.StallTimeout it is reported, and if it has a vote, the leadership is handed over.
 func (s *Store) watchFollowers(ctx context.Context, p *pilot) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()

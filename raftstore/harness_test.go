@@ -37,11 +37,30 @@ func newRand(tb testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// count is how often a randomised test runs: few with -short, an eighth of long as a rule, long in `make torture`.
+// usualTorture is what `make torture` takes as its measure of time, and where count runs the long form once.
+const usualTorture = 3 * time.Minute
+
+// tortureTime is how long the tests that run for a time are to run in the long form: TORTURE. 0: this is not the long form.
+func tortureTime() time.Duration {
+	if os.Getenv("MACHINEID_TEST_TORTURE") == "" {
+		return 0
+	}
+	if set := os.Getenv("TORTURE"); set != "" {
+		d, err := time.ParseDuration(set)
+		if err != nil || d <= 0 {
+			panic(fmt.Sprintf("TORTURE is %q, not a time such as 20m", set))
+		}
+		return d
+	}
+	return usualTorture
+}
+
+// count is how often a randomised test runs: few with -short, an eighth of long as a rule, and in `make torture` long, or more in
+// proportion if TORTURE is more than usual.
 func count(short, long int) int {
-	switch {
-	case os.Getenv("MACHINEID_TEST_TORTURE") != "":
-		return long
+	switch d := tortureTime(); {
+	case d > 0:
+		return int(float64(long) * max(1, float64(d)/float64(usualTorture)))
 	case testing.Short():
 		return short
 	}

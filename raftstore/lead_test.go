@@ -213,7 +213,7 @@ func TestMux(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := newMux(l, "named:1", newNode().cfg.withDefaults().Logger)
+		m := newMux(l, "named:1", nil, newNode().cfg.withDefaults().Logger)
 		if got := m.Addr().String(); got != "named:1" {
 			t.Errorf("address %q", got)
 		}

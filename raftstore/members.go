@@ -287,35 +287,49 @@ func (s *Store) leave(
 // refuses commands. The target must answer: raft refuses commands until a dead one's time-out is over. nil means that this node
 // no longer leads; who does, Leader tells in a moment. For the other outcomes see AddNonvoter.
 func (s *Store) TransferLeadership(ctx context.Context, id string) error {
-	if err := s.transfer(ctx, id); err != nil {
+	to, err := s.Successor(ctx, id)
+	if err != nil {
+		return fmt.Errorf("hand over the leadership: %w", err)
+	}
+	return s.HandTo(ctx, to)
+}
+
+// HandTo is TransferLeadership to a member that Successor returned a moment ago.
+func (s *Store) HandTo(ctx context.Context, to Member) error {
+	if to.ID == s.cfg.ID {
+		return nil
+	}
+	err := s.await(ctx, func() raft.Future {
+		return s.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address))
+	})
+	if err != nil {
 		return fmt.Errorf("hand over the leadership: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) transfer(ctx context.Context, id string) error {
+// Successor is the member that TransferLeadership would hand over to now: the voter id, or the one that is furthest if id is empty. It is this
+// node itself if that is asked for. The errors are ErrNotLeader, and ErrRefused if there is none.
+func (s *Store) Successor(ctx context.Context, id string) (Member, error) {
 	term, ok := s.Leading()
 	if !ok {
-		return ErrNotLeader
-	}
-	if id == s.cfg.ID {
-		return nil
+		return Member{}, ErrNotLeader
 	}
 	members, err := s.Members(ctx)
 	if err != nil {
-		return err
+		return Member{}, err
+	}
+	if i := slices.IndexFunc(members, func(m Member) bool { return m.ID == s.cfg.ID }); id == s.cfg.ID && i >= 0 {
+		return members[i], nil
 	}
 	members = slices.DeleteFunc(members, func(m Member) bool {
 		return !m.Voter || m.ID == s.cfg.ID || (id != "" && m.ID != id) || m.Err != nil || m.Status.Term != term
 	})
 	if len(members) == 0 && id != "" {
-		return fmt.Errorf("%w: %s is not another voter that answers", ErrRefused, id)
+		return Member{}, fmt.Errorf("%w: %s is not another voter that answers", ErrRefused, id)
 	}
 	if len(members) == 0 {
-		return fmt.Errorf("%w: no other voter answers", ErrRefused)
+		return Member{}, fmt.Errorf("%w: no other voter answers", ErrRefused)
 	}
-	to := slices.MaxFunc(members, func(a, b Member) int { return cmp.Compare(a.Status.LastIndex, b.Status.LastIndex) })
-	return s.await(ctx, func() raft.Future {
-		return s.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address))
-	})
+	return slices.MaxFunc(members, func(a, b Member) int { return cmp.Compare(a.Status.LastIndex, b.Status.LastIndex) }), nil
 }

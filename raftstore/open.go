@@ -222,12 +222,16 @@ func (s *Store) startRaft() error {
 	s.trans, s.asking.peers, s.asking.timeout = s.cfg.Transport, s.cfg.Peers, s.cfg.HeartbeatTimeout
 	switch {
 	case s.trans == nil:
-		s.mux = newMux(s.cfg.Listener, s.cfg.Advertise, s.cfg.Logger)
+		s.mux = newMux(s.cfg.Listener, s.cfg.Advertise, s.cfg.Dial, s.cfg.Logger)
 		s.trans, s.asking.peers = newTransport(s.mux, &s.cfg), newOwnPeers(s.mux, s.cfg.Logger)
 	case s.asking.peers == nil:
 		s.asking.peers = noPeers{}
 	}
-	r, err := raft.NewRaft(s.cfg.raftConfig(s.lead.notify), s.fsm, s.log, s.log, s.snaps, s.trans)
+	var logs raft.LogStore = s.log
+	if s.cfg.wrapLog != nil {
+		logs = s.cfg.wrapLog(logs)
+	}
+	r, err := raft.NewRaft(s.cfg.raftConfig(s.lead.notify), s.fsm, logs, s.log, s.snaps, s.trans)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}

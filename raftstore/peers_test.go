@@ -22,7 +22,7 @@ func served(tb testing.TB, addr string, answer func() (NodeStatus, error)) (*own
 		tb.Fatal(err)
 	}
 	logger := slog.New(slog.DiscardHandler)
-	m := newMux(l, "", logger)
+	m := newMux(l, "", nil, logger)
 	tb.Cleanup(func() { _ = m.Close() })
 	p := newOwnPeers(m, logger)
 	if answer != nil {

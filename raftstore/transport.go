@@ -30,6 +30,7 @@ const (
 // it accepted or dialled, and closing it closes them: raft's transport leaves incoming ones open.
 type mux struct {
 	listener  net.Listener
+	dialler   func(ctx context.Context, addr string) (net.Conn, error)
 	advertise net.Addr
 	logger    *slog.Logger
 	raftC     chan net.Conn
@@ -51,9 +52,16 @@ type address string
 func (a address) Network() string { return "tcp" }
 func (a address) String() string  { return string(a) }
 
-func newMux(l net.Listener, advertise string, logger *slog.Logger) *mux {
+// newMux serves l. dial is Config.Dial.
+func newMux(
+	l net.Listener, advertise string, dial func(ctx context.Context, addr string) (net.Conn, error), logger *slog.Logger,
+) *mux {
+	if dial == nil {
+		tcp := net.Dialer{KeepAlive: 15 * time.Second} // Go sets TCP_NODELAY itself
+		dial = func(ctx context.Context, addr string) (net.Conn, error) { return tcp.DialContext(ctx, "tcp", addr) }
+	}
 	m := &mux{
-		listener: l, advertise: l.Addr(), logger: logger,
+		listener: l, dialler: dial, advertise: l.Addr(), logger: logger,
 		raftC: make(chan net.Conn), closed: make(chan struct{}), slots: make(chan struct{}, muxWaiting),
 		open: make(map[*muxConn]struct{}),
 	}
@@ -154,8 +162,7 @@ func (m *mux) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, erro
 
 // dial opens a connection and says what it is for. ctx bounds only the dialling.
 func (m *mux) dial(ctx context.Context, to string, kind byte) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: 15 * time.Second} // Go sets TCP_NODELAY itself
-	conn, err := d.DialContext(ctx, "tcp", to)
+	conn, err := m.dialler(ctx, to)
 	if err != nil {
 		return nil, err
 	}
@@ -231,11 +238,11 @@ func (c *muxConn) Close() error {
 }
 
 // newTransport is raft's transport over the mux.
-func newTransport(m *mux, cfg *Config) *raft.NetworkTransport {
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+func newTransport(m raft.StreamLayer, cfg *Config) transport {
+	return transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:  m,
 		MaxPool: transportMax,
 		Timeout: cfg.RPCTimeout,
 		Logger:  newRaftLogger(cfg.Logger).Named("transport"),
-	})
+	})}
 }

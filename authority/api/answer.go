@@ -62,7 +62,7 @@ func (p plan) fields() []wire.Field {
 	}
 }
 
-// device is a device in answers that show it whole. LastSeenAt is null until edges report it (I10).
+// device is a device in answers that show it whole. LastSeenAt is as edges have reported it (I10).
 type device struct {
 	DeviceID   string          `json:"deviceId"`
 	Status     string          `json:"status"`
@@ -75,7 +75,7 @@ type device struct {
 	Metadata   json.RawMessage `json:"metadata"` // null if nil
 }
 
-func deviceOf(d *statepb.Occupant) device {
+func deviceOf(d *statepb.Occupant, lastSeen int64) device {
 	status := "active"
 	if d.GetRevokedAtMs() != 0 {
 		status = "revoked"
@@ -83,6 +83,6 @@ func deviceOf(d *statepb.Occupant) device {
 	return device{
 		DeviceID: d.GetId(), Status: status, Revoked: d.GetRevokedAtMs() != 0,
 		CreatedAt: instant(d.GetCreatedAtMs()), RevokedAt: instant(d.GetRevokedAtMs()), ExpiresAt: instant(d.GetExpiresAtMs()),
-		Name: orNull(d.GetName()), Metadata: d.GetMetadata(),
+		LastSeenAt: instant(lastSeen), Name: orNull(d.GetName()), Metadata: d.GetMetadata(),
 	}
 }

@@ -48,7 +48,7 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer receives the metrics; nil means none.
 	Registerer prometheus.Registerer
-	// Changed is told of each change that is in force everywhere, by the audit's name of the action and the device or org it was
+	// Changed is told of each change that is in force everywhere and whose caller waited for that, by the audit's name of the action and the device or org it was
 	// made to. It must not block; may be nil.
 	Changed func(action, target string, p hub.Propagation)
 }
@@ -67,7 +67,13 @@ type Store interface {
 type Hub interface {
 	Settle(ctx context.Context, index uint64) (hub.Propagation, error)
 	SettleOrg(ctx context.Context, index uint64, org state.OrgID) error
+	// Progress tells how far an org's change at index has come, and waits for no edge.
+	Progress(ctx context.Context, index uint64, org state.OrgID) (hub.Progress, error)
 	Edge(token string) string
+	// Sessions lists the edges, nil if this node does not lead.
+	Sessions() []hub.Session
+	// Seen notes that a device asked, which may not exist (I10). It never blocks.
+	Seen(org state.OrgID, device string, atMs int64)
 }
 
 // API serves the calls. It is safe for concurrent use.
@@ -136,10 +142,21 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 		in.Error(ctx, wire.NotFound())
 	default:
 		answer, err := r.serve(e.call)
+		for range handedOverTimes {
+			if err == nil || !r.handedOver(err) {
+				break
+			}
+			if a.cfg.Forward(ctx, in, began) {
+				e.metrics.observe(ctx.Response.StatusCode(), time.Since(began))
+				return
+			}
+			r = a.request(ctx, in, began)
+			answer, err = r.serve(e.call)
+		}
 		if _, made := answer.(streamed); err != nil {
 			in.Error(ctx, r.fault(err))
 		} else if !made {
-			in.JSON(ctx, fasthttp.StatusOK, answer)
+			in.JSON(ctx, r.status, answer)
 		}
 	}
 	e.metrics.observe(ctx.Response.StatusCode(), time.Since(began))
@@ -167,6 +184,16 @@ func (r *request) serve(c *call) (any, error) {
 		return answer, err
 	}
 	return do.change(ctx)
+}
+
+// handedOverTimes bounds how often one request begins anew because the leadership went away under it.
+const handedOverTimes = 3
+
+// handedOver tells whether nothing came of the request because this node leads no more: another may serve it.
+func (r *request) handedOver(err error) bool {
+	u, ok := errors.AsType[*unavailable](err)
+	return ok && r.api.cfg.Forward != nil && u.outcome == wire.OutcomeNotDone && time.Now().Before(r.deadline) &&
+		(errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, hub.ErrNotLeading))
 }
 
 // fault is the answer to an error, and the one place where errors are logged: those that only an operator can do

@@ -28,6 +28,7 @@ var allowed = map[string]string{
 	"org/execution":          "admin",
 	"org/settings":           "admin",
 	"org/delete":             "admin",
+	"propagation":            "admin",
 	"audit":                  "admin",
 	"org/keys":               "admin",
 	"org/keys/rotate":        "admin",
@@ -59,7 +60,7 @@ func TestScopes(t *testing.T) {
 				body = `{"scope":"agent"}`
 			}
 			if !route.Post {
-				method, path, body = "GET", path+"?deviceId=d", ""
+				method, path, body = "GET", path+"?deviceId=d&index=1", ""
 			}
 			a := n.with(key, method, path, body)
 			refused := a.StatusCode == http.StatusForbidden && a.field("error") == "insufficient_scope"

@@ -176,6 +176,9 @@ func (r *request) commitBatch(ctx context.Context, b *batched, command func(*sta
 		sum.add(&d)
 		next = d.Batch.Next
 	}
+	if sum.propagation.Pending {
+		return sum, nil // its caller does not wait
+	}
 	// The answer is about every device of the org, also those that no stretch had to look at.
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.deadline.Add(settleGrace))
 	defer cancel()
@@ -197,7 +200,7 @@ func (d *done) add(one *done) {
 	d.Batch.AtCap = one.Batch.AtCap
 	d.Batch.Sample = append(d.Batch.Sample, one.Batch.Sample[:min(len(one.Batch.Sample), state.SampleMax-len(d.Batch.Sample))]...)
 	p := &d.propagation
-	p.Index = one.propagation.Index
+	p.Index, p.Pending = one.propagation.Index, one.propagation.Pending
 	p.Edges, p.Confirmed, p.Expired = max(p.Edges, one.propagation.Edges), max(p.Confirmed, one.propagation.Confirmed), max(p.Expired, one.propagation.Expired)
 	p.ElapsedMs += one.propagation.ElapsedMs
 }

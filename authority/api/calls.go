@@ -57,13 +57,15 @@ var calls = map[string]call{
 	"org/keys/rotate":        {access: adminOnly, parse: rotateKey},
 	"org/keys/revoke":        {access: adminOnly, parse: revokeKey},
 
-	"audit": {access: adminOnly, parse: listAudit(false)},
+	"propagation": {access: adminOnly, parse: showPropagation},
+	"audit":       {access: adminOnly, parse: listAudit(false)},
 
 	"operator/audit":  {access: overseer{}, parse: listAudit(true)},
 	"operator/orgs":   {access: overseer{}, parse: byMethod(listOrgs, createOrg), empty: true},
 	"operator/orgs/*": {access: overseer{}, parse: byMethod(showOperated, changeOperated), empty: true},
 	"operator/plans":  {access: overseer{}, parse: byMethod(showPlans, setPlans)},
 
+	"operator/edges":                     {access: operator{}, parse: showEdges},
 	"operator/cluster":                   {access: operator{}, parse: showCluster},
 	"operator/cluster/members":           {access: operator{}, parse: addMember},
 	"operator/cluster/members/*":         {access: operator{}, parse: onMember(Nodes.Remove), empty: true},

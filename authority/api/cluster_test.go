@@ -74,6 +74,7 @@ func TestOperatorsCalls(t *testing.T) {
 		param              string
 		asked              []string
 	}{
+		{"GET", "operator/edges", "", 200, "", nil},
 		{"GET", "operator/cluster", "", 200, "", nil},
 		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3:7072"}`, 200, "", []string{"[add a3 h3:7072]"}},
 		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3:7072","voter":true}`, 200, "", []string{"[add a3 h3:7072]", "[promote a3]"}},

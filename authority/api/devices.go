@@ -171,11 +171,15 @@ func getDevice(r *request) (step, error) {
 		if !state.Stands(d, s.now) {
 			return nil, wire.DeviceNotFound()
 		}
+		seen, err := s.LastSeen(s.orgID, id)
+		if err != nil {
+			return nil, err
+		}
 		e := r.in.Envelope("") // the status is the device's own
 		return struct {
 			device
 			Handler   string `json:"handler"`
 			RequestID string `json:"request_id"`
-		}{deviceOf(d), e.Handler, e.RequestID}, nil
+		}{deviceOf(d, seen), e.Handler, e.RequestID}, nil
 	}}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -80,6 +81,7 @@ type testHub struct {
 	err     error         // what a settle ends in
 	waiting chan string   // told of each that waits, if not nil
 	settled atomic.Int64
+	seen    []string
 }
 
 // shut makes every settle wait until the returned function is called. Each one that waits says so on the channel.
@@ -128,6 +130,25 @@ func (h *testHub) Settle(ctx context.Context, _ uint64) (hub.Propagation, error)
 	return hub.Propagation{Index: 8812, Edges: 3, Confirmed: 2, Expired: 1, ElapsedMs: 2.1}, nil
 }
 
+// Progress knows of three indexes, and of what is younger that it is not there.
+func (h *testHub) Progress(_ context.Context, index uint64, _ state.OrgID) (hub.Progress, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := hub.Progress{Index: index, Pending: h.gate != nil}
+	switch {
+	case h.err != nil:
+		return p, h.err
+	case index > 8812:
+		return p, hub.ErrNoIndex
+	case index == 8812:
+		p.Known, p.Edges, p.Confirmed, p.Elapsed = true, 3, 3, 2100*time.Microsecond
+		if p.Pending {
+			p.Confirmed, p.Expired, p.Waiting = 1, 1, []string{"e3"}
+		}
+	}
+	return p, nil
+}
+
 func (h *testHub) SettleOrg(ctx context.Context, index uint64, id state.OrgID) error {
 	if index == 0 {
 		return fmt.Errorf("settle org %v at %d: that is no change", id, index)
@@ -136,6 +157,27 @@ func (h *testHub) SettleOrg(ctx context.Context, index uint64, id state.OrgID) e
 		return h.settle(ctx, "all orgs")
 	}
 	return h.settle(ctx, "org")
+}
+
+func (h *testHub) Seen(_ state.OrgID, device string, _ int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seen = append(h.seen, device)
+}
+
+func (h *testHub) Sessions() []hub.Session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return nil
+	}
+	return []hub.Session{
+		{
+			EdgeID: "e1", Version: "v1", Address: "10.0.0.1:5", Connected: true, Since: time.Hour, LeaseLeft: 2900 * time.Millisecond, Acked: 7,
+			AckTook: 400 * time.Microsecond, Reported: true, Hits: 75, Misses: 25, Entries: 12,
+		},
+		{EdgeID: "e2", Behind: 2, BehindFor: time.Second},
+	}
 }
 
 func (*testHub) Edge(token string) string {

@@ -254,6 +254,8 @@ func (r *request) commitKey(ctx context.Context, cmd *statepb.Command) (done, er
 		index = f.index
 	case err != nil:
 		return done{}, err
+	case d.propagation.Pending:
+		return d, nil // its caller does not wait
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.deadline.Add(settleGrace))
 	defer cancel()

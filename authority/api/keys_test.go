@@ -171,3 +171,16 @@ func TestSecretsAreShownOnce(t *testing.T) {
 		n.with(o.admin, "POST", "org/keys/revoke", last, once("last")).want(409, "last_admin_key")
 	}
 }
+
+// TestKeysWithoutWaiting: who prefers not to wait is told so, also by calls that would wait for more than their own change.
+func TestKeysWithoutWaiting(t *testing.T) {
+	n := start(t)
+	o := n.org()
+	_, open := n.hub.shut()
+	defer open()
+	for path, body := range map[string]string{
+		"org/keys": `{"scope":"agent"}`, "devices/revoke_batch": `{"scope":"all_active"}`, "org/keys/revoke": `{"keyId":"` + idOf(o.agent) + `"}`,
+	} {
+		n.with(o.admin, "POST", path, body, "Prefer: respond-async").want(http.StatusAccepted, `"propagation":{"pending":true,"index":`)
+	}
+}

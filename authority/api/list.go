@@ -46,7 +46,11 @@ func listDevices(r *request) (step, error) {
 		}
 		answer := deviceList{Envelope: r.in.Envelope("ok"), Devices: make([]device, len(list)), plan: planOf(p)}
 		for i, d := range list {
-			answer.Devices[i] = deviceOf(d)
+			seen, err := s.LastSeen(s.orgID, d.GetId())
+			if err != nil {
+				return nil, err
+			}
+			answer.Devices[i] = deviceOf(d, seen)
 		}
 		if more {
 			last := list[len(list)-1]

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/shared/wire"
 )
@@ -45,4 +46,11 @@ func (r *request) once() *statepb.Once {
 	id := sha256.Sum256([]byte(strings.Join(names, "\x00")))
 	request := sha256.Sum256(r.http.Request.Body())
 	return &statepb.Once{Id: id[:onceSize], Request: request[:onceSize]}
+}
+
+// replayed tells the caller that the outcome is one of before.
+func (r *request) replayed(out *state.Outcome) {
+	if out.Replayed {
+		r.http.Response.Header.Set(replayedHeader, "true")
+	}
 }

@@ -21,6 +21,7 @@ type request struct {
 	deadline time.Time // nothing is proposed after it
 	trusted  bool      // an edge or a node of ours handed it on
 	byEdge   bool      // it came from an edge of ours, at this node or at another
+	status   int       // of a success
 
 	body  wire.Object // of a POST
 	query wire.Query  // of a GET
@@ -36,7 +37,7 @@ type request struct {
 }
 
 func (a *API) request(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) *request {
-	r := &request{api: a, http: ctx, in: in}
+	r := &request{api: a, http: ctx, in: in, status: fasthttp.StatusOK}
 	if token, ok := single(ctx, wire.EdgeHeader); ok {
 		r.byEdge = a.cfg.Hub.Edge(token) != ""
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
 	"machineid/authority/hub"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
@@ -69,7 +71,8 @@ type done struct {
 	propagation hub.Propagation
 }
 
-// commit proposes a command on the caller's behalf and returns only when what came of it is in force at every edge: also if it
+// commit proposes a command on the caller's behalf and returns only when what came of it is in force at every edge, unless the
+// caller prefers not to wait (propagation.go): also if it
 // changed nothing, for the caller must not be told so earlier than the one whose change it met, and also if it was refused.
 // A refusal is returned as a *refusal.
 func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error) {
@@ -79,12 +82,19 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 	if err != nil {
 		return done{}, notProposed(err)
 	}
+	if out.Refusal == state.Granted && r.async() {
+		// Nothing is claimed but that it is committed. A refusal reports a state, and so it waits.
+		r.replayed(&out)
+		r.http.Response.Header.Set("Preference-Applied", respondAsync)
+		r.status = fasthttp.StatusAccepted
+		return done{out, hub.Propagation{Index: index, Pending: true}}, nil
+	}
 	// What is committed is committed: the rest is waiting, for which there is a little more time.
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.deadline.Add(settleGrace))
 	defer cancel()
 	p, err := r.api.cfg.Hub.Settle(ctx, index)
-	if err == nil && out.Replayed {
-		r.http.Response.Header.Set(replayedHeader, "true")
+	if err == nil {
+		r.replayed(&out)
 	}
 	switch {
 	case err != nil && out.Refusal != state.Granted:

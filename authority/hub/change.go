@@ -14,6 +14,7 @@ type change struct {
 	index uint64
 	began clock.Time
 	orgs  map[state.OrgID]struct{}
+	reign *reign        // in which it was dispatched; nil: another node led
 	done  chan struct{} // closed when no session can answer from before it
 
 	mu      sync.Mutex
@@ -23,15 +24,6 @@ type change struct {
 	expired []string                // edges whose lease ran out instead
 	acked   int
 	took    time.Duration
-}
-
-// Propagation tells how a change reached the edges (docs/api.md).
-type Propagation struct {
-	Index     uint64  `json:"index"`
-	Edges     int     `json:"edges"`
-	Confirmed int     `json:"confirmed"`
-	Expired   int     `json:"expired"`
-	ElapsedMs float64 `json:"elapsedMs"`
 }
 
 func newChange(index uint64, now clock.Time) *change {
@@ -64,16 +56,18 @@ func (c *change) settle() bool {
 	return settled
 }
 
-// acknowledged takes a session off the list.
-func (c *change) acknowledged(s *session) {
+// acknowledged takes a session off the list, and reports whether it was on it: its lease
+// may have run out before.
+func (c *change) acknowledged(s *session) (was bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, waits := c.waiting[s]; !waits {
-		return
+		return false
 	}
 	delete(c.waiting, s)
 	c.acked++
 	c.settle()
+	return true
 }
 
 // handOver puts the next session of the same process in the place of one that
@@ -160,7 +154,7 @@ func (h *Hub) Settle(ctx context.Context, index uint64) (Propagation, error) {
 	if err := wait(ctx, older); err != nil {
 		return Propagation{Index: index}, err
 	}
-	if err := h.heldDown(ctx); err != nil {
+	if _, err := h.heldDown(ctx); err != nil {
 		return Propagation{Index: index}, err
 	}
 	p := Propagation{Index: index}
@@ -172,7 +166,9 @@ func (h *Hub) Settle(ctx context.Context, index uint64) (Propagation, error) {
 }
 
 // SettleOrg waits until every change of an org up to index, a state.Mark, has
-// settled: what a call reports of it is then true at every edge.
+// settled: what a call reports of it is then true at every edge. It returns
+// ErrNotLeading also if this node was deposed and its reign has not ended yet: entries
+// that it has applied since wait for the sessions of another leader.
 func (h *Hub) SettleOrg(ctx context.Context, index uint64, org state.OrgID) error {
 	if err := h.reached(ctx, index); err != nil {
 		return err
@@ -183,14 +179,20 @@ func (h *Hub) SettleOrg(ctx context.Context, index uint64, org state.OrgID) erro
 	if err := wait(ctx, list); err != nil {
 		return err
 	}
-	return h.heldDown(ctx)
+	reign, err := h.heldDown(ctx)
+	if err != nil {
+		return err
+	}
+	if term, leads := h.store.Leading(); !leads || term != reign {
+		return ErrNotLeading
+	}
+	return nil
 }
 
 // upTo lists the changes up to index, of one org only if it is not zero.
 func upTo(set map[*change]struct{}, index uint64, org state.OrgID) (out []*change) {
 	for c := range set {
-		_, about := c.orgs[org]
-		if c.index <= index && (about || org == state.OrgID{}) {
+		if c.index <= index && (c.about(org) || org == state.OrgID{}) {
 			out = append(out, c)
 		}
 	}
@@ -228,28 +230,34 @@ func (h *Hub) reached(ctx context.Context, index uint64) error {
 	}
 }
 
-// heldDown waits until no lease of an earlier leader can be out (I8).
-func (h *Hub) heldDown(ctx context.Context) error {
+// heldDown waits until no lease of an earlier leader can be out (I8). It returns the
+// term of the reign that it waited for.
+func (h *Hub) heldDown(ctx context.Context) (term uint64, err error) {
 	h.mu.Lock()
 	r := h.reign
 	h.mu.Unlock()
-	if r == nil {
-		return ErrNotLeading
-	}
 	for {
-		left := r.holdUntil.Sub(h.cfg.Clock.Now())
+		h.mu.Lock()
+		if r == nil || h.reign != r {
+			h.mu.Unlock()
+			return 0, ErrNotLeading
+		}
+		left, changed := r.held(h.cfg.Clock.Now()), h.changed
+		h.mu.Unlock()
 		if left <= 0 {
-			return nil
+			return r.term, nil
 		}
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
+		case <-changed:
 		case <-ctx.Done():
 			timer.Stop()
-			return ErrPending
+			return 0, ErrPending
 		case <-r.ctx.Done():
 			timer.Stop()
-			return ErrNotLeading
+			return 0, ErrNotLeading
 		}
+		timer.Stop()
 	}
 }

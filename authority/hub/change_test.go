@@ -315,3 +315,41 @@ func TestManyChangesWhileAnEdgeIsDead(t *testing.T) {
 		}
 	})
 }
+
+// TestAStormOfChanges: a session is told all of them, in order, each once, in few frames, and one acknowledgement settles them all. None
+// waits for a lease to run out.
+func TestAStormOfChanges(t *testing.T) {
+	const changes = 20_000
+	inWorld(t, usual, nil, func(w *world) {
+		t := w.t
+		w.lead()
+		p := w.join("e", 1)
+		before := len(p.frames())
+		began := w.since()
+		first := w.change(orgA)
+		last := first
+		for range changes - 1 {
+			last = w.change(orgA)
+		}
+		synctest.Wait()
+		frames := len(p.frames()) - before
+		if want := int(last - first + 1); len(p.told) != want || !slices.IsSorted(p.told) || p.told[0] != first || p.told[want-1] != last {
+			t.Fatalf("told %d of %d changes, sorted %v", len(p.told), want, slices.IsSorted(p.told))
+		}
+		if frames > changes/10 {
+			t.Errorf("%d frames for %d changes", frames, changes)
+		}
+		waits := w.settle(last)
+		w.waits(waits)
+		p.ack(last)
+		if s := w.now(waits); s.err != nil || s.p.Confirmed != 1 || s.p.Expired != 0 || w.since() != began {
+			t.Errorf("%+v at %v", s, w.since()-began)
+		}
+		synctest.Wait()
+		w.hub.mu.Lock()
+		defer w.hub.mu.Unlock()
+		if n := len(w.hub.unsettled); n != 0 {
+			t.Errorf("%d changes are kept as unsettled", n)
+		}
+	})
+}

@@ -76,6 +76,8 @@ type Hub struct {
 	metrics metrics
 	feed    feed
 
+	sightings sightings
+
 	mu         sync.Mutex
 	reign      *reign        // nil while this node does not lead
 	changed    chan struct{} // closed and replaced when reign or dispatched changes
@@ -139,8 +141,15 @@ func (h *Hub) Run(ctx context.Context) error {
 type feed struct {
 	wake chan struct{}
 
-	mu    sync.Mutex
-	items []notice
+	mu     sync.Mutex
+	items  []notice
+	newest uint64 // index that was put last
+}
+
+func (f *feed) last() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.newest
 }
 
 type notice struct {
@@ -152,6 +161,7 @@ type notice struct {
 func (f *feed) put(n notice) {
 	f.mu.Lock()
 	f.items = append(f.items, n)
+	f.newest = n.index
 	f.mu.Unlock()
 	select {
 	case f.wake <- struct{}{}:
@@ -178,6 +188,7 @@ func (h *Hub) dispatch(n notice) {
 		h.ring.reset(n.index)
 	}
 	h.ring.add(n.index, hashes)
+	ch.reign = h.reign
 	if h.reign != nil {
 		for s, held := range h.reign.holders(hashes) {
 			s.invalidate(&link.Invalidate{Index: n.index, Hashes: held}, ch)

@@ -10,6 +10,8 @@ type metrics struct {
 	changes, expired prometheus.Counter
 	resumed, resets  prometheus.Counter
 	settle, holders  prometheus.Histogram
+	acks             prometheus.Histogram
+	unseen           prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
@@ -30,6 +32,9 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		expired: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_expiries_total", Help: "Edges whose lease had to run out because they did not acknowledge a change.",
 		}),
+		unseen: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_sightings_dropped_total", Help: "Times at which a device asked that were not recorded: unknown to the org, or too many at once.",
+		}),
 		resumed: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_resumes_total", Help: "Sessions that went on with what the edge remembered.",
 		}),
@@ -39,6 +44,10 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		holders: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "machineid_link_change_holders", Help: "Sessions that had to be told of a change, of those changes that any had to be told of.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 12),
+		}),
+		acks: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "machineid_link_ack_seconds", Help: "Time from the dispatch of a change until an edge acknowledged it.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 17),
 		}),
 		settle: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "machineid_link_settle_seconds", Help: "Time from the dispatch of a change until no edge could answer from before it.",

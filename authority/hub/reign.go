@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,9 @@ type reign struct {
 	ctx  context.Context //nolint:containedctx // the reign is a life, and this is its end
 	// holdUntil: no change returns before, for an earlier leader's leases may be out.
 	holdUntil clock.Time
+	// begun is the last index of the terms before, or a later one: whoever has joined this
+	// reign and acknowledged it knows of all that those have done.
+	begun uint64
 	// proof is when the last successful confirmation round began, v0 of I1.1; 0 is none.
 	proof atomic.Int64
 
@@ -30,7 +34,24 @@ type reign struct {
 	sessions map[*session]struct{}
 	slots    []*session // by the session's number in the directory; nil: free, or not joined yet
 	free     []int      // slots that were given back
-	closing  bool       // granting has stopped for good
+	closing  bool       // granting has stopped
+	final    bool       // and for good: the node is stopping
+	// successor is the link address that edges are sent to when the reign ends.
+	successor string
+	// inherited are the processes that may hold a lease of the leader before, and until
+	// when; inheritedEnd is the last of those ends. No change returns before, while one of
+	// them has not moved here (I8).
+	inherited    map[[16]byte]clock.Time
+	inheritedEnd clock.Time
+}
+
+// held is how long changes must still wait for the leases of earlier leaders. Hub.mu is
+// held.
+func (r *reign) held(now clock.Time) time.Duration {
+	if len(r.inherited) > 0 {
+		return max(r.holdUntil, r.inheritedEnd).Sub(now)
+	}
+	return r.holdUntil.Sub(now)
 }
 
 // takeSlot returns a slot for a session that is about to join. Hub.mu is held.
@@ -50,8 +71,11 @@ func (r *reign) takeSlot() int {
 func (r *reign) drop(s *session) {
 	delete(r.sessions, s)
 	r.slots[s.slot] = nil
-	r.free = append(r.free, s.slot)
+	r.freeSlot(s.slot)
 }
+
+// freeSlot gives a slot back that no session has. Hub.mu is held.
+func (r *reign) freeSlot(slot int) { r.free = append(r.free, slot) }
 
 // holders returns the sessions that may hold something of hashes, each with what
 // it may hold (I6). Hub.mu is held.
@@ -85,29 +109,33 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	own := h.linkRecord()
 	open := own
 	if last := h.cfg.State.Cluster().GetLink(); last.GetOpen() {
-		r.holdUntil = began.Add(times(last).Stretched())
+		if r.inherited = h.heirs(last, began); r.inherited == nil {
+			r.holdUntil = began.Add(times(last).Stretched())
+		}
+		for _, end := range r.inherited {
+			r.inheritedEnd = max(r.inheritedEnd, end)
+		}
 		open = longer(own, last)
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "leading", slog.Uint64("term", term),
-		slog.Duration("changes_held", r.holdUntil.Sub(began)))
-	if !h.open(ctx, term, open) {
+		slog.Duration("changes_held", r.held(began)), slog.Int("edges_expected", len(r.inherited)))
+	if !h.open(ctx, term, open) || !h.begin(r) {
 		return
 	}
-	h.mu.Lock()
-	h.reign = r
-	h.broadcast()
-	h.mu.Unlock()
 
+	var recording sync.WaitGroup
+	recording.Go(func() { h.recordSeen(r) })
 	h.confirm(r, own, open)
 
 	h.mu.Lock()
 	h.reign = nil
 	h.broadcast()
-	sessions := r.sessions
+	sessions, successor := r.sessions, r.successor
 	h.mu.Unlock()
 	for s := range sessions {
-		s.end("this node does not lead any more")
+		s.end("this node does not lead any more", successor)
 	}
+	recording.Wait()
 }
 
 // open records that leases may be out, and tries until the term ends: without the
@@ -142,7 +170,7 @@ func (h *Hub) confirm(r *reign, own, open *statepb.LinkRecord) {
 		}
 		h.forget(r)
 		r.directory.turn(h.cfg.Clock.Now())
-		if !proto.Equal(own, open) && h.cfg.Clock.Now() >= r.holdUntil && h.Leading() {
+		if !proto.Equal(own, open) && h.free(r) {
 			// The longer leases of the term before are over.
 			if h.record(r.ctx, r.term, own) == nil {
 				open = own
@@ -156,6 +184,13 @@ func (h *Hub) confirm(r *reign, own, open *statepb.LinkRecord) {
 	}
 }
 
+// free reports whether no lease of an earlier leader can be out.
+func (h *Hub) free(r *reign) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return r.held(h.cfg.Clock.Now()) <= 0 && !r.closing
+}
+
 // forget drops broken sessions whose lease is over.
 func (h *Hub) forget(r *reign) {
 	now := h.cfg.Clock.Now()
@@ -166,42 +201,6 @@ func (h *Hub) forget(r *reign) {
 			r.drop(s)
 		}
 	}
-}
-
-// Stop ends granting for good and, if no lease can be out any more, records so:
-// the next leader need not wait (I8). It says whether it could. Sessions that
-// have given their leases back do not hinder it; the others' leases run on, so
-// that edges go on answering while this node is replaced.
-func (h *Hub) Stop(ctx context.Context) bool {
-	h.mu.Lock()
-	r := h.reign
-	if r == nil {
-		h.mu.Unlock()
-		return false
-	}
-	r.closing = true
-	now := h.cfg.Clock.Now()
-	free := now >= r.holdUntil // an earlier leader's leases are over too
-	var open []*session
-	for s := range r.sessions {
-		free = !s.stop(now) && free
-		open = append(open, s)
-	}
-	h.mu.Unlock()
-	for _, s := range open {
-		s.end("this node is stopping")
-	}
-	if !free {
-		return false
-	}
-	closed := h.linkRecord()
-	closed.Open = false
-	if err := h.record(ctx, r.term, closed); err != nil {
-		h.log.LogAttrs(ctx, slog.LevelWarn, "the record that no lease is out was not committed: the next leader will wait",
-			slog.Any("error", err))
-		return false
-	}
-	return true
 }
 
 func (h *Hub) record(ctx context.Context, term uint64, rec *statepb.LinkRecord) error {

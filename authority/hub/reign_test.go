@@ -123,10 +123,16 @@ func TestARecordThatFailsIsTriedAgain(t *testing.T) {
 		w.refuse = 3
 		w.lead()
 		p := w.join("e", 1)
-		if w.hub.Leading() || len(p.frames()) != 1 || !p.over() {
+		time.Sleep(expectTime)
+		synctest.Wait()
+		if f := p.frames(); w.hub.Leading() || len(f) != 1 || f[0].GetGoodbye() == nil || !p.over() {
 			t.Error("sessions are taken before the record is there")
 		}
+		early := w.join("early", 2) // it waits a moment
 		time.Sleep(4 * recordRetry)
+		if f := early.frames(); len(f) != 1 || f[0].GetWelcome() == nil {
+			t.Errorf("an edge that came a moment too early hears %v", f)
+		}
 		if !w.hub.Leading() || !w.record().GetOpen() {
 			t.Fatal("this term gives no leases")
 		}
@@ -216,6 +222,7 @@ func TestStopRecordsClosedOnlyIfNoLeaseIsOut(t *testing.T) {
 func TestANodeThatDoesNotLeadSaysGoodbye(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {
 		t := w.t
+		w.store.set(func(s *fakeStore) { s.leads = false })
 		p := w.join("e", 1)
 		f := p.frames()
 		if len(f) != 1 || f[0].GetGoodbye().GetLeaderAddress() != "a2:7071" || f[0].GetWelcome() != nil || !p.over() {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
+	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"machineid/shared/link"
@@ -34,13 +35,13 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	s := h.join(hello, cancel)
+	s, why := h.join(hello, remote(ctx), cancel)
+	if s == nil && h.expects(ctx) {
+		s, why = h.join(hello, remote(ctx), cancel)
+	}
 	if s == nil {
-		addr := ""
-		if h.cfg.LeaderLink != nil {
-			addr = h.cfg.LeaderLink()
-		}
-		return stream.Send(&link.ToEdge{Goodbye: &link.Goodbye{Reason: "this node does not lead", LeaderAddress: addr}}) //nolint:wrapcheck // a gRPC status for gRPC
+		addr := h.elsewhere()
+		return stream.Send(&link.ToEdge{Goodbye: &link.Goodbye{Reason: why, LeaderAddress: addr}}) //nolint:wrapcheck // a gRPC status for gRPC
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "edge joined", slog.String("edge", s.edgeID), slog.String("version", s.version))
 
@@ -57,16 +58,24 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	return err
 }
 
+// Why a session does not begin.
+const (
+	whyNotLeading = "this node does not lead"
+	whyBehind     = "this node has heard of less than the edge: it does not lead any more"
+	whyOvertaken  = "a later session of this process has come before"
+)
+
 // join books the session and puts it among those that are told of changes, in
 // one step: what is dispatched later is sent, what was before is replayed, or in
-// the state that an edge which begins with an empty memory will fetch (I7).
-func (h *Hub) join(hello *link.Hello, cancel func()) *session {
+// the state that an edge which begins with an empty memory will fetch (I7). Without a
+// session it says why there is none.
+func (h *Hub) join(hello *link.Hello, address string, cancel func()) (s *session, why string) {
 	h.mu.Lock()
 	r := h.reign
 	cluster := h.cfg.State.Cluster()
 	if r == nil || r.closing || cluster == nil {
 		h.mu.Unlock()
-		return nil
+		return nil, whyNotLeading
 	}
 	slot := r.takeSlot()
 	h.mu.Unlock()
@@ -79,16 +88,20 @@ func (h *Hub) join(hello *link.Hello, cancel func()) *session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.reign != r || r.closing {
-		return nil // the slot went with the reign, or will
+		return nil, whyNotLeading // the slot went with the reign, or will
+	}
+	if why = h.refuses(hello, cluster.GetIncarnation()); why != "" {
+		r.freeSlot(slot)
+		return nil, why
 	}
 	var replay []*link.Invalidate
 	if goesOn {
 		replay, goesOn = h.ring.replay(hello.GetLastIndex(), hello.GetHeld())
 	}
 	now := h.cfg.Clock.Now()
-	s := &session{
-		slot: slot, invals: replay,
-		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), process: [16]byte(hello.GetProcessId()),
+	s = &session{
+		number: hello.GetSession(), slot: slot, invals: replay,
+		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), address: address, process: [16]byte(hello.GetProcessId()),
 		token: rand.Text(), reign: r, since: now, cancel: cancel, wake: make(chan struct{}, 1),
 		// The process may hold a lease from an earlier session (I1.2).
 		leaseEnd: now.Add(h.cfg.Times.Stretched()),
@@ -115,7 +128,33 @@ func (h *Hub) join(hello *link.Hello, cancel func()) *session {
 	r.slots[slot] = s
 	h.tokens[s.token] = s
 	s.wake <- struct{}{}
-	return s
+	return s, ""
+}
+
+// refuses says why a Hello is not taken by a leader, "" if it is (I7). An edge that
+// knows of more than what was dispatched here has met a later leader's entries: this
+// node is deposed and does not know, and what it would answer is older than what the
+// edge takes for current. And a Hello may arrive after a later one of its process: what
+// it says is held is not what is. h.mu is held.
+func (h *Hub) refuses(hello *link.Hello, incarnation []byte) string {
+	if bytes.Equal(hello.GetIncarnation(), incarnation) && hello.GetLastIndex() > h.dispatched {
+		return whyBehind
+	}
+	for s := range h.reign.sessions {
+		if s.process == [16]byte(hello.GetProcessId()) && s.number > hello.GetSession() {
+			return whyOvertaken
+		}
+	}
+	return ""
+}
+
+// remote is the address at the other end of a stream, "" if it has none.
+func remote(ctx context.Context) string {
+	p, ok := grpcpeer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return ""
+	}
+	return p.Addr.String()
 }
 
 func (h *Hub) leave(s *session) {
@@ -189,21 +228,25 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 				h.grant(s, renew.GetAskedAtNs())
 			}
 			if ack := f.GetAck(); ack != nil {
-				s.ack(ack.GetIndex(), ack.GetGaveBack(), h.cfg.Clock.Now())
+				h.moved(s, ack)
+				for _, took := range s.ack(ack.GetIndex(), ack.GetGaveBack(), h.cfg.Clock.Now()) {
+					h.metrics.acks.Observe(took.Seconds())
+				}
 			}
-			list := f.GetFetches()
-			if len(list) == 0 {
-				continue
+			if list := f.GetFetches(); len(list) > 0 {
+				n := int64(min(len(list), fetchMax))
+				if room.TryAcquire(n) {
+					work.Go(func() {
+						defer room.Release(n)
+						s.answer(h.fetch(ctx, s, list))
+					})
+				} else {
+					s.answer(unavailable(list))
+				}
 			}
-			n := int64(min(len(list), fetchMax))
-			if !room.TryAcquire(n) {
-				s.answer(unavailable(list))
-				continue
+			if report := f.GetReport(); report != nil {
+				h.report(s, report)
 			}
-			work.Go(func() {
-				defer room.Release(n)
-				s.answer(h.fetch(ctx, s, list))
-			})
 		}
 	}
 }

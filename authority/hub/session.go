@@ -12,7 +12,9 @@ import (
 // until its lease's end: the edge may still answer (I2).
 type session struct {
 	edgeID, version string
+	address         string // of its other end
 	process         [16]byte
+	number          uint64 // of the process's sessions; 0 of an edge that does not count them
 	token           string
 	reign           *reign
 	slot            int // in the reign's directory
@@ -23,11 +25,12 @@ type session struct {
 	mu       sync.Mutex
 	leaseEnd clock.Time // as booked; the edge may answer until then
 	acked    uint64
-	waits    []*change // that wait for this session, in index order
-	broken   bool      // the stream has ended
-	replaced bool      // the same process has a newer session
-	returned bool      // the edge gave its lease back
-	stopped  bool      // nothing is granted any more
+	ackTook  time.Duration // from a change to its acknowledgement, the last time
+	waits    []*change     // that wait for this session, in index order
+	broken   bool          // the stream has ended
+	replaced bool          // the same process has a newer session
+	returned bool          // the edge gave its lease back
+	stopped  bool          // nothing is granted
 
 	welcome *link.Welcome
 	invals  []*link.Invalidate
@@ -35,6 +38,10 @@ type session struct {
 	answers []*link.Answer
 	goodbye *link.Goodbye
 	bytes   int
+
+	hits, misses uint64 // of the process, as it last reported
+	entries      int64
+	reported     bool
 
 	farewell *time.Timer // ends the stream of an edge that does not read its Goodbye
 }
@@ -78,12 +85,12 @@ func (s *session) renew(askedAt int64, received clock.Time, t Times, nowMs int64
 }
 
 // ack settles the changes up to index for this session. giveBack says that the
-// edge answers nothing more in this session.
-func (s *session) ack(index uint64, giveBack bool, now clock.Time) {
+// edge answers nothing more in this session. It returns how long each took.
+func (s *session) ack(index uint64, giveBack bool, now clock.Time) (took []time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replaced {
-		return
+		return nil
 	}
 	if giveBack {
 		s.returned = true
@@ -93,10 +100,16 @@ func (s *session) ack(index uint64, giveBack bool, now clock.Time) {
 	s.acked = max(s.acked, index)
 	n := 0
 	for n < len(s.waits) && s.waits[n].index <= index {
-		s.waits[n].acknowledged(s)
+		if s.waits[n].acknowledged(s) {
+			took = append(took, now.Sub(s.waits[n].began))
+		}
 		n++
 	}
+	if len(took) > 0 {
+		s.ackTook = took[len(took)-1]
+	}
 	s.waits = append([]*change(nil), s.waits[n:]...)
+	return took
 }
 
 // takeOver puts s in the place of an older session of the same process. What
@@ -127,14 +140,15 @@ func (s *session) answer(list []*link.Answer) {
 // goodbyeTime is how long an edge may take to read that its session has ended.
 const goodbyeTime = time.Second
 
-// end says goodbye and closes the stream when that is sent, or could not be.
-func (s *session) end(reason string) {
+// end says goodbye, and where to go on if that is known, and closes the stream when that
+// is sent, or could not be.
+func (s *session) end(reason, leader string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken {
 		return
 	}
-	s.goodbye = &link.Goodbye{Reason: reason}
+	s.goodbye = &link.Goodbye{Reason: reason, LeaderAddress: leader}
 	s.queued(0)
 	s.farewell = time.AfterFunc(goodbyeTime, s.cancel)
 }
@@ -175,13 +189,23 @@ func (s *session) breakOff() {
 	s.welcome, s.invals, s.grant, s.answers, s.goodbye, s.bytes = nil, nil, nil, nil, nil, 0
 }
 
-// stop ends granting and reports whether the edge may still hold a lease. Under
-// one lock, or a grant could slip in behind the look.
-func (s *session) stop(now clock.Time) (mayAnswer bool) {
+// stop ends granting and returns how long the edge may still hold a lease, 0 if it has
+// none. Under one lock, or a grant could slip in behind the look.
+func (s *session) stop(now clock.Time) (left time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
-	return !s.replaced && s.leaseEnd > now
+	if s.replaced {
+		return 0
+	}
+	return max(0, s.leaseEnd.Sub(now))
+}
+
+// resume allows grants again.
+func (s *session) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = false
 }
 
 // over reports whether the session is of no more consequence.
@@ -189,29 +213,4 @@ func (s *session) over(now clock.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.replaced || (s.broken && s.leaseEnd <= now)
-}
-
-// Session describes one edge's session.
-type Session struct {
-	EdgeID, Version string
-	LeaseLeft       time.Duration
-	Acked           uint64
-	Connected       bool
-}
-
-// Sessions lists the sessions of this reign, broken ones whose lease runs on too.
-func (h *Hub) Sessions() []Session {
-	now := h.cfg.Clock.Now()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.reign == nil {
-		return nil
-	}
-	list := make([]Session, 0, len(h.reign.sessions))
-	for s := range h.reign.sessions {
-		s.mu.Lock()
-		list = append(list, Session{s.edgeID, s.version, max(0, s.leaseEnd.Sub(now)), s.acked, !s.broken})
-		s.mu.Unlock()
-	}
-	return list
 }

@@ -108,6 +108,25 @@ func TestAGrantSaysHowFarTheSessionIsTold(t *testing.T) {
 	})
 }
 
+// TestAGrantDoesNotRunAheadOfTheDispatch: what is applied and not queued yet, an edge must not be told to have (I6). With such an index
+// it would resume behind an invalidation that it never saw.
+func TestAGrantDoesNotRunAheadOfTheDispatch(t *testing.T) {
+	inWorld(t, usual, nil, func(w *world) {
+		w.lead()
+		p := w.join("e", 1)
+		before := p.renew().GetIndex()
+		w.stop() // of the dispatch
+		<-w.done
+		if w.change(orgA) <= before {
+			w.t.Fatal("nothing was applied")
+		}
+		synctest.Wait()
+		if got := p.renew().GetIndex(); got != before {
+			w.t.Errorf("granted at %d, and told up to %d", got, before)
+		}
+	})
+}
+
 // TestASessionThatBrokeCounts until its lease's end: the edge may answer (I2).
 func TestASessionThatBrokeCounts(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {
@@ -328,7 +347,7 @@ func TestAGrantRacesWithStop(t *testing.T) {
 			done <- s.renew(1, clock.Time(time.Hour), usual, 0, 0)
 		}()
 		close(begin)
-		mayAnswer := s.stop(clock.Time(time.Hour))
+		mayAnswer := s.stop(clock.Time(time.Hour)) > 0
 		got := <-done
 		if got != mayAnswer {
 			t.Fatalf("granted %v, and Stop thinks it may answer: %v", got, mayAnswer)

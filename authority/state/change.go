@@ -82,6 +82,7 @@ func (t *tx) changeOccupant(h *holder, id string, change func(*statepb.Occupant)
 			t.put(occupantKey(h.id, id), next)
 		}
 		t.follow(h, id, stored, next)
+		t.forgetSeen(h.id, id, stored, next)
 		out.Device, out.Changed = next, true
 	}
 	out.Plan = t.plan(h)

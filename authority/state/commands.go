@@ -70,6 +70,8 @@ func (t *tx) run() Outcome {
 		return t.batch(c.RevokeBatch, revokeBatch)
 	case *statepb.Command_UnrevokeBatch:
 		return t.batch(c.UnrevokeBatch, unrevokeBatch)
+	case *statepb.Command_SetSeen:
+		return t.setSeen(c.SetSeen)
 	}
 	panic(fmt.Errorf("the command at index %d, a %T, has no code in this version", t.at.Index, t.cmd.GetChange()))
 }

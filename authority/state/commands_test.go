@@ -323,6 +323,8 @@ func history(t *rapid.T) []entry {
 		for range rapid.SampledFrom([]int{1, 1, 2, 5}).Draw(t, "pack") {
 			var raw []byte
 			switch rapid.IntRange(0, 20).Draw(t, "what") {
+			case 4:
+				raw = encode(setSeen(now, rapid.IntRange(0, neverMade).Draw(t, "org"), now-int64(rapid.IntRange(-5, 5).Draw(t, "ago")), rapid.SampledFrom(devices).Draw(t, "device")))
 			case 0: // an empty command
 			case 1:
 				raw = encode(setLink(term-uint64(rapid.IntRange(0, 1).Draw(t, "late")), rapid.Bool().Draw(t, "open")))

@@ -74,7 +74,8 @@ func goldens(t *testing.T, folder string, messageOf func(name string) proto.Mess
 func TestGoldenRecords(t *testing.T) {
 	all := map[string]proto.Message{
 		"cluster": &statepb.Cluster{}, "plans": &statepb.Plans{}, "org": &statepb.Org{}, "key": &statepb.Key{},
-		"seats": &statepb.Seats{}, "remembered": &statepb.Remembered{}, "occupant": &statepb.Occupant{}, "audit_entry": &statepb.AuditEntry{},
+		"link_record": &statepb.LinkRecord{},
+		"seats":       &statepb.Seats{}, "remembered": &statepb.Remembered{}, "occupant": &statepb.Occupant{}, "audit_entry": &statepb.AuditEntry{},
 	}
 	goldens(t, "records", func(name string) proto.Message {
 		return all[name].ProtoReflect().New().Interface()
@@ -164,6 +165,7 @@ func TestGoldenKeys(t *testing.T) {
 		{"once of org", onceRangeKey(org)},
 		{"gone", goneKey(org)},
 		{"keys of a gone", goneKeysKey(start, org)},
+		{"seen", seenKey(org, "worker/prod/α")},
 		{"after orgs", after([]byte{prefixOrg})},
 		{"after a holder's", after(holderKey(prefixByAge, org, ""))},
 	} {

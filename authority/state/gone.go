@@ -18,7 +18,8 @@ const (
 )
 
 // orgDebris are the ranges of what belongs to one org and to no decision once it is gone.
-var orgDebris = []byte{prefixOccupant, prefixByAge, prefixByEnd, prefixRevoked, prefixSeats, prefixOnce, prefixOnceAge, prefixOnceOf}
+// Occupants go first: what is reported of one that is not there leaves nothing behind.
+var orgDebris = []byte{prefixOccupant, prefixSeen, prefixByAge, prefixByEnd, prefixRevoked, prefixSeats, prefixOnce, prefixOnceAge, prefixOnceOf}
 
 // deleteOrg takes an org away: its record and its keys at once, which ends every decision for it, and the rest
 // bit by bit with the commands that follow.

@@ -27,6 +27,11 @@ func TestDeleteOrg(t *testing.T) {
 	if gone() == 0 {
 		t.Fatal("600 devices are gone with one command: it is too large")
 	}
+	// A report that was under way finds devices that are not cleared away yet: what it leaves goes with them.
+	seen := &statepb.Seen{OrgId: orgs[0][:], DeviceIds: ids, AtMs: slices.Repeat([]int64{later}, len(ids))}
+	if out := n.do(at(later, &statepb.Command{Change: &statepb.Command_SetSeen{SetSeen: &statepb.SetSeen{Orgs: []*statepb.Seen{seen}}}})); !out.Changed {
+		t.Error("no device is left to be seen: the test proves nothing")
+	}
 	for key, want := range map[int]Refusal{0: OrgNotFound, 1: Granted} {
 		c := revoke(key, "a")
 		hash := hashOf(key, 0)

@@ -205,7 +205,7 @@ func check(r Reader) error {
 			if gone[id[:16]] {
 				return true, nil
 			}
-			if org, err := r.Org(OrgID(k[1:17])); err != nil || org == nil && bytes.IndexByte(orgDebris[:5], k[0]) >= 0 {
+			if org, err := r.Org(OrgID(k[1:17])); err != nil || org == nil && bytes.IndexByte(orgDebris[:6], k[0]) >= 0 {
 				return false, fmt.Errorf("%q of an org that is not there: %w", k, errors.Join(err))
 			}
 		}
@@ -269,6 +269,14 @@ func check(r Reader) error {
 			ages[id] = string(v)
 		case prefixOnceOf:
 			ranges[id] = binary.BigEndian.Uint64(v[8:]) - binary.BigEndian.Uint64(v)
+		case prefixSeen:
+			o, err := r.Occupant(OrgID([]byte(id[:16])), id[16:])
+			if err != nil {
+				return false, err
+			}
+			if o == nil || len(v) != 8 {
+				return false, fmt.Errorf("%q was seen and is not there", id[16:])
+			}
 		case prefixCluster, prefixPlans, prefixMark, prefixOrg, prefixGone, prefixGoneKeys:
 		default:
 			return false, fmt.Errorf("unknown key %q", k)

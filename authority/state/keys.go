@@ -29,6 +29,7 @@ const (
 	prefixOnceOf   = 'n' // org -> the first number there is and the next, 8 bytes each
 	prefixGone     = 'g' // org -> its last audit entry: a deleted one that has left something
 	prefixGoneKeys = 'G' // time of its deletion, org -> nothing: its keys are kept for a while
+	prefixSeen     = 't' // holder, id -> when an occupant asked last, 8 bytes
 )
 
 var (
@@ -41,6 +42,7 @@ func orgKey(id OrgID) []byte                     { return holderKey(prefixOrg, i
 func seatsKey(id OrgID) []byte                   { return holderKey(prefixSeats, id, "") }
 func orgKeyKey(org OrgID, keyID string) []byte   { return holderKey(prefixOrgKey, org, keyID) }
 func occupantKey(holder OrgID, id string) []byte { return holderKey(prefixOccupant, holder, id) }
+func seenKey(holder OrgID, id string) []byte     { return holderKey(prefixSeen, holder, id) }
 func keyKey(hash [32]byte) []byte                { return append([]byte{prefixKey}, hash[:]...) }
 func auditKey(a auditID) []byte                  { return a.append([]byte{prefixAudit}) }
 func orgAuditKey(org OrgID, a auditID) []byte    { return a.append(holderKey(prefixOrgAudit, org, "")) }

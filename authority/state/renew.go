@@ -55,6 +55,7 @@ func Renew(r pebble.Reader, w *pebble.Batch) error {
 	}
 	if c.Link != nil {
 		c.Link.Open = true
+		c.Link.Listed, c.Link.Holders = false, nil // who holds leases now is not known
 		c.Link.LeaseNs = max(c.Link.LeaseNs, int64(longestLease))
 	}
 	raw, err := proto.Marshal(c)

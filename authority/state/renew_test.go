@@ -42,7 +42,7 @@ func TestRenewOpensTheRecord(t *testing.T) {
 		tx := &tx{m: m, w: b, r: Reader{b}, cmd: &statepb.Command{}, emit: &emission{}}
 		tx.putCluster(c)
 	}
-	put(&statepb.Cluster{ClusterId: "c", Incarnation: make([]byte, 16), Link: &statepb.LinkRecord{LeaseNs: int64(time.Second)}})
+	put(&statepb.Cluster{ClusterId: "c", Incarnation: make([]byte, 16), Link: &statepb.LinkRecord{LeaseNs: int64(time.Second), Listed: true, Holders: []*statepb.LeaseHolder{{}}}})
 	if err := b.Commit(pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestRenewOpensTheRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := Reader{db}.Cluster()
-	if err != nil || !c.GetLink().GetOpen() || c.GetLink().GetLeaseNs() != int64(longestLease) || c.GetClusterId() != "c" ||
+	if err != nil || !c.GetLink().GetOpen() || c.GetLink().GetListed() || c.GetLink().GetHolders() != nil || c.GetLink().GetLeaseNs() != int64(longestLease) || c.GetClusterId() != "c" ||
 		bytes.Equal(c.GetIncarnation(), make([]byte, 16)) {
 		t.Errorf("%v, %v", c, err)
 	}

@@ -34,6 +34,7 @@ var writers = map[string]string{
 	"onceKey(":             "remember",
 	"onceAgeKey(":          "remember",
 	"onceRangeKey(":        "remember",
+	"seenKey(":             "setSeen forgetSeen",
 }
 
 // callers says who may call what, where that is not free: our own functions, and

@@ -179,6 +179,9 @@ func (w *hostileWorld) routeRows(r *wire.Route) (rows []row) {
 	if slices.Contains(r.Query, "deviceId") {
 		path += "?deviceId=none"
 	}
+	if slices.Contains(r.Query, "index") {
+		path += "?index=1"
+	}
 	if r.Decides { // any key may ask, and what it may not is a decision
 		return append(
 			rows, row{"POST", r.Path, w.full.agent, `{"deviceIds":["none"]}`, nil, 200, map[string]any{"status": "ok"}},

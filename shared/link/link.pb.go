@@ -28,10 +28,12 @@ const (
 type ToAuthority struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// First frame of a session only.
-	Hello         *Hello   `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
-	Renew         *Renew   `protobuf:"bytes,2,opt,name=renew,proto3" json:"renew,omitempty"`
-	Ack           *Ack     `protobuf:"bytes,3,opt,name=ack,proto3" json:"ack,omitempty"`
-	Fetches       []*Fetch `protobuf:"bytes,4,rep,name=fetches,proto3" json:"fetches,omitempty"`
+	Hello   *Hello   `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
+	Renew   *Renew   `protobuf:"bytes,2,opt,name=renew,proto3" json:"renew,omitempty"`
+	Ack     *Ack     `protobuf:"bytes,3,opt,name=ack,proto3" json:"ack,omitempty"`
+	Fetches []*Fetch `protobuf:"bytes,4,rep,name=fetches,proto3" json:"fetches,omitempty"`
+	// A statistic (I10). Whoever does not know it passes over it.
+	Report        *Report `protobuf:"bytes,5,opt,name=report,proto3" json:"report,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -90,6 +92,13 @@ func (x *ToAuthority) GetAck() *Ack {
 func (x *ToAuthority) GetFetches() []*Fetch {
 	if x != nil {
 		return x.Fetches
+	}
+	return nil
+}
+
+func (x *ToAuthority) GetReport() *Report {
+	if x != nil {
+		return x.Report
 	}
 	return nil
 }
@@ -189,9 +198,12 @@ type Hello struct {
 	// was read in, up to which index every invalidation of it is in force, and a bit
 	// for each bucket that it may hold something of, lowest bit of the first byte
 	// first. Empty: it remembers nothing.
-	Incarnation   []byte `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	LastIndex     uint64 `protobuf:"varint,7,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
-	Held          []byte `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
+	Incarnation []byte `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	LastIndex   uint64 `protobuf:"varint,7,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	Held        []byte `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
+	// Counts the sessions that the process has begun, from 1: a Hello that a later one
+	// has overtaken is refused (I7).
+	Session       uint64 `protobuf:"varint,9,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -280,6 +292,13 @@ func (x *Hello) GetHeld() []byte {
 		return x.Held
 	}
 	return nil
+}
+
+func (x *Hello) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
 }
 
 // Renew asks for a lease (I1.2).
@@ -452,6 +471,193 @@ func (x *Fetch) GetDeviceId() string {
 	return ""
 }
 
+// Report says what an edge has answered. To lose one loses a statistic.
+type Report struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Devices that asked since the last report, once a minute each.
+	Seen []*Seen `protobuf:"bytes,1,rep,name=seen,proto3" json:"seen,omitempty"`
+	// How often each code was answered since the process began.
+	Validates []*Tally `protobuf:"bytes,2,rep,name=validates,proto3" json:"validates,omitempty"`
+	// How many records the edge remembers.
+	Entries       int64 `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Report) Reset() {
+	*x = Report{}
+	mi := &file_shared_link_link_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Report) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Report) ProtoMessage() {}
+
+func (x *Report) ProtoReflect() protoreflect.Message {
+	mi := &file_shared_link_link_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Report.ProtoReflect.Descriptor instead.
+func (*Report) Descriptor() ([]byte, []int) {
+	return file_shared_link_link_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Report) GetSeen() []*Seen {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *Report) GetValidates() []*Tally {
+	if x != nil {
+		return x.Validates
+	}
+	return nil
+}
+
+func (x *Report) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+// Seen are devices of one org, and when each asked, by the authority's time. An edge
+// that is told of the org alone (it is off) does not know whether they exist.
+type Seen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	DeviceIds     []string               `protobuf:"bytes,2,rep,name=device_ids,json=deviceIds,proto3" json:"device_ids,omitempty"`
+	AtMs          []int64                `protobuf:"varint,3,rep,packed,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Seen) Reset() {
+	*x = Seen{}
+	mi := &file_shared_link_link_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Seen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Seen) ProtoMessage() {}
+
+func (x *Seen) ProtoReflect() protoreflect.Message {
+	mi := &file_shared_link_link_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Seen.ProtoReflect.Descriptor instead.
+func (*Seen) Descriptor() ([]byte, []int) {
+	return file_shared_link_link_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Seen) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *Seen) GetDeviceIds() []string {
+	if x != nil {
+		return x.DeviceIds
+	}
+	return nil
+}
+
+func (x *Seen) GetAtMs() []int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return nil
+}
+
+// Tally counts the validates that were answered with one code.
+type Tally struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Hits          uint64                 `protobuf:"varint,2,opt,name=hits,proto3" json:"hits,omitempty"`
+	Misses        uint64                 `protobuf:"varint,3,opt,name=misses,proto3" json:"misses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tally) Reset() {
+	*x = Tally{}
+	mi := &file_shared_link_link_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tally) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tally) ProtoMessage() {}
+
+func (x *Tally) ProtoReflect() protoreflect.Message {
+	mi := &file_shared_link_link_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tally.ProtoReflect.Descriptor instead.
+func (*Tally) Descriptor() ([]byte, []int) {
+	return file_shared_link_link_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Tally) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Tally) GetHits() uint64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *Tally) GetMisses() uint64 {
+	if x != nil {
+		return x.Misses
+	}
+	return 0
+}
+
 // Welcome accepts a session.
 type Welcome struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -479,7 +685,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_shared_link_link_proto_msgTypes[6]
+	mi := &file_shared_link_link_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +697,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[6]
+	mi := &file_shared_link_link_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +710,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{6}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Welcome) GetTerm() uint64 {
@@ -595,7 +801,7 @@ type Invalidate struct {
 
 func (x *Invalidate) Reset() {
 	*x = Invalidate{}
-	mi := &file_shared_link_link_proto_msgTypes[7]
+	mi := &file_shared_link_link_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +813,7 @@ func (x *Invalidate) String() string {
 func (*Invalidate) ProtoMessage() {}
 
 func (x *Invalidate) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[7]
+	mi := &file_shared_link_link_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +826,7 @@ func (x *Invalidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invalidate.ProtoReflect.Descriptor instead.
 func (*Invalidate) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{7}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Invalidate) GetIndex() uint64 {
@@ -652,7 +858,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_shared_link_link_proto_msgTypes[8]
+	mi := &file_shared_link_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +870,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[8]
+	mi := &file_shared_link_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +883,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{8}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Grant) GetAskedAtNs() int64 {
@@ -724,7 +930,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_shared_link_link_proto_msgTypes[9]
+	mi := &file_shared_link_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +942,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[9]
+	mi := &file_shared_link_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +955,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{9}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -807,7 +1013,7 @@ type KeyRecord struct {
 
 func (x *KeyRecord) Reset() {
 	*x = KeyRecord{}
-	mi := &file_shared_link_link_proto_msgTypes[10]
+	mi := &file_shared_link_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +1025,7 @@ func (x *KeyRecord) String() string {
 func (*KeyRecord) ProtoMessage() {}
 
 func (x *KeyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[10]
+	mi := &file_shared_link_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +1038,7 @@ func (x *KeyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRecord.ProtoReflect.Descriptor instead.
 func (*KeyRecord) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{10}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *KeyRecord) GetMinVersion() uint32 {
@@ -878,7 +1084,7 @@ type OrgRecord struct {
 
 func (x *OrgRecord) Reset() {
 	*x = OrgRecord{}
-	mi := &file_shared_link_link_proto_msgTypes[11]
+	mi := &file_shared_link_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1096,7 @@ func (x *OrgRecord) String() string {
 func (*OrgRecord) ProtoMessage() {}
 
 func (x *OrgRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[11]
+	mi := &file_shared_link_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1109,7 @@ func (x *OrgRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrgRecord.ProtoReflect.Descriptor instead.
 func (*OrgRecord) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{11}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *OrgRecord) GetMinVersion() uint32 {
@@ -961,7 +1167,7 @@ type DeviceRecord struct {
 
 func (x *DeviceRecord) Reset() {
 	*x = DeviceRecord{}
-	mi := &file_shared_link_link_proto_msgTypes[12]
+	mi := &file_shared_link_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1179,7 @@ func (x *DeviceRecord) String() string {
 func (*DeviceRecord) ProtoMessage() {}
 
 func (x *DeviceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[12]
+	mi := &file_shared_link_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1192,7 @@ func (x *DeviceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceRecord.ProtoReflect.Descriptor instead.
 func (*DeviceRecord) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{12}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeviceRecord) GetMinVersion() uint32 {
@@ -1029,7 +1235,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_shared_link_link_proto_msgTypes[13]
+	mi := &file_shared_link_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1247,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[13]
+	mi := &file_shared_link_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1260,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{13}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Goodbye) GetReason() string {
@@ -1075,18 +1281,19 @@ var File_shared_link_link_proto protoreflect.FileDescriptor
 
 const file_shared_link_link_proto_rawDesc = "" +
 	"\n" +
-	"\x16shared/link/link.proto\x12\x11machineid.link.v1\"\xcb\x01\n" +
+	"\x16shared/link/link.proto\x12\x11machineid.link.v1\"\xfe\x01\n" +
 	"\vToAuthority\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.machineid.link.v1.HelloR\x05hello\x12.\n" +
 	"\x05renew\x18\x02 \x01(\v2\x18.machineid.link.v1.RenewR\x05renew\x12(\n" +
 	"\x03ack\x18\x03 \x01(\v2\x16.machineid.link.v1.AckR\x03ack\x122\n" +
-	"\afetches\x18\x04 \x03(\v2\x18.machineid.link.v1.FetchR\afetches\"\x9a\x02\n" +
+	"\afetches\x18\x04 \x03(\v2\x18.machineid.link.v1.FetchR\afetches\x121\n" +
+	"\x06report\x18\x05 \x01(\v2\x19.machineid.link.v1.ReportR\x06report\"\x9a\x02\n" +
 	"\x06ToEdge\x124\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.machineid.link.v1.WelcomeR\awelcome\x12?\n" +
 	"\vinvalidates\x18\x02 \x03(\v2\x1d.machineid.link.v1.InvalidateR\vinvalidates\x12.\n" +
 	"\x05grant\x18\x03 \x01(\v2\x18.machineid.link.v1.GrantR\x05grant\x123\n" +
 	"\aanswers\x18\x04 \x03(\v2\x19.machineid.link.v1.AnswerR\aanswers\x124\n" +
-	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\xed\x01\n" +
+	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\x87\x02\n" +
 	"\x05Hello\x12\x17\n" +
 	"\aedge_id\x18\x01 \x01(\tR\x06edgeId\x12\x1d\n" +
 	"\n" +
@@ -1097,7 +1304,8 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\vincarnation\x18\x06 \x01(\fR\vincarnation\x12\x1d\n" +
 	"\n" +
 	"last_index\x18\a \x01(\x04R\tlastIndex\x12\x12\n" +
-	"\x04held\x18\b \x01(\fR\x04held\"'\n" +
+	"\x04held\x18\b \x01(\fR\x04held\x12\x18\n" +
+	"\asession\x18\t \x01(\x04R\asession\"'\n" +
 	"\x05Renew\x12\x1e\n" +
 	"\vasked_at_ns\x18\x01 \x01(\x03R\taskedAtNs\"8\n" +
 	"\x03Ack\x12\x14\n" +
@@ -1107,7 +1315,20 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x19\n" +
 	"\bkey_hash\x18\x02 \x01(\fR\akeyHash\x12\x15\n" +
 	"\x06org_id\x18\x03 \x01(\fR\x05orgId\x12\x1b\n" +
-	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\"\xc9\x02\n" +
+	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\"\x87\x01\n" +
+	"\x06Report\x12+\n" +
+	"\x04seen\x18\x01 \x03(\v2\x17.machineid.link.v1.SeenR\x04seen\x126\n" +
+	"\tvalidates\x18\x02 \x03(\v2\x18.machineid.link.v1.TallyR\tvalidates\x12\x18\n" +
+	"\aentries\x18\x03 \x01(\x03R\aentries\"Q\n" +
+	"\x04Seen\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\n" +
+	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12\x13\n" +
+	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"G\n" +
+	"\x05Tally\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04hits\x18\x02 \x01(\x04R\x04hits\x12\x16\n" +
+	"\x06misses\x18\x03 \x01(\x04R\x06misses\"\xc9\x02\n" +
 	"\aWelcome\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1d\n" +
@@ -1179,7 +1400,7 @@ func file_shared_link_link_proto_rawDescGZIP() []byte {
 	return file_shared_link_link_proto_rawDescData
 }
 
-var file_shared_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_shared_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_shared_link_link_proto_goTypes = []any{
 	(*ToAuthority)(nil),  // 0: machineid.link.v1.ToAuthority
 	(*ToEdge)(nil),       // 1: machineid.link.v1.ToEdge
@@ -1187,35 +1408,41 @@ var file_shared_link_link_proto_goTypes = []any{
 	(*Renew)(nil),        // 3: machineid.link.v1.Renew
 	(*Ack)(nil),          // 4: machineid.link.v1.Ack
 	(*Fetch)(nil),        // 5: machineid.link.v1.Fetch
-	(*Welcome)(nil),      // 6: machineid.link.v1.Welcome
-	(*Invalidate)(nil),   // 7: machineid.link.v1.Invalidate
-	(*Grant)(nil),        // 8: machineid.link.v1.Grant
-	(*Answer)(nil),       // 9: machineid.link.v1.Answer
-	(*KeyRecord)(nil),    // 10: machineid.link.v1.KeyRecord
-	(*OrgRecord)(nil),    // 11: machineid.link.v1.OrgRecord
-	(*DeviceRecord)(nil), // 12: machineid.link.v1.DeviceRecord
-	(*Goodbye)(nil),      // 13: machineid.link.v1.Goodbye
+	(*Report)(nil),       // 6: machineid.link.v1.Report
+	(*Seen)(nil),         // 7: machineid.link.v1.Seen
+	(*Tally)(nil),        // 8: machineid.link.v1.Tally
+	(*Welcome)(nil),      // 9: machineid.link.v1.Welcome
+	(*Invalidate)(nil),   // 10: machineid.link.v1.Invalidate
+	(*Grant)(nil),        // 11: machineid.link.v1.Grant
+	(*Answer)(nil),       // 12: machineid.link.v1.Answer
+	(*KeyRecord)(nil),    // 13: machineid.link.v1.KeyRecord
+	(*OrgRecord)(nil),    // 14: machineid.link.v1.OrgRecord
+	(*DeviceRecord)(nil), // 15: machineid.link.v1.DeviceRecord
+	(*Goodbye)(nil),      // 16: machineid.link.v1.Goodbye
 }
 var file_shared_link_link_proto_depIdxs = []int32{
 	2,  // 0: machineid.link.v1.ToAuthority.hello:type_name -> machineid.link.v1.Hello
 	3,  // 1: machineid.link.v1.ToAuthority.renew:type_name -> machineid.link.v1.Renew
 	4,  // 2: machineid.link.v1.ToAuthority.ack:type_name -> machineid.link.v1.Ack
 	5,  // 3: machineid.link.v1.ToAuthority.fetches:type_name -> machineid.link.v1.Fetch
-	6,  // 4: machineid.link.v1.ToEdge.welcome:type_name -> machineid.link.v1.Welcome
-	7,  // 5: machineid.link.v1.ToEdge.invalidates:type_name -> machineid.link.v1.Invalidate
-	8,  // 6: machineid.link.v1.ToEdge.grant:type_name -> machineid.link.v1.Grant
-	9,  // 7: machineid.link.v1.ToEdge.answers:type_name -> machineid.link.v1.Answer
-	13, // 8: machineid.link.v1.ToEdge.goodbye:type_name -> machineid.link.v1.Goodbye
-	10, // 9: machineid.link.v1.Answer.key:type_name -> machineid.link.v1.KeyRecord
-	11, // 10: machineid.link.v1.Answer.org:type_name -> machineid.link.v1.OrgRecord
-	12, // 11: machineid.link.v1.Answer.device:type_name -> machineid.link.v1.DeviceRecord
-	0,  // 12: machineid.link.v1.Link.Session:input_type -> machineid.link.v1.ToAuthority
-	1,  // 13: machineid.link.v1.Link.Session:output_type -> machineid.link.v1.ToEdge
-	13, // [13:14] is the sub-list for method output_type
-	12, // [12:13] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	6,  // 4: machineid.link.v1.ToAuthority.report:type_name -> machineid.link.v1.Report
+	9,  // 5: machineid.link.v1.ToEdge.welcome:type_name -> machineid.link.v1.Welcome
+	10, // 6: machineid.link.v1.ToEdge.invalidates:type_name -> machineid.link.v1.Invalidate
+	11, // 7: machineid.link.v1.ToEdge.grant:type_name -> machineid.link.v1.Grant
+	12, // 8: machineid.link.v1.ToEdge.answers:type_name -> machineid.link.v1.Answer
+	16, // 9: machineid.link.v1.ToEdge.goodbye:type_name -> machineid.link.v1.Goodbye
+	7,  // 10: machineid.link.v1.Report.seen:type_name -> machineid.link.v1.Seen
+	8,  // 11: machineid.link.v1.Report.validates:type_name -> machineid.link.v1.Tally
+	13, // 12: machineid.link.v1.Answer.key:type_name -> machineid.link.v1.KeyRecord
+	14, // 13: machineid.link.v1.Answer.org:type_name -> machineid.link.v1.OrgRecord
+	15, // 14: machineid.link.v1.Answer.device:type_name -> machineid.link.v1.DeviceRecord
+	0,  // 15: machineid.link.v1.Link.Session:input_type -> machineid.link.v1.ToAuthority
+	1,  // 16: machineid.link.v1.Link.Session:output_type -> machineid.link.v1.ToEdge
+	16, // [16:17] is the sub-list for method output_type
+	15, // [15:16] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_shared_link_link_proto_init() }
@@ -1229,7 +1456,7 @@ func file_shared_link_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shared_link_link_proto_rawDesc), len(file_shared_link_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -80,6 +80,11 @@ func NotFound() *Error {
 	return notFound("not_found", "there is no such path: see docs/api.md for those there are, all below /api/v1/")
 }
 
+// IndexNotFound answers a question about an index that nothing has yet.
+func IndexNotFound() *Error {
+	return notFound("not_found", "no change has this index yet: send the index of a propagation that you were answered")
+}
+
 func notFound(code, message string) *Error {
 	return &Error{HTTP: fasthttp.StatusNotFound, Status: StatusNotFound, Code: code, Message: message}
 }

@@ -72,6 +72,8 @@ var routes = []Route{
 	{Path: "operator/orgs", Get: true, Post: true, Query: []string{"limit", "cursor"}, Operator: true},
 	{Path: "operator/orgs/*", Get: true, Patch: true, Delete: true, Operator: true},
 	{Path: "operator/plans", Get: true, Put: true, Operator: true},
+	{Path: "propagation", Get: true, Query: []string{"index"}},
+	{Path: "operator/edges", Get: true, Operator: true},
 	{Path: "operator/cluster", Get: true, Operator: true, Local: true},
 	{Path: "operator/cluster/members", Post: true, Operator: true},
 	{Path: "operator/cluster/members/*", Delete: true, Operator: true},

@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -158,6 +158,7 @@ type Command struct {
 	//	*Command_RevokeKey
 	//	*Command_SetPlans
 	//	*Command_DeleteOrg
+	//	*Command_SetSeen
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -386,6 +387,15 @@ func (x *Command) GetDeleteOrg() *DeleteOrg {
 	return nil
 }
 
+func (x *Command) GetSetSeen() *SetSeen {
+	if x != nil {
+		if x, ok := x.Change.(*Command_SetSeen); ok {
+			return x.SetSeen
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -454,6 +464,10 @@ type Command_DeleteOrg struct {
 	DeleteOrg *DeleteOrg `protobuf:"bytes,25,opt,name=delete_org,json=deleteOrg,proto3,oneof"`
 }
 
+type Command_SetSeen struct {
+	SetSeen *SetSeen `protobuf:"bytes,60,opt,name=set_seen,json=setSeen,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -485,6 +499,8 @@ func (*Command_RevokeKey) isCommand_Change() {}
 func (*Command_SetPlans) isCommand_Change() {}
 
 func (*Command_DeleteOrg) isCommand_Change() {}
+
+func (*Command_SetSeen) isCommand_Change() {}
 
 // Actor is who asked for a change.
 type Actor struct {
@@ -1695,6 +1711,112 @@ func (x *Stretch) GetUntilMs() int64 {
 	return 0
 }
 
+// SetSeen records when devices asked last (I10). No decision depends on it.
+type SetSeen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Orgs          []*Seen                `protobuf:"bytes,1,rep,name=orgs,proto3" json:"orgs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSeen) Reset() {
+	*x = SetSeen{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSeen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSeen) ProtoMessage() {}
+
+func (x *SetSeen) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
+func (*SetSeen) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SetSeen) GetOrgs() []*Seen {
+	if x != nil {
+		return x.Orgs
+	}
+	return nil
+}
+
+// Seen are devices of one org, and when each asked last.
+type Seen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	DeviceIds     []string               `protobuf:"bytes,2,rep,name=device_ids,json=deviceIds,proto3" json:"device_ids,omitempty"`
+	AtMs          []int64                `protobuf:"varint,3,rep,packed,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Seen) Reset() {
+	*x = Seen{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Seen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Seen) ProtoMessage() {}
+
+func (x *Seen) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Seen.ProtoReflect.Descriptor instead.
+func (*Seen) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Seen) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *Seen) GetDeviceIds() []string {
+	if x != nil {
+		return x.DeviceIds
+	}
+	return nil
+}
+
+func (x *Seen) GetAtMs() []int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return nil
+}
+
 // Cluster is what all nodes share.
 type Cluster struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1712,7 +1834,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1846,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1859,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -1783,13 +1905,17 @@ type LinkRecord struct {
 	CacheTtlNs int64                  `protobuf:"varint,3,opt,name=cache_ttl_ns,json=cacheTtlNs,proto3" json:"cache_ttl_ns,omitempty"`
 	// The clock bound ρ in millionths.
 	ClockBoundPpm uint32 `protobuf:"varint,4,opt,name=clock_bound_ppm,json=clockBoundPpm,proto3" json:"clock_bound_ppm,omitempty"`
+	// While open: granting has stopped for good in the term that recorded this, and no
+	// process but these may hold a lease.
+	Listed        bool           `protobuf:"varint,5,opt,name=listed,proto3" json:"listed,omitempty"`
+	Holders       []*LeaseHolder `protobuf:"bytes,6,rep,name=holders,proto3" json:"holders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1927,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1940,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1845,6 +1971,74 @@ func (x *LinkRecord) GetClockBoundPpm() uint32 {
 	return 0
 }
 
+func (x *LinkRecord) GetListed() bool {
+	if x != nil {
+		return x.Listed
+	}
+	return false
+}
+
+func (x *LinkRecord) GetHolders() []*LeaseHolder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+// LeaseHolder is a process of an edge that may hold a lease.
+type LeaseHolder struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ProcessId []byte                 `protobuf:"bytes,1,opt,name=process_id,json=processId,proto3" json:"process_id,omitempty"`
+	// How long it still runs, on the clock of the leader that says so.
+	LeftNs        int64 `protobuf:"varint,2,opt,name=left_ns,json=leftNs,proto3" json:"left_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseHolder) Reset() {
+	*x = LeaseHolder{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseHolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseHolder) ProtoMessage() {}
+
+func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
+func (*LeaseHolder) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LeaseHolder) GetProcessId() []byte {
+	if x != nil {
+		return x.ProcessId
+	}
+	return nil
+}
+
+func (x *LeaseHolder) GetLeftNs() int64 {
+	if x != nil {
+		return x.LeftNs
+	}
+	return 0
+}
+
 // Plans are the tiers an org may be in.
 type Plans struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1857,7 +2051,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2063,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2076,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1909,7 +2103,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2115,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2128,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Plan) GetTier() string {
@@ -1977,7 +2171,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1989,7 +2183,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2002,7 +2196,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Org) GetId() []byte {
@@ -2108,7 +2302,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2314,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2327,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Key) GetHash() []byte {
@@ -2205,7 +2399,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2411,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2424,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -2270,7 +2464,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2476,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2489,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Occupant) GetId() string {
@@ -2376,7 +2570,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2582,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2595,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -2568,7 +2762,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2774,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2787,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -2656,7 +2850,8 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xd5\t\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\x8f\n" +
+	"\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -2686,7 +2881,8 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"revoke_key\x18\x17 \x01(\v2\x1d.machineid.state.v1.RevokeKeyH\x00R\trevokeKey\x12;\n" +
 	"\tset_plans\x18\x18 \x01(\v2\x1c.machineid.state.v1.SetPlansH\x00R\bsetPlans\x12>\n" +
 	"\n" +
-	"delete_org\x18\x19 \x01(\v2\x1d.machineid.state.v1.DeleteOrgH\x00R\tdeleteOrgB\b\n" +
+	"delete_org\x18\x19 \x01(\v2\x1d.machineid.state.v1.DeleteOrgH\x00R\tdeleteOrg\x128\n" +
+	"\bset_seen\x18< \x01(\v2\x1b.machineid.state.v1.SetSeenH\x00R\asetSeenB\b\n" +
 	"\x06change\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1e.machineid.state.v1.Actor.TypeR\x04type\x12\x0e\n" +
@@ -2785,21 +2981,34 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\aStretch\x12\x19\n" +
 	"\bafter_ms\x18\x01 \x01(\x03R\aafterMs\x12\x19\n" +
 	"\bafter_id\x18\x02 \x01(\tR\aafterId\x12\x19\n" +
-	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\"\xc9\x01\n" +
+	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\"7\n" +
+	"\aSetSeen\x12,\n" +
+	"\x04orgs\x18\x01 \x03(\v2\x18.machineid.state.v1.SeenR\x04orgs\"Q\n" +
+	"\x04Seen\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\n" +
+	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12\x13\n" +
+	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\xc9\x01\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x19\n" +
 	"\bhash_key\x18\x03 \x01(\fR\ahashKey\x12.\n" +
 	"\x13operator_token_hash\x18\x04 \x01(\fR\x11operatorTokenHash\x122\n" +
-	"\x04link\x18\x05 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x04link\"\x85\x01\n" +
+	"\x04link\x18\x05 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x04link\"\xd8\x01\n" +
 	"\n" +
 	"LinkRecord\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\x12\x19\n" +
 	"\blease_ns\x18\x02 \x01(\x03R\aleaseNs\x12 \n" +
 	"\fcache_ttl_ns\x18\x03 \x01(\x03R\n" +
 	"cacheTtlNs\x12&\n" +
-	"\x0fclock_bound_ppm\x18\x04 \x01(\rR\rclockBoundPpm\"V\n" +
+	"\x0fclock_bound_ppm\x18\x04 \x01(\rR\rclockBoundPpm\x12\x16\n" +
+	"\x06listed\x18\x05 \x01(\bR\x06listed\x129\n" +
+	"\aholders\x18\x06 \x03(\v2\x1f.machineid.state.v1.LeaseHolderR\aholders\"E\n" +
+	"\vLeaseHolder\x12\x1d\n" +
+	"\n" +
+	"process_id\x18\x01 \x01(\fR\tprocessId\x12\x17\n" +
+	"\aleft_ns\x18\x02 \x01(\x03R\x06leftNs\"V\n" +
 	"\x05Plans\x12.\n" +
 	"\x05plans\x18\x01 \x03(\v2\x18.machineid.state.v1.PlanR\x05plans\x12\x1d\n" +
 	"\n" +
@@ -2898,7 +3107,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),       // 0: machineid.state.v1.Actor.Type
 	(Key_Scope)(0),        // 1: machineid.state.v1.Key.Scope
@@ -2923,16 +3132,19 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*RevokeBatch)(nil),   // 20: machineid.state.v1.RevokeBatch
 	(*UnrevokeBatch)(nil), // 21: machineid.state.v1.UnrevokeBatch
 	(*Stretch)(nil),       // 22: machineid.state.v1.Stretch
-	(*Cluster)(nil),       // 23: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),    // 24: machineid.state.v1.LinkRecord
-	(*Plans)(nil),         // 25: machineid.state.v1.Plans
-	(*Plan)(nil),          // 26: machineid.state.v1.Plan
-	(*Org)(nil),           // 27: machineid.state.v1.Org
-	(*Key)(nil),           // 28: machineid.state.v1.Key
-	(*Seats)(nil),         // 29: machineid.state.v1.Seats
-	(*Occupant)(nil),      // 30: machineid.state.v1.Occupant
-	(*Remembered)(nil),    // 31: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),    // 32: machineid.state.v1.AuditEntry
+	(*SetSeen)(nil),       // 23: machineid.state.v1.SetSeen
+	(*Seen)(nil),          // 24: machineid.state.v1.Seen
+	(*Cluster)(nil),       // 25: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),    // 26: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),   // 27: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),         // 28: machineid.state.v1.Plans
+	(*Plan)(nil),          // 29: machineid.state.v1.Plan
+	(*Org)(nil),           // 30: machineid.state.v1.Org
+	(*Key)(nil),           // 31: machineid.state.v1.Key
+	(*Seats)(nil),         // 32: machineid.state.v1.Seats
+	(*Occupant)(nil),      // 33: machineid.state.v1.Occupant
+	(*Remembered)(nil),    // 34: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),    // 35: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -2954,28 +3166,31 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	15, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
 	11, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
 	12, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
-	0,  // 19: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	1,  // 20: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	23, // 21: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	25, // 22: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	24, // 23: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	28, // 24: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	25, // 25: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	28, // 26: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	28, // 27: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	22, // 28: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	22, // 29: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	24, // 30: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	26, // 31: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 32: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	30, // 33: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	22, // 34: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	3,  // 35: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	23, // 19: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	0,  // 20: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	1,  // 21: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	25, // 22: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	28, // 23: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	26, // 24: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	31, // 25: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	28, // 26: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	31, // 27: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	31, // 28: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	22, // 29: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	22, // 30: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	24, // 31: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	26, // 32: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	27, // 33: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	29, // 34: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 35: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	33, // 36: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	22, // 37: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	3,  // 38: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -3000,17 +3215,18 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_RevokeKey)(nil),
 		(*Command_SetPlans)(nil),
 		(*Command_DeleteOrg)(nil),
+		(*Command_SetSeen)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
 	file_authority_state_statepb_state_proto_msgTypes[14].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[25].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   31,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

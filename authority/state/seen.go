@@ -1,0 +1,56 @@
+package state
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"machineid/authority/state/statepb"
+	"machineid/shared/decision"
+)
+
+// setSeen records when occupants asked last (I10). It is apart from their records: no
+// decision reads it, so nobody is told of it, and it never goes back. Those that are
+// not there leave nothing behind, whatever an edge says.
+func (t *tx) setSeen(c *statepb.SetSeen) Outcome {
+	changed := false
+	for _, of := range c.GetOrgs() {
+		org, times := idOf(of.GetOrgId()), of.GetAtMs()
+		for i, id := range of.GetDeviceIds() {
+			if i == len(times) {
+				break
+			}
+			o := t.occupant(org, id)
+			at := min(times[i], t.now)
+			if !Stands(o, t.now) || at < o.GetCreatedAtMs() {
+				continue
+			}
+			last, err := t.r.LastSeen(org, id)
+			t.must(err)
+			if at > last {
+				t.set(seenKey(org, id), binary.BigEndian.AppendUint64(nil, uint64(at))) //nolint:gosec // never negative
+				changed = true
+			}
+		}
+	}
+	return Outcome{Changed: changed}
+}
+
+// forgetSeen drops what is known of an occupant that makes way for next: nobody, or
+// another of the same id. It is a part of changeOccupant.
+func (t *tx) forgetSeen(holder OrgID, id string, old, next *statepb.Occupant) {
+	if old != nil && old.GetCreatedAtMs() != next.GetCreatedAtMs() {
+		t.del(seenKey(holder, id))
+	}
+}
+
+// LastSeen is when an occupant asked last, as far as edges have reported, 0 if never.
+func (r Reader) LastSeen(holder OrgID, id string) (at decision.Millis, err error) {
+	_, err = r.read(seenKey(holder, id), func(v []byte) error {
+		if len(v) != 8 {
+			return fmt.Errorf("it has %d bytes", len(v))
+		}
+		at = int64(binary.BigEndian.Uint64(v)) //nolint:gosec // written by setSeen
+		return nil
+	})
+	return at, err
+}

@@ -1,0 +1,270 @@
+//go:build unix
+
+package main
+
+// The files that most edits are in.
+const (
+	edgeLink     = "edge/link.go"
+	edgeMemory   = "edge/memory.go"
+	edgeSession  = "edge/session.go"
+	edgeValidate = "edge/validate.go"
+	hubFetch     = "authority/hub/fetch.go"
+	hubHandover  = "authority/hub/handover.go"
+	hubReign     = "authority/hub/reign.go"
+	hubServe     = "authority/hub/serve.go"
+	hubSession   = "authority/hub/session.go"
+)
+
+// The stalls.
+var (
+	dispatchStalls = edit{"authority/hub/hub.go", "	ch := newChange(n.index, h.cfg.Clock.Now())\n", `	if len(n.concerns) > 0 {
+		<-time.After(20 * time.Millisecond)
+	}
+	ch := newChange(n.index, h.cfg.Clock.Now())
+`}
+	recallReads = "	if now >= clock.Time(e.lease.Load()) {\n		return 0\n	}\n	m := e.memory.Load()\n" +
+		"	code, _ := m.judge(q, now, e.authorityTime(now), nil)\n	return code\n"
+	fetchNotes = `	for i, f := range list {
+		if orgs[i] != (state.OrgID{}) {
+			note(s, &hasher, orgs[i], f.GetDeviceId())
+		}
+	}
+`
+	fetchReads  = "	if err == nil {\n		err = h.look(func(rd state.Reader, index uint64) error {\n"
+	fetchEnds   = "	if err != nil {\n		h.log.LogAttrs(ctx, slog.LevelWarn, \"fetches not answered\""
+	fetchStalls = []edit{
+		{hubFetch, "	\"log/slog\"\n", "	\"log/slog\"\n	\"time\"\n"},
+		{hubFetch, fetchEnds, "	<-time.After(50 * time.Millisecond)\n" + fetchEnds},
+	}
+	neverCleared = edit{edgeLink, "		l.e.caches.clear()\n", ""}
+)
+
+// brokenRules are tried one after the other.
+var brokenRules = []broken{
+	{
+		rule: "I1.1", name: "a lease counts from the renewal and not from the proof", by: "authority/hub TestGrantsCountFromTheProof",
+		edits: []edit{{hubSession, "left := t.Lease - received.Sub(proof)", "left := t.Lease"}},
+	},
+	{
+		rule: "I1.2", name: "a Hello is not booked",
+		edits: []edit{{hubServe, "leaseEnd: now.Add(h.cfg.Times.Stretched()),", "leaseEnd: now,"}},
+	},
+	{
+		rule: "I1.2", name: "a lease is booked without the stretch",
+		edits: []edit{{hubSession, "s.leaseEnd = max(s.leaseEnd, proof.Add(t.Stretched()))", "s.leaseEnd = max(s.leaseEnd, proof.Add(t.Lease))"}},
+	},
+	{
+		rule: "I1.3", name: "a lease counts from its grant and not from when it was asked for", by: "edge TestALeaseCountsFromWhenItWasAsked",
+		edits: []edit{{edgeSession, "until := g.GetAskedAtNs() + g.GetGrantedNs()", "until := int64(s.e.clock.Now()) + g.GetGrantedNs()"}},
+	},
+	{
+		rule: "I1", name: "answers without a lease", by: "edge TestWithoutALeaseNothingIsAnswered", short: true,
+		edits: []edit{{edgeValidate, "	if now >= clock.Time(e.lease.Load()) {\n		return 0\n", "	if e.memory.Load() == nil {\n		return 0\n"}},
+	},
+	{
+		rule: "I1", name: "answers on waking", by: "edge TestAPausedEdgeAnswersNothingOnWaking",
+		edits: []edit{{edgeValidate, "	if now >= clock.Time(e.lease.Load()) {\n		return 0\n", "	if e.memory.Load() == nil {\n		return 0\n"}},
+	},
+	{
+		rule: "I1", name: "answers without a lease, over a cluster",
+		edits: []edit{{edgeValidate, "	if now >= clock.Time(e.lease.Load()) {\n		return 0\n", "	if e.memory.Load() == nil {\n		return 0\n"}},
+	},
+	{
+		rule: "I2", name: "a change does not wait",
+		edits: []edit{{"authority/hub/change.go", "	if err := wait(ctx, older); err != nil {", "	if err := wait(ctx, older[:0]); err != nil {"}},
+	},
+	{
+		rule: "I2", name: "a call that changes nothing returns at once",
+		edits: []edit{{"authority/api/settle.go", "	p, err := r.api.cfg.Hub.Settle(ctx, index)\n", `	var p hub.Propagation
+	if out.Changed {
+		p, err = r.api.cfg.Hub.Settle(ctx, index)
+	}
+`}},
+	},
+	{
+		rule: "I2", name: "a look does not wait",
+		edits: []edit{{"authority/api/settle.go", "	if !settle || s.orgID == (state.OrgID{}) {", "	if !settle || s.orgID != (state.OrgID{}) {"}},
+	},
+	{
+		rule: "I2", name: "a session that broke does not count",
+		edits: []edit{{hubSession, "	if s.replaced || s.returned {\n		return\n	}\n	ch.expect", "	if s.replaced || s.returned || s.broken {\n		return\n	}\n	ch.expect"}},
+	},
+	{
+		rule: "I2", name: "what the session before owed is forgotten", by: "authority/hub TestTheSameProcessSettlesWhatItOwed",
+		edits: []edit{{
+			hubSession, "	s.waits = append(waits, s.waits...)\n	for _, ch := range waits {\n		ch.handOver(old, s)\n	}\n",
+			"	for _, ch := range waits {\n		ch.acknowledged(old)\n	}\n",
+		}},
+	},
+	{
+		rule: "I2", name: "an acknowledgement settles its own index only", by: "authority/hub TestAStormOfChanges",
+		edits: []edit{{hubSession, "s.waits[n].index <= index {", "s.waits[n].index == index {"}},
+	},
+	{
+		rule: "I2", name: "all processes have one id", by: "edge TestARestartedEdgeRemembersNothing",
+		edits: []edit{{"edge/edge.go", "	_, _ = rand.Read(e.process[:]) // never fails\n", "	_, _ = rand.Read(nil)\n"}},
+	},
+	{
+		rule: "I3", name: "no floors, at an edge", by: "edge TestAnIdleEntryIsNoStaler",
+		edits: []edit{{edgeMemory, " && s.index >= m.floor(hash).Load()", ""}},
+	},
+	{
+		rule: "I3", name: "no floors",
+		edits: []edit{{edgeMemory, " && s.index >= m.floor(hash).Load()", ""}},
+	},
+	{
+		rule: "I3", name: "a request stalls between lease and floor", harmless: true,
+		edits: []edit{{edgeValidate, recallReads, `	if now >= clock.Time(e.lease.Load()) {
+		return 0
+	}
+	<-time.After(200 * time.Millisecond)
+	m := e.memory.Load()
+	code, _ := m.judge(q, now, e.authorityTime(now), nil)
+	return code
+`}},
+	},
+	{
+		rule: "I3", name: "the floor is read before the lease",
+		edits: []edit{{edgeValidate, recallReads, `	m := e.memory.Load()
+	if m == nil {
+		return 0
+	}
+	code, _ := m.judge(q, now, e.authorityTime(now), nil)
+	<-time.After(200 * time.Millisecond)
+	if now >= clock.Time(e.lease.Load()) {
+		return 0
+	}
+	return code
+`}},
+	},
+	{
+		rule: "I4", name: "the way from key to org is not judged",
+		edits: []edit{{edgeMemory, "o != nil && m.counts(&o.stamp, k.orgHash, now) {\n		return o\n	}\n	if o, ok", "o != nil {\n		return o\n	}\n	if o, ok"}},
+	},
+	{
+		rule: "I5", name: "a fetch stalls behind its reading", harmless: true, edits: fetchStalls,
+	},
+	{
+		rule: "I5", name: "interest is recorded after the reading",
+		edits: []edit{
+			fetchStalls[0],
+			{hubFetch, fetchNotes + fetchReads, fetchReads},
+			{hubFetch, fetchEnds, "	<-time.After(50 * time.Millisecond)\n" + fetchNotes + fetchEnds},
+		},
+	},
+	{
+		rule: "I5", name: "a hit extends its time",
+		edits: []edit{{edgeMemory, "&& m.counts(&d.stamp, hash, now) {\n			return d\n		}\n	}\n	if extra", `&& m.counts(&d.stamp, hash, now) {
+			longer := &deviceEntry{stamp: d.stamp, org: d.org, id: d.id, rec: d.rec}
+			longer.expires = now.Add(m.ttl)
+			c.Set(hash, longer, 1)
+			return d
+		}
+	}
+	if extra`}},
+	},
+	{
+		rule: "I5", name: "an entry's time counts from its answer", by: "edge TestExpiryCountsFromTheFetch",
+		edits: []edit{{edgeSession, "expires: sent.Add(s.memory.ttl)", "expires: s.e.clock.Now().Add(s.memory.ttl)"}},
+	},
+	{
+		rule: "I6", name: "interest is forgotten too early",
+		edits: []edit{{hubReign, "newDirectory(clock.Stretch(h.cfg.Times.CacheTTL, h.cfg.Times.Bound), began)", "newDirectory(h.cfg.Times.CacheTTL/10, began)"}},
+	},
+	{
+		rule: "I6", name: "a dispatch stalls", harmless: true, edits: []edit{dispatchStalls},
+	},
+	{
+		rule: "I6", name: "a grant carries what was applied", by: "authority/hub TestAGrantDoesNotRunAheadOfTheDispatch", short: true,
+		edits: []edit{{hubServe, "	dispatched := h.dispatched\n", `	dispatched := h.dispatched
+	h.feed.mu.Lock()
+	if n := len(h.feed.items); n > 0 {
+		dispatched = h.feed.items[n-1].index
+	}
+	h.feed.mu.Unlock()
+`}},
+	},
+	{
+		rule: "I7", name: "what an edge says it holds is not taken",
+		edits: []edit{{hubServe, "		r.directory.hold(slot, hello.GetHeld())\n", ""}},
+	},
+	{
+		rule: "I7", name: "what an edge missed is not sent again",
+		edits: []edit{{hubServe, "invals: replay,", "invals: replay[:0],"}},
+	},
+	{
+		rule: "I7", name: "a ring that does not reach back says that nothing was missed",
+		edits: []edit{{"authority/hub/ring.go", "	if index < r.since {\n		return nil, false\n	}\n", ""}},
+	},
+	{
+		rule: "I7", name: "an edge keeps a memory that does not fit",
+		edits: []edit{{edgeLink, "	return !w.GetReset_() && m != nil", "	return m != nil"}},
+	},
+	{
+		rule: "I7", name: "the caches are never cleared", harmless: true, edits: []edit{neverCleared},
+	},
+	{
+		rule: "I7", name: "what was written before a reset counts after it",
+		edits: []edit{neverCleared, {edgeMemory, "s.epoch == m.epoch && now < s.expires", "now < s.expires"}},
+	},
+	{
+		rule: "I7", name: "an older term is accepted", by: "edge TestAnOldTermIsRefused",
+		edits: []edit{{edgeLink, "	case c == 0 && w.GetTerm() < l.term:\n		return nil, errOldTerm\n", ""}},
+	},
+	{
+		rule: "I7", name: "sessions are taken before the dispatch has caught up", by: "authority/hub TestNoSessionBeforeTheDispatchHasCaughtUp",
+		edits: []edit{{hubHandover, "		if h.dispatched >= r.begun {\n", "		if h.dispatched < 1<<62 {\n"}},
+	},
+	{
+		rule: "I7", name: "a Hello takes the place of a later one", by: "authority/hub TestAnOvertakenHelloIsRefused",
+		edits: []edit{{hubServe, " && s.number > hello.GetSession() {\n", " && s.number > 1<<62 {\n"}},
+	},
+	{
+		rule: "I7", name: "an edge that knows of more is taken", by: "authority/hub TestAnEdgeThatKnowsMoreIsTurnedAway",
+		edits: []edit{{hubServe, " && hello.GetLastIndex() > h.dispatched {\n", " && hello.GetLastIndex() > 1<<62 {\n"}},
+	},
+	{
+		rule: "I2", name: "a deposed node vouches for what it reads", by: "authority/hub TestADeposedNodeVouchesForNothing",
+		edits: []edit{{"authority/hub/change.go", "	if term, leads := h.store.Leading(); !leads || term != reign {\n", "	if term, leads := h.store.Leading(); leads && term > 1<<62 && term != reign {\n"}},
+	},
+	{
+		rule: "I8", name: "a new leader does not wait",
+		edits: []edit{{hubReign, "r.holdUntil = began.Add(times(last).Stretched())", "r.holdUntil = began"}},
+	},
+	{
+		rule: "I8", name: "a new leader waits by its own times", by: "authority/hub TestChangesAreHeldAfterAnOpenRecord",
+		edits: []edit{{hubReign, "r.holdUntil = began.Add(times(last).Stretched())", "r.holdUntil = began.Add(h.cfg.Times.Stretched())"}},
+	},
+	{
+		rule: "I8", name: "no lease out is recorded while one is",
+		edits: []edit{{hubHandover, "		if d := s.stop(now); d > 0 {\n", "		if d := s.stop(now); d < 0 {\n"}},
+	},
+	{
+		rule: "I8", name: "no lease out is recorded before the own wait is over", by: "authority/hub TestStopRecordsClosedOnlyIfNoLeaseIsOut",
+		edits: []edit{{hubHandover, "	if now < r.holdUntil || len(left)", "	if len(left)"}},
+	},
+	{
+		rule: "I8", name: "leases are given behind the list of who holds one", by: "authority/hub TestAGrantRacesWithStop",
+		edits: []edit{{hubSession, "	defer s.mu.Unlock()\n	s.stopped = true\n", "	defer s.mu.Unlock()\n"}},
+	},
+	{
+		rule: "I8", name: "who has joined counts as moved", by: "authority/hub TestACleanHandoverStallsNothing",
+		edits: []edit{{hubHandover, "	if ack.GetIndex() < r.begun && !ack.GetGaveBack() {\n", "	if r == nil {\n"}},
+	},
+	{
+		rule: "I8", name: "who has not moved is not waited for", by: "authority/hub TestAnEdgeThatDoesNotMove",
+		edits: []edit{{hubReign, "	if len(r.inherited) > 0 {\n", "	if len(r.inherited) > 1<<20 {\n"}},
+	},
+	{
+		rule: "I8", name: "who has not moved is left off the next list", by: "authority/hub TestHandoversInARow",
+		edits: []edit{{hubHandover, "		if d := end.Sub(now); d > 0 {\n", "		if d := end.Sub(now); d < 0 {\n"}},
+	},
+	{
+		rule: "I8", name: "leases are given again without a record", by: "authority/hub TestAHandoverThatFails",
+		edits: []edit{{hubHandover, "	if !h.open(r.ctx, r.term, open) {\n", "	if open == nil {\n"}},
+	},
+	{
+		rule: "I8", name: "the shorter of two times is recorded", by: "authority/hub TestTheLongerTimesAreRecorded",
+		edits: []edit{{hubReign, "		open = longer(own, last)\n", "		open = own\n"}},
+	},
+}

@@ -1,0 +1,65 @@
+package raftstore
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// transport is raft's own, with a pipeline that cannot wedge.
+type transport struct{ *raft.NetworkTransport }
+
+// AppendEntriesPipeline opens a pipeline to a follower.
+func (t transport) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, to)
+	if err != nil {
+		return nil, fmt.Errorf("pipeline entries to %s: %w", id, err)
+	}
+	out := &pipeline{AppendPipeline: p, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+	go out.relay()
+	return out, nil
+}
+
+// pipeline closes itself behind an answer that grants nothing. Raft reads no answer after it, but may be about to send: its send then
+// waits for an answer that nobody reads, under a pipeline that is closed only after the send, and so for as long as the node runs.
+// The follower gets heartbeats and no entries, and Shutdown does not return (raft v1.8.0, its issue 612).
+type pipeline struct {
+	raft.AppendPipeline
+	answers chan raft.AppendFuture
+	once    sync.Once
+	closed  chan struct{} // raft has closed it: nobody reads answers
+}
+
+func (p *pipeline) relay() {
+	for {
+		var f raft.AppendFuture
+		select {
+		case f = <-p.AppendPipeline.Consumer():
+		case <-p.closed:
+			return
+		}
+		// It has its outcome by now.
+		last := f.Error() != nil || !f.Response().Success || f.Response().Term > f.Request().Term
+		if last {
+			_ = p.AppendPipeline.Close() // never fails
+		}
+		select {
+		case p.answers <- f:
+		case <-p.closed:
+			return
+		}
+		if last {
+			return
+		}
+	}
+}
+
+// Consumer is where the answers are read.
+func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
+
+// Close ends what is under way. It may be called again.
+func (p *pipeline) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return p.AppendPipeline.Close() //nolint:wrapcheck // it never fails
+}

@@ -1,0 +1,274 @@
+//go:build linux
+
+package raftstore
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// havoc does to a cluster of processes what can happen to one, and puts it right again. It counts what it did.
+type havoc struct {
+	c     *processes
+	rng   *rand.Rand
+	count map[string]int
+	// slowest is the longest time that it took a cluster, put right, to have all its voters level again.
+	slowest time.Duration
+	// filled are the nodes whose disk it took the room of.
+	filled []*process
+}
+
+// patience is how long an order may take that the cluster may not be able to obey.
+const patience = 3 * time.Second
+
+// mishap is one thing that can happen; it may come to nothing, if there is no leader for example.
+type mishap struct {
+	name string
+	do   func(h *havoc, leader, other *process)
+}
+
+var mishaps = []mishap{
+	{"leader killed", func(h *havoc, l, _ *process) { h.killed(l) }},
+	{"follower killed", func(h *havoc, _, f *process) { h.killed(f) }},
+	{"all killed", func(h *havoc, _, _ *process) {
+		for _, p := range h.c.all() {
+			p.kill()
+		}
+	}},
+	{"leader ended", func(_ *havoc, l, _ *process) { l.resume(); l.end(sigTerm); l.begin() }},
+	{"leader paused briefly", func(h *havoc, l, _ *process) { h.paused(l, 20, 250) }},
+	{"leader paused", func(h *havoc, l, _ *process) { h.paused(l, 700, 2500) }},
+	{"leader paused with answers under way", func(h *havoc, l, _ *process) { h.pausedLate(l) }},
+	{"follower paused", func(h *havoc, _, f *process) { h.paused(f, 20, 2500) }},
+	{"all paused", func(h *havoc, _, _ *process) { h.allPaused() }},
+	{"follower stays paused", func(_ *havoc, _, f *process) { f.pause() }},
+	{"leader cut off", func(h *havoc, l, _ *process) { h.cut(l, true, true) }},
+	{"leader hears nothing", func(h *havoc, l, _ *process) { h.cut(l, true, false) }},
+	{"leader is not heard", func(h *havoc, l, _ *process) { h.cut(l, false, true) }},
+	{"follower cut off", func(h *havoc, _, f *process) { h.cut(f, true, true) }},
+	{"follower hears nothing", func(h *havoc, _, f *process) { h.cut(f, true, false) }},
+	{"follower is not heard", func(h *havoc, _, f *process) { h.cut(f, false, true) }},
+	{"one link of the leader cut", func(h *havoc, l, f *process) { h.link(l, f, lane{cut: true}); h.link(f, l, lane{cut: true}) }},
+	{"minority cut off, the leader in it", func(h *havoc, l, f *process) { h.split(l, f) }},
+	{"ring", func(h *havoc, _, _ *process) { h.ring() }},
+	{"slow links", func(h *havoc, l, f *process) {
+		for _, p := range h.c.all() {
+			h.link(p, f, lane{delay: h.millis(1, 200)})
+			h.link(l, p, lane{delay: h.millis(1, 50)})
+		}
+	}},
+	{"slow disk of the leader", func(h *havoc, l, _ *process) { _ = l.do(patience, "slow", "", h.millis(5, 80).String()) }},
+	{"slow disk of a follower", func(h *havoc, _, f *process) { _ = f.do(patience, "slow", "", h.millis(5, 80).String()) }},
+	{"full disk of the leader", func(h *havoc, l, _ *process) { h.full(l) }},
+	{"full disk of a follower", func(h *havoc, _, f *process) { h.full(f) }},
+	{"transfer", func(_ *havoc, l, _ *process) { _ = l.do(patience, "transfer", "", "") }},
+	{"member added", func(h *havoc, l, _ *process) { h.add(l) }},
+	{"follower demoted", func(_ *havoc, l, f *process) { _ = l.do(patience, "demote", f.cfg.ID, "") }},
+	{"follower removed", func(h *havoc, l, f *process) { h.remove(l, f) }},
+	{"leader removed", func(h *havoc, l, f *process) {
+		if l.do(patience, "transfer", f.cfg.ID, "") == nil {
+			if now := h.c.awaitLeader(patience); now != nil && now != l {
+				h.remove(now, l)
+			}
+		}
+	}},
+	{"member replaced", func(h *havoc, l, f *process) { h.add(l); h.remove(l, f) }},
+	{"format raised", func(_ *havoc, l, _ *process) { _ = l.do(patience, "raise", "", "") }},
+}
+
+// longMishaps take too long for a short run: a pause that is longer than a write may take.
+var longMishaps = []mishap{
+	{"leader paused for long", func(h *havoc, l, _ *process) { h.paused(l, 5500, 8000) }},
+	{"follower paused for long", func(h *havoc, _, f *process) { h.paused(f, 5500, 8000) }},
+}
+
+// strike lets one fault happen.
+func (h *havoc) strike(among []mishap) {
+	l := h.c.awaitLeader(500 * time.Millisecond)
+	var others []*process
+	for _, p := range h.c.all() {
+		if p.up() && p != l {
+			others = append(others, p)
+		}
+	}
+	if l == nil && len(others) > 1 {
+		l, others = others[0], others[1:]
+	}
+	if l == nil || len(others) == 0 {
+		return
+	}
+	f := among[h.rng.IntN(len(among))]
+	h.count[f.name]++
+	h.c.struck(f.name)
+	f.do(h, l, others[h.rng.IntN(len(others))])
+}
+
+// repair puts everything right: afterwards all nodes run, all are voters, and nothing is slow, full or cut.
+func (h *havoc) repair() {
+	for _, p := range h.c.all() {
+		if p.up() {
+			p.resume()
+		}
+	}
+	roughly := h.rng.IntN(2) == 0
+	h.c.wires.mend(roughly)
+	for _, p := range h.c.all() {
+		_ = p.do(patience, "slow", "", "0s") // or it is down, and will begin anew
+	}
+	for _, p := range h.filled {
+		if !slices.Contains(h.c.all(), p) {
+			continue
+		}
+		if h.rng.IntN(2) == 0 {
+			p.kill()
+		}
+		_ = p.do(patience, "leave", "", strconv.Itoa(nodeDisk))
+	}
+	mended := time.Now()
+	h.c.settle(time.Minute)
+	h.slowest = max(h.slowest, time.Since(mended))
+	for _, p := range h.filled {
+		p.setFilled(false)
+	}
+	h.filled = nil
+}
+
+// rampage strikes and repairs until the time is over.
+func (h *havoc) rampage(among []mishap, length time.Duration) {
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		h.c.struck()
+		for range 1 + h.rng.IntN(3) {
+			h.strike(among)
+			<-time.After(h.millis(50, 1200))
+		}
+		h.repair()
+		<-time.After(h.millis(0, 500))
+		if len(h.c.faultsFound()) > 0 {
+			return
+		}
+	}
+}
+
+func (h *havoc) millis(from, to int) time.Duration {
+	return time.Duration(from+h.rng.IntN(to-from)) * time.Millisecond
+}
+
+// killed leaves a node down until the repair, or not.
+func (h *havoc) killed(p *process) {
+	p.kill()
+	if h.rng.IntN(2) == 0 {
+		<-time.After(h.millis(0, 800))
+		p.begin()
+	}
+}
+
+func (h *havoc) paused(p *process, from, to int) {
+	p.pause()
+	<-time.After(h.millis(from, to))
+	p.resume()
+}
+
+// allPaused stops the whole cluster, as a host does that is suspended, and lets the nodes go on one after the other.
+func (h *havoc) allPaused() {
+	nodes := h.c.all()
+	for _, p := range nodes {
+		p.pause()
+	}
+	<-time.After(h.millis(20, 2500))
+	h.rng.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	for _, p := range nodes {
+		<-time.After(h.millis(0, 100))
+		p.resume()
+	}
+}
+
+// pausedLate pauses a leader after answers of its followers were sent and before they arrive, and cuts it off. When it goes on, it
+// takes them for news, and believes for a moment more that it leads. Those are the moments that reads are confirmed for.
+func (h *havoc) pausedLate(l *process) {
+	h.cut(l, true, false)
+	<-time.After(h.millis(40, 100)) // less than the lease
+	l.pause()
+	h.c.wires.mend(false)
+	<-time.After(20 * time.Millisecond) // they arrive, and wait with it
+	h.cut(l, true, true)
+	<-time.After(h.millis(700, 1500))
+	l.resume()
+	<-time.After(h.millis(100, 400))
+}
+
+func (h *havoc) link(from, to *process, l lane) { h.c.wires.set(wire{from.cfg.From, to.cfg.From}, l) }
+
+// cut cuts what p would hear, or what others would hear of it.
+func (h *havoc) cut(p *process, hears, heard bool) {
+	for _, other := range h.c.all() {
+		if other != p {
+			h.link(other, p, lane{cut: hears})
+			h.link(p, other, lane{cut: heard})
+		}
+	}
+}
+
+// split cuts the largest minority with l, and f if there is room for two, from the rest.
+func (h *havoc) split(l, f *process) {
+	few := []*process{l}
+	if h.c.size >= 5 {
+		few = append(few, f)
+	}
+	for _, p := range h.c.all() {
+		if slices.Contains(few, p) {
+			continue
+		}
+		for _, q := range few {
+			h.link(p, q, lane{cut: true})
+			h.link(q, p, lane{cut: true})
+		}
+	}
+}
+
+// ring lets each node talk to its two neighbours only, and with three nodes cuts one link in one direction.
+func (h *havoc) ring() {
+	nodes := h.c.all()
+	h.rng.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	if len(nodes) <= 3 {
+		h.link(nodes[0], nodes[1], lane{cut: true})
+		return
+	}
+	for i, p := range nodes {
+		for j, q := range nodes {
+			if d := (i - j + len(nodes)) % len(nodes); d > 1 && d < len(nodes)-1 {
+				h.link(p, q, lane{cut: true})
+			}
+		}
+	}
+}
+
+// full takes the room of a disk: all of it, so that the node ends, or so much that it refuses.
+func (h *havoc) full(p *process) {
+	h.filled = append(h.filled, p)
+	p.setFilled(true)
+	left := 0
+	if h.rng.IntN(2) == 0 {
+		left = nodeDisk / 16
+	}
+	_ = p.do(patience, "leave", "", strconv.Itoa(left))
+}
+
+func (h *havoc) add(l *process) {
+	if len(h.c.all()) > h.c.size {
+		return // one at a time
+	}
+	p := h.c.newProcess()
+	p.begin()
+	if l.do(patience, "add", p.cfg.ID, p.cfg.Advertise) == nil {
+		_ = l.do(patience, "promote", p.cfg.ID, "") // or the repair does it
+	}
+}
+
+// remove wipes a node only if it is certain that it is no member any more.
+func (h *havoc) remove(l, p *process) {
+	if l.do(patience, "remove", p.cfg.ID, "") == nil {
+		h.c.retire(p)
+	}
+}
