@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"errors"
-
 	"log/slog"
 	"time"
 
