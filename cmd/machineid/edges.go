@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -72,7 +73,7 @@ func (v *edgesView) table(w io.Writer) error {
 			hits = fmt.Sprintf("%.1f%%", 100**e.HitRate)
 		}
 		if e.Entries != nil {
-			entries = fmt.Sprint(*e.Entries)
+			entries = strconv.FormatInt(*e.Entries, 10)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1fs\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Address, e.Version, e.State,
 			float64(e.LeaseLeftMs)/1000, behind, ack, hits, entries, e.Since.Format(time.RFC3339))
