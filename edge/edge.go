@@ -63,6 +63,7 @@ type Edge struct {
 	link    *linker
 	proxy   *proxy
 	sight   *sightings
+	asked   atomic.Int64 // a clock.Time: when the newest grant was asked for
 
 	// The order of reading is clock, lease, memory, entry, its expiry, floor (I3).
 	lease  atomic.Int64 // a clock.Time: answers from memory end then (I1)

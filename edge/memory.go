@@ -60,6 +60,9 @@ type caches struct {
 	keys, refusedKeys       *ristretto.Cache[uint64, *keyEntry]
 	orgs                    *ristretto.Cache[uint64, *orgEntry]
 	devices, refusedDevices *ristretto.Cache[uint64, *deviceEntry]
+	// overtaken counts entries that were found, and did not count because an invalidation
+	// was newer.
+	overtaken *atomic.Uint64
 }
 
 // refusedShare is the part of the room that refusals get, for their own: a flood
@@ -67,7 +70,7 @@ type caches struct {
 const refusedShare = 8
 
 func newCaches(entries int64) (c *caches, err error) {
-	c = &caches{}
+	c = &caches{overtaken: &atomic.Uint64{}}
 	few := max(entries/refusedShare, 1)
 	if c.keys, err = newCache[*keyEntry](entries); err != nil {
 		return nil, err
@@ -158,7 +161,14 @@ func (m *memory) raise(hash, index uint64) {
 
 // counts judges expiry and then the floor; the caller has judged the lease (I3).
 func (m *memory) counts(s *stamp, hash uint64, now clock.Time) bool {
-	return s.epoch == m.epoch && now < s.expires && s.index >= m.floor(hash).Load()
+	if s.epoch != m.epoch || now >= s.expires {
+		return false
+	}
+	if s.index < m.floor(hash).Load() {
+		m.overtaken.Add(1)
+		return false
+	}
+	return true
 }
 
 // question is one validate, with what is computed of it once.

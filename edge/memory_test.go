@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,12 +284,16 @@ func TestARecordOfANewerVersion(t *testing.T) {
 		w.a.devices["d"] = &link.DeviceRecord{Known: true, MinVersion: decision.Version + 1}
 		w.start()
 		w.want("d", "SYSTEM_UNAVAILABLE", false)
+		w.want("d", "SYSTEM_UNAVAILABLE", true)
+		if n := count(w.e.metrics.unreadable); n != 2 {
+			t.Errorf("%d denials are put down to a newer record", n)
+		}
 	})
 }
 
 // TestFloorsOnlyRise, whatever order a broken authority names indexes in.
 func TestFloorsOnlyRise(t *testing.T) {
-	m := &memory{}
+	m := &memory{caches: &caches{overtaken: &atomic.Uint64{}}}
 	for _, index := range []uint64{5, 3, 9, 0, 8} {
 		m.raise(1<<floorBits+7, index)
 	}
@@ -310,5 +315,8 @@ func TestFloorsOnlyRise(t *testing.T) {
 		if got := m.counts(&c.s, 7, c.now); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
+	}
+	if n := m.overtaken.Load(); n != 1 {
+		t.Errorf("%d entries were below their floor", n)
 	}
 }

@@ -17,7 +17,7 @@ type metrics struct {
 	proxyErrors   prometheus.Counter
 	unreported    prometheus.Counter
 
-	noLink, tooSlow, crowded prometheus.Counter
+	noLink, tooSlow, crowded, unreadable prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
@@ -40,6 +40,7 @@ func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
 		noLink:        unavailable.WithLabelValues("no_link"),
 		tooSlow:       unavailable.WithLabelValues("slow_fetch"),
 		crowded:       unavailable.WithLabelValues("too_many_waiting"),
+		unreadable:    unavailable.WithLabelValues("newer_record"),
 	}
 	n := len(decision.Codes()) + 1
 	m.hits, m.misses = make([]prometheus.Counter, n), make([]prometheus.Counter, n)
@@ -50,6 +51,18 @@ func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "machineid_edge_lease_seconds", Help: "How long the lease still runs; 0 without one.",
 	}, func() float64 { return max(0, clock.Time(e.lease.Load()).Sub(e.clock.Now()).Seconds()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "machineid_edge_lease_age_seconds", Help: "How long ago the newest lease was asked for; 0 before the first.",
+	}, func() float64 {
+		asked := e.asked.Load()
+		if asked == 0 {
+			return 0
+		}
+		return e.clock.Now().Sub(clock.Time(asked)).Seconds()
+	})
+	f.NewCounterFunc(prometheus.CounterOpts{
+		Name: "machineid_edge_floor_misses_total", Help: "Entries found in memory that did not count because an invalidation was newer.",
+	}, func() float64 { return float64(e.caches.overtaken.Load()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "machineid_edge_waiting", Help: "Validates that wait for the authority now.",
 	}, func() float64 { return float64(e.waiting.Load()) })

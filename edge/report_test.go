@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"machineid/shared/clock"
 	"machineid/shared/link"
 )
 
@@ -59,6 +60,9 @@ func TestReports(t *testing.T) {
 		}
 		if counts["ALLOW"] != 131 || counts["DEVICE_NOT_FOUND"] != 130 || counts["DEVICE_REVOKED"] != 1 || last.GetEntries() < 4 {
 			t.Errorf("the last report: %v", last)
+		}
+		if age := w.e.clock.Now().Sub(clock.Time(w.e.asked.Load())); age < 0 || age > testLease/2 {
+			t.Errorf("the newest lease was asked for %v ago", age)
 		}
 		n := len(heard.reports)
 		time.Sleep(time.Minute)

@@ -234,6 +234,7 @@ func (s *session) grant(g *link.Grant) {
 		return
 	}
 	s.asked = 0
+	s.e.asked.Store(g.GetAskedAtNs())
 	s.memory.current = max(s.memory.current, g.GetIndex())
 	until := g.GetAskedAtNs() + g.GetGrantedNs()
 	// The authority read its time after we asked and cut it to milliseconds: one

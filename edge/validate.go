@@ -25,6 +25,8 @@ func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 		if code = e.recall(&q, ctx.Time()); code == 0 {
 			hit = false
 			code = e.ask(&q)
+		} else if code == decision.SystemUnavailable {
+			e.metrics.unreadable.Inc()
 		}
 	}
 	e.metrics.answered(code, hit)
@@ -91,6 +93,9 @@ func (e *Edge) ask(q *question) decision.Code {
 			}
 			code, missing := m.judge(q, now, e.authorityTime(now), &got)
 			if code != 0 {
+				if code == decision.SystemUnavailable {
+					e.metrics.unreadable.Inc()
+				}
 				return code
 			}
 			if missing != last {

@@ -243,13 +243,13 @@ func (h *Hub) expects(ctx context.Context) bool {
 // elsewhere is where edges find the leader, "" if that is not known.
 func (h *Hub) elsewhere() string {
 	h.mu.Lock()
-	if r := h.reign; r != nil {
-		defer h.mu.Unlock()
-		return r.successor
+	successor := ""
+	if h.reign != nil {
+		successor = h.reign.successor
 	}
 	h.mu.Unlock()
-	if h.cfg.LeaderLink == nil {
-		return ""
+	if successor != "" || h.cfg.LeaderLink == nil {
+		return successor
 	}
 	return h.cfg.LeaderLink()
 }

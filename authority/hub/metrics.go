@@ -8,6 +8,7 @@ import (
 type metrics struct {
 	grants, fetches  prometheus.Counter
 	changes, expired prometheus.Counter
+	waited           prometheus.Counter
 	resumed, resets  prometheus.Counter
 	settle, holders  prometheus.Histogram
 	acks             prometheus.Histogram
@@ -19,6 +20,16 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "machineid_link_sessions", Help: "Edges with a session, or with a lease left from one.",
 	}, func() float64 { return float64(len(h.Sessions())) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "machineid_link_held_seconds", Help: "How much longer changes wait at most for leases of the leader before.",
+	}, func() float64 {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.reign == nil {
+			return 0
+		}
+		return max(0, h.reign.held(h.cfg.Clock.Now())).Seconds()
+	})
 	return metrics{
 		grants: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_grants_total", Help: "Leases granted to edges.",
@@ -31,6 +42,9 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		}),
 		expired: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_expiries_total", Help: "Edges whose lease had to run out because they did not acknowledge a change.",
+		}),
+		waited: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_changes_expired_total", Help: "Changes that waited until the lease of an edge had run out.",
 		}),
 		unseen: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_sightings_dropped_total", Help: "Times at which a device asked that were not recorded: unknown to the org, or too many at once.",
@@ -59,6 +73,9 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 func (m *metrics) settled(p Propagation) {
 	m.changes.Inc()
 	m.expired.Add(float64(p.Expired))
+	if p.Expired > 0 {
+		m.waited.Inc()
+	}
 	m.settle.Observe(p.ElapsedMs / 1000)
 	m.holders.Observe(float64(p.Edges))
 }

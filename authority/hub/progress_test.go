@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"machineid/authority/state"
 )
 
@@ -56,6 +58,11 @@ func TestProgress(t *testing.T) {
 		synctest.Wait()
 		step("one has run out of its lease", orgA, Progress{Known: true, Edges: 2, Confirmed: 1, Expired: 1})
 
+		var waited, leases dto.Metric
+		if err := errors.Join(w.hub.metrics.waited.Write(&waited), w.hub.metrics.expired.Write(&leases)); err != nil ||
+			waited.GetCounter().GetValue() != 1 || leases.GetCounter().GetValue() != 1 {
+			t.Errorf("%v; %v changes waited for %v leases", err, &waited, &leases)
+		}
 		w.hub.mu.Lock()
 		w.hub.reign.holdUntil = w.Now().Add(time.Second)
 		w.hub.mu.Unlock()

@@ -36,7 +36,7 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	s, why := h.join(hello, remote(ctx), cancel)
-	if s == nil && h.expects(ctx) {
+	if why == whyNotLeading && h.expects(ctx) {
 		s, why = h.join(hello, remote(ctx), cancel)
 	}
 	if s == nil {

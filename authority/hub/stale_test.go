@@ -88,8 +88,9 @@ func TestAnEdgeThatKnowsMoreIsTurnedAway(t *testing.T) {
 		hello := helloOf("e", 1)
 		hello.Incarnation, hello.Held = make([]byte, 16), make([]byte, link.HeldBytes)
 		hello.LastIndex = w.dispatched() + 1
-		if !w.greet(hello).over() {
-			t.Error("it has a session")
+		p := w.greet(hello)
+		if f := p.frames(); !p.over() || len(f) != 1 || f[0].GetGoodbye().GetLeaderAddress() != "a2:7071" {
+			t.Errorf("it is not told where the leader is: %v", f)
 		}
 		hello.LastIndex--
 		if w.greet(hello).over() {

@@ -277,7 +277,7 @@ func (m *model) apply(c *statepb.Command) result {
 	if r.changed {
 		m.audits++
 	}
-	if c.GetOnce() != nil && c.GetDeleteOrg() == nil {
+	if c.GetOnce() != nil && c.GetDeleteOrg() == nil && r.refusal != OrgNotFound {
 		r.once = &onceResult{at: m.now, request: string(c.GetOnce().GetRequest()), result: r}
 		if r.device != nil {
 			device := *r.device

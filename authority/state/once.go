@@ -83,7 +83,9 @@ func (t *tx) once(run func() Outcome) Outcome {
 	switch {
 	case before == nil || before.GetAtMs() <= t.now-rememberFor:
 		out := run()
-		t.remember(org, id, out)
+		if out.Refusal != OrgNotFound { // there is nothing to remember it with, and nobody who would forget it
+			t.remember(org, id, out)
+		}
 		return out
 	case !bytes.Equal(before.GetRequest(), c.GetRequest()):
 		return Outcome{Refusal: IdempotencyMismatch}

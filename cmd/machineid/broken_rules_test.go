@@ -83,7 +83,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I2", name: "a look does not wait",
-		edits: []edit{{"authority/api/settle.go", "	if !settle || s.orgID == (state.OrgID{}) {", "	if !settle || s.orgID != (state.OrgID{}) {"}},
+		edits: []edit{{"authority/api/settle.go", "	if !settle || s.orgID == (state.OrgID{}) && !s.everyone {", "	if !settle || s.orgID != (state.OrgID{}) && !s.everyone {"}},
 	},
 	{
 		rule: "I2", name: "a session that broke does not count",
@@ -106,11 +106,11 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I3", name: "no floors, at an edge", by: "edge TestAnIdleEntryIsNoStaler",
-		edits: []edit{{edgeMemory, " && s.index >= m.floor(hash).Load()", ""}},
+		edits: []edit{{edgeMemory, "	if s.index < m.floor(hash).Load() {\n", "	if s.index < 0 {\n"}},
 	},
 	{
 		rule: "I3", name: "no floors",
-		edits: []edit{{edgeMemory, " && s.index >= m.floor(hash).Load()", ""}},
+		edits: []edit{{edgeMemory, "	if s.index < m.floor(hash).Load() {\n", "	if s.index < 0 {\n"}},
 	},
 	{
 		rule: "I3", name: "a request stalls between lease and floor", harmless: true,
@@ -205,7 +205,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I7", name: "what was written before a reset counts after it",
-		edits: []edit{neverCleared, {edgeMemory, "s.epoch == m.epoch && now < s.expires", "now < s.expires"}},
+		edits: []edit{neverCleared, {edgeMemory, "	if s.epoch != m.epoch || now >= s.expires {\n", "	if now >= s.expires {\n"}},
 	},
 	{
 		rule: "I7", name: "an older term is accepted", by: "edge TestAnOldTermIsRefused",
