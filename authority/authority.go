@@ -45,6 +45,8 @@ type Config struct {
 	Bootstrap bool
 	// OpenSignup lets anyone create orgs.
 	OpenSignup bool
+	// DefaultVersion is the API generation of new orgs, 1 or 2; 0 means 2.
+	DefaultVersion uint32
 	// OperatorToken is hashed into a new cluster's state; empty makes one and keeps
 	// it in Dir.
 	OperatorToken Secret
@@ -200,7 +202,7 @@ func (n *Node) open() error {
 	n.store = store
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup,
+		Store: n, Hub: n.hub, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
 	n.grpc = grpc.NewServer(

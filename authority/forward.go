@@ -50,7 +50,7 @@ func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Ti
 	edge := ctx.Request.Header.Peek(wire.EdgeHeader)
 	// What an edge says is left can only shorten a request's time, so it needs no proof here.
 	deadline := began.Add(wire.Budget(in.Head.Timeout, len(edge) > 0))
-	if in.Route.Validate && began.Add(validateWait).Before(deadline) {
+	if (in.Route.Validate || in.Route.Decides) && began.Add(validateWait).Before(deadline) {
 		deadline = began.Add(validateWait)
 	}
 	until := deadline
@@ -104,7 +104,7 @@ func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadl
 	req.Header.SetBytesV(wire.BudgetHeader, wire.AppendBudget(nil, time.Until(deadline)))
 	err := l.client.DoDeadline(req, resp, deadline.Add(answerSlack))
 	// A validate changes nothing either.
-	reads := ctx.IsGet() || in.Route.Validate
+	reads := ctx.IsGet() || in.Route.Validate || in.Route.Decides
 	switch {
 	case err != nil:
 		return wire.PassOutcome(err, reads), false

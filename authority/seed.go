@@ -61,7 +61,7 @@ func (n *Node) seed(ctx context.Context) error {
 
 // plans are the tiers that a new cluster begins with (docs/api.md).
 func plans() *statepb.Plans {
-	return &statepb.Plans{Plans: []*statepb.Plan{
+	return &statepb.Plans{GraceDays: 7, Plans: []*statepb.Plan{
 		{Tier: "free", Limit: 3}, {Tier: "pro", Limit: 25}, {Tier: "scale", Limit: 250}, {Tier: "max", Limit: 1000},
 	}}
 }

@@ -179,6 +179,8 @@ func (e *Edge) handle(ctx *fasthttp.RequestCtx) {
 		r.Error(ctx, wire.NotFound())
 	case r.Route.Validate:
 		e.validate(ctx, r)
+	case r.Route.Decides:
+		e.validateBatch(ctx, r)
 	default:
 		e.proxy.pass(ctx, r)
 	}

@@ -5,7 +5,7 @@
 // state, only when the last change of it is in force at every edge (DESIGN.md, I2). No call can forget it: a command is
 // proposed by request.commit alone and a view opened by request.look alone, and neither hands on what it saw before it
 // has settled; only validate, which promises less, looks without. Nothing is proposed after a request's time is up. No key
-// and no token is ever logged, stored or answered, but for the two new keys in the answer of org/create.
+// and no token is ever logged, stored or answered, but for new keys in the answers of org/create, org/keys and org/keys/rotate.
 //
 // DESIGN.md beside this file lists what we chose where the contract is silent.
 package api
@@ -36,7 +36,7 @@ type Config struct {
 	Now func() int64
 	// OpenSignup lets anyone call org/create.
 	OpenSignup bool
-	// DefaultVersion is the API generation of orgs whose record names none, 1 or 2. 0 means 2.
+	// DefaultVersion is the API generation of new orgs, and of those whose record names none: 1 or 2. 0 means 2.
 	DefaultVersion uint32
 	// Forward hands a request on to the node that leads, and reports whether it has answered it; nil: this node answers all.
 	Forward func(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) bool
@@ -136,6 +136,8 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 	switch {
 	case in.Route != nil && in.Route.Validate:
 		r.validate()
+	case in.Route != nil && in.Route.Decides:
+		r.validateBatch()
 	case e.call == nil:
 		in.Error(ctx, wire.NotFound())
 	default:
@@ -198,13 +200,13 @@ func (r *request) handedOver(err error) bool {
 // something about.
 func (r *request) fault(err error) *wire.Error {
 	if e, ok := errors.AsType[*wire.Error](err); ok {
-		return e
+		return r.forOperator(e)
 	}
 	if e, ok := errors.AsType[*wire.ParamError](err); ok {
 		return e.AsError()
 	}
 	if e, ok := errors.AsType[*refusal](err); ok {
-		return e.answer()
+		return r.forOperator(e.answer())
 	}
 	if !expected(err) {
 		r.api.log.LogAttrs(context.Background(), slog.LevelError, "request not answered",

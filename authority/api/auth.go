@@ -21,6 +21,9 @@ type keyed map[statepb.Key_Scope]bool
 
 func (keyed) present(r *request) error {
 	key := wire.Trim(r.in.Head.OrgKey)
+	if len(key) == 0 && len(r.in.Head.Operated) > 0 {
+		return r.operatorFor()
+	}
 	if len(key) == 0 {
 		return wire.MissingOrgKey()
 	}
@@ -30,7 +33,37 @@ func (keyed) present(r *request) error {
 	return nil
 }
 
+// operatorFor makes the operator the caller, on behalf of the org that a header names.
+func (r *request) operatorFor() (err error) {
+	if err = r.byOperator(); err == nil {
+		r.org, err = parseOrg(string(wire.Trim(r.in.Head.Operated)))
+	}
+	return err
+}
+
+// admitOperator looks for the org that the operator named.
+func (r *request) admitOperator(ctx context.Context, read func(*sight) (any, error)) (answer any, err error) {
+	err = r.look(ctx, func(s *sight) (settled bool, err error) {
+		s.orgID = r.org
+		if s.org, err = s.Org(r.org); err != nil {
+			return true, err //nolint:wrapcheck // says what
+		}
+		if s.org == nil {
+			return true, wire.OrgNotFound()
+		}
+		if read == nil {
+			return false, nil
+		}
+		answer, err = read(s)
+		return true, err
+	})
+	return answer, err
+}
+
 func (scopes keyed) admit(ctx context.Context, r *request, read func(*sight) (any, error)) (answer any, err error) {
+	if r.scope != statepb.Key_NONE {
+		return r.admitOperator(ctx, read)
+	}
 	hash := orgkey.Sum(wire.Trim(r.in.Head.OrgKey))
 	err = r.look(ctx, func(s *sight) (settled bool, err error) {
 		key, err := s.authenticate(hash)
@@ -39,6 +72,7 @@ func (scopes keyed) admit(ctx context.Context, r *request, read func(*sight) (an
 		}
 		r.org = state.OrgID(key.GetOrgId())
 		r.actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: key.GetKeyId()}
+		r.scope = key.GetScope()
 		r.caller = &statepb.Caller{KeyHash: hash[:], Scopes: scopes.list()}
 		switch {
 		case !scopes[key.GetScope()]:

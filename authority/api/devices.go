@@ -31,14 +31,17 @@ func register(r *request) (step, error) {
 		return step{}, err
 	}
 	return step{change: func(ctx context.Context) (any, error) {
-		c.OrgId = r.org[:]
+		c.OrgId, c.MayRestore = r.org[:], r.scope == statepb.Key_ADMIN
 		d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_Register{Register: c}})
 		if err != nil {
 			return r.atCap(c.GetDeviceId(), err)
 		}
 		status := "ok"
-		if d.Existed {
+		switch {
+		case d.Existed:
 			status = "exists"
+		case d.Restored:
+			status = "restored"
 		}
 		return registered{
 			Envelope: r.in.Envelope(status), DeviceID: c.GetDeviceId(), plan: planOf(d.Plan),

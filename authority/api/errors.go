@@ -56,7 +56,10 @@ func expected(err error) bool {
 
 // refusal is a command that the state refused. It is an answer, and takes the way of errors because most calls treat all
 // refusals alike.
-type refusal struct{ out state.Outcome }
+type refusal struct {
+	out   state.Outcome
+	index uint64
+}
 
 func (f *refusal) Error() string { return f.answer().Error() }
 
@@ -80,7 +83,17 @@ func (f *refusal) answer() *wire.Error {
 		return wire.IdempotencyMismatch()
 	case state.InsufficientScope:
 		return wire.InsufficientScope()
-	case state.Granted:
+	case state.KeyNotFound:
+		return wire.KeyNotFound()
+	case state.KeyLimit:
+		return wire.KeyLimitReached()
+	case state.LastAdminKey:
+		return wire.LastAdminKey()
+	case state.TierUnknown:
+		return wire.MissingParams("planTier", "planTier names no plan: GET operator/plans lists those there are")
+	case state.TierMissing:
+		return wire.Refused("the plans must name each plan that there is, once, and the plan free: orgs are in them")
+	case state.Granted, state.KeyTaken:
 	}
 	// A refusal that this code does not know changed nothing all the same.
 	return wire.SystemUnavailable(wire.OutcomeNotDone, retryAfter)

@@ -150,8 +150,11 @@ func (h *testHub) Progress(_ context.Context, index uint64, _ state.OrgID) (hub.
 }
 
 func (h *testHub) SettleOrg(ctx context.Context, index uint64, id state.OrgID) error {
-	if index == 0 || id == (state.OrgID{}) {
-		return fmt.Errorf("settle org %v at %d: that is no org's change", id, index)
+	if index == 0 {
+		return fmt.Errorf("settle org %v at %d: that is no change", id, index)
+	}
+	if id == (state.OrgID{}) {
+		return h.settle(ctx, "all orgs")
 	}
 	return h.settle(ctx, "org")
 }

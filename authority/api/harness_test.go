@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -165,6 +166,11 @@ func (n *node) edit(key []byte, record proto.Message) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	n.editRaw(key, value)
+}
+
+func (n *node) editRaw(key, value []byte) {
+	n.t.Helper()
 	cmd := append([]byte{editMark, byte(len(key))}, key...)
 	if _, err := n.store.Store.Propose(context.Background(), append(cmd, value...)); err != nil {
 		n.t.Fatal(err)
@@ -206,6 +212,7 @@ func (n *node) key(o *org, scope statepb.Key_Scope, change func(*statepb.Key)) s
 		change(rec)
 	}
 	n.edit(append([]byte{'k'}, hash[:]...), rec)
+	n.editRaw(slices.Concat([]byte{'K'}, o.id[:], []byte(k.ID())), hash[:])
 	return k.Reveal()
 }
 

@@ -24,7 +24,7 @@ type deviceList struct {
 }
 
 func listDevices(r *request) (step, error) {
-	limit, err := r.pageLimit()
+	limit, err := r.pageLimit(wholePage)
 	if err != nil {
 		return step{}, err
 	}
@@ -32,9 +32,7 @@ func listDevices(r *request) (step, error) {
 	if text, present := r.query.Get("cursor"); present {
 		var ok bool
 		if from, ok = parseCursor(text); !ok {
-			return step{}, &wire.ParamError{
-				Param: "cursor", Message: "cursor is none that this call returned: send nextCursor as it came, or leave it out to begin anew",
-			}
+			return step{}, badCursor()
 		}
 	}
 	return step{read: func(s *sight) (any, error) {
@@ -62,10 +60,15 @@ func listDevices(r *request) (step, error) {
 	}}, nil
 }
 
-func (r *request) pageLimit() (int, error) {
+func badCursor() error {
+	return &wire.ParamError{Param: "cursor", Message: "cursor is none that this call returned: send nextCursor as it came, or leave it out to begin anew"}
+}
+
+// pageLimit reads limit, which may be left out for unasked.
+func (r *request) pageLimit(unasked int) (int, error) {
 	text, present := r.query.Get("limit")
 	if !present {
-		return wholePage, nil
+		return unasked, nil
 	}
 	n, err := strconv.ParseUint(string(text), 10, 16)
 	if err != nil || n < 1 || n > maxPage {

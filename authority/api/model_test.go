@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	cmp2 "cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"testing"
@@ -58,6 +60,38 @@ func (m *model) list() []string {
 		return compare(a, b)
 	})
 	return ids
+}
+
+// some is a batch: some devices, or all in the order in which they are to be turned.
+func (m *model) some(rt *rapid.T, ids *rapid.Generator[string], on bool) (list []string, body map[string]any) {
+	if rapid.Bool().Draw(rt, "named") {
+		list = rapid.SliceOfNDistinct(ids, 1, 5, rapid.ID).Draw(rt, "ids")
+		return list, map[string]any{"deviceIds": list}
+	}
+	list = m.list()
+	if !on {
+		return list, map[string]any{"scope": "all_active"}
+	}
+	slices.SortStableFunc(list, func(a, b string) int { return cmp2.Or(cmp2.Compare(m.revoked[b], m.revoked[a]), compare(a, b)) })
+	return list, map[string]any{"scope": "all_revoked"}
+}
+
+// holdBatch compares a batch's answer.
+func holdBatch(rt *rapid.T, a *answer, body map[string]any, want []string, name string, count int) {
+	rt.Helper()
+	if a.body[name] != float64(count) {
+		rt.Fatalf("%v: %s, want %s %d", body, a.raw, name, count)
+	}
+	results, listed := a.body["results"].([]any)
+	if _, named := body["deviceIds"]; named != listed {
+		rt.Fatalf("%v: %s", body, a.raw)
+	}
+	for i, r := range results {
+		item, _ := r.(map[string]any)
+		if got := fmt.Sprint(item["deviceId"], " ", item["status"], " ", item["changed"]); got != want[i] {
+			rt.Fatalf("%v: %q in %s, want %q", body, got, a.raw, want[i])
+		}
+	}
 }
 
 func compare(a, b string) int {
@@ -147,6 +181,59 @@ func TestModel(t *testing.T) {
 				default:
 					changed(rt, post(rt, "devices/unrevoke", map[string]any{"deviceId": id}, 200, "ok"), m.revoked[id] != 0)
 					delete(m.revoked, id)
+				}
+			},
+			"revoke batch": func(rt *rapid.T) {
+				list, body := m.some(rt, ids, false)
+				a := post(rt, "devices/revoke_batch", body, 200, "ok")
+				want := []string{}
+				for _, id := range list {
+					switch {
+					case !m.present(id):
+						want = append(want, id+" not_found false")
+					default:
+						want = append(want, fmt.Sprint(id, " ok ", m.revoked[id] == 0))
+					}
+				}
+				count := 0
+				for _, id := range list {
+					if m.present(id) && m.revoked[id] == 0 {
+						m.revoked[id] = m.now
+						count++
+					}
+				}
+				holdBatch(rt, a, body, want, "revokedCount", count)
+			},
+			"unrevoke batch": func(rt *rapid.T) {
+				list, body := m.some(rt, ids, true)
+				a := post(rt, "devices/unrevoke_batch", body, 200, "ok")
+				want, count, blocked := []string{}, 0, false
+				for _, id := range list {
+					switch {
+					case !m.present(id), m.ended(id):
+						want = append(want, id+" not_found false")
+					case m.revoked[id] == 0:
+						want = append(want, id+" ok false")
+					case m.used() >= modelLimit:
+						blocked = true
+						want = append(want, id+" blocked false")
+					default:
+						want = append(want, id+" ok true")
+						delete(m.revoked, id)
+						count++
+					}
+				}
+				holdBatch(rt, a, body, want, "unrevokedCount", count)
+				reason := ""
+				switch {
+				case count > 0:
+				case blocked:
+					reason = "at_cap"
+				default:
+					reason = "none_revoked"
+				}
+				if sample, _ := a.body["unrevokedSample"].([]any); a.field("reason") != reason || len(sample) != count {
+					rt.Fatalf("%s, want reason %q", a.raw, reason)
 				}
 			},
 			"remove": func(rt *rapid.T) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"crypto/sha256"
+	"strconv"
 	"strings"
 
 	"machineid/authority/state"
@@ -37,8 +38,12 @@ func (r *request) once() *statepb.Once {
 	if len(r.in.Head.IdempotencyKey) == 0 || r.caller == nil {
 		return nil
 	}
-	// None of the three can hold a zero byte.
-	id := sha256.Sum256([]byte(strings.Join([]string{r.actor.GetId(), r.in.Route.Path, string(r.in.Head.IdempotencyKey)}, "\x00")))
+	// None of them can hold a zero byte.
+	names := []string{r.actor.GetId(), r.in.Route.Path, string(r.in.Head.IdempotencyKey)}
+	if r.part > 0 {
+		names = append(names, strconv.Itoa(r.part))
+	}
+	id := sha256.Sum256([]byte(strings.Join(names, "\x00")))
 	request := sha256.Sum256(r.http.Request.Body())
 	return &statepb.Once{Id: id[:onceSize], Request: request[:onceSize]}
 }

@@ -135,6 +135,7 @@ func TestUnknownThenAgain(t *testing.T) {
 		{"devices/register", device("b"), `"status":"ok"`},
 		{"devices/remove", device("a"), `"removed":true`},
 		{"org/execution", `{"enabled":false}`, `"changed":true`},
+		{"org/settings", `{"version":1}`, `"version":1,"changed":true`},
 	} {
 		n.store.fail(lose, nil)
 		n.with(o.admin, "POST", c.path, c.body, once(c.path)).want(503, `"outcome":"unknown"`)

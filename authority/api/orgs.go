@@ -24,7 +24,20 @@ func createOrg(r *request) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
-	c := &statepb.CreateOrg{}
+	c := &statepb.CreateOrg{Version: r.api.cfg.DefaultVersion}
+	if r.in.Route.Operator { // the operator's own way says what else the org is to be
+		more := &statepb.UpdateOrg{}
+		if err := r.planTier(more); err != nil {
+			return step{}, err
+		}
+		if err := r.generation(more); err != nil {
+			return step{}, err
+		}
+		c.PlanTier = more.GetPlanTier()
+		if more.Version != nil {
+			c.Version = more.GetVersion()
+		}
+	}
 	if name != nil {
 		c.Name = *name
 	}
@@ -100,6 +113,33 @@ func setExecution(r *request) (step, error) {
 	}}, nil
 }
 
+func badVersion() error {
+	return &wire.ParamError{Param: "version", Message: "version is no API generation: send 1 or 2"}
+}
+
+func setSettings(r *request) (step, error) {
+	version, present, err := r.body.Int("version")
+	if err != nil {
+		return step{}, err //nolint:wrapcheck // an answer
+	}
+	if !present || version != 1 && version != 2 {
+		return step{}, badVersion()
+	}
+	v := uint32(version)
+	return step{change: func(ctx context.Context) (any, error) {
+		d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_UpdateOrg{UpdateOrg: &statepb.UpdateOrg{OrgId: r.org[:], Version: &v}}})
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			wire.Envelope
+			Version     uint32          `json:"version"`
+			Changed     bool            `json:"changed"`
+			Propagation hub.Propagation `json:"propagation"`
+		}{r.in.Envelope("ok"), d.Org.GetVersion(), d.Changed, d.propagation}, nil
+	}}, nil
+}
+
 func showOrg(r *request) (step, error) {
 	return step{read: func(s *sight) (any, error) {
 		p, err := s.Plan(s.org, s.now)
@@ -140,4 +180,31 @@ func usage(r *request) (step, error) {
 			!s.org.GetExecutionDisabled(),
 		}, nil
 	}}, nil
+}
+
+// deleteOrg is the org's own way to its end, which it must name.
+func deleteOrg(r *request) (step, error) {
+	confirm, err := r.required("confirm")
+	if err != nil {
+		return step{}, err
+	}
+	return step{change: func(ctx context.Context) (any, error) {
+		if confirm != r.org.String() {
+			return nil, &wire.ParamError{Param: "confirm", Message: "confirm is not this org's orgId: send it, which GET org tells, to delete the org with all its devices and keys"}
+		}
+		return r.dropOrg(ctx)
+	}}, nil
+}
+
+func (r *request) dropOrg(ctx context.Context) (any, error) {
+	d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_DeleteOrg{DeleteOrg: &statepb.DeleteOrg{OrgId: r.org[:]}}})
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		wire.Envelope
+		OrgID       string          `json:"orgId"`
+		Deleted     bool            `json:"deleted"`
+		Propagation hub.Propagation `json:"propagation"`
+	}{r.in.Envelope("ok"), r.org.String(), true, d.propagation}, nil
 }

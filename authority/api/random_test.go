@@ -137,7 +137,8 @@ func (g *generator) body() string {
 	for range g.IntN(3) {
 		members = append(members, g.of(`"name":"n"`, `"metadata":{"a":[1,2,{"b":null}]}`, `"metadata":{"a":1e400}`, `"ttlSeconds":1`,
 			`"ttlSeconds":9999999999999999999`, `"ttlSeconds":-1`, `"enabled":true`, `"enabled":true`, `"enabled":"yes"`, `"externalId":"e"`,
-			`"confirm":null`, `"x":"\u0000"`))
+			`"confirm":null`, `"scope":"agent"`, `"keyId":"AAAAAAAA"`, `"keyId":"x"`, `"graceSeconds":60`, `"expiresAt":"2031-01-01T00:00:00Z"`, `"expiresAt":"soon"`, `"version":1`, `"scope":"all_active"`, `"scope":"all_revoked"`, `"scope":7`, `"deviceIds":[]`, `"deviceIds":["a","b",7,"","\u0000",null,[]]`,
+			`"x":"\u0000"`))
 	}
 	g.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
 	return "{" + strings.Join(members, ",") + "}"

@@ -30,6 +30,10 @@ type request struct {
 	actor  *statepb.Actor
 	org    state.OrgID
 	caller *statepb.Caller
+	// scope is the caller's, ADMIN for operators.
+	scope statepb.Key_Scope
+	// part counts the commands of a call that makes more than one.
+	part int
 }
 
 func (a *API) request(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) *request {

@@ -28,6 +28,8 @@ type sight struct {
 	// The caller's, once authenticated.
 	org   *statepb.Org
 	orgID state.OrgID
+	// everyone says that the view is read for what it holds of all orgs.
+	everyone bool
 }
 
 // look runs f on a linearizable view. Where f says so, look returns only when every change of the org that the view
@@ -38,7 +40,7 @@ func (r *request) look(ctx context.Context, f func(*sight) (settle bool, err err
 		return &unavailable{outcome: wire.OutcomeNotDone, cause: err}
 	}
 	// Of a key that nobody has there is no org, and nothing that could have changed.
-	if !settle || s.orgID == (state.OrgID{}) {
+	if !settle || s.orgID == (state.OrgID{}) && !s.everyone {
 		return err
 	}
 	if err := r.api.cfg.Hub.SettleOrg(ctx, s.mark.Index, s.orgID); err != nil {
@@ -100,7 +102,7 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 	case err != nil:
 		return done{}, &unavailable{outcome: wire.OutcomeCommitted, cause: fmt.Errorf("wait for the edges to have index %d: %w", index, err)}
 	case out.Refusal != state.Granted:
-		return done{}, &refusal{out}
+		return done{}, &refusal{out, index}
 	}
 	if tell := r.api.cfg.Changed; tell != nil && out.Changed && !out.Replayed {
 		action, target := actionOf(cmd, &out)
@@ -119,9 +121,24 @@ func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) 
 			return "org.enabled", state.OrgID(c.SetExecution.GetOrgId()).String()
 		}
 		return "org.disabled", state.OrgID(c.SetExecution.GetOrgId()).String()
+	case *statepb.Command_UpdateOrg:
+		return "org.updated", state.OrgID(c.UpdateOrg.GetOrgId()).String()
+	case *statepb.Command_DeleteOrg:
+		return "org.deleted", state.OrgID(c.DeleteOrg.GetOrgId()).String()
+	case *statepb.Command_SetPlans:
+		return "plans.changed", ""
+	case *statepb.Command_AddKey:
+		return "key.created", c.AddKey.GetKey().GetKeyId()
+	case *statepb.Command_RotateKey:
+		return "key.rotated", c.RotateKey.GetKeyId()
+	case *statepb.Command_RevokeKey:
+		return "key.revoked", c.RevokeKey.GetKeyId()
 	case *statepb.Command_Register:
-		if out.Existed {
+		switch {
+		case out.Existed:
 			return "device.updated", c.Register.GetDeviceId()
+		case out.Restored:
+			return "device.restored", c.Register.GetDeviceId()
 		}
 		return "device.registered", c.Register.GetDeviceId()
 	case *statepb.Command_Revoke:
@@ -130,6 +147,10 @@ func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) 
 		return "device.restored", c.Unrevoke.GetDeviceId()
 	case *statepb.Command_Remove:
 		return "device.removed", c.Remove.GetDeviceId()
+	case *statepb.Command_RevokeBatch:
+		return "devices.revoked", state.OrgID(c.RevokeBatch.GetOrgId()).String()
+	case *statepb.Command_UnrevokeBatch:
+		return "devices.restored", state.OrgID(c.UnrevokeBatch.GetOrgId()).String()
 	}
 	return "changed", ""
 }

@@ -45,10 +45,17 @@ func TestNothingIsToldTooEarly(t *testing.T) {
 		{"the cap", "POST", "devices/register", device("fourth"), "index", 403, "device_limit_reached"},
 		{"a revoked device", "POST", "devices/register", device("off"), "index", 403, "device_revoked"},
 		{"an unknown device", "POST", "devices/revoke", device("nobody"), "index", 404, "device_not_found"},
+		{"a batch", "POST", "devices/revoke_batch", `{"deviceIds":["nobody"]}`, "index", 200, `"not_found"`},
+		{"a batch of all", "POST", "devices/unrevoke_batch", `{"scope":"all_revoked"}`, "index", 200, `"at_cap"`},
 		{"a remove", "POST", "devices/remove", device("third"), "index", 200, `"removed":true`},
 		{"a second remove", "POST", "devices/remove", device("third"), "index", 404, "device_not_found"},
 		{"a register", "POST", "devices/register", device("fifth"), "index", 200, `"status":"ok"`},
 		{"the switch", "POST", "org/execution", `{"enabled":true}`, "index", 200, `"changed":false`},
+		{"settings", "POST", "org/settings", `{"version":2}`, "index", 200, `"changed":false`},
+		{"a new key", "POST", "org/keys", `{"scope":"validate"}`, "index", 200, `"scope":"validate"`},
+		{"no such key", "POST", "org/keys/revoke", `{"keyId":"AAAAAAAA"}`, "index", 404, "key_not_found"},
+		{"the keys", "GET", "org/keys", "", "org", 200, `"keys":[`},
+		{"audit", "GET", "audit", "", "org", 200, `"entries":[`},
 		{"get", "GET", "devices/get?deviceId=off", "", "org", 200, `"revoked"`},
 		{"get nobody", "GET", "devices/get?deviceId=nobody", "", "org", 404, "device_not_found"},
 		{"list", "GET", "devices/list", "", "org", 200, `"off"`},
@@ -180,6 +187,7 @@ func TestOutcomes(t *testing.T) {
 	// Every refusal that the state knows has an answer of its own.
 	for refusal, want := range map[state.Refusal]string{
 		state.OrgNotFound: "org_not_found", state.DeviceNotFound: "device_not_found", state.DeviceRevoked: "device_revoked",
+		state.KeyNotFound: "key_not_found", state.KeyLimit: "key_limit_reached", state.LastAdminKey: "last_admin_key",
 		state.LimitReached: "device_limit_reached", state.PlanFrozen: "plan_frozen", state.EntitlementExpired: "entitlement_expired",
 		255: "system_unavailable",
 	} {

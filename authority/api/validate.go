@@ -25,11 +25,7 @@ func (r *request) validate() {
 }
 
 func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
-	deadline := time.Now().Add(validateBudget)
-	if r.deadline.Before(deadline) {
-		deadline = r.deadline
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	ctx, cancel := context.WithDeadline(context.Background(), r.validateDeadline())
 	defer cancel()
 	err := r.look(ctx, func(s *sight) (bool, error) {
 		key, err := s.Key(v.Sum)
@@ -59,4 +55,13 @@ func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
 		return decision.SystemUnavailable
 	}
 	return code
+}
+
+// validateDeadline is when a decision must be there.
+func (r *request) validateDeadline() time.Time {
+	deadline := time.Now().Add(validateBudget)
+	if r.deadline.Before(deadline) {
+		deadline = r.deadline
+	}
+	return deadline
 }

@@ -15,13 +15,16 @@ const (
 
 // audit records who changed what, and clears away entries that are too old: more
 // than are written, so a backlog shrinks without ever being swept.
-func (t *tx) audit(org OrgID, action, target string) {
+func (t *tx) audit(org OrgID, action, target string) { t.auditMany(org, action, target, 1) }
+
+// auditMany is audit for a change of count records.
+func (t *tx) auditMany(org OrgID, action, target string, count uint32) {
 	t.trimAudit()
 	a := auditID{t.at.Index, t.emit.audits}
 	t.emit.audits++
 	t.put(auditKey(a), &statepb.AuditEntry{
 		AtMs: t.now, Action: action, Actor: t.cmd.GetActor(), Address: t.cmd.GetAddress(), RequestId: t.cmd.GetRequestId(),
-		OrgId: org[:], Target: target, Count: 1,
+		OrgId: org[:], Target: target, Count: count,
 	})
 	t.set(orgAuditKey(org, a), nil)
 }

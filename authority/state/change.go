@@ -6,8 +6,8 @@ import (
 	"machineid/authority/state/statepb"
 )
 
-// Records that decisions depend on are written by changeOrg, changeKey and
-// changeOccupant only (S2). Each emits before it looks, so that a command that
+// Records that decisions depend on are written by changeOrg, dropOrg, changeKey,
+// dropKey and changeOccupant only (S2); tidy clears away what nobody can reach any more. Each emits before it looks, so that a command that
 // finds nothing to change, or refuses, makes its caller wait like the one before
 // it that did change something (S1). structure_test.go holds the whole package to
 // this.
@@ -26,6 +26,14 @@ func (t *tx) changeOrg(id OrgID, change func(*statepb.Org) *statepb.Org) (org *s
 	return next, true
 }
 
+// dropOrg takes an org's record away, and its counters are those of nobody.
+func (t *tx) dropOrg(id OrgID) {
+	t.concern(Concern{Kind: ConcernHolder, Org: id})
+	t.del(orgKey(id))
+	t.m.recent.keepOrg(id, nil)
+	t.m.recent.keepSeats(id, nil)
+}
+
 // changeKey is changeOrg for a key of an org. Its org and its id must not change.
 func (t *tx) changeKey(org OrgID, hash [32]byte, change func(*statepb.Key) *statepb.Key) {
 	t.concern(Concern{Kind: ConcernKey, Key: hash, Org: org})
@@ -39,6 +47,14 @@ func (t *tx) changeKey(org OrgID, hash [32]byte, change func(*statepb.Key) *stat
 	if old == nil {
 		t.set(orgKeyKey(idOf(next.GetOrgId()), next.GetKeyId()), hash[:])
 	}
+}
+
+// dropKey takes a key of an org away as if it had never been.
+func (t *tx) dropKey(org OrgID, k *statepb.Key) {
+	t.concern(Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: org})
+	t.del(keyKey([32]byte(k.GetHash())))
+	t.m.recent.keepKey([32]byte(k.GetHash()), nil)
+	t.del(orgKeyKey(org, k.GetKeyId()))
 }
 
 // changeOccupant lets change edit an occupant and return what is to stand there:
@@ -91,6 +107,9 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 		if next.GetCreatedAtMs() != old.GetCreatedAtMs() {
 			t.del(timedKey(prefixByAge, h.id, old.GetCreatedAtMs(), id))
 		}
+		if old.GetRevokedAtMs() != 0 && next.GetRevokedAtMs() != old.GetRevokedAtMs() {
+			t.del(revokedKey(h.id, old))
+		}
 	}
 	if next != nil {
 		*standing(seats, next)++
@@ -103,6 +122,9 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 		}
 		if next.GetCreatedAtMs() != old.GetCreatedAtMs() {
 			t.set(timedKey(prefixByAge, h.id, next.GetCreatedAtMs(), id), nil)
+		}
+		if next.GetRevokedAtMs() != 0 && next.GetRevokedAtMs() != old.GetRevokedAtMs() {
+			t.set(revokedKey(h.id, next), nil)
 		}
 	}
 	if !proto.Equal(h.seats, seats) {

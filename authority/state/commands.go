@@ -14,10 +14,14 @@ import (
 // switch that needs room is none.
 func Stops(cmd *statepb.Command) bool {
 	switch c := cmd.GetChange().(type) {
-	case *statepb.Command_Revoke, *statepb.Command_Remove, *statepb.Command_SetLink:
+	case *statepb.Command_Revoke, *statepb.Command_RevokeBatch, *statepb.Command_Remove, *statepb.Command_RevokeKey,
+		*statepb.Command_DeleteOrg, *statepb.Command_SetLink:
 		return true
 	case *statepb.Command_SetExecution:
 		return !c.SetExecution.GetEnabled()
+	case *statepb.Command_UpdateOrg:
+		u := c.UpdateOrg
+		return u.GetHeld() && u.PlanTier == nil && u.AccessUntilMs == nil && u.Limit == nil && !u.GetNoLimit() && u.Version == nil
 	}
 	return false
 }
@@ -25,6 +29,7 @@ func Stops(cmd *statepb.Command) bool {
 // apply runs the command, if its caller still may, and if it has not been run
 // before under the name that the caller gave it.
 func (t *tx) apply() Outcome {
+	t.tidy(tidyMax)
 	if refusal := t.authorize(); refusal != Granted {
 		return Outcome{Refusal: refusal}
 	}
@@ -41,6 +46,18 @@ func (t *tx) run() Outcome {
 		return t.createOrg(c.CreateOrg)
 	case *statepb.Command_SetExecution:
 		return t.setExecution(c.SetExecution)
+	case *statepb.Command_UpdateOrg:
+		return t.updateOrg(c.UpdateOrg)
+	case *statepb.Command_DeleteOrg:
+		return t.deleteOrg(c.DeleteOrg)
+	case *statepb.Command_SetPlans:
+		return t.setPlans(c.SetPlans)
+	case *statepb.Command_AddKey:
+		return t.addKey(c.AddKey)
+	case *statepb.Command_RotateKey:
+		return t.rotateKey(c.RotateKey)
+	case *statepb.Command_RevokeKey:
+		return t.revokeKey(c.RevokeKey)
 	case *statepb.Command_Register:
 		return t.register(c.Register)
 	case *statepb.Command_Revoke:
@@ -49,6 +66,10 @@ func (t *tx) run() Outcome {
 		return t.unrevoke(c.Unrevoke)
 	case *statepb.Command_Remove:
 		return t.remove(c.Remove)
+	case *statepb.Command_RevokeBatch:
+		return t.batch(c.RevokeBatch, revokeBatch)
+	case *statepb.Command_UnrevokeBatch:
+		return t.batch(c.UnrevokeBatch, unrevokeBatch)
 	case *statepb.Command_SetSeen:
 		return t.setSeen(c.SetSeen)
 	}
@@ -60,8 +81,7 @@ func (t *tx) seed(c *statepb.Seed) Outcome {
 		return Outcome{}
 	}
 	t.putCluster(c.GetCluster())
-	t.put(plansKey, c.GetPlans())
-	t.m.plans = c.GetPlans()
+	t.putPlans(c.GetPlans())
 	return Outcome{Changed: true}
 }
 
@@ -82,72 +102,25 @@ func (t *tx) putCluster(c *statepb.Cluster) {
 	t.m.cluster.Store(c)
 }
 
-// createOrg makes an org with its keys, or finds that it is there. It emits the
-// keys also then: its caller goes on to use them.
-func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
-	id := idOf(c.GetOrgId())
-	sound := id != OrgID{}
-	for _, k := range c.GetKeys() {
-		sound = sound && len(k.GetHash()) == len([32]byte{})
-	}
-	org, made := t.changeOrg(id, func(old *statepb.Org) *statepb.Org {
-		if old != nil || !sound {
-			return nil
-		}
-		return &statepb.Org{
-			Id: id[:], Name: c.GetName(), ExternalId: c.GetExternalId(), CreatedAtMs: t.now, PlanTier: "free", Version: 2,
-		}
-	})
-	if !sound {
-		return Outcome{Refusal: OrgNotFound} // there can be no such org
-	}
-	for _, k := range c.GetKeys() {
-		t.changeKey(id, [32]byte(k.GetHash()), func(old *statepb.Key) *statepb.Key {
-			if !made || old != nil { // a key never goes to another org
-				return nil
-			}
-			k.OrgId, k.CreatedAtMs = id[:], t.now
-			return k
-		})
-	}
-	if made {
-		t.audit(id, "org.created", id.String())
-	}
-	return Outcome{Changed: made, Org: org, Plan: t.plan(t.seated(id, org))}
-}
-
-func (t *tx) setExecution(c *statepb.SetExecution) Outcome {
-	id := idOf(c.GetOrgId())
-	org, changed := t.changeOrg(id, func(org *statepb.Org) *statepb.Org {
-		if org != nil {
-			org.ExecutionDisabled = !c.GetEnabled()
-		}
-		return org
-	})
-	if org == nil {
-		return Outcome{Refusal: OrgNotFound}
-	}
-	if changed {
-		action := "org.disabled"
-		if c.GetEnabled() {
-			action = "org.enabled"
-		}
-		t.audit(id, action, id.String())
-	}
-	return Outcome{Changed: changed, Org: org, Plan: t.plan(t.seated(id, org))}
-}
-
-// register takes a seat, or finds that the device has one. It never restores a
-// revoked device.
+// register takes a seat, or finds that the device has one. It restores a revoked
+// device only in orgs of the first generation, for those who may restore.
 func (t *tx) register(c *statepb.Register) Outcome {
 	h := t.holder(c.GetOrgId())
 	t.sweep(h)
-	action, existed := "device.registered", false
+	action, existed, restored := "device.registered", false, false
 	out := t.changeOccupant(h, c.GetDeviceId(), func(d *statepb.Occupant) (*statepb.Occupant, Refusal) {
-		if d != nil {
-			if d.GetRevokedAtMs() != 0 {
+		if d.GetRevokedAtMs() != 0 {
+			if !c.GetMayRestore() || h.org.GetVersion() != 1 {
 				return d, DeviceRevoked
 			}
+			t.describe(d, c)
+			if !OccupantOf(d).Present(t.now) {
+				return d, DeviceRevoked // there is nothing left to restore
+			}
+			action, restored = "device.restored", true
+			return switchOn(t, h, d)
+		}
+		if d != nil {
 			action, existed = "device.updated", true
 			t.describe(d, c)
 			return d, Granted
@@ -156,7 +129,7 @@ func (t *tx) register(c *statepb.Register) Outcome {
 		t.describe(d, c)
 		return d, t.closed(h)
 	})
-	out.Existed = existed
+	out.Existed, out.Restored = existed, restored && out.Refusal == Granted
 	if out.Changed {
 		t.audit(h.id, action, c.GetDeviceId())
 	}
@@ -183,46 +156,59 @@ func endOf(now, ttlSeconds int64) int64 {
 }
 
 func (t *tx) revoke(c *statepb.Revoke) Outcome {
-	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.revoked", func(_ *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
-		if d.GetRevokedAtMs() == 0 {
-			d.RevokedAtMs = t.now
-		}
-		return d, Granted
-	})
+	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.revoked", switchOff)
 }
 
 func (t *tx) unrevoke(c *statepb.Unrevoke) Outcome {
-	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.restored", func(h *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
-		if d.GetRevokedAtMs() == 0 {
-			return d, Granted
-		}
-		if !OccupantOf(d).Present(t.now) {
-			return d, DeviceNotFound // there is nothing left to restore
-		}
-		d.RevokedAtMs = 0
-		return d, t.closed(h)
-	})
+	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.restored", switchOn)
+}
+
+// switchOff revokes a device that is there.
+func switchOff(t *tx, _ *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+	if d.GetRevokedAtMs() == 0 {
+		d.RevokedAtMs = t.now
+	}
+	return d, Granted
+}
+
+// switchOn restores a device that is there, if its org gives it a seat.
+func switchOn(t *tx, h *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+	if d.GetRevokedAtMs() == 0 {
+		return d, Granted
+	}
+	if !OccupantOf(d).Present(t.now) {
+		return d, DeviceNotFound // there is nothing left to restore
+	}
+	d.RevokedAtMs = 0
+	return d, t.closed(h)
 }
 
 func (t *tx) remove(c *statepb.Remove) Outcome {
-	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.removed", func(*holder, *statepb.Occupant) (*statepb.Occupant, Refusal) {
+	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.removed", func(*tx, *holder, *statepb.Occupant) (*statepb.Occupant, Refusal) {
 		return nil, Granted
 	})
 }
 
 // onDevice changes a device that must be there.
-func (t *tx) onDevice(org []byte, id, action string, change func(*holder, *statepb.Occupant) (*statepb.Occupant, Refusal)) Outcome {
+func (t *tx) onDevice(org []byte, id, action string, change deviceChange) Outcome {
 	h := t.holder(org)
-	out := t.changeOccupant(h, id, func(d *statepb.Occupant) (*statepb.Occupant, Refusal) {
-		if d == nil {
-			return nil, DeviceNotFound
-		}
-		return change(h, d)
-	})
+	out := t.changeDevice(h, id, change)
 	if out.Changed {
 		t.audit(h.id, action, id)
 	}
 	return out
+}
+
+// deviceChange edits a device that is there, as for changeOccupant.
+type deviceChange func(*tx, *holder, *statepb.Occupant) (*statepb.Occupant, Refusal)
+
+func (t *tx) changeDevice(h *holder, id string, change deviceChange) Outcome {
+	return t.changeOccupant(h, id, func(d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+		if d == nil {
+			return nil, DeviceNotFound
+		}
+		return change(t, h, d)
+	})
 }
 
 // closed says why an org gives away no further seat, Granted if it does.

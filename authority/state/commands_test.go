@@ -19,6 +19,7 @@ var (
 const (
 	freeLimit  = 3
 	keysPerOrg = 2
+	keysInPool = 4 // those that can be added among them
 	neverMade  = 2
 )
 
@@ -44,6 +45,57 @@ func createOrg(org int) *statepb.Command {
 func setExecution(org int, on bool) *statepb.Command {
 	return &statepb.Command{TimeMs: start, Change: &statepb.Command_SetExecution{
 		SetExecution: &statepb.SetExecution{OrgId: orgs[org][:], Enabled: on},
+	}}
+}
+
+func setVersion(org int, version uint32) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_UpdateOrg{
+		UpdateOrg: &statepb.UpdateOrg{OrgId: orgs[org][:], Version: &version},
+	}}
+}
+
+func setPlans(free uint32, tiers ...string) *statepb.Command {
+	p := &statepb.Plans{GraceDays: 3}
+	for _, tier := range tiers {
+		p.Plans = append(p.Plans, &statepb.Plan{Tier: tier, Limit: 25})
+		if tier == "free" {
+			p.Plans[len(p.Plans)-1].Limit = free
+		}
+	}
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_SetPlans{SetPlans: &statepb.SetPlans{Plans: p}}}
+}
+
+// setPlan changes what an operator may of an org.
+func setPlan(org int, change func(*statepb.UpdateOrg)) *statepb.Command {
+	c := &statepb.UpdateOrg{OrgId: orgs[org][:]}
+	change(c)
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_UpdateOrg{UpdateOrg: c}}
+}
+
+func deleteOrg(org int) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_DeleteOrg{DeleteOrg: &statepb.DeleteOrg{OrgId: orgs[org][:]}}}
+}
+
+// keyOf is the n-th key of an org in the pool.
+func keyOf(org, n int, scope statepb.Key_Scope) *statepb.Key {
+	hash := hashOf(org, n)
+	return &statepb.Key{Hash: hash[:], KeyId: fmt.Sprintf("key%05d", n), Scope: scope, Name: "a key"}
+}
+
+func addKey(org, n int, scope statepb.Key_Scope) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_AddKey{AddKey: &statepb.AddKey{OrgId: orgs[org][:], Key: keyOf(org, n, scope)}}}
+}
+
+// rotateKey puts key n of an org in the place of key old.
+func rotateKey(org, old, n int, grace int64) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_RotateKey{RotateKey: &statepb.RotateKey{
+		OrgId: orgs[org][:], KeyId: fmt.Sprintf("key%05d", old), Key: keyOf(org, n, statepb.Key_NONE), GraceSeconds: grace,
+	}}}
+}
+
+func revokeKey(org, n int) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_RevokeKey{
+		RevokeKey: &statepb.RevokeKey{OrgId: orgs[org][:], KeyId: fmt.Sprintf("key%05d", n)},
 	}}
 }
 
@@ -77,6 +129,39 @@ func remove(org int, device string) *statepb.Command {
 	}}
 }
 
+func revokeBatchOf(org int, ids ...string) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_RevokeBatch{
+		RevokeBatch: &statepb.RevokeBatch{OrgId: orgs[org][:], DeviceIds: ids},
+	}}
+}
+
+func unrevokeBatchOf(org int, ids ...string) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_UnrevokeBatch{
+		UnrevokeBatch: &statepb.UnrevokeBatch{OrgId: orgs[org][:], DeviceIds: ids},
+	}}
+}
+
+// allOf makes a batch one of all that there are.
+func allOf(c *statepb.Command) *statepb.Command {
+	if b := c.GetRevokeBatch(); b != nil {
+		b.All = &statepb.Stretch{}
+	} else {
+		c.GetUnrevokeBatch().All = &statepb.Stretch{}
+	}
+	return c
+}
+
+// batchOf is what both batches have, nil if the command is none.
+func batchOf(c *statepb.Command) batchCommand {
+	if b := c.GetRevokeBatch(); b != nil {
+		return b
+	}
+	if b := c.GetUnrevokeBatch(); b != nil {
+		return b
+	}
+	return nil
+}
+
 func setLink(term uint64, open bool) *statepb.Command {
 	return &statepb.Command{TimeMs: start, Change: &statepb.Command_SetLink{
 		SetLink: &statepb.SetLink{Term: term, Record: &statepb.LinkRecord{Open: open, LeaseNs: 3e9}},
@@ -106,9 +191,50 @@ func step(t *rapid.T, now *int64) int64 {
 }
 
 var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command{
-	"create": func(_ *rapid.T, org int, _ string) *statepb.Command { return createOrg(min(org, neverMade-1)) },
+	"create": func(t *rapid.T, org int, _ string) *statepb.Command {
+		c := createOrg(min(org, neverMade-1))
+		c.GetCreateOrg().Version = rapid.SampledFrom([]uint32{0, 1, 2}).Draw(t, "version")
+		return c
+	},
 	"execution": func(t *rapid.T, org int, _ string) *statepb.Command {
 		return setExecution(org, rapid.Bool().Draw(t, "on"))
+	},
+	"settings": func(t *rapid.T, org int, _ string) *statepb.Command {
+		c := setVersion(org, rapid.SampledFrom([]uint32{0, 1, 2, 3}).Draw(t, "version"))
+		u := c.GetUpdateOrg()
+		if rapid.Bool().Draw(t, "tiered") {
+			u.PlanTier = new(rapid.SampledFrom([]string{"free", "pro", "no such tier"}).Draw(t, "tier"))
+		}
+		if rapid.Bool().Draw(t, "turned") {
+			u.Held = new(rapid.IntRange(0, 2).Draw(t, "held") == 0)
+		}
+		if rapid.Bool().Draw(t, "given an end") {
+			u.AccessUntilMs = new(rapid.SampledFrom([]int64{0, 0, start + 2000, start + day}).Draw(t, "access"))
+		}
+		switch rapid.IntRange(0, 3).Draw(t, "limited") {
+		case 0:
+			u.Limit = new(rapid.Uint32Range(0, 4).Draw(t, "limit"))
+		case 1:
+			u.NoLimit = true
+		}
+		return c
+	},
+	"plans": func(t *rapid.T, _ int, _ string) *statepb.Command {
+		tiers := rapid.SampledFrom([][]string{{"free", "pro"}, {"free", "pro"}, {"pro", "free", "max"}, {"free"}, {"pro", "pro"}, nil}).Draw(t, "tiers")
+		return setPlans(rapid.Uint32Range(0, 4).Draw(t, "limit"), tiers...)
+	},
+	"delete": func(_ *rapid.T, org int, _ string) *statepb.Command { return deleteOrg(org) },
+	"add key": func(t *rapid.T, org int, _ string) *statepb.Command {
+		c := addKey(org, rapid.IntRange(0, keysInPool-1).Draw(t, "key"), rapid.SampledFrom([]statepb.Key_Scope{statepb.Key_ADMIN, statepb.Key_AGENT}).Draw(t, "scope"))
+		c.GetAddKey().Key.ExpiresAtMs = rapid.SampledFrom([]int64{0, 0, start + 5000, start + day}).Draw(t, "end")
+		return c
+	},
+	"rotate key": func(t *rapid.T, org int, _ string) *statepb.Command {
+		keys := rapid.IntRange(0, keysInPool-1)
+		return rotateKey(org, keys.Draw(t, "old"), keys.Draw(t, "new"), rapid.SampledFrom([]int64{0, 1, 3600}).Draw(t, "grace"))
+	},
+	"revoke key": func(t *rapid.T, org int, _ string) *statepb.Command {
+		return revokeKey(org, rapid.IntRange(0, keysInPool-1).Draw(t, "key"))
 	},
 	"register": func(t *rapid.T, org int, device string) *statepb.Command {
 		c := register(org, device)
@@ -122,11 +248,30 @@ var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command
 		if rapid.Bool().Draw(t, "ends") {
 			r.TtlSeconds = new(rapid.SampledFrom([]int64{1, 2, 5, 86_400}).Draw(t, "ttl"))
 		}
+		r.MayRestore = rapid.Bool().Draw(t, "may restore")
 		return c
 	},
+	"revoke batch": func(t *rapid.T, org int, _ string) *statepb.Command {
+		return someOrAll(t, revokeBatchOf(org, someDevices(t)...))
+	},
+	"unrevoke batch": func(t *rapid.T, org int, _ string) *statepb.Command {
+		return someOrAll(t, unrevokeBatchOf(org, someDevices(t)...))
+	},
+
 	"revoke":   func(_ *rapid.T, org int, device string) *statepb.Command { return revoke(org, device) },
 	"unrevoke": func(_ *rapid.T, org int, device string) *statepb.Command { return unrevoke(org, device) },
 	"remove":   func(_ *rapid.T, org int, device string) *statepb.Command { return remove(org, device) },
+}
+
+func someDevices(t *rapid.T) []string {
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(devices), 0, 4, rapid.ID).Draw(t, "devices")
+}
+
+func someOrAll(t *rapid.T, c *statepb.Command) *statepb.Command {
+	if rapid.Bool().Draw(t, "all") {
+		return allOf(c)
+	}
+	return c
 }
 
 // draw is a random command of a kind.
@@ -136,7 +281,7 @@ func draw(t *rapid.T, kind string, now *int64) *statepb.Command {
 	c.TimeMs = step(t, now)
 	c.Actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: "key00000"}
 	c.Address, c.RequestId = "192.0.2.1", "r"
-	if kind == "create" {
+	if kind == "create" || kind == "plans" {
 		return c
 	}
 	if rapid.IntRange(0, 3).Draw(t, "asked by a key") == 0 {
@@ -165,7 +310,7 @@ func from(org int, name int, c *statepb.Command) *statepb.Command {
 }
 
 var someKind = rapid.SampledFrom([]string{
-	"create", "execution", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove",
+	"create", "delete", "execution", "settings", "plans", "add key", "rotate key", "revoke key", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
 })
 
 // history is a random log that begins with a seed and two orgs.

@@ -73,6 +73,12 @@ func texts(outcomes []any) []string {
 		if out, ok := o.(Outcome); ok {
 			list[i] = fmt.Sprintf("%v %v %v %t %x %t %x %+v", out.Refusal, out.Changed, out.Existed,
 				out.Org != nil, encode(out.Org), out.Device != nil, encode(out.Device), out.Plan)
+			if out.Key != nil {
+				list[i] += fmt.Sprintf(" %x %x", encode(out.Key), encode(out.Replaced))
+			}
+			if b := out.Batch; out.Restored || b.Items != nil || b.Count > 0 || b.AtCap || b.Next != nil {
+				list[i] += fmt.Sprintf(" %t %+v %x", out.Restored, Batch{b.Items, b.Count, b.Sample, b.AtCap, nil}, encode(b.Next))
+			}
 		}
 	}
 	return list

@@ -19,13 +19,46 @@ func about(cmd *statepb.Command) (list []Concern) {
 		for _, k := range c.CreateOrg.GetKeys() {
 			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: OrgID(c.CreateOrg.GetOrgId())})
 		}
-	case *statepb.Command_SetExecution:
-		list = append(list, Concern{Kind: ConcernHolder, Org: OrgID(c.SetExecution.GetOrgId())})
+	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg, *statepb.Command_DeleteOrg:
+		list = append(list, Concern{Kind: ConcernHolder, Org: orgOf(cmd)})
+	case *statepb.Command_RevokeBatch, *statepb.Command_UnrevokeBatch:
+		org := orgOf(cmd)
+		for _, id := range batchOf(cmd).GetDeviceIds() {
+			list = append(list, Concern{Kind: ConcernOccupant, Org: org, Occupant: id})
+		}
+		if batchOf(cmd).GetAll() != nil {
+			list = nil // the devices that it finds are what it changes
+		}
+		if org == orgs[neverMade] {
+			list = append(list, Concern{Kind: ConcernHolder, Org: org})
+		}
+	case *statepb.Command_SetPlans: // no edge holds a plan
+	case *statepb.Command_AddKey, *statepb.Command_RotateKey, *statepb.Command_RevokeKey:
+		if orgOf(cmd) == orgs[neverMade] {
+			return []Concern{{Kind: ConcernHolder, Org: orgOf(cmd)}}
+		}
+		if k := cmd.GetAddKey().GetKey(); k != nil {
+			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: orgOf(cmd)})
+		}
 	default:
 		org, id := deviceOf(cmd)
 		list = append(list, Concern{Kind: ConcernOccupant, Org: org, Occupant: id})
 		if org == orgs[neverMade] { // refused because there is no such org
 			list = append(list, Concern{Kind: ConcernHolder, Org: org})
+		}
+	}
+	return list
+}
+
+// aboutKeys is the keys that a command names and that are there.
+func aboutKeys(n *node, cmd *statepb.Command) (list []Concern) {
+	if must(n.reader().Org(orgOf(cmd)))(n.tb) == nil {
+		return nil // of an org that is not there no key is looked for
+	}
+	ids := []string{cmd.GetRotateKey().GetKeyId(), cmd.GetRevokeKey().GetKeyId()}
+	for _, k := range must(n.reader().Keys(orgOf(cmd)))(n.tb) {
+		if slices.Contains(ids, k.GetKeyId()) {
+			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: orgOf(cmd)})
 		}
 	}
 	return list
@@ -46,10 +79,12 @@ func see(tb tb, r Reader, now int64) sight {
 		occupants := map[Concern]decision.Occupant{}
 		for _, device := range devices {
 			c := Concern{Kind: ConcernOccupant, Org: id, Occupant: device}
-			occupants[c] = OccupantOf(must(r.Occupant(id, device))(tb))
+			if holder.Known { // of an org that is gone nobody reaches a device
+				occupants[c] = OccupantOf(must(r.Occupant(id, device))(tb))
+			}
 			s.records[c] = occupants[c]
 		}
-		for n := range keysPerOrg {
+		for n := range keysInPool {
 			hash := hashOf(org, n)
 			c, key := Concern{Kind: ConcernKey, Key: hash, Org: id}, KeyOf(must(r.Key(hash))(tb))
 			s.records[c] = key
@@ -64,6 +99,10 @@ func see(tb tb, r Reader, now int64) sight {
 // uncovered names a difference that no concern covers.
 func uncovered(before, after sight, emitted []Concern) error {
 	for c, was := range before.records {
+		holder := Concern{Kind: ConcernHolder, Org: c.Org}
+		if c.Kind == ConcernOccupant && after.records[holder] == (decision.Holder{}) && slices.Contains(emitted, holder) {
+			continue // who asks hears of the org, whatever there was in it
+		}
 		if is := after.records[c]; was != is && !slices.Contains(emitted, c) {
 			return fmt.Errorf("%+v changed from %+v to %+v and was not emitted", c, was, is)
 		}
@@ -82,12 +121,13 @@ func uncovered(before, after sight, emitted []Concern) error {
 // what it only asked about.
 func watch(n *node, cmd *statepb.Command) (changes, unsaid error) {
 	n.tb.Helper()
+	keys := aboutKeys(n, cmd)
 	now := max(n.m.Time(), cmd.GetTimeMs()) // time alone changes decisions, and needs no emission
 	before := see(n.tb, n.reader(), now)
 	out := n.do(cmd)
 	emitted := n.heard[len(n.heard)-1].concerns
 	changes = uncovered(before, see(n.tb, n.reader(), now), emitted)
-	for _, c := range asked(cmd, out) {
+	for _, c := range asked(cmd, out, keys) {
 		if !slices.Contains(emitted, c) {
 			unsaid = fmt.Errorf("%v did not emit %+v", cmd, c)
 		}
@@ -96,18 +136,14 @@ func watch(n *node, cmd *statepb.Command) (changes, unsaid error) {
 }
 
 // asked is about, but for a command that was refused before it asked about anything.
-func asked(cmd *statepb.Command, out Outcome) []Concern {
+func asked(cmd *statepb.Command, out Outcome, keys []Concern) []Concern {
 	switch {
 	case out.Refusal == InsufficientScope || out.Refusal == IdempotencyMismatch:
 		return nil
 	case out.Refusal == OrgNotFound && cmd.GetCaller() != nil:
-		org, _ := deviceOf(cmd)
-		if c := cmd.GetSetExecution(); c != nil {
-			org = OrgID(c.GetOrgId())
-		}
-		return []Concern{{Kind: ConcernKey, Key: [32]byte(cmd.GetCaller().GetKeyHash()), Org: org}}
+		return []Concern{{Kind: ConcernKey, Key: [32]byte(cmd.GetCaller().GetKeyHash()), Org: orgOf(cmd)}}
 	}
-	return about(cmd)
+	return append(about(cmd), keys...)
 }
 
 // TestEmission holds S1: whatever a command changes and whatever it asks about, it
@@ -124,6 +160,9 @@ func TestEmission(t *testing.T) {
 				t.Fatalf("%v: %v, %v", cmd, changes, asked)
 			}
 			org, _ := deviceOf(cmd)
+			if batchOf(cmd) != nil {
+				org = orgOf(cmd)
+			}
 			holder := Concern{Kind: ConcernHolder, Org: org}
 			if org != (OrgID{}) && must(n.reader().Org(org))(t) != nil && slices.Contains(n.heard[len(n.heard)-1].concerns, holder) {
 				t.Fatalf("%v concerns everybody who holds the org", cmd)
@@ -151,6 +190,23 @@ func TestEmissionMutants(t *testing.T) {
 		{"key there already", []*statepb.Command{createOrg(1)}, createOrg(1), key, false},
 		{"switched off", nil, setExecution(0, false), org0, true},
 		{"on already", nil, setExecution(0, true), org0, false},
+		{"settings that stand", nil, setVersion(0, 2), org0, false},
+		{"held", nil, setPlan(0, func(c *statepb.UpdateOrg) { c.Held = new(true) }), org0, true},
+		{"given an end of access", nil, setPlan(0, func(c *statepb.UpdateOrg) { c.AccessUntilMs = new(start) }), org0, true},
+		{"a plan that is none", nil, setPlan(0, func(c *statepb.UpdateOrg) { c.PlanTier = new("none") }), org0, false},
+		{"deleted", nil, deleteOrg(0), org0, true},
+		{"deleted with its keys", nil, deleteOrg(0), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, true},
+		{"no org to delete", nil, deleteOrg(1), org1, false},
+		{"no org to set", nil, setVersion(1, 1), org1, false},
+		{"key added", nil, addKey(0, 2, statepb.Key_AGENT), Concern{Kind: ConcernKey, Key: hashOf(0, 2), Org: orgs[0]}, true},
+		{"key rotated", nil, rotateKey(0, 0, 2, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, true},
+		{"key given an end", nil, rotateKey(0, 0, 2, 60), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, true},
+		{"no key to rotate", []*statepb.Command{revokeKey(0, 0)}, rotateKey(0, 0, 2, 60), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, false},
+		{"key revoked", nil, revokeKey(0, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, true},
+		{"key revoked already", []*statepb.Command{revokeKey(0, 0)}, revokeKey(0, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, false},
+		{"last admin key", []*statepb.Command{revokeKey(0, 0)}, revokeKey(0, 1), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, false},
+		{"rotation asked again", []*statepb.Command{from(0, 1, rotateKey(0, 1, 2, 60))}, from(0, 1, rotateKey(0, 1, 2, 60)), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, false},
+		{"key revoked, asked again", []*statepb.Command{from(0, 1, addKey(0, 2, statepb.Key_ADMIN)), from(0, 2, revokeKey(0, 1))}, from(0, 2, revokeKey(0, 1)), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, false},
 		{"no org to switch", nil, setExecution(1, true), org1, false},
 		{"registered", nil, register(0, "a"), device, true},
 		{"exists", []*statepb.Command{register(0, "a")}, register(0, "a"), device, false},
@@ -186,7 +242,7 @@ func TestEmissionMutants(t *testing.T) {
 				if caught := changes != nil; caught != (mutant && c.changes) {
 					t.Errorf("mutant %t: changes: %v", mutant, changes)
 				}
-				swept := c.name == "swept by another" // not what the command is about
+				swept := c.name == "swept by another" || c.name == "deleted with its keys" // not what the command is about
 				if caught := asked != nil; caught != (mutant && !swept) {
 					t.Errorf("mutant %t: asked: %v", mutant, asked)
 				}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -190,8 +191,24 @@ func check(r Reader) error {
 	audits, wantAudits := map[string]bool{}, map[string]bool{}
 	orgKeys, wantOrgKeys := map[string]string{}, map[string]string{}
 	ages, wantAges, ranges := map[string]string{}, map[string]string{}, map[string]uint64{}
-	err := r.scan([]byte{1}, nil, func(k, v []byte) (bool, error) {
+	gone := map[string]bool{} // deleted, and not cleared away yet
+	err := r.scan([]byte{prefixGone}, []byte{prefixGone + 1}, func(k, _ []byte) (bool, error) {
+		gone[string(k[1:])] = true
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	err = r.scan([]byte{1}, nil, func(k, v []byte) (bool, error) {
 		id := string(k[1:])
+		if bytes.IndexByte(orgDebris, k[0]) >= 0 || k[0] == prefixOrgAudit {
+			if gone[id[:16]] {
+				return true, nil
+			}
+			if org, err := r.Org(OrgID(k[1:17])); err != nil || org == nil && bytes.IndexByte(orgDebris[:6], k[0]) >= 0 {
+				return false, fmt.Errorf("%q of an org that is not there: %w", k, errors.Join(err))
+			}
+		}
 		switch k[0] {
 		case prefixOccupant:
 			var o statepb.Occupant
@@ -213,20 +230,25 @@ func check(r Reader) error {
 				s.Ending++
 				wantIndex[string(timedKey(prefixByEnd, holder, o.GetExpiresAtMs(), o.GetId()))] = ""
 			}
+			if o.GetRevokedAtMs() != 0 {
+				wantIndex[string(revokedKey(holder, &o))] = ""
+			}
 			wantIndex[string(timedKey(prefixByAge, holder, o.GetCreatedAtMs(), o.GetId()))] = ""
 			if o.GetId() != id[16:] || o.GetCreatedAtMs() <= 0 {
 				return false, fmt.Errorf("occupant %q holds %v", id, &o)
 			}
 		case prefixSeats:
 			seats[id] = string(v)
-		case prefixByAge, prefixByEnd:
+		case prefixByAge, prefixByEnd, prefixRevoked:
 			index[string(k)] = string(v)
 		case prefixAudit:
 			var e statepb.AuditEntry
 			if err := proto.Unmarshal(v, &e); err != nil {
 				return false, err
 			}
-			wantAudits[string(e.GetOrgId())+id] = true
+			if !gone[string(e.GetOrgId())] {
+				wantAudits[string(e.GetOrgId())+id] = true
+			}
 		case prefixOrgAudit:
 			audits[id] = true
 		case prefixKey:
@@ -255,7 +277,7 @@ func check(r Reader) error {
 			if o == nil || len(v) != 8 {
 				return false, fmt.Errorf("%q was seen and is not there", id[16:])
 			}
-		case prefixCluster, prefixPlans, prefixMark, prefixOrg:
+		case prefixCluster, prefixPlans, prefixMark, prefixOrg, prefixGone, prefixGoneKeys:
 		default:
 			return false, fmt.Errorf("unknown key %q", k)
 		}

@@ -1,6 +1,11 @@
 package state
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+
+	"machineid/authority/state/statepb"
+)
 
 // The key space (DESIGN.md). Every kind of key has its own first byte; ids of
 // fixed length come before those of any length, so no separator is needed and no
@@ -16,11 +21,14 @@ const (
 	prefixOccupant = 'd' // holder, id -> Occupant
 	prefixByAge    = 'l' // holder, created, id -> nothing: the order of lists
 	prefixByEnd    = 'x' // holder, expires, id -> nothing: the active ones that end
+	prefixRevoked  = 'v' // holder, latest time minus revoked, id -> nothing: the newest revoked first
 	prefixAudit    = 'a' // index, n -> AuditEntry
 	prefixOrgAudit = 'A' // org, index, n -> nothing
 	prefixOnce     = 'r' // org, id of a request -> Remembered
 	prefixOnceAge  = 'R' // org, number -> id: the order in which they came
 	prefixOnceOf   = 'n' // org -> the first number there is and the next, 8 bytes each
+	prefixGone     = 'g' // org -> its last audit entry: a deleted one that has left something
+	prefixGoneKeys = 'G' // time of its deletion, org -> nothing: its keys are kept for a while
 	prefixSeen     = 't' // holder, id -> when an occupant asked last, 8 bytes
 )
 
@@ -49,6 +57,12 @@ func onceAgeKey(org OrgID, number uint64) []byte {
 	return binary.BigEndian.AppendUint64(holderKey(prefixOnceAge, org, ""), number)
 }
 
+func goneKey(org OrgID) []byte { return holderKey(prefixGone, org, "") }
+
+func goneKeysKey(at int64, org OrgID) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{prefixGoneKeys}, uint64(at)), org[:]...) //nolint:gosec // not negative
+}
+
 // holderKey is a key of one holder.
 func holderKey(prefix byte, holder OrgID, rest string) []byte {
 	k := append(make([]byte, 0, 1+len(holder)+len(rest)), prefix)
@@ -70,11 +84,22 @@ func timedKey(prefix byte, holder OrgID, at int64, id string) []byte {
 // timedID returns the id in a timedKey.
 func timedID(k []byte) string { return string(k[timedHead:]) }
 
+// timeOf returns the time in a timedKey.
+func timeOf(k []byte) int64 { return int64(binary.BigEndian.Uint64(k[timedHead-8:])) } //nolint:gosec // written by timedKey
+
+// revokedKey is where a revoked occupant stands among its holder's.
+func revokedKey(holder OrgID, o *statepb.Occupant) []byte {
+	return timedKey(prefixRevoked, holder, math.MaxInt64-o.GetRevokedAtMs(), o.GetId())
+}
+
 // auditID names an audit entry: the n-th of the log entry at index.
 type auditID struct {
 	index uint64
 	n     uint16
 }
+
+// auditIDSize is the length of an auditID in keys.
+const auditIDSize = 8 + 2
 
 func (a auditID) append(k []byte) []byte {
 	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(k, a.index), a.n)

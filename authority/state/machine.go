@@ -31,6 +31,8 @@ type Machine struct {
 	// pending are the log entries that were applied but not committed yet.
 	pending []emission
 	recent  recent
+	// tidyAt is when there may be something to clear away after deleted orgs.
+	tidyAt int64
 	// buf is where records are encoded: the batch copies what it is given.
 	buf []byte
 }
@@ -78,7 +80,7 @@ func (m *Machine) Restored(r pebble.Reader, _ raftstore.Position) error {
 	}
 	m.cluster.Store(cluster)
 	m.time.Store(m.mark.Time)
-	m.pending, m.oldestAudit, m.recent = nil, 0, recent{}
+	m.pending, m.oldestAudit, m.recent, m.tidyAt = nil, 0, recent{}, 0
 	m.restored(m.mark.Index)
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"machineid/authority/state/statepb"
@@ -38,18 +40,15 @@ func TestModel(t *testing.T) {
 				}
 				n.apply(entry{raws: [][]byte{plan(org, func(r *statepb.Org) {
 					randomPlan(t, r, m.now)
-					r.ExecutionDisabled = o.disabled
+					r.ExecutionDisabled, r.Version = o.disabled, o.version
 					o.held, o.grace, o.access = r.GetHeld(), r.GetGraceUntilMs(), r.GetAccessUntilMs()
-					o.limit = map[string]uint32{"free": freeLimit, "pro": 25}[r.GetPlanTier()]
-					if r.Limit != nil {
-						o.limit = r.GetLimit()
-					}
+					o.tier, o.own = r.GetPlanTier(), r.Limit
 				})}})
 				n.commit()
 			},
 			"restart": func(*rapid.T) { n.restart() },
 		}
-		for kind, weight := range map[string]int{"create": 1, "execution": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1} {
+		for kind, weight := range map[string]int{"create": 1, "execution": 1, "settings": 2, "delete": 1, "plans": 1, "add key": 1, "rotate key": 1, "revoke key": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
 			for i := range weight {
 				actions[kind+string(rune('0'+i))] = func(t *rapid.T) { m.run(t, n, draw(t, kind, &now)) }
 			}
@@ -66,7 +65,10 @@ func (m *model) run(t *rapid.T, n *node, cmd *statepb.Command) {
 		before[id] = m.used(o)
 	}
 	got, want := n.do(cmd), m.apply(cmd)
-	if got.Replayed != want.replayed || got.Refusal != want.refusal || got.Changed != want.changed || got.Existed != want.existed || !want.device.matches(got.Device) {
+	if !cmp.Equal(got.Batch, want.batch, cmpopts.EquateEmpty()) || got.Restored != want.restored {
+		t.Fatalf("%v came to %+v, want %+v", cmd, got, want)
+	}
+	if got.Replayed != want.replayed || got.Refusal != want.refusal || got.Changed != want.changed || got.Existed != want.existed || !want.device.matches(got.Device) || want.key != got.Key.GetKeyId() {
 		t.Fatalf("%v came to %+v, want %+v (device %+v)", cmd, got, want, want.device)
 	}
 	switch {
@@ -75,13 +77,13 @@ func (m *model) run(t *rapid.T, n *node, cmd *statepb.Command) {
 	case want.once != nil:
 		want.once.plan = got.Plan
 	}
-	if got.Org == nil || want.replayed {
+	if got.Org == nil || want.replayed || cmd.GetDeleteOrg() != nil {
 		return
 	}
 	id := OrgID(got.Org.GetId())
 	o := m.orgs[id]
-	if p := got.Plan; p.Used != m.used(o) || p.Limit != o.limit || p.Used > before[id] && p.Used > p.Limit {
-		t.Fatalf("%v left %+v, want %d used (before: %d) of %d", cmd, p, m.used(o), before[id], o.limit)
+	if p := got.Plan; p.Used != m.used(o) || p.Limit != m.limit(o) || p.Used > before[id] && p.Used > p.Limit {
+		t.Fatalf("%v left %+v, want %d used (before: %d) of %d", cmd, p, m.used(o), before[id], m.limit(o))
 	}
 	if p := must(n.reader().Plan(got.Org, m.now))(t); p != got.Plan {
 		t.Fatalf("a reader sees %+v, the command %+v", p, got.Plan)
@@ -110,7 +112,7 @@ func (m *model) compare(t *rapid.T, n *node) {
 			t.Fatalf("used %d, want %d", got, m.used(o))
 		}
 		m.page(t, r, id, limit)
-		key := hashOf(org, rapid.IntRange(0, keysPerOrg).Draw(t, "key")) // the last is nobody's
+		key := hashOf(org, rapid.IntRange(0, keysInPool).Draw(t, "key")) // the last is nobody's
 		for _, device := range devices {
 			if got, want := decide(t, r, key, device, m.now), m.decide(key, device); got != want {
 				t.Fatalf("%v %q: %v, want %v", id, device, got, want)

@@ -44,6 +44,16 @@ func (t *tx) subject() OrgID {
 	switch c := t.cmd.GetChange().(type) {
 	case *statepb.Command_SetExecution:
 		return idOf(c.SetExecution.GetOrgId())
+	case *statepb.Command_UpdateOrg:
+		return idOf(c.UpdateOrg.GetOrgId())
+	case *statepb.Command_DeleteOrg:
+		return idOf(c.DeleteOrg.GetOrgId())
+	case *statepb.Command_AddKey:
+		return idOf(c.AddKey.GetOrgId())
+	case *statepb.Command_RotateKey:
+		return idOf(c.RotateKey.GetOrgId())
+	case *statepb.Command_RevokeKey:
+		return idOf(c.RevokeKey.GetOrgId())
 	case *statepb.Command_Register:
 		return idOf(c.Register.GetOrgId())
 	case *statepb.Command_Revoke:
@@ -52,6 +62,10 @@ func (t *tx) subject() OrgID {
 		return idOf(c.Unrevoke.GetOrgId())
 	case *statepb.Command_Remove:
 		return idOf(c.Remove.GetOrgId())
+	case *statepb.Command_RevokeBatch:
+		return idOf(c.RevokeBatch.GetOrgId())
+	case *statepb.Command_UnrevokeBatch:
+		return idOf(c.UnrevokeBatch.GetOrgId())
 	}
 	return OrgID{}
 }
@@ -60,8 +74,8 @@ func (t *tx) subject() OrgID {
 // before.
 func (t *tx) once(run func() Outcome) Outcome {
 	c, org := t.cmd.GetOnce(), t.subject()
-	if len(c.GetId()) != onceSize || org == (OrgID{}) {
-		return run()
+	if len(c.GetId()) != onceSize || org == (OrgID{}) || t.cmd.GetDeleteOrg() != nil {
+		return run() // with an org goes all that is remembered of it
 	}
 	id := [onceSize]byte(c.GetId())
 	before, err := t.r.remembered(org, id)
@@ -76,17 +90,23 @@ func (t *tx) once(run func() Outcome) Outcome {
 	case !bytes.Equal(before.GetRequest(), c.GetRequest()):
 		return Outcome{Refusal: IdempotencyMismatch}
 	}
-	t.echo()
-	return recall(org, before)
+	t.echo(before)
+	return t.recall(org, before)
 }
 
 // echo concerns what the command is about and changes nothing: who asks again
 // must wait like the one whose outcome it is given (S1).
-func (t *tx) echo() {
+func (t *tx) echo(before *statepb.Remembered) {
 	nothing := func(d *statepb.Occupant) (*statepb.Occupant, Refusal) { return d, DeviceNotFound }
 	switch c := t.cmd.GetChange().(type) {
-	case *statepb.Command_SetExecution:
-		t.changeOrg(idOf(c.SetExecution.GetOrgId()), func(*statepb.Org) *statepb.Org { return nil })
+	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg:
+		t.changeOrg(t.subject(), func(*statepb.Org) *statepb.Org { return nil })
+	case *statepb.Command_AddKey:
+		t.echoKeys(before.GetKeyId(), c.AddKey.GetKey().GetKeyId())
+	case *statepb.Command_RotateKey:
+		t.echoKeys(before.GetKeyId(), c.RotateKey.GetKeyId())
+	case *statepb.Command_RevokeKey:
+		t.echoKeys(c.RevokeKey.GetKeyId())
 	case *statepb.Command_Register:
 		t.changeOccupant(t.holder(c.Register.GetOrgId()), c.Register.GetDeviceId(), nothing)
 	case *statepb.Command_Revoke:
@@ -95,6 +115,10 @@ func (t *tx) echo() {
 		t.changeOccupant(t.holder(c.Unrevoke.GetOrgId()), c.Unrevoke.GetDeviceId(), nothing)
 	case *statepb.Command_Remove:
 		t.changeOccupant(t.holder(c.Remove.GetOrgId()), c.Remove.GetDeviceId(), nothing)
+	case *statepb.Command_RevokeBatch:
+		t.echoBatch(c.RevokeBatch)
+	case *statepb.Command_UnrevokeBatch:
+		t.echoBatch(c.UnrevokeBatch)
 	default:
 		panic(fmt.Errorf("a %T was remembered", c))
 	}
@@ -122,12 +146,16 @@ func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
 		t.del(onceAgeKey(org, first))
 		first++
 	}
-	t.put(onceKey(org, id), &statepb.Remembered{
+	rec := &statepb.Remembered{
 		AtMs: t.now, Request: t.cmd.GetOnce().GetRequest(), Number: next,
 		Refusal: uint32(out.Refusal), Changed: out.Changed, Existed: out.Existed, Device: out.Device,
 		ExecutionDisabled: out.Org.GetExecutionDisabled(),
 		PlanTier:          out.Plan.Tier, PlanState: uint32(out.Plan.State), AccessUntilMs: out.Plan.AccessUntil, Limit: out.Plan.Limit, Used: out.Plan.Used,
-	})
+		Restored: out.Restored, Version: out.Org.GetVersion(),
+		KeyId: out.Key.GetKeyId(),
+	}
+	out.Batch.remember(rec)
+	t.put(onceKey(org, id), rec)
 	t.set(onceAgeKey(org, next), id[:])
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), first)
 	t.set(onceRangeKey(org), binary.BigEndian.AppendUint64(b, next+1))
@@ -135,14 +163,23 @@ func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
 
 // recall is the outcome of which remember kept a record. Its Org has no more than
 // answers need.
-func recall(org OrgID, m *statepb.Remembered) Outcome {
+func (t *tx) recall(org OrgID, m *statepb.Remembered) Outcome {
 	return Outcome{
 		Refusal: Refusal(m.GetRefusal()), Changed: m.GetChanged(), Existed: m.GetExisted(), Replayed: true, //nolint:gosec // was a Refusal
-		Org:    &statepb.Org{Id: org[:], ExecutionDisabled: m.GetExecutionDisabled()},
-		Device: m.GetDevice(),
+		Org:    &statepb.Org{Id: org[:], ExecutionDisabled: m.GetExecutionDisabled(), Version: m.GetVersion()},
+		Key:    keyNamed(m.GetKeyId()),
+		Device: m.GetDevice(), Restored: m.GetRestored(), Batch: recallBatch(m, t.cmd),
 		Plan: Plan{
 			Tier: m.GetPlanTier(), State: PlanState(m.GetPlanState()), AccessUntil: m.GetAccessUntilMs(), //nolint:gosec // was a PlanState
 			Limit: m.GetLimit(), Used: m.GetUsed(),
 		},
 	}
+}
+
+// keyNamed is what is remembered of a key: its id, which is no secret.
+func keyNamed(id string) *statepb.Key {
+	if id == "" {
+		return nil
+	}
+	return &statepb.Key{KeyId: id}
 }

@@ -63,6 +63,27 @@ func (r Reader) Plans() (*statepb.Plans, error) { return get[statepb.Plans](r, p
 // Org returns an org, nil if there is none.
 func (r Reader) Org(id OrgID) (*statepb.Org, error) { return get[statepb.Org](r, orgKey(id)) }
 
+// Orgs lists orgs in the order of their ids, from after the given one, at most
+// limit, and whether more follow.
+func (r Reader) Orgs(from OrgID, limit int) (list []*statepb.Org, more bool, err error) {
+	start := append(orgKey(from), 0)
+	if from == (OrgID{}) {
+		start = []byte{prefixOrg}
+	}
+	err = r.scan(start, after([]byte{prefixOrg}), func(_, v []byte) (bool, error) {
+		if more = len(list) == limit; more {
+			return false, nil
+		}
+		o := new(statepb.Org)
+		if err := proto.Unmarshal(v, o); err != nil {
+			return false, err //nolint:wrapcheck // scan says what
+		}
+		list = append(list, o)
+		return true, nil
+	})
+	return list, more, err
+}
+
 // Key returns the key with this SHA-256, nil if there is none.
 func (r Reader) Key(hash [32]byte) (*statepb.Key, error) {
 	return get[statepb.Key](r, keyKey(hash))

@@ -67,6 +67,18 @@ const (
 	IdempotencyMismatch
 	// InsufficientScope: the caller's key does not reach so far.
 	InsufficientScope
+	// KeyNotFound: the org has no such key, or it is not in force where it must be.
+	KeyNotFound
+	// KeyLimit: the org has as many live keys as it may.
+	KeyLimit
+	// LastAdminKey: nobody could govern the org any more.
+	LastAdminKey
+	// KeyTaken: there is such a key already, which chance does not bring about.
+	KeyTaken
+	// TierUnknown: there is no plan of this name.
+	TierUnknown
+	// TierMissing: the new plans lack one that there is, or are none.
+	TierMissing
 )
 
 // Outcome is what Apply hands to the proposer of a command.
@@ -79,6 +91,13 @@ type Outcome struct {
 	// Replayed says that this is the outcome of an earlier command, which asked for
 	// the same under the same name.
 	Replayed bool
+	// Restored says that a register found the device revoked, and restored it.
+	Restored bool
+	// Batch is what a batch came to, zero for other commands.
+	Batch Batch
+	// Key is the key that a command made or revoked, Replaced the one that a rotation
+	// ends. Of a replay Key has no more than its id, Replaced is nil.
+	Key, Replaced *statepb.Key
 	// Org, Device and Plan are as the command left them. Org is nil if there is none,
 	// Device if there is none or it has expired; of Seed and SetLink all are zero.
 	Org    *statepb.Org

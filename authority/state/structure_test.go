@@ -15,18 +15,22 @@ import (
 // writers says which function may write which keys (S2). A key that is missing
 // here may be written by nobody.
 var writers = map[string]string{
-	"orgKey(":              "changeOrg",
-	"keyKey(":              "changeKey",
-	"orgKeyKey(":           "changeKey",
+	"orgKey(":              "changeOrg dropOrg",
+	"keyKey(":              "changeKey dropKey",
+	"orgKeyKey(":           "changeKey dropKey",
 	"occupantKey(":         "changeOccupant",
 	"timedKey(prefixByAge": "follow",
 	"timedKey(prefixByEnd": "follow",
+	"revokedKey(":          "follow",
 	"seatsKey(":            "follow",
 	"clusterKey":           "putCluster",
-	"plansKey":             "seed",
+	"plansKey":             "putPlans",
 	"markKey":              "stamp",
-	"auditKey(":            "audit trimAudit",
-	"orgAuditKey(":         "audit trimAudit",
+	"auditKey(":            "auditMany trimAudit clear",
+	"orgAuditKey(":         "auditMany trimAudit clear",
+	"debris":               "clear",
+	"goneKey(":             "deleteOrg tidy",
+	"goneKeysKey(":         "deleteOrg dropDeadKeys",
 	"onceKey(":             "remember",
 	"onceAgeKey(":          "remember",
 	"onceRangeKey(":        "remember",
@@ -37,8 +41,10 @@ var writers = map[string]string{
 // all by which a batch can be written.
 var callers = map[string]string{
 	"follow":     "changeOccupant",
+	"dropOrg":    "deleteOrg",
 	"putCluster": "seed setLink",
-	"concern":    "changeOrg changeKey changeOccupant holder",
+	"putPlans":   "seed setPlans",
+	"concern":    "changeOrg dropOrg changeKey dropKey changeOccupant holder",
 	"w":          "set del",   // the batch itself
 	"Set":        "set Renew", // Renew: offline, of a state that nobody has open
 	"Delete":     "del",
@@ -50,7 +56,7 @@ var callers = map[string]string{
 var writes = []string{"put", "set", "del"}
 
 // changers emit before they do anything else.
-var changers = []string{"changeOrg", "changeKey", "changeOccupant"}
+var changers = []string{"changeOrg", "dropOrg", "changeKey", "dropKey", "changeOccupant"}
 
 // faults names what breaks S2 in some files.
 func faults(files ...*ast.File) (list []string) {

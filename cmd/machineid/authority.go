@@ -28,6 +28,7 @@ type authorityFlags struct {
 	tokenFile                    string
 	token                        authority.Secret
 	bootstrap, signup, insecure  bool
+	version                      uint32
 	deadAfter                    time.Duration
 	minVoters                    int
 	times                        timeFlags
@@ -54,6 +55,7 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	fs.StringVar(&f.advertiseLink, "advertise-link", "", "the `ADDRESS` at which edges reach --link, where it differs")
 	fs.StringSliceVar(&f.join, "join", nil, "become a member of the cluster that these nodes belong to: their HTTP `ADDRESSES`; does nothing where state exists")
 	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node; does nothing where state exists")
+	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2")
 	fs.BoolVar(&f.signup, "open-signup", false, "let anyone create an org; otherwise that needs the operator's token")
 	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token, for --bootstrap and --join; --bootstrap without it makes one in --data")
 	fs.DurationVar(&f.deadAfter, "dead-server-after", 0, "remove a node that is silent for so long, 1m at least; 0s: nodes are removed by people only")
@@ -95,6 +97,7 @@ func (f *authorityFlags) validate(env environment) error {
 	if f.minVoters < 1 {
 		faults = append(faults, fmt.Errorf("--min-voters: %d is out of range; choose 1 or more", f.minVoters))
 	}
+	faults = append(faults, checkVersion(f.version)...)
 	faults = append(faults, f.times.validate(env)...)
 	faults = append(faults, f.log.validate()...)
 	if err := f.readToken(env); err != nil {
@@ -129,7 +132,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
 		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), DeadServerAfter: f.deadAfter, MinVoters: f.minVoters,
-		Bootstrap: f.bootstrap, OpenSignup: f.signup, OperatorToken: f.token, Times: f.times.times(),
+		Bootstrap: f.bootstrap, OpenSignup: f.signup, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
 	})
 	a := addresses(ls)

@@ -157,18 +157,21 @@ func request(method, path, key, body string, headers ...string) string {
 	for _, h := range headers {
 		b.WriteString(h + "\r\n")
 	}
-	if method == http.MethodPost {
+	if method == http.MethodPost || body != "" {
 		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
 	}
-	b.WriteString("\r\n")
-	if method == http.MethodPost {
-		b.WriteString(body)
-	}
+	b.WriteString("\r\n" + body)
 	return b.String()
 }
 
 func (c *client) do(method, path, key, body string, headers ...string) (*reply, error) {
 	if err := c.send(request(method, path, key, body, headers...)); err != nil {
+		// A body that is too large is refused before it is read: the answer may be there all the same.
+		if c.conn != nil {
+			if a, readErr := c.read(); readErr == nil {
+				return a, nil
+			}
+		}
 		c.close()
 		return nil, err
 	}

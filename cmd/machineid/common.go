@@ -57,6 +57,14 @@ func (t *timeFlags) register(fs *pflag.FlagSet) {
 	fs.Float64Var(&t.bound, "clock-bound", 0.01, "how far any clock's rate may be off true time, up to 0.1")
 }
 
+// checkVersion judges --default-version.
+func checkVersion(version uint32) (faults []error) {
+	if version != 1 && version != 2 {
+		faults = append(faults, fmt.Errorf("--default-version: %d is no API generation; choose 1 or 2", version))
+	}
+	return faults
+}
+
 // shortLeaseEnv lets tests use leases that are too short for real networks.
 const shortLeaseEnv = "MACHINEID_TEST_SHORT_LEASE"
 

@@ -31,6 +31,7 @@ type devFlags struct {
 	edgeHTTP, edgeOps                                         string
 	authorityHTTP, authorityLink, authorityRaft, authorityOps string
 	maxWait                                                   time.Duration
+	version                                                   uint32
 	times                                                     timeFlags
 	log                                                       logFlags
 }
@@ -52,11 +53,13 @@ func newDevCommand(settings *config.Settings, env environment) *cobra.Command {
 	fs.StringVar(&f.authorityRaft, "authority-raft", "127.0.0.1:7072", "`ADDRESS` of Raft")
 	fs.StringVar(&f.authorityOps, "authority-ops", "127.0.0.1:7073", "`ADDRESS` of the authority's metrics, health and profiles")
 	fs.DurationVar(&f.maxWait, "max-wait", edge.DefaultMaxWait, "how long a validate waits for the authority, 1ms to 900ms")
+	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2")
 	f.times.register(fs)
 	f.log.register(fs, "warn")
 	settings.Validate(cmd, func() error {
 		faults := checkListeners(f.listeners(), false)
 		faults = append(faults, checkMaxWait(f.maxWait)...)
+		faults = append(faults, checkVersion(f.version)...)
 		faults = append(faults, f.times.validate(env)...)
 		return errors.Join(append(faults, f.log.validate()...)...)
 	})
@@ -84,7 +87,7 @@ func runDev(cmd *cobra.Command, f *devFlags) error {
 	logger := f.log.logger(cmd.ErrOrStderr())
 	edgeReg, authorityReg := ops.NewRegistry(), ops.NewRegistry()
 	node := authority.New(authority.Config{
-		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true,
+		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
 		Times: f.times.times(), Logger: logger, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
 	})

@@ -84,7 +84,8 @@ current answers SYSTEM_UNAVAILABLE.`,
 	version := newVersionCommand()
 	settings.FlagsOnly(version)
 	env := environment(environ)
-	root.AddCommand(newDevCommand(settings, env), newAuthorityCommand(settings, env), newEdgeCommand(settings), newClusterCommand(settings, env), newEdgesCommand(settings, env),
+	root.AddCommand(newDevCommand(settings, env), newAuthorityCommand(settings, env), newEdgeCommand(settings), newClusterCommand(settings, env), newEdgesCommand(settings, env), newOrgCommand(settings, env),
+		newDeviceCommand(settings, env), newKeyCommand(settings, env), newAuditCommand(settings, env),
 		newSnapshotCommand(settings, env), newRecoverCommand(settings), newDebugCommand(settings), version)
 	settings.Attach(root)
 	return root

@@ -94,6 +94,7 @@ func operatorToken(file string, env environment) (string, error) {
 type operatorClient struct {
 	urls  []string
 	token string
+	org   string // the org that calls are made for; "": operators' own calls
 	http  *http.Client
 }
 
@@ -172,6 +173,9 @@ func (c *operatorClient) once(ctx context.Context, base, method, path string, bo
 		return fmt.Errorf("make the call: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
+	if c.org != "" {
+		req.Header.Set("X-MachineID-Org", c.org)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err //nolint:wrapcheck // names the address

@@ -105,6 +105,30 @@ func IdempotencyMismatch() *Error {
 	}
 }
 
+// KeyNotFound answers the id of a key that the org does not have, or that is not in force where it must be.
+func KeyNotFound() *Error {
+	return notFound("key_not_found", "the org has no such key in force: GET org/keys lists those it has")
+}
+
+// KeyLimitReached answers a new key for an org that has as many as it may.
+func KeyLimitReached() *Error {
+	return conflict("key_limit_reached", "the org has 50 keys in force, which is the most: revoke one first")
+}
+
+// LastAdminKey answers the revocation of the key without which nobody could govern the org.
+func LastAdminKey() *Error {
+	return conflict("last_admin_key", "this is the org's last admin key in force: create another first, or rotate this one")
+}
+
+// SecretAlreadyShown answers a request that was sent again after it had made a key, whose secret nobody keeps.
+func SecretAlreadyShown(keyID string) *Error {
+	return conflict("secret_already_shown", "this Idempotency-Key has made a key, which is shown once only: revoke it by its keyId if it is lost").With("keyId", keyID)
+}
+
+func conflict(code, message string) *Error {
+	return &Error{HTTP: fasthttp.StatusConflict, Status: StatusError, Code: code, Message: message}
+}
+
 // DeviceLimitReached answers a register or unrevoke at the plan's cap. The caller adds the plan fields.
 func DeviceLimitReached() *Error {
 	return blocked("device_limit_reached", "the plan's device limit is reached: revoke or remove a device, or choose a larger plan")

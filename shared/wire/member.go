@@ -13,6 +13,12 @@ func (o Object) Has(name string) bool {
 	return ok
 }
 
+// Null tells whether a member was given as null, for the few that mean by it that there is none.
+func (o Object) Null(name string) bool {
+	v, ok := o.members[name]
+	return ok && v.Kind() == jsontext.KindNull
+}
+
 func (o Object) value(name string) (jsontext.Value, bool) {
 	v, ok := o.members[name]
 	return v, ok && v.Kind() != jsontext.KindNull
@@ -107,6 +113,15 @@ type Item struct{ raw jsontext.Value }
 
 // String returns the element if it is a string, with its escapes decoded and nothing trimmed.
 func (i Item) String() (value string, ok bool) { return textOf(i.raw) }
+
+// Object returns the element if it is an object. It is as strict as ParseObject was with the body that holds it.
+func (i Item) Object() (Object, bool) {
+	if i.raw.Kind() != jsontext.KindBeginObject {
+		return Object{}, false
+	}
+	o, err := ParseObject(i.raw)
+	return o, err == nil
+}
 
 // Items returns a member that must be an array if given. Its elements may be of any kind.
 func (o Object) Items(name string) (items []Item, present bool, err error) {

@@ -27,6 +27,8 @@ type Route struct {
 
 	Get    bool // Get tells that GET is served.
 	Post   bool // Post tells that POST is served.
+	Put    bool // Put tells that PUT is served.
+	Patch  bool // Patch tells that PATCH is served.
 	Delete bool // Delete tells that DELETE is served.
 
 	// MaxBody is the most a body may hold, in bytes.
@@ -35,6 +37,8 @@ type Route struct {
 	Query []string
 	// Validate marks the one route whose every answer is a decision.
 	Validate bool
+	// Decides marks the call that answers with several decisions. Edges answer it, as validate.
+	Decides bool
 	// Operator marks a call of operators: edges do not pass it on, and its answers name no handler.
 	Operator bool
 	// Local marks a call that each authority node answers for itself, whoever leads.
@@ -45,16 +49,29 @@ type Route struct {
 // edge.
 var routes = []Route{
 	{Path: "devices/validate", Get: true, Post: true, Query: []string{"deviceId"}, Validate: true},
+	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Decides: true},
 	{Path: "devices/register", Post: true},
 	{Path: "devices/list", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "devices/get", Get: true, Query: []string{"deviceId"}},
 	{Path: "devices/revoke", Post: true},
 	{Path: "devices/unrevoke", Post: true},
 	{Path: "devices/remove", Post: true},
+	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody},
+	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody},
 	{Path: "usage", Get: true},
 	{Path: "org", Get: true},
 	{Path: "org/create", Handler: "org_create", Post: true},
 	{Path: "org/execution", Post: true},
+	{Path: "org/settings", Post: true},
+	{Path: "org/delete", Post: true},
+	{Path: "org/keys", Get: true, Post: true},
+	{Path: "org/keys/rotate", Post: true},
+	{Path: "org/keys/revoke", Post: true},
+	{Path: "audit", Get: true, Query: []string{"limit", "cursor"}},
+	{Path: "operator/audit", Get: true, Query: []string{"limit", "cursor"}, Operator: true},
+	{Path: "operator/orgs", Get: true, Post: true, Query: []string{"limit", "cursor"}, Operator: true},
+	{Path: "operator/orgs/*", Get: true, Patch: true, Delete: true, Operator: true},
+	{Path: "operator/plans", Get: true, Put: true, Operator: true},
 	{Path: "propagation", Get: true, Query: []string{"index"}},
 	{Path: "operator/edges", Get: true, Operator: true},
 	{Path: "operator/cluster", Get: true, Operator: true, Local: true},
@@ -171,6 +188,10 @@ func (r *Route) Allows(method []byte) bool {
 		return r.Get
 	case "POST":
 		return r.Post
+	case "PUT":
+		return r.Put
+	case "PATCH":
+		return r.Patch
 	case "DELETE":
 		return r.Delete
 	}
@@ -183,7 +204,7 @@ func (r *Route) Allow() string {
 	for _, m := range []struct {
 		name   string
 		served bool
-	}{{"GET", r.Get}, {"POST", r.Post}, {"DELETE", r.Delete}} {
+	}{{"GET", r.Get}, {"POST", r.Post}, {"PUT", r.Put}, {"PATCH", r.Patch}, {"DELETE", r.Delete}} {
 		if m.served {
 			methods = append(methods, m.name)
 		}

@@ -125,7 +125,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -150,6 +150,14 @@ type Command struct {
 	//	*Command_Revoke
 	//	*Command_Unrevoke
 	//	*Command_Remove
+	//	*Command_RevokeBatch
+	//	*Command_UnrevokeBatch
+	//	*Command_UpdateOrg
+	//	*Command_AddKey
+	//	*Command_RotateKey
+	//	*Command_RevokeKey
+	//	*Command_SetPlans
+	//	*Command_DeleteOrg
 	//	*Command_SetSeen
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
@@ -307,6 +315,78 @@ func (x *Command) GetRemove() *Remove {
 	return nil
 }
 
+func (x *Command) GetRevokeBatch() *RevokeBatch {
+	if x != nil {
+		if x, ok := x.Change.(*Command_RevokeBatch); ok {
+			return x.RevokeBatch
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUnrevokeBatch() *UnrevokeBatch {
+	if x != nil {
+		if x, ok := x.Change.(*Command_UnrevokeBatch); ok {
+			return x.UnrevokeBatch
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUpdateOrg() *UpdateOrg {
+	if x != nil {
+		if x, ok := x.Change.(*Command_UpdateOrg); ok {
+			return x.UpdateOrg
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAddKey() *AddKey {
+	if x != nil {
+		if x, ok := x.Change.(*Command_AddKey); ok {
+			return x.AddKey
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRotateKey() *RotateKey {
+	if x != nil {
+		if x, ok := x.Change.(*Command_RotateKey); ok {
+			return x.RotateKey
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeKey() *RevokeKey {
+	if x != nil {
+		if x, ok := x.Change.(*Command_RevokeKey); ok {
+			return x.RevokeKey
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetPlans() *SetPlans {
+	if x != nil {
+		if x, ok := x.Change.(*Command_SetPlans); ok {
+			return x.SetPlans
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDeleteOrg() *DeleteOrg {
+	if x != nil {
+		if x, ok := x.Change.(*Command_DeleteOrg); ok {
+			return x.DeleteOrg
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetSetSeen() *SetSeen {
 	if x != nil {
 		if x, ok := x.Change.(*Command_SetSeen); ok {
@@ -352,6 +432,38 @@ type Command_Remove struct {
 	Remove *Remove `protobuf:"bytes,17,opt,name=remove,proto3,oneof"`
 }
 
+type Command_RevokeBatch struct {
+	RevokeBatch *RevokeBatch `protobuf:"bytes,18,opt,name=revoke_batch,json=revokeBatch,proto3,oneof"`
+}
+
+type Command_UnrevokeBatch struct {
+	UnrevokeBatch *UnrevokeBatch `protobuf:"bytes,19,opt,name=unrevoke_batch,json=unrevokeBatch,proto3,oneof"`
+}
+
+type Command_UpdateOrg struct {
+	UpdateOrg *UpdateOrg `protobuf:"bytes,20,opt,name=update_org,json=updateOrg,proto3,oneof"`
+}
+
+type Command_AddKey struct {
+	AddKey *AddKey `protobuf:"bytes,21,opt,name=add_key,json=addKey,proto3,oneof"`
+}
+
+type Command_RotateKey struct {
+	RotateKey *RotateKey `protobuf:"bytes,22,opt,name=rotate_key,json=rotateKey,proto3,oneof"`
+}
+
+type Command_RevokeKey struct {
+	RevokeKey *RevokeKey `protobuf:"bytes,23,opt,name=revoke_key,json=revokeKey,proto3,oneof"`
+}
+
+type Command_SetPlans struct {
+	SetPlans *SetPlans `protobuf:"bytes,24,opt,name=set_plans,json=setPlans,proto3,oneof"`
+}
+
+type Command_DeleteOrg struct {
+	DeleteOrg *DeleteOrg `protobuf:"bytes,25,opt,name=delete_org,json=deleteOrg,proto3,oneof"`
+}
+
 type Command_SetSeen struct {
 	SetSeen *SetSeen `protobuf:"bytes,60,opt,name=set_seen,json=setSeen,proto3,oneof"`
 }
@@ -371,6 +483,22 @@ func (*Command_Revoke) isCommand_Change() {}
 func (*Command_Unrevoke) isCommand_Change() {}
 
 func (*Command_Remove) isCommand_Change() {}
+
+func (*Command_RevokeBatch) isCommand_Change() {}
+
+func (*Command_UnrevokeBatch) isCommand_Change() {}
+
+func (*Command_UpdateOrg) isCommand_Change() {}
+
+func (*Command_AddKey) isCommand_Change() {}
+
+func (*Command_RotateKey) isCommand_Change() {}
+
+func (*Command_RevokeKey) isCommand_Change() {}
+
+func (*Command_SetPlans) isCommand_Change() {}
+
+func (*Command_DeleteOrg) isCommand_Change() {}
 
 func (*Command_SetSeen) isCommand_Change() {}
 
@@ -648,11 +776,15 @@ func (x *SetLink) GetTerm() uint64 {
 
 // CreateOrg makes an org with its first keys.
 type CreateOrg struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	ExternalId    string                 `protobuf:"bytes,3,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
-	Keys          []*Key                 `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	OrgId      []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	Name       string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	ExternalId string                 `protobuf:"bytes,3,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	Keys       []*Key                 `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	// The API generation, 1 or 2; 0 means 2.
+	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	// Empty means free.
+	PlanTier      string `protobuf:"bytes,6,opt,name=plan_tier,json=planTier,proto3" json:"plan_tier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -715,6 +847,20 @@ func (x *CreateOrg) GetKeys() []*Key {
 	return nil
 }
 
+func (x *CreateOrg) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *CreateOrg) GetPlanTier() string {
+	if x != nil {
+		return x.PlanTier
+	}
+	return ""
+}
+
 // SetExecution switches an org on or off.
 type SetExecution struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -768,6 +914,370 @@ func (x *SetExecution) GetEnabled() bool {
 	return false
 }
 
+// UpdateOrg changes what is set of an org; what is missing stays.
+type UpdateOrg struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	OrgId []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// The API generation, 1 or 2.
+	Version  *uint32 `protobuf:"varint,2,opt,name=version,proto3,oneof" json:"version,omitempty"`
+	PlanTier *string `protobuf:"bytes,3,opt,name=plan_tier,json=planTier,proto3,oneof" json:"plan_tier,omitempty"`
+	// An operator's hold.
+	Held *bool `protobuf:"varint,4,opt,name=held,proto3,oneof" json:"held,omitempty"`
+	// When access ends; zero is never.
+	AccessUntilMs *int64 `protobuf:"varint,5,opt,name=access_until_ms,json=accessUntilMs,proto3,oneof" json:"access_until_ms,omitempty"`
+	// A cap of the org's own, in place of its plan's.
+	Limit *uint32 `protobuf:"varint,6,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Takes the org's own cap away.
+	NoLimit       bool `protobuf:"varint,7,opt,name=no_limit,json=noLimit,proto3" json:"no_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateOrg) Reset() {
+	*x = UpdateOrg{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateOrg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateOrg) ProtoMessage() {}
+
+func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateOrg.ProtoReflect.Descriptor instead.
+func (*UpdateOrg) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpdateOrg) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *UpdateOrg) GetVersion() uint32 {
+	if x != nil && x.Version != nil {
+		return *x.Version
+	}
+	return 0
+}
+
+func (x *UpdateOrg) GetPlanTier() string {
+	if x != nil && x.PlanTier != nil {
+		return *x.PlanTier
+	}
+	return ""
+}
+
+func (x *UpdateOrg) GetHeld() bool {
+	if x != nil && x.Held != nil {
+		return *x.Held
+	}
+	return false
+}
+
+func (x *UpdateOrg) GetAccessUntilMs() int64 {
+	if x != nil && x.AccessUntilMs != nil {
+		return *x.AccessUntilMs
+	}
+	return 0
+}
+
+func (x *UpdateOrg) GetLimit() uint32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *UpdateOrg) GetNoLimit() bool {
+	if x != nil {
+		return x.NoLimit
+	}
+	return false
+}
+
+// SetPlans replaces the tiers. None that exists may be missing.
+type SetPlans struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plans         *Plans                 `protobuf:"bytes,1,opt,name=plans,proto3" json:"plans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPlans) Reset() {
+	*x = SetPlans{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPlans) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPlans) ProtoMessage() {}
+
+func (x *SetPlans) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPlans.ProtoReflect.Descriptor instead.
+func (*SetPlans) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetPlans) GetPlans() *Plans {
+	if x != nil {
+		return x.Plans
+	}
+	return nil
+}
+
+// DeleteOrg takes an org away with all that it has.
+type DeleteOrg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOrg) Reset() {
+	*x = DeleteOrg{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOrg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOrg) ProtoMessage() {}
+
+func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
+func (*DeleteOrg) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteOrg) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+// AddKey gives an org a key: its hash, id, scope, name and end.
+type AddKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	Key           *Key                   `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddKey) Reset() {
+	*x = AddKey{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddKey) ProtoMessage() {}
+
+func (x *AddKey) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
+func (*AddKey) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AddKey) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *AddKey) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+// RotateKey gives an org a key with the scope and the name of another, which ends
+// after the grace.
+type RotateKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	OrgId []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// Of the one that is replaced.
+	KeyId         string `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	Key           *Key   `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	GraceSeconds  int64  `protobuf:"varint,4,opt,name=grace_seconds,json=graceSeconds,proto3" json:"grace_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKey) Reset() {
+	*x = RotateKey{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKey) ProtoMessage() {}
+
+func (x *RotateKey) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
+func (*RotateKey) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RotateKey) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *RotateKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *RotateKey) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RotateKey) GetGraceSeconds() int64 {
+	if x != nil {
+		return x.GraceSeconds
+	}
+	return 0
+}
+
+type RevokeKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	KeyId         string                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeKey) Reset() {
+	*x = RevokeKey{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeKey) ProtoMessage() {}
+
+func (x *RevokeKey) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
+func (*RevokeKey) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RevokeKey) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *RevokeKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 // Register takes a seat for a device, or finds that it has one.
 type Register struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -777,14 +1287,16 @@ type Register struct {
 	// A JSON object.
 	Metadata []byte `protobuf:"bytes,4,opt,name=metadata,proto3,oneof" json:"metadata,omitempty"`
 	// Seconds until the device ends by itself.
-	TtlSeconds    *int64 `protobuf:"varint,5,opt,name=ttl_seconds,json=ttlSeconds,proto3,oneof" json:"ttl_seconds,omitempty"`
+	TtlSeconds *int64 `protobuf:"varint,5,opt,name=ttl_seconds,json=ttlSeconds,proto3,oneof" json:"ttl_seconds,omitempty"`
+	// The caller may restore: in an org of the first generation this does.
+	MayRestore    bool `protobuf:"varint,6,opt,name=may_restore,json=mayRestore,proto3" json:"may_restore,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +1308,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +1321,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -847,6 +1359,13 @@ func (x *Register) GetTtlSeconds() int64 {
 	return 0
 }
 
+func (x *Register) GetMayRestore() bool {
+	if x != nil {
+		return x.MayRestore
+	}
+	return false
+}
+
 type Revoke struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
@@ -857,7 +1376,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1388,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1401,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -909,7 +1428,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1440,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1453,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -961,7 +1480,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1492,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1505,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -1003,6 +1522,195 @@ func (x *Remove) GetDeviceId() string {
 	return ""
 }
 
+// RevokeBatch revokes the devices that are named, at most 500, or one stretch of
+// all the active ones.
+type RevokeBatch struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	OrgId     []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	DeviceIds []string               `protobuf:"bytes,2,rep,name=device_ids,json=deviceIds,proto3" json:"device_ids,omitempty"`
+	// Instead of ids.
+	All           *Stretch `protobuf:"bytes,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeBatch) Reset() {
+	*x = RevokeBatch{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeBatch) ProtoMessage() {}
+
+func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
+func (*RevokeBatch) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RevokeBatch) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *RevokeBatch) GetDeviceIds() []string {
+	if x != nil {
+		return x.DeviceIds
+	}
+	return nil
+}
+
+func (x *RevokeBatch) GetAll() *Stretch {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+// UnrevokeBatch restores the devices that are named, at most 500, or one stretch
+// of all the revoked ones, the newest revoked first; as many as there is room for.
+type UnrevokeBatch struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	OrgId     []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	DeviceIds []string               `protobuf:"bytes,2,rep,name=device_ids,json=deviceIds,proto3" json:"device_ids,omitempty"`
+	// Instead of ids.
+	All           *Stretch `protobuf:"bytes,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnrevokeBatch) Reset() {
+	*x = UnrevokeBatch{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnrevokeBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnrevokeBatch) ProtoMessage() {}
+
+func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
+func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *UnrevokeBatch) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *UnrevokeBatch) GetDeviceIds() []string {
+	if x != nil {
+		return x.DeviceIds
+	}
+	return nil
+}
+
+func (x *UnrevokeBatch) GetAll() *Stretch {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+// Stretch is a part of an org's devices in some order, at most 500 of them.
+type Stretch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the one before it ended; both zero for the first.
+	AfterMs int64  `protobuf:"varint,1,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
+	AfterId string `protobuf:"bytes,2,opt,name=after_id,json=afterId,proto3" json:"after_id,omitempty"`
+	// The time of the first: devices that came later are left alone. Zero is now.
+	UntilMs       int64 `protobuf:"varint,3,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stretch) Reset() {
+	*x = Stretch{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stretch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stretch) ProtoMessage() {}
+
+func (x *Stretch) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
+func (*Stretch) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Stretch) GetAfterMs() int64 {
+	if x != nil {
+		return x.AfterMs
+	}
+	return 0
+}
+
+func (x *Stretch) GetAfterId() string {
+	if x != nil {
+		return x.AfterId
+	}
+	return ""
+}
+
+func (x *Stretch) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
 // SetSeen records when devices asked last (I10). No decision depends on it.
 type SetSeen struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1013,7 +1721,7 @@ type SetSeen struct {
 
 func (x *SetSeen) Reset() {
 	*x = SetSeen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1733,7 @@ func (x *SetSeen) String() string {
 func (*SetSeen) ProtoMessage() {}
 
 func (x *SetSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1746,7 @@ func (x *SetSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
 func (*SetSeen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetSeen) GetOrgs() []*Seen {
@@ -1060,7 +1768,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1780,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1793,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -1126,7 +1834,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1846,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1859,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -1207,7 +1915,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1927,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1940,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1289,7 +1997,7 @@ type LeaseHolder struct {
 
 func (x *LeaseHolder) Reset() {
 	*x = LeaseHolder{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +2009,7 @@ func (x *LeaseHolder) String() string {
 func (*LeaseHolder) ProtoMessage() {}
 
 func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +2022,7 @@ func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
 func (*LeaseHolder) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LeaseHolder) GetProcessId() []byte {
@@ -1333,15 +2041,17 @@ func (x *LeaseHolder) GetLeftNs() int64 {
 
 // Plans are the tiers an org may be in.
 type Plans struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Plans         []*Plan                `protobuf:"bytes,1,rep,name=plans,proto3" json:"plans,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Plans []*Plan                `protobuf:"bytes,1,rep,name=plans,proto3" json:"plans,omitempty"`
+	// How long an org that is unpaid goes on to work.
+	GraceDays     uint32 `protobuf:"varint,2,opt,name=grace_days,json=graceDays,proto3" json:"grace_days,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +2063,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +2076,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -1374,6 +2084,13 @@ func (x *Plans) GetPlans() []*Plan {
 		return x.Plans
 	}
 	return nil
+}
+
+func (x *Plans) GetGraceDays() uint32 {
+	if x != nil {
+		return x.GraceDays
+	}
+	return 0
 }
 
 type Plan struct {
@@ -1386,7 +2103,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +2115,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +2128,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Plan) GetTier() string {
@@ -1454,7 +2171,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +2183,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +2196,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Org) GetId() []byte {
@@ -1585,7 +2302,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +2314,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +2327,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Key) GetHash() []byte {
@@ -1682,7 +2399,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +2411,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +2424,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -1747,7 +2464,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +2476,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +2489,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Occupant) GetId() string {
@@ -1835,13 +2552,25 @@ type Remembered struct {
 	AccessUntilMs     int64     `protobuf:"varint,11,opt,name=access_until_ms,json=accessUntilMs,proto3" json:"access_until_ms,omitempty"`
 	Limit             uint32    `protobuf:"varint,12,opt,name=limit,proto3" json:"limit,omitempty"`
 	Used              uint32    `protobuf:"varint,13,opt,name=used,proto3" json:"used,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	Restored          bool      `protobuf:"varint,14,opt,name=restored,proto3" json:"restored,omitempty"`
+	// Of a batch: a byte for each id that was named, its Refusal times two, plus one
+	// if the device changed.
+	Items  []byte   `protobuf:"bytes,15,opt,name=items,proto3" json:"items,omitempty"`
+	Count  uint32   `protobuf:"varint,16,opt,name=count,proto3" json:"count,omitempty"`
+	Sample []string `protobuf:"bytes,17,rep,name=sample,proto3" json:"sample,omitempty"`
+	AtCap  bool     `protobuf:"varint,18,opt,name=at_cap,json=atCap,proto3" json:"at_cap,omitempty"`
+	Next   *Stretch `protobuf:"bytes,19,opt,name=next,proto3" json:"next,omitempty"`
+	// Of the org.
+	Version uint32 `protobuf:"varint,20,opt,name=version,proto3" json:"version,omitempty"`
+	// The key that was made or revoked.
+	KeyId         string `protobuf:"bytes,21,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +2582,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +2595,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -1960,6 +2689,62 @@ func (x *Remembered) GetUsed() uint32 {
 	return 0
 }
 
+func (x *Remembered) GetRestored() bool {
+	if x != nil {
+		return x.Restored
+	}
+	return false
+}
+
+func (x *Remembered) GetItems() []byte {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *Remembered) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Remembered) GetSample() []string {
+	if x != nil {
+		return x.Sample
+	}
+	return nil
+}
+
+func (x *Remembered) GetAtCap() bool {
+	if x != nil {
+		return x.AtCap
+	}
+	return false
+}
+
+func (x *Remembered) GetNext() *Stretch {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Remembered) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Remembered) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 // AuditEntry tells who changed what.
 type AuditEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1977,7 +2762,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1989,7 +2774,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2002,7 +2787,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -2065,7 +2850,8 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\x89\x06\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\x8f\n" +
+	"\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -2083,7 +2869,19 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\bregister\x18\x0e \x01(\v2\x1c.machineid.state.v1.RegisterH\x00R\bregister\x124\n" +
 	"\x06revoke\x18\x0f \x01(\v2\x1a.machineid.state.v1.RevokeH\x00R\x06revoke\x12:\n" +
 	"\bunrevoke\x18\x10 \x01(\v2\x1c.machineid.state.v1.UnrevokeH\x00R\bunrevoke\x124\n" +
-	"\x06remove\x18\x11 \x01(\v2\x1a.machineid.state.v1.RemoveH\x00R\x06remove\x128\n" +
+	"\x06remove\x18\x11 \x01(\v2\x1a.machineid.state.v1.RemoveH\x00R\x06remove\x12D\n" +
+	"\frevoke_batch\x18\x12 \x01(\v2\x1f.machineid.state.v1.RevokeBatchH\x00R\vrevokeBatch\x12J\n" +
+	"\x0eunrevoke_batch\x18\x13 \x01(\v2!.machineid.state.v1.UnrevokeBatchH\x00R\runrevokeBatch\x12>\n" +
+	"\n" +
+	"update_org\x18\x14 \x01(\v2\x1d.machineid.state.v1.UpdateOrgH\x00R\tupdateOrg\x125\n" +
+	"\aadd_key\x18\x15 \x01(\v2\x1a.machineid.state.v1.AddKeyH\x00R\x06addKey\x12>\n" +
+	"\n" +
+	"rotate_key\x18\x16 \x01(\v2\x1d.machineid.state.v1.RotateKeyH\x00R\trotateKey\x12>\n" +
+	"\n" +
+	"revoke_key\x18\x17 \x01(\v2\x1d.machineid.state.v1.RevokeKeyH\x00R\trevokeKey\x12;\n" +
+	"\tset_plans\x18\x18 \x01(\v2\x1c.machineid.state.v1.SetPlansH\x00R\bsetPlans\x12>\n" +
+	"\n" +
+	"delete_org\x18\x19 \x01(\v2\x1d.machineid.state.v1.DeleteOrgH\x00R\tdeleteOrg\x128\n" +
 	"\bset_seen\x18< \x01(\v2\x1b.machineid.state.v1.SetSeenH\x00R\asetSeenB\b\n" +
 	"\x06change\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
@@ -2107,23 +2905,57 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x05plans\x18\x02 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"U\n" +
 	"\aSetLink\x126\n" +
 	"\x06record\x18\x01 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x06record\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"\x84\x01\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\xbb\x01\n" +
 	"\tCreateOrg\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
 	"\vexternal_id\x18\x03 \x01(\tR\n" +
 	"externalId\x12+\n" +
-	"\x04keys\x18\x04 \x03(\v2\x17.machineid.state.v1.KeyR\x04keys\"?\n" +
+	"\x04keys\x18\x04 \x03(\v2\x17.machineid.state.v1.KeyR\x04keys\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\rR\aversion\x12\x1b\n" +
+	"\tplan_tier\x18\x06 \x01(\tR\bplanTier\"?\n" +
 	"\fSetExecution\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x18\n" +
-	"\aenabled\x18\x02 \x01(\bR\aenabled\"\xc4\x01\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\"\xa0\x02\n" +
+	"\tUpdateOrg\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\aversion\x18\x02 \x01(\rH\x00R\aversion\x88\x01\x01\x12 \n" +
+	"\tplan_tier\x18\x03 \x01(\tH\x01R\bplanTier\x88\x01\x01\x12\x17\n" +
+	"\x04held\x18\x04 \x01(\bH\x02R\x04held\x88\x01\x01\x12+\n" +
+	"\x0faccess_until_ms\x18\x05 \x01(\x03H\x03R\raccessUntilMs\x88\x01\x01\x12\x19\n" +
+	"\x05limit\x18\x06 \x01(\rH\x04R\x05limit\x88\x01\x01\x12\x19\n" +
+	"\bno_limit\x18\a \x01(\bR\anoLimitB\n" +
+	"\n" +
+	"\b_versionB\f\n" +
+	"\n" +
+	"_plan_tierB\a\n" +
+	"\x05_heldB\x12\n" +
+	"\x10_access_until_msB\b\n" +
+	"\x06_limit\";\n" +
+	"\bSetPlans\x12/\n" +
+	"\x05plans\x18\x01 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"\"\n" +
+	"\tDeleteOrg\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\"J\n" +
+	"\x06AddKey\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12)\n" +
+	"\x03key\x18\x02 \x01(\v2\x17.machineid.state.v1.KeyR\x03key\"\x89\x01\n" +
+	"\tRotateKey\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12)\n" +
+	"\x03key\x18\x03 \x01(\v2\x17.machineid.state.v1.KeyR\x03key\x12#\n" +
+	"\rgrace_seconds\x18\x04 \x01(\x03R\fgraceSeconds\"9\n" +
+	"\tRevokeKey\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\"\xe5\x01\n" +
 	"\bRegister\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12\x17\n" +
 	"\x04name\x18\x03 \x01(\tH\x00R\x04name\x88\x01\x01\x12\x1f\n" +
 	"\bmetadata\x18\x04 \x01(\fH\x01R\bmetadata\x88\x01\x01\x12$\n" +
 	"\vttl_seconds\x18\x05 \x01(\x03H\x02R\n" +
-	"ttlSeconds\x88\x01\x01B\a\n" +
+	"ttlSeconds\x88\x01\x01\x12\x1f\n" +
+	"\vmay_restore\x18\x06 \x01(\bR\n" +
+	"mayRestoreB\a\n" +
 	"\x05_nameB\v\n" +
 	"\t_metadataB\x0e\n" +
 	"\f_ttl_seconds\"<\n" +
@@ -2135,7 +2967,21 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"<\n" +
 	"\x06Remove\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1b\n" +
-	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"7\n" +
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"r\n" +
+	"\vRevokeBatch\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\n" +
+	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12-\n" +
+	"\x03all\x18\x03 \x01(\v2\x1b.machineid.state.v1.StretchR\x03all\"t\n" +
+	"\rUnrevokeBatch\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\n" +
+	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12-\n" +
+	"\x03all\x18\x03 \x01(\v2\x1b.machineid.state.v1.StretchR\x03all\"Z\n" +
+	"\aStretch\x12\x19\n" +
+	"\bafter_ms\x18\x01 \x01(\x03R\aafterMs\x12\x19\n" +
+	"\bafter_id\x18\x02 \x01(\tR\aafterId\x12\x19\n" +
+	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\"7\n" +
 	"\aSetSeen\x12,\n" +
 	"\x04orgs\x18\x01 \x03(\v2\x18.machineid.state.v1.SeenR\x04orgs\"Q\n" +
 	"\x04Seen\x12\x15\n" +
@@ -2162,9 +3008,11 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\vLeaseHolder\x12\x1d\n" +
 	"\n" +
 	"process_id\x18\x01 \x01(\fR\tprocessId\x12\x17\n" +
-	"\aleft_ns\x18\x02 \x01(\x03R\x06leftNs\"7\n" +
+	"\aleft_ns\x18\x02 \x01(\x03R\x06leftNs\"V\n" +
 	"\x05Plans\x12.\n" +
-	"\x05plans\x18\x01 \x03(\v2\x18.machineid.state.v1.PlanR\x05plans\"0\n" +
+	"\x05plans\x18\x01 \x03(\v2\x18.machineid.state.v1.PlanR\x05plans\x12\x1d\n" +
+	"\n" +
+	"grace_days\x18\x02 \x01(\rR\tgraceDays\"0\n" +
 	"\x04Plan\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\tR\x04tier\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xf3\x02\n" +
@@ -2208,7 +3056,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\rrevoked_at_ms\x18\x03 \x01(\x03R\vrevokedAtMs\x12\"\n" +
 	"\rexpires_at_ms\x18\x04 \x01(\x03R\vexpiresAtMs\x12\x12\n" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1a\n" +
-	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\x94\x03\n" +
+	"\bmetadata\x18\x06 \x01(\fR\bmetadata\"\xed\x04\n" +
 	"\n" +
 	"Remembered\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x18\n" +
@@ -2225,7 +3073,15 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	" \x01(\rR\tplanState\x12&\n" +
 	"\x0faccess_until_ms\x18\v \x01(\x03R\raccessUntilMs\x12\x14\n" +
 	"\x05limit\x18\f \x01(\rR\x05limit\x12\x12\n" +
-	"\x04used\x18\r \x01(\rR\x04used\"\xe8\x01\n" +
+	"\x04used\x18\r \x01(\rR\x04used\x12\x1a\n" +
+	"\brestored\x18\x0e \x01(\bR\brestored\x12\x14\n" +
+	"\x05items\x18\x0f \x01(\fR\x05items\x12\x14\n" +
+	"\x05count\x18\x10 \x01(\rR\x05count\x12\x16\n" +
+	"\x06sample\x18\x11 \x03(\tR\x06sample\x12\x15\n" +
+	"\x06at_cap\x18\x12 \x01(\bR\x05atCap\x12/\n" +
+	"\x04next\x18\x13 \x01(\v2\x1b.machineid.state.v1.StretchR\x04next\x12\x18\n" +
+	"\aversion\x18\x14 \x01(\rR\aversion\x12\x15\n" +
+	"\x06key_id\x18\x15 \x01(\tR\x05keyId\"\xe8\x01\n" +
 	"\n" +
 	"AuditEntry\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x16\n" +
@@ -2251,35 +3107,44 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_authority_state_statepb_state_proto_goTypes = []any{
-	(Actor_Type)(0),      // 0: machineid.state.v1.Actor.Type
-	(Key_Scope)(0),       // 1: machineid.state.v1.Key.Scope
-	(*Command)(nil),      // 2: machineid.state.v1.Command
-	(*Actor)(nil),        // 3: machineid.state.v1.Actor
-	(*Caller)(nil),       // 4: machineid.state.v1.Caller
-	(*Once)(nil),         // 5: machineid.state.v1.Once
-	(*Seed)(nil),         // 6: machineid.state.v1.Seed
-	(*SetLink)(nil),      // 7: machineid.state.v1.SetLink
-	(*CreateOrg)(nil),    // 8: machineid.state.v1.CreateOrg
-	(*SetExecution)(nil), // 9: machineid.state.v1.SetExecution
-	(*Register)(nil),     // 10: machineid.state.v1.Register
-	(*Revoke)(nil),       // 11: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),     // 12: machineid.state.v1.Unrevoke
-	(*Remove)(nil),       // 13: machineid.state.v1.Remove
-	(*SetSeen)(nil),      // 14: machineid.state.v1.SetSeen
-	(*Seen)(nil),         // 15: machineid.state.v1.Seen
-	(*Cluster)(nil),      // 16: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),   // 17: machineid.state.v1.LinkRecord
-	(*LeaseHolder)(nil),  // 18: machineid.state.v1.LeaseHolder
-	(*Plans)(nil),        // 19: machineid.state.v1.Plans
-	(*Plan)(nil),         // 20: machineid.state.v1.Plan
-	(*Org)(nil),          // 21: machineid.state.v1.Org
-	(*Key)(nil),          // 22: machineid.state.v1.Key
-	(*Seats)(nil),        // 23: machineid.state.v1.Seats
-	(*Occupant)(nil),     // 24: machineid.state.v1.Occupant
-	(*Remembered)(nil),   // 25: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),   // 26: machineid.state.v1.AuditEntry
+	(Actor_Type)(0),       // 0: machineid.state.v1.Actor.Type
+	(Key_Scope)(0),        // 1: machineid.state.v1.Key.Scope
+	(*Command)(nil),       // 2: machineid.state.v1.Command
+	(*Actor)(nil),         // 3: machineid.state.v1.Actor
+	(*Caller)(nil),        // 4: machineid.state.v1.Caller
+	(*Once)(nil),          // 5: machineid.state.v1.Once
+	(*Seed)(nil),          // 6: machineid.state.v1.Seed
+	(*SetLink)(nil),       // 7: machineid.state.v1.SetLink
+	(*CreateOrg)(nil),     // 8: machineid.state.v1.CreateOrg
+	(*SetExecution)(nil),  // 9: machineid.state.v1.SetExecution
+	(*UpdateOrg)(nil),     // 10: machineid.state.v1.UpdateOrg
+	(*SetPlans)(nil),      // 11: machineid.state.v1.SetPlans
+	(*DeleteOrg)(nil),     // 12: machineid.state.v1.DeleteOrg
+	(*AddKey)(nil),        // 13: machineid.state.v1.AddKey
+	(*RotateKey)(nil),     // 14: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),     // 15: machineid.state.v1.RevokeKey
+	(*Register)(nil),      // 16: machineid.state.v1.Register
+	(*Revoke)(nil),        // 17: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),      // 18: machineid.state.v1.Unrevoke
+	(*Remove)(nil),        // 19: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),   // 20: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil), // 21: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),       // 22: machineid.state.v1.Stretch
+	(*SetSeen)(nil),       // 23: machineid.state.v1.SetSeen
+	(*Seen)(nil),          // 24: machineid.state.v1.Seen
+	(*Cluster)(nil),       // 25: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),    // 26: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),   // 27: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),         // 28: machineid.state.v1.Plans
+	(*Plan)(nil),          // 29: machineid.state.v1.Plan
+	(*Org)(nil),           // 30: machineid.state.v1.Org
+	(*Key)(nil),           // 31: machineid.state.v1.Key
+	(*Seats)(nil),         // 32: machineid.state.v1.Seats
+	(*Occupant)(nil),      // 33: machineid.state.v1.Occupant
+	(*Remembered)(nil),    // 34: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),    // 35: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -2289,29 +3154,43 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	7,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
 	8,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
 	9,  // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	10, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	11, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	12, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	13, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	14, // 11: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
-	0,  // 12: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	1,  // 13: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	16, // 14: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	19, // 15: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	17, // 16: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	22, // 17: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	15, // 18: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
-	17, // 19: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	18, // 20: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
-	20, // 21: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 22: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	24, // 23: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	3,  // 24: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	16, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	17, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	18, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	19, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	20, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	21, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	10, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
+	13, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	14, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	15, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	11, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
+	12, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
+	23, // 19: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	0,  // 20: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	1,  // 21: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	25, // 22: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	28, // 23: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	26, // 24: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	31, // 25: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	28, // 26: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	31, // 27: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	31, // 28: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	22, // 29: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	22, // 30: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	24, // 31: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	26, // 32: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	27, // 33: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	29, // 34: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	1,  // 35: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	33, // 36: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	22, // 37: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	3,  // 38: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -2328,17 +3207,26 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_Revoke)(nil),
 		(*Command_Unrevoke)(nil),
 		(*Command_Remove)(nil),
+		(*Command_RevokeBatch)(nil),
+		(*Command_UnrevokeBatch)(nil),
+		(*Command_UpdateOrg)(nil),
+		(*Command_AddKey)(nil),
+		(*Command_RotateKey)(nil),
+		(*Command_RevokeKey)(nil),
+		(*Command_SetPlans)(nil),
+		(*Command_DeleteOrg)(nil),
 		(*Command_SetSeen)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[19].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[14].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,55 @@
+package api
+
+import (
+	"context"
+
+	"machineid/authority/state"
+	"machineid/shared/decision"
+	"machineid/shared/wire"
+)
+
+// validateBatch answers for several devices from one view. It waits for no edge, as validate.
+func (r *request) validateBatch() {
+	r.http.Response.Header.Set("X-Cache", "miss")
+	sum, list, fault := wire.ParseValidateBatch(r.http)
+	if fault != nil {
+		r.in.Error(r.http, fault)
+		return
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), r.validateDeadline())
+	defer cancel()
+	err := r.look(ctx, func(s *sight) (bool, error) {
+		key, err := s.Key(sum)
+		if err != nil {
+			return false, err //nolint:wrapcheck // says what
+		}
+		var org state.OrgID
+		if key != nil {
+			org = state.OrgID(key.GetOrgId())
+		}
+		holder, err := s.Org(org)
+		if err != nil {
+			return false, err //nolint:wrapcheck // says what
+		}
+		for i := range list {
+			if list[i].ID == nil {
+				continue
+			}
+			d, err := s.Occupant(org, string(list[i].ID))
+			if err != nil {
+				return false, err //nolint:wrapcheck // says what
+			}
+			list[i].Code = decision.Decide(state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(d), s.now)
+		}
+		return false, nil
+	})
+	if err != nil {
+		_ = r.fault(err) // logs it, if it should be
+		for i := range list {
+			if list[i].ID != nil {
+				list[i].Code = decision.SystemUnavailable
+			}
+		}
+	}
+	wire.WriteDecisions(r.http, r.in, list)
+}

@@ -1,0 +1,105 @@
+package state
+
+import "machineid/authority/state/statepb"
+
+// createOrg makes an org with its keys, or finds that it is there. It emits the
+// keys also then: its caller goes on to use them.
+func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
+	id := idOf(c.GetOrgId())
+	sound := id != OrgID{}
+	version := uint32(2)
+	if c.GetVersion() == 1 {
+		version = 1
+	}
+	tier := c.GetPlanTier()
+	if tier == "" {
+		tier = freeTier
+	}
+	known := tier == freeTier || hasTier(t.m.plans, tier)
+	for _, k := range c.GetKeys() {
+		sound = sound && len(k.GetHash()) == len([32]byte{})
+	}
+	org, made := t.changeOrg(id, func(old *statepb.Org) *statepb.Org {
+		if old != nil || !sound || !known {
+			return nil
+		}
+		return &statepb.Org{
+			Id: id[:], Name: c.GetName(), ExternalId: c.GetExternalId(), CreatedAtMs: t.now, PlanTier: tier, Version: version,
+		}
+	})
+	if !sound {
+		return Outcome{Refusal: OrgNotFound} // there can be no such org
+	}
+	if org == nil {
+		return Outcome{Refusal: TierUnknown}
+	}
+	for _, k := range c.GetKeys() {
+		t.changeKey(id, [32]byte(k.GetHash()), func(old *statepb.Key) *statepb.Key {
+			if !made || old != nil { // a key never goes to another org
+				return nil
+			}
+			k.OrgId, k.CreatedAtMs = id[:], t.now
+			return k
+		})
+	}
+	if made {
+		t.audit(id, "org.created", id.String())
+	}
+	return Outcome{Changed: made, Org: org, Plan: t.plan(t.seated(id, org))}
+}
+
+func (t *tx) setExecution(c *statepb.SetExecution) Outcome {
+	action := "org.disabled"
+	if c.GetEnabled() {
+		action = "org.enabled"
+	}
+	return t.editOrg(idOf(c.GetOrgId()), action, func(org *statepb.Org) { org.ExecutionDisabled = !c.GetEnabled() })
+}
+
+// updateOrg changes what the command names of an org's settings and of its plan.
+func (t *tx) updateOrg(c *statepb.UpdateOrg) Outcome {
+	id := idOf(c.GetOrgId())
+	if c.PlanTier != nil && !hasTier(t.m.plans, c.GetPlanTier()) {
+		if org, _ := t.changeOrg(id, func(*statepb.Org) *statepb.Org { return nil }); org == nil {
+			return Outcome{Refusal: OrgNotFound}
+		}
+		return Outcome{Refusal: TierUnknown}
+	}
+	return t.editOrg(id, "org.updated", func(org *statepb.Org) {
+		if v := c.GetVersion(); v == 1 || v == 2 {
+			org.Version = v
+		}
+		if c.PlanTier != nil {
+			org.PlanTier = c.GetPlanTier()
+		}
+		if c.Held != nil {
+			org.Held = c.GetHeld()
+		}
+		if c.AccessUntilMs != nil {
+			org.AccessUntilMs = max(c.GetAccessUntilMs(), 0)
+		}
+		switch {
+		case c.Limit != nil:
+			org.Limit = c.Limit
+		case c.GetNoLimit():
+			org.Limit = nil
+		}
+	})
+}
+
+// editOrg changes an org that must be there, and writes its audit entry.
+func (t *tx) editOrg(id OrgID, action string, edit func(*statepb.Org)) Outcome {
+	org, changed := t.changeOrg(id, func(org *statepb.Org) *statepb.Org {
+		if org != nil {
+			edit(org)
+		}
+		return org
+	})
+	if org == nil {
+		return Outcome{Refusal: OrgNotFound}
+	}
+	if changed {
+		t.audit(id, action, id.String())
+	}
+	return Outcome{Changed: changed, Org: org, Plan: t.plan(t.seated(id, org))}
+}

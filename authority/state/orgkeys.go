@@ -1,0 +1,224 @@
+package state
+
+import (
+	"cmp"
+	"slices"
+
+	"machineid/authority/state/statepb"
+	"machineid/shared/decision"
+)
+
+const (
+	// KeysMax is how many live keys an org may have.
+	KeysMax = 50
+	// deadKeysMax is how many keys that are revoked or have expired stay to be listed; the
+	// longest dead go first.
+	deadKeysMax = 100
+)
+
+// Keys lists an org's keys, dead ones too, in the order of their ids.
+func (r Reader) Keys(org OrgID) (list []*statepb.Key, err error) {
+	from := orgKeyKey(org, "")
+	err = r.scan(from, after(from), func(_, hash []byte) (bool, error) {
+		if len(hash) != len([32]byte{}) {
+			return true, nil
+		}
+		k, err := r.Key([32]byte(hash))
+		if k != nil {
+			list = append(list, k)
+		}
+		return true, err
+	})
+	return list, err
+}
+
+// keyring is an org with its keys, as a command on one of them finds it.
+type keyring struct {
+	id   OrgID
+	org  *statepb.Org // nil if there is none
+	keys []*statepb.Key
+}
+
+func (t *tx) keyring(id []byte) *keyring {
+	h := t.holder(id)
+	r := &keyring{id: h.id, org: h.org}
+	if r.org != nil {
+		var err error
+		r.keys, err = t.r.Keys(r.id)
+		t.must(err)
+	}
+	return r
+}
+
+// find returns the key of an id, nil if the org has none.
+func (r *keyring) find(keyID string) *statepb.Key {
+	for _, k := range r.keys {
+		if k.GetKeyId() == keyID {
+			return k
+		}
+	}
+	return nil
+}
+
+// live counts the keys in force at now, but for one.
+func (r *keyring) live(now decision.Millis, but *statepb.Key, scopes ...statepb.Key_Scope) (n int) {
+	for _, k := range r.keys {
+		if k != but && KeyOf(k).Alive(now) && (len(scopes) == 0 || slices.Contains(scopes, k.GetScope())) {
+			n++
+		}
+	}
+	return n
+}
+
+// addKey gives an org one more key.
+func (t *tx) addKey(c *statepb.AddKey) Outcome {
+	ring := t.keyring(c.GetOrgId())
+	return t.giveKey(ring, c.GetKey(), nil, 0)
+}
+
+// rotateKey gives an org a key in the place of another, which ends after its grace.
+func (t *tx) rotateKey(c *statepb.RotateKey) Outcome {
+	ring := t.keyring(c.GetOrgId())
+	old := ring.find(c.GetKeyId())
+	if ring.org != nil && !KeyOf(old).Alive(t.now) {
+		t.askKey(ring.id, old)
+		return Outcome{Refusal: KeyNotFound}
+	}
+	key := c.GetKey()
+	if key != nil && old != nil {
+		key.Scope, key.Name = old.GetScope(), old.GetName()
+	}
+	return t.giveKey(ring, key, old, c.GetGraceSeconds())
+}
+
+// giveKey makes a key, and ends another if there is one to be ended.
+func (t *tx) giveKey(ring *keyring, key, old *statepb.Key, grace int64) Outcome {
+	sound := len(key.GetHash()) == len([32]byte{}) && key.GetKeyId() != ""
+	end := endOf(t.now, grace)
+	if was := old.GetExpiresAtMs(); was != 0 {
+		end = min(end, was)
+	}
+	but := old
+	if end > t.now {
+		but = nil // it goes on to count
+	}
+	out := Outcome{}
+	switch {
+	case ring.org == nil:
+		out.Refusal = OrgNotFound
+	case !sound || ring.find(key.GetKeyId()) != nil || t.key([32]byte(key.GetHash())) != nil:
+		out.Refusal = KeyTaken
+	case ring.live(t.now, but) >= KeysMax:
+		out.Refusal = KeyLimit
+	}
+	if !sound {
+		return out
+	}
+	t.changeKey(ring.id, [32]byte(key.GetHash()), func(*statepb.Key) *statepb.Key {
+		if out.Refusal != Granted {
+			return nil
+		}
+		key.OrgId, key.CreatedAtMs, key.RevokedAtMs = ring.id[:], t.now, 0
+		return key
+	})
+	if old != nil {
+		t.changeKey(ring.id, [32]byte(old.GetHash()), func(k *statepb.Key) *statepb.Key {
+			if out.Refusal != Granted {
+				return nil
+			}
+			k.ExpiresAtMs = end
+			out.Replaced = k
+			return k
+		})
+	}
+	if out.Refusal != Granted {
+		return out
+	}
+	t.forgetKeys(ring)
+	action, target := "key.created", key.GetKeyId()
+	if old != nil {
+		action, target = "key.rotated", old.GetKeyId()
+	}
+	t.audit(ring.id, action, target)
+	out.Key, out.Changed = key, true
+	return out
+}
+
+// forgetKeys drops what is dead for longest, beyond what is kept.
+func (t *tx) forgetKeys(ring *keyring) {
+	dead := slices.DeleteFunc(slices.Clone(ring.keys), func(k *statepb.Key) bool { return KeyOf(k).Alive(t.now) })
+	if len(dead) <= deadKeysMax {
+		return
+	}
+	slices.SortFunc(dead, func(a, b *statepb.Key) int {
+		return cmp.Or(cmp.Compare(diedAt(a), diedAt(b)), cmp.Compare(a.GetKeyId(), b.GetKeyId()))
+	})
+	for _, k := range dead[:len(dead)-deadKeysMax] {
+		t.dropKey(ring.id, k)
+	}
+}
+
+// diedAt is when a key that is dead ceased to be in force.
+func diedAt(k *statepb.Key) int64 {
+	switch revoked, expired := k.GetRevokedAtMs(), k.GetExpiresAtMs(); {
+	case revoked == 0:
+		return expired
+	case expired == 0:
+		return revoked
+	default:
+		return min(revoked, expired)
+	}
+}
+
+// revokeKey ends a key at once, unless the org could not be governed any more.
+func (t *tx) revokeKey(c *statepb.RevokeKey) Outcome {
+	ring := t.keyring(c.GetOrgId())
+	out := Outcome{}
+	key := ring.find(c.GetKeyId())
+	switch {
+	case ring.org == nil:
+		out.Refusal = OrgNotFound
+		return out
+	case key == nil:
+		out.Refusal = KeyNotFound
+		return out
+	case key.GetScope() == statepb.Key_ADMIN && KeyOf(key).Alive(t.now) && ring.live(t.now, key, statepb.Key_ADMIN) == 0:
+		out.Refusal = LastAdminKey
+	}
+	t.changeKey(ring.id, [32]byte(key.GetHash()), func(k *statepb.Key) *statepb.Key {
+		if out.Refusal != Granted {
+			return nil
+		}
+		if k.GetRevokedAtMs() == 0 {
+			k.RevokedAtMs, out.Changed = t.now, true
+		}
+		out.Key = k
+		return k
+	})
+	if out.Changed {
+		t.audit(ring.id, "key.revoked", c.GetKeyId())
+	}
+	return out
+}
+
+// askKey concerns a key of an org that a command asks about, if there is one.
+func (t *tx) askKey(org OrgID, k *statepb.Key) {
+	if k != nil {
+		t.changeKey(org, [32]byte(k.GetHash()), func(*statepb.Key) *statepb.Key { return nil })
+	}
+}
+
+// echoKeys concerns the keys that a command is about: those that it names, and
+// the one that it made when it was asked first.
+func (t *tx) echoKeys(ids ...string) {
+	ring := t.keyring(t.subjectID())
+	for _, id := range ids {
+		t.askKey(ring.id, ring.find(id))
+	}
+}
+
+// subjectID is subject as a command holds it.
+func (t *tx) subjectID() []byte {
+	id := t.subject()
+	return id[:]
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"machineid/cmd/machineid/config"
+)
+
+// auditView is an entry of the audit.
+type auditView struct {
+	ID     string `json:"id"`
+	At     string `json:"at"`
+	Action string `json:"action"`
+	Actor  struct {
+		Type string  `json:"type"`
+		ID   *string `json:"id"`
+	} `json:"actor"`
+	Address   *string `json:"address"`
+	RequestID *string `json:"request_id"`
+	OrgID     *string `json:"orgId"`
+	Target    *string `json:"target"`
+	Count     int     `json:"count"`
+
+	raw json.RawMessage // as it was sent
+}
+
+// tailFlags are the flags of audit tail.
+type tailFlags struct {
+	org    string
+	lines  int
+	follow bool
+}
+
+// followPause is how often audit tail --follow asks for what is new.
+const followPause = time.Second
+
+func newAuditCommand(settings *config.Settings, env environment) *cobra.Command {
+	audit := &cobra.Command{Use: "audit", Short: "Read who changed what", Args: cobra.NoArgs}
+	var f tailFlags
+	tail := &cobra.Command{Use: "tail", Short: "Show the newest changes, and with --follow those to come", Args: cobra.NoArgs}
+	addOperatorFlags(tail, settings.Validate, env, func(ctx context.Context, cmd *cobra.Command, o *operatorFlags, _ []string) error {
+		if f.lines < 0 || f.lines > maxLines {
+			return usageError{fmt.Errorf("--lines: %d is out of range; choose 0 to %d", f.lines, maxLines)}
+		}
+		return auditTail(ctx, cmd, o, &f)
+	})
+	tail.Flags().StringVar(&f.org, "org", "", "show the changes of one org: its `ID`")
+	tail.Flags().IntVarP(&f.lines, "lines", "n", 20, "how many changes to begin with, at most 1000")
+	tail.Flags().BoolVarP(&f.follow, "follow", "f", false, "go on with what comes, until the command is stopped")
+	audit.AddCommand(tail)
+	return audit
+}
+
+const maxLines = 1000
+
+func auditTail(ctx context.Context, cmd *cobra.Command, o *operatorFlags, f *tailFlags) error {
+	client := o.client()
+	path := "operator/audit"
+	if f.org != "" {
+		client.org, path = f.org, "audit"
+	}
+	w := cmd.OutOrStdout()
+	entries, err := auditPage(ctx, client, path, max(f.lines, 1), "")
+	if err != nil {
+		return err
+	}
+	last := ""
+	if len(entries) > 0 {
+		last = entries[0].ID
+	}
+	if err := printAudit(w, o.output, entries[:min(f.lines, len(entries))]); err != nil || !f.follow {
+		return err
+	}
+	for {
+		select {
+		case <-cmd.Context().Done():
+			return nil // stopped by hand
+		case <-time.After(followPause):
+		}
+		news, err := auditSince(cmd.Context(), client, path, last, o.timeout) //nolint:contextcheck // following outlasts --timeout, which is a call's
+		if err != nil {
+			if cmd.Context().Err() != nil {
+				return nil //nolint:nilerr // stopped by hand
+			}
+			return err
+		}
+		if len(news) > 0 {
+			last = news[0].ID
+		}
+		if err := printAudit(w, o.output, news); err != nil {
+			return err
+		}
+	}
+}
+
+// auditSince lists what came after an entry, the newest first.
+func auditSince(ctx context.Context, c *operatorClient, path, last string, within time.Duration) (news []auditView, err error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for cursor := ""; ; cursor = news[len(news)-1].ID {
+		page, err := auditPage(ctx, c, path, maxLines, cursor)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range page {
+			if last != "" && !later(e.ID, last) {
+				return news, nil
+			}
+			news = append(news, e)
+		}
+		if len(page) < maxLines {
+			return news, nil
+		}
+	}
+}
+
+// later compares the ids of entries: index, hyphen, number.
+func later(a, b string) bool {
+	place := func(id string) (index, n uint64) {
+		i, rest, _ := strings.Cut(id, "-")
+		index, _ = strconv.ParseUint(i, 10, 64)
+		n, _ = strconv.ParseUint(rest, 10, 64)
+		return index, n
+	}
+	ai, an := place(a)
+	bi, bn := place(b)
+	return ai > bi || ai == bi && an > bn
+}
+
+func auditPage(ctx context.Context, c *operatorClient, path string, limit int, cursor string) ([]auditView, error) {
+	q := url.Values{"limit": {strconv.Itoa(limit)}}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	var answer struct {
+		Entries []json.RawMessage `json:"entries"`
+	}
+	if err := c.call(ctx, http.MethodGet, path+"?"+q.Encode(), nil, &answer); err != nil {
+		return nil, err
+	}
+	list := make([]auditView, len(answer.Entries))
+	for i, raw := range answer.Entries {
+		if err := json.Unmarshal(raw, &list[i]); err != nil {
+			return nil, fmt.Errorf("read the answer: %w", err)
+		}
+		list[i].raw = raw
+	}
+	return list, nil
+}
+
+// printAudit writes entries, which come the newest first, in the order of time: a line each, so that they can be followed.
+func printAudit(w io.Writer, output string, list []auditView) error {
+	var errs []error
+	for _, e := range slices.Backward(list) {
+		if output == "json" {
+			_, err := fmt.Fprintf(w, "%s\n", e.raw)
+			errs = append(errs, err)
+			continue
+		}
+		who := e.Actor.Type
+		if e.Actor.ID != nil {
+			who += " " + *e.Actor.ID
+		}
+		what := e.Action
+		if e.Target != nil {
+			what += " " + strconv.Quote(*e.Target)
+		}
+		if e.Count != 1 {
+			what += fmt.Sprintf(" (%d)", e.Count)
+		}
+		line := e.At + "  " + what + "  by " + who
+		if e.Address != nil {
+			line += " at " + *e.Address
+		}
+		if e.OrgID != nil && (e.Target == nil || *e.OrgID != *e.Target) {
+			line += "  org " + *e.OrgID
+		}
+		if e.RequestID != nil {
+			line += "  request " + *e.RequestID
+		}
+		_, err := fmt.Fprintln(w, line)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

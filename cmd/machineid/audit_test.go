@@ -1,0 +1,81 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// operatorOf is the flags by which commands reach a dev as its operator.
+func operatorOf(tb testing.TB, d *devNode, dir string) []string {
+	tb.Helper()
+	file := filepath.Join(dir, "authority", "operator-token")
+	if _, err := os.Stat(file); err != nil {
+		tb.Fatal(err)
+	}
+	return []string{"--operator-url", "http://" + d.authority, "--operator-token-file", file}
+}
+
+// commandLine runs a command in this process.
+func commandLine(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(args, bareEnviron(), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// TestAuditTail shows the newest changes in the order of time, of everybody or of one org, and goes on with what comes.
+func TestAuditTail(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := launchDev(t, dir)
+	w.ready()
+	flags := operatorOf(t, w, dir)
+	c := newClient(t, w.edge)
+	a := c.must(t, "org/create", "", "{}")
+	admin, id := a.text("orgApiKey"), a.text("orgId")
+	c.must(t, "devices/register", admin, naming("the \"first\""))
+	c.must(t, "devices/register", c.createOrg(t).admin, naming("another's"))
+	c.must(t, "devices/revoke", admin, naming("the \"first\""))
+
+	tail := func(more ...string) string {
+		t.Helper()
+		code, out, errs := commandLine(append(append([]string{"audit", "tail"}, flags...), more...)...)
+		if code != exitDone {
+			t.Fatalf("exit code %d: %s", code, errs)
+		}
+		return out
+	}
+	lines := strings.Split(strings.TrimSpace(tail("--org", id)), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[0], "org.created") || !strings.Contains(lines[1], `device.registered "the \"first\""  by key `+admin[4:12]+" at 127.0.0.1") ||
+		!strings.Contains(lines[2], "device.revoked") {
+		t.Errorf("the org's: %q", lines)
+	}
+	if out := tail("-n", "2"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "another's") || !strings.Contains(out, "org "+id) {
+		t.Errorf("the newest two: %s", out)
+	}
+	var e auditView
+	if out := tail("-n", "1", "--output", "json"); json.Unmarshal([]byte(out), &e) != nil || e.Action != "device.revoked" || e.RequestID == nil {
+		t.Errorf("as JSON: %s", out)
+	}
+	for want, args := range map[int][]string{exitUsage: {"--lines", "-1"}, exitFailed: {"--org", "x"}} {
+		if code, _, errs := commandLine(append(append([]string{"audit", "tail"}, flags...), args...)...); code != want || errs == "" {
+			t.Errorf("%v: exit code %d, want %d: %s", args, code, want, errs)
+		}
+	}
+
+	p := launch(t, append(append([]string{"audit", "tail"}, flags...), "--follow", "--lines", "0")...)
+	eventually(t, patient, "what comes is shown", func() bool {
+		c.must(t, "devices/register", admin, `{"deviceId":"late","name":"`+time.Now().Format(time.RFC3339Nano)+`"}`)
+		return strings.Contains(p.out.String(), `"late"`)
+	})
+	if strings.Contains(p.out.String(), "revoked") {
+		t.Errorf("what was before is shown: %s", p.out.String())
+	}
+	p.interrupt()
+}

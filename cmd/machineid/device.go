@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"machineid/cmd/machineid/config"
+)
+
+func newDeviceCommand(settings *config.Settings, env environment) *cobra.Command {
+	parent, sub := commandsOf(settings, env, "device", "Look at an org's devices, and switch them off and on")
+	sub("list ORG", "List an org's devices", cobra.ExactArgs(1), deviceList)
+	for use, b := range map[string]batchCall{
+		"revoke":  {"devices/revoke_batch", "all_active", "revokedCount", "Switch devices off: every validate says DEVICE_REVOKED"},
+		"restore": {"devices/unrevoke_batch", "all_revoked", "unrevokedCount", "Switch revoked devices on again, as many as the plan has seats for"},
+	} {
+		var all bool
+		cmd := sub(use+" ORG [DEVICE]...", b.short, cobra.MinimumNArgs(1), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			if all == (len(args) > 1) {
+				return usageError{errors.New("give devices, or --all")}
+			}
+			return b.run(ctx, cmd, f, args[0], args[1:])
+		})
+		cmd.Flags().BoolVar(&all, "all", false, "all that there are")
+	}
+	sub("remove ORG DEVICE", "Delete a device; its id is free again. To keep a device out, revoke it", cobra.ExactArgs(2),
+		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			return changeFor(ctx, cmd, f, args[0], "devices/remove", map[string]any{"deviceId": args[1]}, "device "+args[1]+" is removed")
+		})
+	return parent
+}
+
+func deviceList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+	client, all := f.client(), []json.RawMessage{}
+	client.org = args[0]
+	for cursor := ""; ; {
+		q := url.Values{"limit": {"1000"}}
+		if cursor != "" {
+			q.Set("cursor", cursor)
+		}
+		var page struct {
+			Devices    []json.RawMessage `json:"devices"`
+			NextCursor string            `json:"nextCursor"`
+		}
+		if err := client.call(ctx, http.MethodGet, "devices/list?"+q.Encode(), nil, &page); err != nil {
+			return err
+		}
+		all = append(all, page.Devices...)
+		if cursor = page.NextCursor; cursor == "" {
+			break
+		}
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		return printJSON(w, all)
+	}
+	return table(w, "DEVICE\tSTATUS\tNAME\tREGISTERED\tREVOKED\tENDS", all, func(raw json.RawMessage) (string, error) {
+		var d struct {
+			DeviceID, Status                      string
+			Name, CreatedAt, RevokedAt, ExpiresAt *string
+		}
+		err := json.Unmarshal(raw, &d)
+		return strings.Join([]string{d.DeviceID, d.Status, text(d.Name), text(d.CreatedAt), text(d.RevokedAt), text(d.ExpiresAt)}, "\t"), err
+	})
+}
+
+// batchCall is one of the two batches.
+type batchCall struct{ path, scope, count, short string }
+
+// errNotAll says that a batch was done, but not for each of what it names: the exit code tells scripts.
+var errNotAll = errors.New("not every device could be changed")
+
+func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org string, ids []string) error {
+	body := map[string]any{"scope": b.scope}
+	if len(ids) > 0 {
+		body = map[string]any{"deviceIds": ids}
+	}
+	client := f.client()
+	client.org = org
+	var raw json.RawMessage
+	if err := client.call(ctx, http.MethodPost, b.path, body, &raw); err != nil {
+		return err
+	}
+	var done struct {
+		Results []struct {
+			DeviceID, Status string
+			Changed          bool
+		}
+		Propagation propagationView
+		Reason      string
+	}
+	var counts map[string]any
+	if err := errors.Join(json.Unmarshal(raw, &done), json.Unmarshal(raw, &counts)); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	w := cmd.OutOrStdout()
+	var failed error
+	for _, r := range done.Results {
+		if r.Status != "ok" {
+			failed = errNotAll
+		}
+	}
+	if done.Reason == "at_cap" {
+		failed = errNotAll
+	}
+	if f.output == "json" {
+		return errors.Join(printJSON(w, raw), failed)
+	}
+	for _, r := range done.Results {
+		said := r.Status
+		if r.Status == "ok" && !r.Changed {
+			said = "it was so before"
+		}
+		fmt.Fprintf(w, "%s: %s\n", r.DeviceID, said)
+	}
+	fmt.Fprintf(w, "devices changed: %v; %v\n", counts[b.count], done.Propagation)
+	return failed
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"machineid/cmd/machineid/config"
+)
+
+func newKeyCommand(settings *config.Settings, env environment) *cobra.Command {
+	parent, sub := commandsOf(settings, env, "key", "Look at an org's keys, make, rotate and revoke them")
+	sub("list ORG", "List an org's keys, dead ones too", cobra.ExactArgs(1), keyList)
+	var scope, name, expires string
+	create := sub("create ORG", "Make a key; it is shown this once", cobra.ExactArgs(1), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+		body := map[string]any{"scope": scope, "name": name}
+		if expires != "" {
+			body["expiresAt"] = expires
+		}
+		return tellKey(ctx, cmd, f, args[0], "org/keys", body)
+	})
+	create.Flags().StringVar(&scope, "scope", "agent", "what the key may: a `SCOPE`, admin, agent or validate")
+	create.Flags().StringVar(&name, "name", "", "the key's `NAME`, for people")
+	create.Flags().StringVar(&expires, "expires-at", "", "when the key ends: a `TIME` like 2030-01-02T15:04:05Z")
+	var grace time.Duration
+	rotate := sub("rotate ORG KEY_ID", "Put a new key in the place of another, which goes on for the grace", cobra.ExactArgs(2),
+		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			if grace < 0 || grace%time.Second != 0 {
+				return usageError{fmt.Errorf("--grace: %v is no number of seconds; give one such as 1h, or 0s", grace)}
+			}
+			return tellKey(ctx, cmd, f, args[0], "org/keys/rotate", map[string]any{"keyId": args[1], "graceSeconds": int64(grace / time.Second)})
+		})
+	rotate.Flags().DurationVar(&grace, "grace", 24*time.Hour, "how long the old key goes on, at most 720h; 0s ends it at once")
+	sub("revoke ORG KEY_ID", "End a key at once", cobra.ExactArgs(2), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+		return changeFor(ctx, cmd, f, args[0], "org/keys/revoke", map[string]any{"keyId": args[1]}, "key "+args[1]+" is revoked")
+	})
+	return parent
+}
+
+func keyList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+	client := f.client()
+	client.org = args[0]
+	var answer struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := client.call(ctx, http.MethodGet, "org/keys", nil, &answer); err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		return printJSON(w, answer.Keys)
+	}
+	return table(w, "KEY_ID\tSCOPE\tNAME\tMADE\tENDS\tREVOKED", answer.Keys, func(raw json.RawMessage) (string, error) {
+		var k struct {
+			KeyID, Scope                          string
+			Name, CreatedAt, ExpiresAt, RevokedAt *string
+		}
+		err := json.Unmarshal(raw, &k)
+		return strings.Join([]string{k.KeyID, k.Scope, text(k.Name), text(k.CreatedAt), text(k.ExpiresAt), text(k.RevokedAt)}, "\t"), err
+	})
+}
+
+// tellKey makes a call that makes a key, and shows it.
+func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, path string, body any) error {
+	client := f.client()
+	client.org = org
+	var raw json.RawMessage
+	if err := client.call(ctx, http.MethodPost, path, body, &raw); err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		return printJSON(w, raw)
+	}
+	var made struct {
+		KeyID, OrgAPIKey, Scope string
+		ExpiresAt               *string
+		Replaced                *struct{ KeyID, ExpiresAt string }
+		Propagation             propagationView
+	}
+	if err := json.Unmarshal(raw, &made); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	fmt.Fprintf(w, "key id  %s\nscope   %s\nends    %s\nkey     %s\n\nThe key is not shown again.\n", made.KeyID, made.Scope, text(made.ExpiresAt), made.OrgAPIKey)
+	if old := made.Replaced; old != nil {
+		fmt.Fprintf(w, "Key %s goes on until %s.\n", old.KeyID, old.ExpiresAt)
+	}
+	fmt.Fprintln(w, made.Propagation)
+	return nil
+}

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"machineid/cmd/machineid/config"
+)
+
+// orgView is an org as operators see it.
+type orgView struct {
+	OrgID            string  `json:"orgId"`
+	Name             *string `json:"name"`
+	ExternalID       *string `json:"externalId"`
+	Version          int     `json:"version"`
+	CreatedAt        *string `json:"createdAt"`
+	PlanTier         string  `json:"planTier"`
+	PlanState        string  `json:"planState"`
+	AccessUntil      *string `json:"accessUntil"`
+	Limit            int     `json:"limit"`
+	DevicesUsed      int     `json:"devicesUsed"`
+	OverLimit        bool    `json:"overLimit"`
+	Hold             bool    `json:"hold"`
+	ExecutionEnabled bool    `json:"executionEnabled"`
+}
+
+// propagationView tells how a change reached the edges.
+type propagationView struct {
+	Edges, Confirmed, Expired int
+	ElapsedMs                 float64
+}
+
+func (p propagationView) String() string {
+	return fmt.Sprintf("in force everywhere after %.1f ms (edges told: %d)", p.ElapsedMs, p.Edges)
+}
+
+// changeView is what answers to changes have in common.
+type changeView struct {
+	Changed     bool            `json:"changed"`
+	Propagation propagationView `json:"propagation"`
+}
+
+// operatorCommand makes a command that calls as the operator. run gets the arguments of the command line.
+type operatorCommand func(use, short string, args cobra.PositionalArgs, run func(context.Context, *cobra.Command, *operatorFlags, []string) error) *cobra.Command
+
+// commandsOf makes a command with such commands below it.
+func commandsOf(settings *config.Settings, env environment, use, short string) (*cobra.Command, operatorCommand) {
+	parent := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
+	return parent, func(use, short string, args cobra.PositionalArgs, run func(context.Context, *cobra.Command, *operatorFlags, []string) error) *cobra.Command {
+		cmd := &cobra.Command{Use: use, Short: short, Args: args}
+		addOperatorFlags(cmd, settings.Validate, env, run)
+		parent.AddCommand(cmd)
+		return cmd
+	}
+}
+
+// orgCreate are the flags of org create, orgPlan those of org plan.
+type (
+	orgCreate struct {
+		name, externalID, plan string
+		version                int
+	}
+	orgPlan struct{ limit, accessUntil string }
+)
+
+func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
+	parent, sub := commandsOf(settings, env, "org", "Look at orgs, and change what they may")
+	sub("list", "List all orgs", cobra.NoArgs, orgList)
+	sub("show ORG", "Show one org", cobra.ExactArgs(1), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+		return tellOrg(ctx, cmd, f, http.MethodGet, args[0], nil)
+	})
+	var c orgCreate
+	create := sub("create", "Make an org; its keys are shown this once", cobra.NoArgs, func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []string) error {
+		return createOrg(ctx, cmd, f, &c)
+	})
+	create.Flags().StringVar(&c.name, "name", "", "the org's `NAME`, for people")
+	create.Flags().StringVar(&c.externalID, "external-id", "", "the org's `ID` in another system")
+	create.Flags().StringVar(&c.plan, "plan", "", "the `TIER` to begin with; free if not given")
+	create.Flags().IntVar(&c.version, "version", 0, "the API generation, 1 or 2; the cluster's default if not given")
+	var p orgPlan
+	plan := sub("plan ORG [TIER]", "Put an org in another plan, give it a limit of its own, or an end of access", cobra.RangeArgs(1, 2),
+		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			body, err := p.body(args[1:])
+			if err != nil {
+				return err
+			}
+			return tellOrg(ctx, cmd, f, http.MethodPatch, args[0], body)
+		})
+	plan.Flags().StringVar(&p.limit, "limit", "", "how many devices: a `NUMBER`, or plan for what the plan gives")
+	plan.Flags().StringVar(&p.accessUntil, "access-until", "", "when access ends: a `TIME` like 2030-01-02T15:04:05Z, or never")
+	for use, held := range map[string]bool{"freeze": true, "unfreeze": false} {
+		short := "Hold an org: every validate says PLAN_FROZEN"
+		if !held {
+			short = "End the hold"
+		}
+		sub(use+" ORG", short, cobra.ExactArgs(1), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			return tellOrg(ctx, cmd, f, http.MethodPatch, args[0], map[string]any{"hold": held})
+		})
+	}
+	for use, enabled := range map[string]bool{"disable": false, "enable": true} {
+		short := "Switch a whole org off: every validate says ORG_DISABLED"
+		if enabled {
+			short = "Switch an org on again"
+		}
+		sub(use+" ORG", short, cobra.ExactArgs(1), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			return changeFor(ctx, cmd, f, args[0], "org/execution", map[string]any{"enabled": enabled}, "org "+args[0]+" is "+use+"d")
+		})
+	}
+	var confirm string
+	del := sub("delete ORG", "Delete an org with its devices, keys and audit trail, for good", cobra.ExactArgs(1),
+		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			if confirm != args[0] {
+				return usageError{errors.New("--confirm must repeat the org's id: there is no way back")}
+			}
+			return changeFor(ctx, cmd, f, args[0], "org/delete", map[string]any{"confirm": confirm}, "org "+args[0]+" is deleted")
+		})
+	del.Flags().StringVar(&confirm, "confirm", "", "the org's `ID` once more")
+	return parent
+}
+
+func (p *orgPlan) body(tier []string) (map[string]any, error) {
+	body := map[string]any{}
+	if len(tier) > 0 {
+		body["planTier"] = tier[0]
+	}
+	switch n, err := strconv.ParseUint(p.limit, 10, 32); {
+	case p.limit == "":
+	case p.limit == "plan":
+		body["limit"] = nil
+	case err != nil:
+		return nil, usageError{fmt.Errorf("--limit: %q is no number of devices; give one, or plan", p.limit)}
+	default:
+		body["limit"] = n
+	}
+	switch p.accessUntil {
+	case "":
+	case "never":
+		body["accessUntil"] = nil
+	default:
+		body["accessUntil"] = p.accessUntil
+	}
+	if len(body) == 0 {
+		return nil, usageError{errors.New("there is nothing to change: give a TIER, --limit or --access-until")}
+	}
+	return body, nil
+}
+
+func orgList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []string) error {
+	client, all := f.client(), []json.RawMessage{}
+	for cursor := ""; ; {
+		q := url.Values{"limit": {"1000"}}
+		if cursor != "" {
+			q.Set("cursor", cursor)
+		}
+		var page struct {
+			Orgs       []json.RawMessage `json:"orgs"`
+			NextCursor string            `json:"nextCursor"`
+		}
+		if err := client.call(ctx, http.MethodGet, "operator/orgs?"+q.Encode(), nil, &page); err != nil {
+			return err
+		}
+		all = append(all, page.Orgs...)
+		if cursor = page.NextCursor; cursor == "" {
+			break
+		}
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		return printJSON(w, all)
+	}
+	return table(w, "ORG\tNAME\tPLAN\tSTATE\tDEVICES\tLIMIT\tEXECUTION", all, func(raw json.RawMessage) (string, error) {
+		var o orgView
+		err := json.Unmarshal(raw, &o)
+		return strings.Join([]string{
+			o.OrgID, text(o.Name), o.PlanTier, o.PlanState, strconv.Itoa(o.DevicesUsed), strconv.Itoa(o.Limit), onOff(o.ExecutionEnabled),
+		}, "\t"), err
+	})
+}
+
+// tellOrg makes a call whose answer is an org, and shows it.
+func tellOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method, id string, body any) error {
+	var raw json.RawMessage
+	if err := f.client().call(ctx, method, "operator/orgs/"+url.PathEscape(id), body, &raw); err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		return printJSON(w, raw)
+	}
+	var o orgView
+	var c changeView
+	if err := errors.Join(json.Unmarshal(raw, &o), json.Unmarshal(raw, &c)); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	fmt.Fprintf(w, "org           %s\nname          %s\nexternal id   %s\ngeneration    %d\nmade          %s\nplan          %s, %s\nhold          %t\naccess until  %s\ndevices       %d of %d%s\nexecution     %s\n",
+		o.OrgID, text(o.Name), text(o.ExternalID), o.Version, text(o.CreatedAt), o.PlanTier, o.PlanState, o.Hold, text(o.AccessUntil),
+		o.DevicesUsed, o.Limit, map[bool]string{true: ", over the limit"}[o.OverLimit], onOff(o.ExecutionEnabled))
+	if method != http.MethodGet {
+		fmt.Fprintln(w, "\n"+inForce(c))
+	}
+	return nil
+}
+
+// changeFor makes a change for an org and says what came of it.
+func changeFor(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, path string, body any, said string) error {
+	client := f.client()
+	client.org = org
+	var raw json.RawMessage
+	if err := client.call(ctx, http.MethodPost, path, body, &raw); err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		return printJSON(w, raw)
+	}
+	c := changeView{Changed: true} // for answers that do not say
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	fmt.Fprintln(w, said+"; "+inForce(c))
+	return nil
+}
+
+func inForce(c changeView) string {
+	if c.Changed {
+		return c.Propagation.String()
+	}
+	return "it was so before; " + c.Propagation.String()
+}
+
+func createOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, c *orgCreate) error {
+	body := map[string]any{"name": c.name, "externalId": c.externalID}
+	if c.plan != "" {
+		body["planTier"] = c.plan
+	}
+	if c.version != 0 {
+		body["version"] = c.version
+	}
+	var raw json.RawMessage
+	if err := f.client().call(ctx, http.MethodPost, "operator/orgs", body, &raw); err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		return printJSON(w, raw)
+	}
+	var made struct{ OrgID, OrgAPIKey, AgentKey string }
+	if err := json.Unmarshal(raw, &made); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	fmt.Fprintf(w, "org        %s\nadmin key  %s\nagent key  %s\n\nThe keys are not shown again.\n", made.OrgID, made.OrgAPIKey, made.AgentKey)
+	return nil
+}
+
+// table writes a line for each of what was listed.
+func table(w io.Writer, head string, list []json.RawMessage, line func(json.RawMessage) (string, error)) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, head)
+	for _, raw := range list {
+		text, err := line(raw)
+		if err != nil {
+			return fmt.Errorf("read the answer: %w", err)
+		}
+		fmt.Fprintln(t, text)
+	}
+	return t.Flush() //nolint:wrapcheck // standard output is gone
+}
+
+// text is an optional text for people; tabs and the like cannot be in one that the API took.
+func text(s *string) string {
+	if s == nil {
+		return "-"
+	}
+	return *s
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
