@@ -3,7 +3,9 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -126,13 +128,17 @@ func writer(tb testing.TB, nodes func() *tcpNode) (end func() []string) {
 
 func level(tb testing.TB, nodes []*tcpNode, at uint64) {
 	tb.Helper()
-	sums := make(map[uint32]string)
-	for _, n := range nodes {
-		eventually(tb, n.name+" is level", func() bool { return n.store.Applied().Index >= at })
-	}
-	for _, n := range nodes {
-		sums[hashOf(tb, n.store)] += " " + n.name
-	}
+	var sums map[uint32]string
+	eventually(tb, "all states are of one index", func() bool {
+		sums = make(map[uint32]string)
+		positions := make(map[Position]bool)
+		for _, n := range nodes {
+			sum, is := hashOf(tb, n.store)
+			sums[sum] += " " + n.name
+			positions[is] = is.Index >= at
+		}
+		return len(positions) == 1 && !slices.Contains(slices.Collect(maps.Values(positions)), false)
+	})
 	if len(sums) != 1 {
 		tb.Errorf("the states differ at %d: %v", at, sums)
 	}
