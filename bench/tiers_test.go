@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,10 +47,14 @@ func start(tb testing.TB) *tiers {
 // startEdge runs an edge, and returns its HTTP address.
 func startEdge(tb testing.TB, id, link string) string {
 	tb.Helper()
+	return startEdgeWith(tb, edge.Config{ID: id, Authority: []string{link}, Registerer: prometheus.NewRegistry()})
+}
+
+func startEdgeWith(tb testing.TB, cfg edge.Config) string {
+	tb.Helper()
 	agents := listen(tb)
-	e, err := edge.New(edge.Config{
-		ID: id, Authority: []string{link}, HTTP: agents, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
-	})
+	cfg.HTTP, cfg.Logger = agents, slog.New(slog.DiscardHandler)
+	e, err := edge.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -59,12 +65,23 @@ func startEdge(tb testing.TB, id, link string) string {
 
 const usualLease = 3 * time.Second
 
+// operatorToken is the one of these authorities.
+const operatorToken = "a-token-of-more-than-thirty-two-characters"
+
+// lift gives the org room for as many devices.
+func (t *tiers) lift(tb testing.TB, limit int) {
+	tb.Helper()
+	var org struct{ OrgID string }
+	t.do(tb, http.MethodGet, "org", "", &org)
+	t.do(tb, http.MethodPatch, "operator/orgs/"+org.OrgID, fmt.Sprintf(`{"limit":%d}`, limit), &org)
+}
+
 // startAuthority runs an authority alone, with an org, and returns its link address.
 func startAuthority(tb testing.TB, lease time.Duration) (t *tiers, linkAddress string) {
 	tb.Helper()
 	api, link := listen(tb), listen(tb)
 	node := authority.New(authority.Config{
-		ID: "a1", Dir: tb.TempDir(), HTTP: api, Link: link, Raft: listen(tb), Bootstrap: true, OpenSignup: true,
+		ID: "a1", Dir: tb.TempDir(), HTTP: api, Link: link, Raft: listen(tb), Bootstrap: true, OpenSignup: true, OperatorToken: operatorToken,
 		Times: hub.Times{Lease: lease, CacheTTL: time.Minute, Bound: 0.01}, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	run(tb, node.Run)
@@ -106,11 +123,20 @@ func run(tb testing.TB, part func(context.Context) error) {
 // call makes one call at the authority and decodes its answer.
 func (t *tiers) call(tb testing.TB, path, body string, into any) {
 	tb.Helper()
-	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, "http://"+t.authority+"/api/v1/"+path, bytes.NewBufferString(body))
+	t.do(tb, http.MethodPost, path, body, into)
+}
+
+func (t *tiers) do(tb testing.TB, method, path, body string, into any) {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), method, "http://"+t.authority+"/api/v1/"+path, bytes.NewBufferString(body))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	req.Header.Set("X-Org-Key", t.key)
+	if strings.HasPrefix(path, "operator/") {
+		req.Header.Set("Authorization", "Bearer "+operatorToken)
+	} else {
+		req.Header.Set("X-Org-Key", t.key)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		tb.Fatal(err)
