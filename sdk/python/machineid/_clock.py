@@ -1,0 +1,27 @@
+"""The clock that deadlines and permissions are measured by."""
+
+from __future__ import annotations
+
+import time
+
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+DAY = 86_400.0
+
+
+def seconds(value: float, name: str) -> float:
+    """Refuses what is no time to wait: also infinity, for which a permission would never be too old."""
+    if not 0 < value <= DAY:
+        raise ValueError(f"{name} is {value!r}: give seconds above 0, at most a day")
+    return value
+
+
+def now() -> float:
+    """Seconds on a clock that never goes back and, where the system has one, counts through suspend.
+
+    A laptop that slept for an hour must not find its permission of an hour ago still fresh.
+    """
+    if _BOOTTIME is not None:
+        return time.clock_gettime(_BOOTTIME)
+    return time.monotonic()

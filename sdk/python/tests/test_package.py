@@ -1,0 +1,65 @@
+"""The package itself: what it may be made of."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+import machineid
+import machineid_io
+
+HERE = Path(__file__).resolve().parents[1]
+SOURCES = sorted(HERE.glob("machineid*/*.py")) + sorted(HERE.glob("tests/*.py")) + sorted(HERE.glob("examples/*.py"))
+
+# What the library may import: all of it is in Python 3.9 on every system.
+STANDARD = {
+    "__future__", "asyncio", "concurrent", "contextlib", "copy", "functools", "http", "inspect", "io", "json", "logging", "os", "random", "select", "socket",
+    "ssl", "sys", "threading", "time", "typing", "urllib", "uuid", "machineid",
+}
+
+
+class PackageTest(unittest.TestCase):
+    def test_python_3_9_reads_it(self) -> None:
+        self.assertGreater(len(SOURCES), 15)
+        for path in SOURCES:
+            text = path.read_text("utf-8")
+            ast.parse(text, str(path), feature_version=(3, 9))
+
+    def test_the_check_for_3_9_can_fail(self) -> None:
+        with self.assertRaises(SyntaxError):
+            ast.parse("match x:\n  case 1: pass\n", feature_version=(3, 9))
+
+    def test_only_the_standard_library(self) -> None:
+        for path in HERE.glob("machineid*/*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.level == 0:
+                    names = [node.module or ""]
+                for name in names:
+                    self.assertIn(name.partition(".")[0], STANDARD, path)
+
+    def test_it_prints_nothing(self) -> None:
+        for path in HERE.glob("machineid*/*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    self.assertNotEqual(node.func.id, "print", path)
+
+    def test_both_names(self) -> None:
+        self.assertEqual(machineid.__all__, machineid_io.__all__)
+        for name in machineid.__all__:
+            self.assertIs(getattr(machineid, name), getattr(machineid_io, name))
+        self.assertRegex(machineid.__version__, r"^\d+\.\d+\.\d+$")
+        for name in ("machineid", "machineid_io"):
+            self.assertTrue((HERE / name / "py.typed").is_file())
+
+    def test_everything_public_says_what_it_is(self) -> None:
+        for name in machineid.__all__:
+            value = getattr(machineid, name)
+            if isinstance(value, type):
+                self.assertTrue(value.__doc__, name)
+
+    def test_it_imports_alone(self) -> None:
+        subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(HERE)!r}); import machineid_io"], check=True, timeout=60)
