@@ -26,6 +26,8 @@ type layer struct {
 	// ours are the only packages of this module, besides those of the folder itself, that it may depend on.
 	ours  []string
 	never map[string]string
+	// std: nothing but the standard library.
+	std bool
 }
 
 // layers is DESIGN.md's "Folders, and who may know whom". The reasons are for whoever sees the test fail.
@@ -40,6 +42,7 @@ var layers = []layer{
 		"github.com/cockroachdb/pebble/v2": "the edge never sees Pebble",
 	}},
 	{folder: "authority", ours: []string{"raftstore", "shared"}},
+	{folder: "sdk", std: true},                                         // clients live in other people's programs
 	{folder: "authority/state", ours: []string{"raftstore", "shared"}}, // the domain: not even authority/api and authority/hub
 }
 
@@ -89,6 +92,9 @@ func (l layer) fault(dep string) string {
 			return why
 		}
 	}
+	if first, _, _ := strings.Cut(dep, "/"); l.std && strings.Contains(first, ".") {
+		return l.folder + " depends on the standard library only"
+	}
 	if !within(dep, module) || within(dep, module+"/cmd") || within(dep, module+"/"+l.folder) {
 		return ""
 	}
@@ -122,6 +128,7 @@ func TestLayersRefuses(t *testing.T) {
 		{ImportPath: "machineid/authority/state", Deps: []string{"machineid/authority/api"}},
 		{ImportPath: "machineid/authority/state/statepb", TestImports: []string{"machineid/authority/hub"}},
 		{ImportPath: "machineid/bench", Deps: []string{"machineid/cmd/machineid/config"}},
+		{ImportPath: "machineid/sdk/go", Deps: []string{"machineid/shared/orgkey", "net/http", "vendor/golang.org/x/net/idna"}, TestImports: []string{"github.com/google/go-cmp/cmp"}},
 
 		{ImportPath: "machineid/edge", Deps: []string{"machineid/edge/link", "machineid/shared/link"}},
 		{ImportPath: "machineid/edgeless", Deps: []string{"machineid/raftstore"}},
@@ -139,6 +146,8 @@ func TestLayersRefuses(t *testing.T) {
 		"machineid/authority/state depends on machineid/authority/api: authority/state may import only raftstore and shared",
 		"machineid/authority/state/statepb depends on machineid/authority/hub: authority/state may import only raftstore and shared",
 		"machineid/bench depends on machineid/cmd/machineid/config: cmd is imported by nobody",
+		"machineid/sdk/go depends on github.com/google/go-cmp/cmp: sdk depends on the standard library only",
+		"machineid/sdk/go depends on machineid/shared/orgkey: sdk imports nothing of ours",
 	}
 	if diff := cmp.Diff(want, layerFaults(forged, layers)); diff != "" {
 		t.Errorf("faults found (-want +got):\n%s", diff)

@@ -1,0 +1,230 @@
+package machineid
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	mrand "math/rand/v2"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxBody is more than a page of 10,000 devices with 4 KiB of metadata each.
+	maxBody = 64 << 20
+	// Backing off: at most backOff before the second attempt, then twice as much each time, a random part of it.
+	backOff, mostBackOff = 100 * time.Millisecond, 2 * time.Second
+)
+
+// call is a request and the rules for repeating it.
+type call struct {
+	method, path, query string
+	body                []byte // nil for GET
+	changes             bool
+	retry               bool // may be sent again after an unknown outcome
+	requestID           string
+	header              http.Header
+}
+
+// answer is a whole answer, whatever its status.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func newTransport(config *tls.Config) *http.Transport {
+	return &http.Transport{
+		Proxy:               nil, // the environment's proxies must not see the key
+		TLSClientConfig:     config,
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     60 * time.Second, // the server closes after 75 s
+	}
+}
+
+func newCall(method, path string, body Object) *call {
+	c := &call{method: method, path: path, retry: true, requestID: rand.Text(), header: http.Header{}}
+	c.header.Set("Accept", "application/json")
+	c.header.Set("User-Agent", "machineid-go/"+Version)
+	c.header.Set("X-Request-Id", c.requestID)
+	if body != nil {
+		c.header.Set("Content-Type", "application/json")
+	}
+	return c
+}
+
+// make calls until there is an answer that judge accepts, an error that trying again cannot mend, or no more time.
+func (c *Client) make(ctx context.Context, k *call, judge func(*answer) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	header := k.header.Clone()
+	if key := c.key.Load(); key != nil {
+		header.Set("X-Org-Key", key.text)
+	}
+	outcome := NotDone
+	for attempt := 1; ; attempt++ {
+		failed := c.attempt(ctx, k, header, attempt, judge)
+		if failed == nil {
+			return nil
+		}
+		if failed.Refused && decided[failed.Code] {
+			outcome = failed.Outcome
+		} else {
+			outcome = outcome.worse(failed.Outcome)
+		}
+		failed.Outcome = outcome
+		mendable := !failed.Refused && failed.Code != "redirected" && failed.Code != "cancelled"
+		if attempt > c.retries || !mendable || !k.retry && outcome != NotDone {
+			return failed
+		}
+		pause := upTo(min(backOff<<(attempt-1), mostBackOff))
+		if failed.RetryAfter > 0 {
+			pause = failed.RetryAfter + upTo(failed.RetryAfter/4)
+		}
+		if end, _ := ctx.Deadline(); time.Until(end) <= pause {
+			return failed
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return failed
+		}
+	}
+}
+
+// upTo is a random part of a time.
+func upTo(most time.Duration) time.Duration {
+	return time.Duration(mrand.Int64N(int64(most) + 1)) //nolint:gosec // spreads attempts, hides nothing
+}
+
+// attempt sends the request once and judges the answer.
+func (c *Client) attempt(ctx context.Context, k *call, header http.Header, attempt int, judge func(*answer) error) *Error {
+	whole := ctx
+	if k.path == pathValidate && attempt <= c.retries {
+		// The server answers validate within 1 s. Half of the time is kept for another connection, should this one lead nowhere.
+		end, _ := ctx.Deadline()
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(2*time.Second, time.Until(end)/2))
+		defer cancel()
+	}
+	a, sent, err := c.exchange(ctx, k, header)
+	if err == nil {
+		if err = judge(a); err == nil {
+			return nil
+		}
+		return explain(k, a, err)
+	}
+	failed := &Error{Code: "connection_failed", Message: err.Error(), RequestID: k.requestID, Outcome: NotDone, cause: err}
+	if sent && k.changes {
+		failed.Outcome = Unknown
+	}
+	switch {
+	case errors.Is(whole.Err(), context.Canceled):
+		failed.Code, failed.Message = "cancelled", "the call was given up"
+	case ctx.Err() != nil:
+		failed.Code, failed.Message = "timeout", "out of time"
+		c.transport.CloseIdleConnections() // after one has timed out the others may lead nowhere as well
+	case a != nil:
+		failed.Code = "broken_answer"
+	}
+	return failed
+}
+
+// exchange returns a whole answer. sent: the server may have seen the request. An answer beside an error has only its head.
+func (c *Client) exchange(ctx context.Context, k *call, header http.Header) (a *answer, sent bool, err error) {
+	var connected atomic.Bool // another goroutine may still say so when the round trip is over
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+	url := c.baseURL + "/api/v1/" + k.path + k.query
+	var body io.Reader
+	if k.body != nil {
+		body = bytes.NewReader(k.body)
+	}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), k.method, url, body)
+	if err != nil {
+		return nil, false, fmt.Errorf("make a request to %s: %w", c.baseURL, err)
+	}
+	req.Header = header.Clone()
+	if k.path == pathValidate || k.path == pathValidateBatch {
+		req.Header["X-Idempotency-Key"] = nil // not sent: tells net/http that a connection closed while it rested may be replaced
+	}
+	resp, err := c.transport.RoundTrip(req) // not a http.Client: that would follow redirects
+	if err != nil {
+		return nil, connected.Load(), fmt.Errorf("call %s: %w", c.baseURL, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	a = &answer{status: resp.StatusCode, header: resp.Header}
+	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return a, true, fmt.Errorf("read the answer of %s: %w", c.baseURL, err)
+	}
+	if len(a.body) > maxBody {
+		return a, true, fmt.Errorf("the answer of %s is larger than %d bytes", c.baseURL, maxBody)
+	}
+	return a, true, nil
+}
+
+// explain makes the error of an answer that is no success.
+func explain(k *call, a *answer, broken error) *Error {
+	body, _ := parse(a.body) // nil if it is no object
+	code, _ := body["error"].(string)
+	message, _ := body["message"].(string)
+	_, ours := body["handler"].(string)
+	ours = ours && code != ""
+	e := &Error{
+		Code: code, Message: message, Status: a.status, RequestID: k.requestID, Body: body, Outcome: NotDone, RetryAfter: retryAfter(a.header), cause: broken,
+	}
+	if id, ok := body["request_id"].(string); ok {
+		e.RequestID = id
+	}
+	if k.changes {
+		e.Outcome = Unknown
+	}
+	switch {
+	case a.status >= 300 && a.status < 400:
+		e.Code, e.Message = "redirected", fmt.Sprintf("HTTP %d: redirects are not followed, they would take the org key elsewhere. Is the base URL right?", a.status)
+	case k.path == pathValidate && body["code"] == CodeSystemUnavailable && body["allowed"] == false:
+		e.Code, e.Message = "system_unavailable", "the system cannot answer now"
+	case a.status == http.StatusTooManyRequests:
+		e.Code, e.Outcome = "rate_limited", NotDone
+	case ours && a.status >= 400 && a.status < 500 && a.status != http.StatusRequestTimeout:
+		e.Refused, e.Outcome = true, NotDone
+		if code == "secret_already_shown" {
+			e.Outcome = Committed
+		}
+	case ours && a.status >= 500:
+		if said, ok := body["outcome"].(string); ok && k.changes && (said == string(NotDone) || said == string(Committed)) {
+			e.Outcome = Outcome(said)
+		}
+	default:
+		e.Code, e.Message = "broken_answer", fmt.Sprintf("HTTP %d is no answer of a MachineID server to %s: %v", a.status, k.path, broken)
+	}
+	return e
+}
+
+// retryAfter reads the header's form in seconds; the server does not use the one with a date.
+func retryAfter(h http.Header) time.Duration {
+	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 20)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+func encode(body Object) ([]byte, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	return text, nil
+}

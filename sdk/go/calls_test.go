@@ -1,0 +1,218 @@
+package machineid
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestEveryCall(t *testing.T) {
+	t.Parallel()
+	type run = func(*Client, context.Context) (Object, error)
+	for _, row := range []struct {
+		to, body string
+		answer   Object
+		call     run
+	}{
+		{"POST devices/register", `{"deviceId":"a"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.Register(ctx, "a", RegisterOptions{}) }},
+		{
+			"POST devices/register", `{"deviceId":"a","metadata":{"x":1},"name":"n","ttlSeconds":60}`, nil,
+			func(c *Client, ctx context.Context) (Object, error) {
+				return c.Register(ctx, "a", RegisterOptions{Name: "n", Metadata: Object{"x": 1}, TTLSeconds: 60})
+			},
+		},
+		{"GET devices/list", "", nil, func(c *Client, ctx context.Context) (Object, error) { return c.ListDevices(ctx, 0, "") }},
+		{"GET devices/list?cursor=c%26&limit=2", "", nil, func(c *Client, ctx context.Context) (Object, error) { return c.ListDevices(ctx, 2, "c&") }},
+		{"GET devices/get?deviceId=w%2F%CE%B1", "", Object{"deviceId": "w/α"}, func(c *Client, ctx context.Context) (Object, error) { return c.GetDevice(ctx, "w/α") }},
+		{"POST devices/revoke", `{"deviceId":"a"}`, Object{"deviceId": "a", "revoked": true}, func(c *Client, ctx context.Context) (Object, error) { return c.Revoke(ctx, "a") }},
+		{"POST devices/unrevoke", `{"deviceId":"a"}`, Object{"deviceId": "a", "revoked": false}, func(c *Client, ctx context.Context) (Object, error) { return c.Unrevoke(ctx, "a") }},
+		{"POST devices/unrevoke", `{"deviceId":"a"}`, Object{"deviceId": "a", "revoked": false}, func(c *Client, ctx context.Context) (Object, error) { return c.Restore(ctx, "a") }},
+		{"POST devices/remove", `{"deviceId":"a"}`, Object{"deviceId": "a", "removed": true}, func(c *Client, ctx context.Context) (Object, error) { return c.Remove(ctx, "a") }},
+		{"POST devices/revoke_batch", `{"deviceIds":["a"]}`, nil, func(c *Client, ctx context.Context) (Object, error) {
+			return c.RevokeBatch(ctx, Batch{DeviceIDs: []string{"a"}})
+		}},
+		{"POST devices/unrevoke_batch", `{"scope":"all_revoked"}`, nil, func(c *Client, ctx context.Context) (Object, error) {
+			return c.UnrevokeBatch(ctx, Batch{Scope: "all_revoked"})
+		}},
+		{"GET usage", "", nil, (*Client).Usage},
+		{"GET org", "", nil, (*Client).Org},
+		{"POST org/execution", `{"enabled":false}`, Object{"enabled": false}, func(c *Client, ctx context.Context) (Object, error) { return c.OrgExecution(ctx, false) }},
+		{"POST org/settings", `{"version":1}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgSettings(ctx, 1) }},
+		{"POST org/delete", `{"confirm":"o"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgDelete(ctx, "o") }},
+		{"GET org/export", "", nil, (*Client).OrgExport},
+		{"GET org/keys", "", nil, (*Client).OrgKeys},
+		{"POST org/keys", `{"name":"n","scope":"agent"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysCreate(ctx, "n", "agent", "") }},
+		{"POST org/keys/rotate", `{}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysRotate(ctx, "", -1) }},
+		{"POST org/keys/rotate", `{"graceSeconds":0,"keyId":"k"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysRotate(ctx, "k", 0) }},
+		{"POST org/keys/revoke", `{"keyId":"k"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysRevoke(ctx, "k") }},
+		{"GET audit?limit=5", "", nil, func(c *Client, ctx context.Context) (Object, error) { return c.Audit(ctx, 5, "") }},
+		{"GET propagation?index=7", "", nil, func(c *Client, ctx context.Context) (Object, error) { return c.Propagation(ctx, 7) }},
+	} {
+		method, target, _ := strings.Cut(row.to, " ")
+		handler, _, _ := strings.Cut(target, "?")
+		s := newScripted(t, say(200, with(row.answer, Object{"handler": handler, "n": 12345678901234567})))
+		got, err := row.call(s.client(t, 0, 0), t.Context())
+		if err != nil || got["n"] != json.Number("12345678901234567") {
+			t.Errorf("%s: %v, %v", row.to, got, err)
+			continue
+		}
+		req := s.got()[0]
+		if req.Method != method || req.RequestURI != "/api/v1/"+target || req.body != row.body {
+			t.Errorf("%s %s %s, want %s %s", req.Method, req.RequestURI, req.body, row.to, row.body)
+		}
+		if (req.Header.Get("Idempotency-Key") != "") != (method == "POST") || req.Header.Get("X-Org-Key") != testKey {
+			t.Errorf("%s: headers %v", row.to, req.Header)
+		}
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	t.Parallel()
+	unavailable := func(outcome Outcome) reply {
+		return say(503, failure("system_unavailable", Object{"outcome": string(outcome)}), "Retry-After: 0")
+	}
+	n, u, c := unavailable(NotDone), unavailable(Unknown), unavailable(Committed)
+	notFound, noOrg := say(404, failure("device_not_found", nil)), say(404, failure("org_not_found", nil))
+	for _, row := range []struct {
+		replies []reply
+		refused bool
+		code    string
+		outcome Outcome
+	}{
+		{[]reply{n, n, n}, false, "system_unavailable", NotDone},
+		{[]reply{u, n, n}, false, "system_unavailable", Unknown}, // what the first may have done the others do not undo
+		{[]reply{c, u, n}, false, "system_unavailable", Committed},
+		{[]reply{say(502, "x"), say(502, "x"), say(502, "x")}, false, "broken_answer", Unknown},
+		{[]reply{notFound}, true, "device_not_found", NotDone},
+		{[]reply{u, notFound}, true, "device_not_found", NotDone}, // decided once for all attempts
+		{[]reply{u, noOrg}, true, "org_not_found", Unknown},
+		{[]reply{say(409, failure("secret_already_shown", nil))}, true, "secret_already_shown", Committed},
+		{[]reply{say(302, "", "Location: /")}, false, "redirected", Unknown},
+		{[]reply{say(200, Object{"ok": true}), n, n}, false, "system_unavailable", Unknown}, // a proxy's page is no revoke
+		{[]reply{say(200, with(revoked, Object{"handler": "devices/validate"})), n, n}, false, "system_unavailable", Unknown},
+		{[]reply{say(200, with(revoked, Object{"revoked": false})), n, n}, false, "system_unavailable", Unknown},
+	} {
+		s := newScripted(t, row.replies...)
+		_, err := s.client(t, 2, 0).Revoke(t.Context(), "a")
+		e, ok := errors.AsType[*Error](err)
+		if !ok || e.Refused != row.refused || e.Code != row.code || e.Outcome != row.outcome {
+			t.Errorf("%+v, want %s, %s", err, row.code, row.outcome)
+		}
+		keys := map[string]bool{}
+		for _, req := range s.got() {
+			keys[req.Header.Get("Idempotency-Key")] = true
+		}
+		if len(s.got()) != len(row.replies) || len(keys) != 1 {
+			t.Errorf("%s: %d requests with %d keys", row.code, len(s.got()), len(keys))
+		}
+	}
+}
+
+func TestAChangeIsRepeatedWithItsOwnKey(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t, thenClose(""), say(200, revoked))
+	c := s.client(t, 2, 0)
+	for range 2 {
+		if _, err := c.Revoke(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Revoke(WithIdempotencyKey(t.Context(), "mine"), "a"); err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, req := range s.got() {
+		keys = append(keys, req.Header.Get("Idempotency-Key"))
+	}
+	if len(keys) != 4 || keys[0] != keys[1] || keys[1] == keys[2] || keys[3] != "mine" {
+		t.Errorf("keys %q", keys)
+	}
+}
+
+func TestOrgCreateIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t, say(503, failure("system_unavailable", Object{"outcome": "unknown"})), say(200, Object{"handler": "org_create", "orgApiKey": "k"}))
+	_, err := OrgCreate(t.Context(), Config{BaseURL: s.url}, NewOrg{})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Outcome != Unknown || len(s.got()) != 1 {
+		t.Errorf("%v, %d requests", err, len(s.got()))
+	}
+	got, err := OrgCreate(t.Context(), Config{BaseURL: s.url + "/"}, NewOrg{Name: "n", ExternalID: "e", OperatorToken: "t"})
+	if err != nil || got["orgApiKey"] != "k" {
+		t.Fatal(got, err)
+	}
+	req := s.got()[1]
+	if req.Header.Get("Authorization") != "Bearer t" || req.body != `{"externalId":"e","name":"n"}` || req.Header.Get("X-Org-Key")+req.Header.Get("Idempotency-Key") != "" {
+		t.Errorf("%s %v", req.body, req.Header)
+	}
+}
+
+func TestPages(t *testing.T) {
+	t.Parallel()
+	s := newScripted(
+		t, say(200, Object{"handler": "devices/list", "devices": []any{Object{"deviceId": "x"}}, "nextCursor": "c"}),
+		say(200, Object{"handler": "devices/list", "devices": []any{Object{"deviceId": "y"}}}),
+		say(200, Object{"handler": "devices/list", "devices": []any{}, "nextCursor": "c"}),
+	)
+	c := s.client(t, 0, 0)
+	var ids []string
+	for one, err := range c.Devices(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, one["deviceId"].(string)) //nolint:errcheck // panics, and so fails the test
+	}
+	if !slices.Equal(ids, []string{"x", "y"}) {
+		t.Errorf("%v", ids)
+	}
+	var last error
+	for _, err := range c.Devices(t.Context(), 1) {
+		last = err
+	}
+	if last == nil {
+		t.Error("a page that names itself as the next is walked for ever")
+	}
+}
+
+func TestConfig(t *testing.T) {
+	t.Setenv(OrgKeyEnv, " org_1\n")
+	t.Setenv("OTHER", "org_2")
+	t.Setenv(BaseURLEnv, "")
+	c, err := FromEnv("")
+	if err != nil || c.baseURL != DefaultBaseURL || c.key.Load().text != "org_1" || c.timeout != 10*time.Second || c.retries != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	t.Setenv(BaseURLEnv, "http://edge:1/x/")
+	if c, err = FromEnv("OTHER"); err != nil || c.baseURL != "http://edge:1/x" || c.key.Load().text != "org_2" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err = New(Config{OrgKey: testKey, BaseURL: "https://b"}); err != nil || c.baseURL != "https://b" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, shown := range []string{fmt.Sprint(c), fmt.Sprintf("%v %+v %#v", c, c, c), fmt.Sprintf("%v %+v %#v", c.key.Load(), c.key.Load(), c.key.Load())} {
+		if strings.Contains(shown, testKey[12:]) {
+			t.Errorf("shows the key: %s", shown)
+		}
+	}
+	for _, bad := range []Config{
+		{},
+		{OrgKey: "org_a\r\nX: y"},
+		{OrgKey: "org_ü"},
+		{OrgKey: "k", BaseURL: "ftp://a"},
+		{OrgKey: "k", BaseURL: "a:1"},
+		{OrgKey: "k", BaseURL: "http://u:p@a"},
+		{OrgKey: "k", BaseURL: "http://a?x=1"},
+	} {
+		if _, err := New(bad); err == nil || strings.Contains(err.Error(), "org_a") {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	t.Setenv(OrgKeyEnv, "")
+	if _, err := FromEnv(""); err == nil {
+		t.Error("no key is needed")
+	}
+}
