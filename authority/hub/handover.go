@@ -76,6 +76,10 @@ func (h *Hub) Yield(ctx context.Context, successor string) error {
 // covers. Those of the leader before are in its list, or over with the hold-down.
 func (h *Hub) lastRecord(r *reign) *statepb.LinkRecord {
 	r.closing = true
+	r.listing++
+	if r.overtake != nil {
+		r.overtake()
+	}
 	now := h.cfg.Clock.Now()
 	left := map[[16]byte]time.Duration{}
 	for s := range r.sessions {
@@ -107,7 +111,13 @@ func (h *Hub) lastRecord(r *reign) *statepb.LinkRecord {
 
 var errNotKnown = errors.New("leases of the leader before may still be out, or there are too many")
 
+// bequeath records what lastRecord returned.
 func (h *Hub) bequeath(ctx context.Context, r *reign, rec *statepb.LinkRecord) error {
+	defer func() {
+		h.mu.Lock()
+		r.listing--
+		h.mu.Unlock()
+	}()
 	if rec == nil {
 		return errNotKnown
 	}
@@ -115,22 +125,31 @@ func (h *Hub) bequeath(ctx context.Context, r *reign, rec *statepb.LinkRecord) e
 }
 
 // Resume takes a Yield back, if this node still leads: it records that leases are given
-// again, and gives them. It tries until the term ends.
+// again, and gives them. It tries until the term ends, or it is overtaken: by a list that is
+// made later, whose leases would else be more than it says, or by another Resume. It does
+// nothing while a list is on its way, which could come behind its own record.
 func (h *Hub) Resume() {
 	h.mu.Lock()
 	r := h.reign
-	h.mu.Unlock()
-	if r == nil {
+	if r == nil || r.final || r.listing > 0 {
+		h.mu.Unlock()
 		return
 	}
+	if r.overtake != nil {
+		r.overtake()
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	r.overtake = cancel
+	h.mu.Unlock()
 	// What was recorded may be one's own or the longer times of a leader before: both hold.
 	open := longer(h.linkRecord(), h.cfg.State.Cluster().GetLink())
-	if !h.open(r.ctx, r.term, open) {
+	if !h.open(ctx, r.term, open) {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.reign != r || r.final {
+	if h.reign != r || ctx.Err() != nil {
 		return
 	}
 	r.closing, r.successor = false, ""

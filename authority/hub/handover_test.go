@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
 	"machineid/shared/clock"
 	"machineid/shared/link"
 )
@@ -14,12 +16,26 @@ import (
 // handOver is a hand-over to the next term.
 func (w *world) handOver() {
 	w.t.Helper()
-	if err := w.hub.Yield(w.t.Context(), "a2:7071"); err != nil {
-		w.t.Fatal(err)
-	}
+	w.yield()
 	w.depose()
 	w.elsewhere()
 	w.lead()
+}
+
+func (w *world) yield() {
+	w.t.Helper()
+	if err := w.hub.Yield(w.t.Context(), "a2:7071"); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// duringNext runs f before the hub's next command is applied.
+func (w *world) duringNext(f func()) {
+	w.hub.cfg.Propose = func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
+		w.hub.cfg.Propose = w.propose
+		f()
+		return w.propose(ctx, cmd)
+	}
 }
 
 // elsewhere makes the hub that of another node, which was told of no session.
@@ -253,6 +269,99 @@ func TestAHandoverThatFails(t *testing.T) {
 			t.Error("a node that stops takes sessions again")
 		}
 	})
+}
+
+// TestAnEdgeMovesWithALongerLease than the new leader gives: it is waited for to that one's
+// end, and the record keeps the longer times until then, whoever has moved.
+func TestAnEdgeMovesWithALongerLease(t *testing.T) {
+	longer := Times{Lease: 5 * time.Second, CacheTTL: time.Minute, Bound: 0.01}
+	shorter := func(w *world) { // the next node has other settings
+		w.yield()
+		w.depose()
+		w.elsewhere()
+		w.hub.cfg.Times.Lease = time.Second
+		w.lead()
+	}
+	inWorld(t, longer, nil, func(w *world) {
+		t := w.t
+		w.lead()
+		w.join("e", 1).renew()
+		shorter(w)
+		began := w.since()
+		w.join("e", 1).catchUp()
+		p := w.join("e", 1) // its debts pass to the newer session, and its lease is no shorter
+		p.catchUp()
+		p.hangUp()
+		if s := <-w.settle(w.change(orgA)); s.at != began+longer.Stretched() {
+			t.Errorf("settled at %v with a lease of the leader before to %v", s.at, began+longer.Stretched())
+		}
+	})
+	inWorld(t, longer, nil, func(w *world) {
+		t := w.t
+		w.lead()
+		w.join("e", 1).renew()
+		shorter(w)
+		w.join("e", 1).catchUp()
+		time.Sleep(longer.Stretched() - time.Second)
+		if got := times(w.record()).Lease; got != longer.Lease {
+			t.Errorf("a lease of %v is recorded while one of %v is out", got, longer.Lease)
+		}
+		w.depose() // without a word
+		w.lead()
+		began := w.since()
+		if s := <-w.settle(w.change(orgA)); s.at != began+longer.Stretched() {
+			t.Errorf("the next leader settled at %v, want %v", s.at, began+longer.Stretched())
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := times(w.record()).Lease; got != time.Second {
+			t.Errorf("a lease of %v is recorded when no longer one is out", got)
+		}
+	})
+}
+
+// TestAHandoverTakenBackTooLate: a Resume that is overtaken by a later list gives no lease,
+// wherever it is by then.
+func TestAHandoverTakenBackTooLate(t *testing.T) {
+	for name, f := range map[string]func(w *world){
+		"it begins while a list is on its way": func(w *world) {
+			w.duringNext(w.hub.Resume)
+			w.yield()
+		},
+		"a list is made while its record is on its way": func(w *world) {
+			w.yield()
+			w.duringNext(func() {
+				w.hub.Resume() // of the next attempt
+				w.yield()
+			})
+			w.hub.Resume()
+		},
+		"the node stops while its record is on its way": func(w *world) {
+			w.yield()
+			w.duringNext(func() { w.hub.Stop(w.t.Context()) })
+			w.hub.Resume()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, usual, nil, func(w *world) {
+				t := w.t
+				w.lead()
+				p := w.join("e", 1)
+				p.renew()
+				f(w)
+				time.Sleep(2 * recordRetry)
+				synctest.Wait()
+				if p.renew() != nil || w.hub.Leading() {
+					t.Errorf("a lease is granted after the last list was made; the record: %v", w.record())
+				}
+				stops := w.hub.reign.final
+				w.hub.Resume()
+				if (p.renew() == nil) != stops || !w.record().GetOpen() || w.record().GetListed() && !stops {
+					t.Errorf("the last hand-over is not taken back; the record: %v", w.record())
+				}
+			})
+		})
+	}
 }
 
 // TestManyHolders: a list that is too long is none.

@@ -36,11 +36,14 @@ type reign struct {
 	free     []int      // slots that were given back
 	closing  bool       // granting has stopped
 	final    bool       // and for good: the node is stopping
+	listing  int        // lists that are on their way into the record
+	// overtake ends the newest Resume; nil: there was none.
+	overtake context.CancelFunc
 	// successor is the link address that edges are sent to when the reign ends.
 	successor string
 	// inherited are the processes that may hold a lease of the leader before, and until
-	// when; inheritedEnd is the last of those ends. No change returns before, while one of
-	// them has not moved here (I8).
+	// when; inheritedEnd is the last of those ends, and stays when they have moved: their
+	// leases run on. No change returns before, while one of them has not moved here (I8).
 	inherited    map[[16]byte]clock.Time
 	inheritedEnd clock.Time
 }
@@ -188,7 +191,8 @@ func (h *Hub) confirm(r *reign, own, open *statepb.LinkRecord) {
 func (h *Hub) free(r *reign) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return r.held(h.cfg.Clock.Now()) <= 0 && !r.closing
+	now := h.cfg.Clock.Now()
+	return r.held(now) <= 0 && now >= r.inheritedEnd && !r.closing
 }
 
 // forget drops broken sessions whose lease is over.

@@ -103,8 +103,9 @@ func (h *Hub) join(hello *link.Hello, address string, cancel func()) (s *session
 		number: hello.GetSession(), slot: slot, invals: replay,
 		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), address: address, process: [16]byte(hello.GetProcessId()),
 		token: rand.Text(), reign: r, since: now, cancel: cancel, wake: make(chan struct{}, 1),
-		// The process may hold a lease from an earlier session (I1.2).
-		leaseEnd: now.Add(h.cfg.Times.Stretched()),
+		// The process may hold a lease from an earlier session (I1.2), and from a leader whose
+		// leases are longer.
+		leaseEnd: max(now.Add(h.cfg.Times.Stretched()), r.inheritedEnd),
 	}
 	s.welcome = &link.Welcome{
 		Term: r.term, Incarnation: cluster.GetIncarnation(), ClusterId: cluster.GetClusterId(), AuthorityId: h.cfg.ID,
