@@ -125,7 +125,7 @@ func (n *Node) handOver(ctx context.Context, id string) error {
 			slog.Any("cause", err))
 	}
 	if err := n.store.HandTo(ctx, to); err != nil {
-		go n.hub.Resume() // it ends with the term
+		go n.hub.Resume() //nolint:contextcheck // it ends with the term
 		return err        //nolint:wrapcheck // likewise
 	}
 	return nil
