@@ -43,8 +43,10 @@ func (y *system) live(s *state, e int8) string {
 		n := *s
 		n.edges[e] = newEdge()
 		for l := range in.leaders {
-			n.leaders[l].sessions[e] = session{}
+			x := &n.leaders[l]
+			x.sessions[e], x.inherited[e], x.list[e] = session{}, 0, 0
 		}
+		n.holders[e] = 0
 		y.next("restarts", e, none, &n)
 	}
 	if in.request {

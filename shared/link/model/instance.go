@@ -31,6 +31,8 @@ type instance struct {
 	inFlight bool // what was sent before a session broke may arrive yet
 	restarts bool
 	record   bool // the record of I8, and Stop; else every election holds down
+	lists    bool // the record says who holds a lease, if that is known (with record)
+	resumes  bool // a hand-over is taken back
 	gives    bool // edges give their leases back
 	hellos   bool // a Hello takes time
 	ring     bool // the ring forgets

@@ -142,6 +142,25 @@ func instances(full bool) []*instance {
 			in.wants = []witness{closedTaken, longHeld}
 			in.mutants = []rule{longerRecorded, closedAfterHold}
 		}),
+		newInstance("handover", "a list of who holds a lease, over three terms of different leases", func(in *instance) {
+			in.leaders = 3
+			in.lease = [maxLeaders]int8{2, 1, 1}
+			in.quick, in.record, in.lists, in.breaks = true, true, true, true
+			in.wants = []witness{returnedEarly, didNotMove, listedAgain, handedTwice, longInherited, longHeld}
+			in.mutants = []rule{heirsListed, inheritedBooked, ownAfterHeirs, closedAfterHold}
+		}),
+		newInstance("resume", "hand-overs that are taken back", func(in *instance) {
+			in.leaders = 2
+			in.quick, in.record, in.lists, in.resumes, in.breaks, in.gives = true, true, true, true, true, true
+			in.wants = []witness{returnedEarly, didNotMove, resumed}
+			in.mutants = []rule{listedHeld, movedAtAck, stopsForGood, brokenListed, resumeRecords, listInOrder, resumeOvertaken}
+		}),
+		newInstance("handover-rates", "a list, and clocks that are off by the bound", func(in *instance) {
+			in.leaders = 2
+			in.quick, in.record, in.lists, in.rates, in.breaks = true, true, true, true, true
+			in.wants = []witness{returnedEarly, didNotMove, twoRates}
+			in.mutants = []rule{bookedListed}
+		}),
 		newInstance("restore", "an older state comes back", func(in *instance) {
 			in.leaders, in.restoredBy, in.script = 2, 1, restoreOld
 			in.terms = [maxLeaders]int8{2, 1}

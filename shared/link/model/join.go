@@ -93,6 +93,13 @@ func (y *system) join(n *state, e int8, h hello, newest bool) {
 	if y.on(helloBooked) {
 		q.lease = y.stretched(l)
 	}
+	y.saw(longInherited, z.inherited[e] > q.lease)
+	if y.on(inheritedBooked) {
+		q.lease = max(q.lease, z.inherited[e])
+	}
+	if !y.on(movedAtAck) {
+		z.moved[e] = true
+	}
 	if same && y.on(heldNoted) && (goesOn || y.on(heldAtReset)) {
 		q.present = h.held
 	}

@@ -150,7 +150,7 @@ func (y *system) queueInval(q *session, i int8, told uint8, over int8) bool {
 // owes, after the hold-down. Also at a leader that does not know that it is deposed.
 func (y *system) settle(s *state, l int8) {
 	x, in := &s.leaders[l], y.in
-	if x.hold > 0 {
+	if x.hold > 0 || y.expects(x) {
 		return
 	}
 	own := x.sent
@@ -180,6 +180,9 @@ func (y *system) settle(s *state, l int8) {
 			}
 		}
 		if news {
+			for e := range in.edges {
+				y.saw(returnedEarly, x.moved[e] && x.inherited[e] > 0 && s.edges[e].lease > 0)
+			}
 			y.next("returns", l, i, &n)
 		}
 	}
@@ -257,6 +260,7 @@ func (y *system) serve(s *state, l, e int8) {
 			}
 			z.returned, z.lease = true, 0
 		}
+		x.moved[e] = x.inherited[e] > 0 && (x.moved[e] || m.a >= x.barrier || m.b == 1)
 		y.next("reads an Ack", l, e, &n)
 	case fetch:
 		if z.worker.busy {

@@ -10,13 +10,16 @@ func coverage() string {
 	by := [rules]string{}
 	for _, in := range instances(true) {
 		for _, m := range in.mutants {
-			by[m] = in.name
+			if by[m] != "" {
+				by[m] += ", "
+			}
+			by[m] += "`" + in.name + "`"
 		}
 	}
 	var text strings.Builder
 	text.WriteString("| rule | mutant | caught in |\n|---|---|---|\n")
 	for r := range rules {
-		fmt.Fprintf(&text, "| %s | %s | `%s` |\n", ruleText[r].of, ruleText[r].mutant, by[r])
+		fmt.Fprintf(&text, "| %s | %s | %s |\n", ruleText[r].of, ruleText[r].mutant, by[r])
 	}
 	return text.String()
 }
@@ -44,6 +47,8 @@ func (in *instance) happens() (list []string) {
 		{in.inFlight, "in flight"},
 		{in.restarts, "restarts"},
 		{in.record, "record"},
+		{in.lists, "lists"},
+		{in.resumes, "resumes"},
 		{in.gives, "gives"},
 		{in.hellos, "hellos"},
 		{in.ring, "ring"},

@@ -1,7 +1,7 @@
 package main
 
-// writeRecord emits what a leader does to the replicated record of open leases, and
-// Stop (I8). A record of a term that is past does nothing.
+// writeRecord emits what a leader does to the replicated record of open leases (I8). A
+// record of a term that is past does nothing.
 func (y *system) writeRecord(s *state, l int8) {
 	x, in := &s.leaders[l], y.in
 	own := in.lease[l]
@@ -15,30 +15,116 @@ func (y *system) writeRecord(s *state, l int8) {
 			} else {
 				n.recorded = max(own, s.recorded)
 			}
-			n.open = true
+			n.recordOpen()
 		}
 		y.next("records that leases are out", l, none, &n)
 	}
-	if x.opened && !x.closing && x.hold == 0 && current && s.open && s.recorded != own {
+	if x.opened && !x.closing && y.free(x) && current && s.open && s.recorded != own {
 		n := *s
 		n.recorded = own
 		y.next("records its own times", l, none, &n)
 	}
-	if x.opened && !x.closing {
+	if x.opened && (!x.closing || x.resumes > 0) && current {
+		// A deposed one may stop too, but it can record nothing, and nothing obliges it to give
+		// a lease or take a session: whatever comes of it is searched anyhow.
 		n := *s
-		z := &n.leaders[l]
-		z.closing = true
-		z.free = x.hold == 0 || !y.on(closedAfterHold)
-		for e := range in.edges {
-			q := &x.sessions[e]
-			z.free = z.free && (q.lease == 0 || q.returned || !y.on(closedIfNoLease))
-		}
+		y.lastRecord(&n, l)
 		y.next("stops", l, none, &n)
 	}
 	if x.free && current {
 		n := *s
-		n.leaders[l].free = false
-		n.open = false
-		y.next("records that no lease is out", l, none, &n)
+		z := &n.leaders[l]
+		n.holders, n.listed = x.list, x.list != [maxEdges]int8{}
+		n.open = n.listed
+		z.free, z.list = false, [maxEdges]int8{}
+		y.next("records who may hold a lease", l, none, &n)
 	}
+	if in.resumes {
+		y.resume(s, l)
+	}
+}
+
+func (s *state) recordOpen() {
+	s.open, s.listed, s.holders = true, false, [maxEdges]int8{}
+}
+
+// lastRecord ends granting and looks who may hold a lease, in one step (hub, lastRecord).
+// Where nothing is listed, it may be said only that nobody does.
+func (y *system) lastRecord(n *state, l int8) {
+	in, x := y.in, &n.leaders[l]
+	x.closing, x.list = true, [maxEdges]int8{}
+	if y.on(resumeOvertaken) {
+		x.resumes = 0
+	}
+	x.free = x.hold == 0 || !y.on(closedAfterHold)
+	for e := range in.edges {
+		q := &x.sessions[e]
+		if !q.returned && (q.up || y.on(brokenListed)) {
+			x.list[e] = q.lease
+			if !y.on(bookedListed) {
+				x.list[e] = max(0, q.lease-(in.stretch(in.lease[l])-in.lease[l]))
+			}
+		}
+		if !x.moved[e] && y.on(heirsListed) {
+			y.saw(listedAgain, in.lists && x.inherited[e] > x.list[e])
+			x.list[e] = max(x.list[e], x.inherited[e])
+		}
+	}
+	if !in.lists {
+		x.free = x.free && (x.list == [maxEdges]int8{} || !y.on(closedIfNoLease))
+		x.list = [maxEdges]int8{}
+	}
+	if !x.free {
+		x.list = [maxEdges]int8{}
+	}
+}
+
+// resume takes a hand-over back (hub, Resume): first the record, then the grants. What was
+// proposed before it in this term comes into force before it, or never.
+func (y *system) resume(s *state, l int8) {
+	x := &s.leaders[l]
+	if x.closing && x.resumes < 2 && l == s.now {
+		n := *s
+		z := &n.leaders[l]
+		z.resumes++
+		if y.on(resumeRecords) {
+			n.recordOpen()
+			n.recorded = max(n.recorded, y.in.lease[l])
+		}
+		if y.on(listInOrder) {
+			z.free, z.list = false, [maxEdges]int8{}
+		}
+		y.next("records again that leases are out", l, none, &n)
+	}
+	if x.resumes > 0 {
+		n := *s
+		z := &n.leaders[l]
+		z.closing = false
+		z.resumes--
+		y.saw(resumed, x.closing)
+		y.next("gives leases again", l, none, &n)
+	}
+}
+
+// inherit takes over a list (hub, heirs). The code stretches what it says, and waits longer.
+func (y *system) inherit(n *state, l int8) {
+	y.saw(handedTwice, l > 1 && n.leaders[l-1].inherited != [maxEdges]int8{})
+	if y.on(listedHeld) {
+		n.leaders[l].inherited = n.holders
+	}
+}
+
+// expects reports whether a listed process has not moved, and its lease may not be over.
+func (y *system) expects(x *leader) bool {
+	for e := range y.in.edges {
+		if x.inherited[e] > 0 && !x.moved[e] {
+			return true
+		}
+	}
+	return false
+}
+
+// free reports whether no lease of an earlier leader can be out.
+func (y *system) free(x *leader) bool {
+	return x.hold == 0 && (x.inherited == [maxEdges]int8{} || !y.on(ownAfterHeirs) && !y.expects(x))
 }

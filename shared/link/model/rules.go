@@ -62,6 +62,16 @@ const (
 	closedAfterHold
 	stopsForGood
 	restoredOpen
+	listedHeld
+	movedAtAck
+	bookedListed
+	brokenListed
+	heirsListed
+	inheritedBooked
+	ownAfterHeirs
+	resumeRecords
+	listInOrder
+	resumeOvertaken
 
 	rules
 )
@@ -124,9 +134,19 @@ var ruleText = [rules]struct{ of, mutant string }{
 	longerRecorded:  {"I8", "a shorter D is recorded at once"},
 	openFirst:       {"I8", "leases are given before the record says open"},
 	closedIfNoLease: {"I8", "closed is recorded with leases out"},
-	closedAfterHold: {"I8", "closed is recorded within the hold-down"},
+	closedAfterHold: {"I8", "closed, or a list, is recorded within the hold-down"},
 	stopsForGood:    {"I8", "leases are given after granting has ended"},
 	restoredOpen:    {"I8", "a restored state counts as closed"},
+	listedHeld:      {"I8", "who is listed is not waited for"},
+	movedAtAck:      {"I8", "a listed process has moved when it has joined"},
+	bookedListed:    {"I8", "a lease is listed for D, not S"},
+	brokenListed:    {"I8", "a session that broke is left off the list"},
+	heirsListed:     {"I8", "who was listed and has not moved is left off the next list"},
+	inheritedBooked: {"I8", "a process that moves is booked for the new leader's S, its lease being longer"},
+	ownAfterHeirs:   {"I8", "a shorter D is recorded when all have moved, with longer leases out"},
+	resumeRecords:   {"I8", "a hand-over is taken back without a record"},
+	listInOrder:     {"I8", "a list that was thought lost is recorded after the hand-over was taken back"},
+	resumeOvertaken: {"I8", "a hand-over is taken back after a later list was made"},
 }
 
 // witness is something that must happen in an instance, or its search shows little.
@@ -159,6 +179,12 @@ const (
 	helloOvertaken                  // a Hello that arrived after a later one
 	turnedAway                      // an edge that knows of more than a leader to which it says Hello
 	learned                         // a deposed leader that gave a lease knowing what its successor committed
+	returnedEarly                   // a change returned before the listed end of the lease of an edge that had moved
+	didNotMove                      // a listed edge that did not move, to its lease's end
+	listedAgain                     // a listed edge that had not moved, on the next list
+	handedTwice                     // two hand-overs in a row
+	resumed                         // leases given again after a hand-over that failed
+	longInherited                   // an edge that moved with a longer lease than the new leader's
 	paidByOther                     // one edge has acknowledged a change that another still owes
 	witnesses
 )
@@ -172,5 +198,8 @@ var witnessText = [witnesses]string{
 	packed: "a pack that raised two floors", emptyWaited: "a call that changes nothing and waits", closedTaken: "a leader that took over from a closed record",
 	longHeld: "a leader that held longer than its own S", restored: "an answer from a restored state", twoRates: "a lease across clocks of different rates",
 	helloOvertaken: "a Hello that arrived after a later one", turnedAway: "an edge that knew of more than a leader", learned: "a deposed leader that learned what its successor committed",
-	staleRequest: "a request overtaken by an invalidation", swappedUnder: "a request whose memory was swapped", paidByOther: "a change that one edge has and another owes",
+	returnedEarly: "a change that returned before the end of a listed lease", didNotMove: "a listed edge that did not move",
+	listedAgain: "a listed edge on the next list", handedTwice: "two hand-overs in a row", resumed: "a hand-over taken back",
+	longInherited: "an edge that moved with a longer lease than the new leader's",
+	staleRequest:  "a request overtaken by an invalidation", swappedUnder: "a request whose memory was swapped", paidByOther: "a change that one edge has and another owes",
 }

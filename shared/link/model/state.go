@@ -88,15 +88,19 @@ type worker struct {
 // ring. Its number is its term.
 type leader struct {
 	up            bool
-	proof         int8 // age of v0, or none
-	round         int8 // age of the round under way, or none
-	applied, sent int8 // indexes: in the state, dispatched
-	since         int8 // the ring reaches back to here
-	barrier       int8 // applied when it was elected
-	hold          int8 // left of the hold-down
-	opened        bool // the record that leases may be out was committed in this term
-	closing, free bool // granting has ended; and the record may say so
-	turned        int8 // age of the present generation of interest
+	proof         int8           // age of v0, or none
+	round         int8           // age of the round under way, or none
+	applied, sent int8           // indexes: in the state, dispatched
+	since         int8           // the ring reaches back to here
+	barrier       int8           // applied when it was elected
+	hold          int8           // left of the hold-down
+	opened        bool           // the record that leases may be out was committed in this term
+	closing, free bool           // granting has ended; and what is left may be recorded, if that is known
+	list          [maxEdges]int8 // who may hold a lease by then, and how long: the record to be
+	resumes       int8           // hand-overs to be taken back, whose record is applied
+	inherited     [maxEdges]int8 // left of what the leader before has listed
+	moved         [maxEdges]bool // and is here since, with all that was done before
+	turned        int8           // age of the present generation of interest
 	sessions      [maxEdges]session
 }
 
@@ -165,8 +169,10 @@ type state struct {
 	now       int8 // the leader of the newest term
 	committed int8 // version
 	returned  [maxRecords]int8
-	open      bool // the replicated record (I8)
-	recorded  int8 // its D
+	open      bool           // the replicated record (I8)
+	listed    bool           // it says who may hold a lease
+	holders   [maxEdges]int8 // how long, 0 if none
+	recorded  int8           // its D
 	rates     [maxLeaders + maxEdges]int8
 }
 
@@ -185,6 +191,7 @@ func newEdge() edge {
 func (s *state) tidy() {
 	for l := range s.leaders {
 		for e := range s.leaders[l].sessions {
+			s.leaders[l].moved[e] = s.leaders[l].moved[e] && s.leaders[l].inherited[e] > 0
 			x := &s.leaders[l].sessions[e]
 			if !x.up && x.lease == 0 {
 				*x = session{} // hub: forget
@@ -197,10 +204,14 @@ func (s *state) tidy() {
 func (s *state) swapped() state {
 	n := *s
 	n.edges[0], n.edges[1] = s.edges[1], s.edges[0]
+	n.holders[0], n.holders[1] = s.holders[1], s.holders[0]
 	n.rates[maxLeaders], n.rates[maxLeaders+1] = s.rates[maxLeaders+1], s.rates[maxLeaders]
 	for l := range n.leaders {
-		x := &n.leaders[l].sessions
-		x[0], x[1] = x[1], x[0]
+		x := &n.leaders[l]
+		x.sessions[0], x.sessions[1] = x.sessions[1], x.sessions[0]
+		x.list[0], x.list[1] = x.list[1], x.list[0]
+		x.inherited[0], x.inherited[1] = x.inherited[1], x.inherited[0]
+		x.moved[0], x.moved[1] = x.moved[1], x.moved[0]
 	}
 	return n
 }

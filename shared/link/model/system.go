@@ -129,6 +129,11 @@ func (y *system) tick(s *state) {
 		}
 		passed(&x.round, rate, d)
 		left(&x.hold, rate)
+		for e := range in.edges {
+			lasted := x.inherited[e] > 0 && !x.moved[e]
+			left(&x.inherited[e], rate)
+			y.saw(didNotMove, lasted && x.inherited[e] == 0 && x.hold == 0)
+		}
 		if in.ttl[l] > 0 {
 			passed(&x.turned, rate, y.period(l))
 		}
@@ -226,6 +231,7 @@ func (y *system) elect(s *state) {
 	x.applied = in.index(n.committed)
 	x.barrier = x.applied
 	x.hold = y.holdDown(&n, l, held)
+	n.leaders[s.now].free, n.leaders[s.now].list = false, [maxEdges]int8{} // a record of a term that is past does nothing
 	if !in.lags {
 		least = x.applied
 	}
@@ -244,6 +250,9 @@ func (y *system) holdDown(n *state, l, held int8) int8 {
 		return 0
 	case (in.record || in.restoredBy == l) && !n.open:
 		y.saw(closedTaken, n.leaders[l-1].opened)
+		return 0
+	case n.listed && in.restoredBy != l:
+		y.inherit(n, l)
 		return 0
 	case !y.on(stretchedHold):
 		return held
