@@ -41,6 +41,8 @@ var layers = []layer{
 		"github.com/hashicorp/raft":        "the edge never sees Raft",
 		"github.com/cockroachdb/pebble/v2": "the edge never sees Pebble",
 	}},
+	{folder: "bench/load", ours: []string{"bench/report", "shared"}}, // a client: what it finds is what clients find
+	{folder: "bench/report"},
 	{folder: "authority", ours: []string{"raftstore", "shared"}},
 	{folder: "sdk", std: true},                                         // clients live in other people's programs
 	{folder: "authority/state", ours: []string{"raftstore", "shared"}}, // the domain: not even authority/api and authority/hub
@@ -127,6 +129,7 @@ func TestLayersRefuses(t *testing.T) {
 		{ImportPath: "machineid/authority/hub", Deps: []string{"machineid/edge", "machineid/shared/link"}},
 		{ImportPath: "machineid/authority/state", Deps: []string{"machineid/authority/api"}},
 		{ImportPath: "machineid/authority/state/statepb", TestImports: []string{"machineid/authority/hub"}},
+		{ImportPath: "machineid/bench/load", Deps: []string{"machineid/bench/report", "machineid/edge/link", "machineid/shared/wire"}},
 		{ImportPath: "machineid/bench", Deps: []string{"machineid/cmd/machineid/config"}},
 		{ImportPath: "machineid/sdk/go", Deps: []string{"machineid/shared/orgkey", "net/http", "vendor/golang.org/x/net/idna"}, TestImports: []string{"github.com/google/go-cmp/cmp"}},
 
@@ -145,6 +148,7 @@ func TestLayersRefuses(t *testing.T) {
 		"machineid/authority/hub depends on machineid/edge: authority may import only raftstore and shared",
 		"machineid/authority/state depends on machineid/authority/api: authority/state may import only raftstore and shared",
 		"machineid/authority/state/statepb depends on machineid/authority/hub: authority/state may import only raftstore and shared",
+		"machineid/bench/load depends on machineid/edge/link: bench/load may import only bench/report and shared",
 		"machineid/bench depends on machineid/cmd/machineid/config: cmd is imported by nobody",
 		"machineid/sdk/go depends on github.com/google/go-cmp/cmp: sdk depends on the standard library only",
 		"machineid/sdk/go depends on machineid/shared/orgkey: sdk imports nothing of ours",
