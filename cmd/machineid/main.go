@@ -56,6 +56,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	if _, unavailable := errors.AsType[unavailableError](err); unavailable {
 		return exitUnavailable
 	}
+	if _, missed := errors.AsType[missedError](err); missed {
+		return exitMissed
+	}
 	return exitFailed
 }
 
@@ -84,9 +87,9 @@ current answers SYSTEM_UNAVAILABLE.`,
 	version := newVersionCommand()
 	settings.FlagsOnly(version)
 	env := environment(environ)
-	root.AddCommand(newDevCommand(settings, env), newAuthorityCommand(settings, env), newEdgeCommand(settings), newClusterCommand(settings, env), newEdgesCommand(settings, env), newOrgCommand(settings, env),
-		newDeviceCommand(settings, env), newKeyCommand(settings, env), newAuditCommand(settings, env),
-		newSnapshotCommand(settings, env), newRecoverCommand(settings), newDebugCommand(settings), version)
+	root.AddCommand(newDevCommand(settings, env), newAuthorityCommand(settings, env), newEdgeCommand(settings), newClusterCommand(settings, env),
+		newEdgesCommand(settings, env), newOrgCommand(settings, env), newDeviceCommand(settings, env), newKeyCommand(settings, env), newAuditCommand(settings, env),
+		newSnapshotCommand(settings, env), newRecoverCommand(settings), newDebugCommand(settings), newBenchCommand(settings, env), version)
 	settings.Attach(root)
 	return root
 }
