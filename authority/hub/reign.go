@@ -215,7 +215,8 @@ func (h *Hub) record(ctx context.Context, term uint64, rec *statepb.LinkRecord) 
 	if _, err := h.cfg.Propose(ctx, cmd); err != nil {
 		return fmt.Errorf("record the link's state: %w", err)
 	}
-	if !proto.Equal(h.cfg.State.Cluster().GetLink(), rec) {
+	// The record may be another leader's that says the same: so the term must still be this one.
+	if now, leads := h.store.Leading(); !leads || now != term || !proto.Equal(h.cfg.State.Cluster().GetLink(), rec) {
 		return fmt.Errorf("record the link's state: term %d is over", term)
 	}
 	return nil

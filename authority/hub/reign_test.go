@@ -148,6 +148,22 @@ func TestARecordThatFailsIsTriedAgain(t *testing.T) {
 	})
 }
 
+// TestAnEqualRecordOfALaterTermIsNotOnesOwn: what the state says may be another leader's.
+func TestAnEqualRecordOfALaterTermIsNotOnesOwn(t *testing.T) {
+	inWorld(t, usual, openRecord(lease), func(w *world) {
+		w.lead()
+		term, rec := w.term, w.record()
+		if err := w.hub.record(w.t.Context(), term, rec); err != nil {
+			w.t.Error(err)
+		}
+		w.store.set(func(s *fakeStore) { s.term++ })
+		if w.hub.record(w.t.Context(), term, rec) == nil {
+			w.t.Error("a record of the term before is taken for recorded")
+		}
+		w.store.set(func(s *fakeStore) { s.term-- })
+	})
+}
+
 // TestStopRecordsClosedOnlyIfNoLeaseIsOut (I8).
 func TestStopRecordsClosedOnlyIfNoLeaseIsOut(t *testing.T) {
 	gaveBack := &link.ToAuthority{Ack: &link.Ack{GaveBack: true}}
