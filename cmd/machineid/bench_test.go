@@ -28,7 +28,7 @@ func startBenchFleet(t *testing.T, args ...string) *benchFleet {
 	f.authority.start()
 	var urls []string
 	for range 3 {
-		e := startEdge(t, f.authority.link, "--cache-entries", "10000")
+		e := startEdge(t, f.authority.link, "--cache-entries", "10000", "--max-wait", "900ms")
 		f.edges = append(f.edges, e)
 		urls = append(urls, "http://"+e.http)
 	}
@@ -54,6 +54,12 @@ func (f *benchFleet) bench(t *testing.T, args ...string) (rep report.Report, cod
 	return rep, code, progress.String()
 }
 
+// busy is how many requests of an operation say no more than that this machine is busy: nobody was free to send them, or the answer was not
+// there in time.
+func busy(op report.Op) int64 {
+	return op.Codes["not_sent"] + op.Codes["SYSTEM_UNAVAILABLE"] + op.Codes["system_unavailable"]
+}
+
 // TestBench puts every scenario on both tiers: nothing fails and the promise holds. There are no limits on time: this machine may be busy.
 func TestBench(t *testing.T) {
 	t.Parallel()
@@ -77,6 +83,9 @@ func TestBench(t *testing.T) {
 			t.Parallel()
 			saved := filepath.Join(t.TempDir(), "r.html")
 			args := append([]string{c.args[0], "--duration", "2s", "--warmup", "300ms", "--orgs", "4", "--out", saved}, c.args[1:]...)
+			if name != "cold" { // few, so that those revoked are asked about
+				args = append(args, "--devices", "12")
+			}
 			if name == "revoke" {
 				args = append(args, "--rate", "10")
 			}
@@ -85,15 +94,17 @@ func TestBench(t *testing.T) {
 				t.Fatalf("exit code %d: %s", code, said)
 			}
 			for _, op := range rep.Ops {
-				if op.Errors > op.Codes["not_sent"] { // what is not sent says that this machine is busy
+				if op.Errors > busy(op) {
 					t.Errorf("%s: %d errors of %d: %v", op.Name, op.Errors, op.Count, op.Codes)
 				}
 			}
 			op, _ := rep.Op(rep.Main)
-			if op.Count == 0 || rep.Violations.Count != 0 || c.changes != (rep.Violations.Checked > 0) {
+			if op.Count <= 2*busy(*op) || rep.Violations.Count != 0 || c.changes != (rep.Violations.Checked > 0) {
 				t.Errorf("%d %s, %+v", op.Count, rep.Main, rep.Violations)
 			}
-			if hits := name == "hit" || name == "zipf" || name == "closed" || name == "failover"; hits != (op.Cached == op.Count-op.Codes["not_sent"]) {
+			// Memory may forget one now and then; cold and unknown ask about nothing twice.
+			hits, misses := name == "hit" || name == "zipf" || name == "closed" || name == "failover", name == "cold" || name == "unknown"
+			if (hits && op.Cached < (op.Count-busy(*op))*9/10) || (misses && op.Cached > 0) {
 				t.Errorf("%d of %d from the edges' memory", op.Cached, op.Count)
 			}
 			if page, err := os.ReadFile(saved); err != nil || !bytes.Contains(page, []byte("<svg")) {
@@ -116,7 +127,7 @@ func TestBenchExitCodes(t *testing.T) {
 	}
 }
 
-// TestBenchInterrupted proves that Ctrl-C ends the load, takes the run's devices away, and still reports.
+// TestBenchInterrupted proves that Ctrl-C ends the load, deletes the run's orgs, and still reports.
 func TestBenchInterrupted(t *testing.T) {
 	t.Parallel()
 	f := startBenchFleet(t)
@@ -124,7 +135,7 @@ func TestBenchInterrupted(t *testing.T) {
 	p := launch(t, args...)
 	eventually(t, patient, "it measures", func() bool { return strings.Contains(p.out.String(), "p99.9") })
 	p.interrupt()
-	if text := p.out.String(); !strings.Contains(text, "INTERRUPTED") || !strings.Contains(text, "validate: ALLOW") || !strings.Contains(text, "removing devices: 6 of 6") {
+	if text := p.out.String(); !strings.Contains(text, "INTERRUPTED") || !strings.Contains(text, "validate: ALLOW") || !strings.Contains(text, "deleting orgs: 2 of 2") {
 		t.Errorf("%s", text)
 	}
 }
@@ -147,7 +158,7 @@ func TestBenchFailover(t *testing.T) {
 	if code := p.cmd.ProcessState.ExitCode(); code != exitMissed {
 		t.Errorf("exit code %d, want %d", code, exitMissed)
 	}
-	for _, want := range []string{"connection_refused", "http://" + f.edges[2].http + "  validate", "violations of the promise: 0", "MISSED gap<1ms", "removing devices"} {
+	for _, want := range []string{"connection_refused", "http://" + f.edges[2].http + "  validate", "violations of the promise: 0", "MISSED gap<1ms", "deleting orgs: 2 of 2"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q", want)
 		}
