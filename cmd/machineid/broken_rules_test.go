@@ -46,8 +46,8 @@ var brokenRules = []broken{
 		edits: []edit{{hubSession, "left := t.Lease - received.Sub(proof)", "left := t.Lease"}},
 	},
 	{
-		rule: "I1.2", name: "a Hello is not booked",
-		edits: []edit{{hubServe, "leaseEnd: now.Add(h.cfg.Times.Stretched()),", "leaseEnd: now,"}},
+		rule: "I1.2", name: "a Hello is not booked", by: "authority/hub TestHelloIsBookedAsAFullLease",
+		edits: []edit{{hubServe, "leaseEnd: max(now.Add(h.cfg.Times.Stretched()), r.inheritedEnd),", "leaseEnd: now,"}},
 	},
 	{
 		rule: "I1.2", name: "a lease is booked without the stretch",
@@ -111,6 +111,13 @@ var brokenRules = []broken{
 	{
 		rule: "I3", name: "no floors",
 		edits: []edit{{edgeMemory, "	if s.index < m.floor(hash).Load() {\n", "	if s.index < 0 {\n"}},
+	},
+	{
+		rule: "I3", name: "no floors for keys",
+		edits: []edit{
+			{edgeMemory, "k != nil && k.sum == q.sum && m.counts(&k.stamp, k.hash, now) {", "k != nil && k.sum == q.sum {"},
+			{edgeMemory, "k, ok := m.keys.Get(hash); ok && k.sum == q.sum && m.counts(&k.stamp, hash, now) {", "k, ok := m.keys.Get(hash); ok && k.sum == q.sum {"},
+		},
 	},
 	{
 		rule: "I3", name: "a request stalls between lease and floor", harmless: true,
@@ -228,6 +235,18 @@ var brokenRules = []broken{
 		edits: []edit{{"authority/hub/change.go", "	if term, leads := h.store.Leading(); !leads || term != reign {\n", "	if term, leads := h.store.Leading(); leads && term > 1<<62 && term != reign {\n"}},
 	},
 	{
+		rule: "I8", name: "a lease longer than the new leader's is not booked", by: "authority/hub TestAnEdgeMovesWithALongerLease",
+		edits: []edit{{hubServe, "leaseEnd: max(now.Add(h.cfg.Times.Stretched()), r.inheritedEnd),", "leaseEnd: now.Add(h.cfg.Times.Stretched()),"}},
+	},
+	{
+		rule: "I8", name: "a hand-over that is taken back late gives leases", by: "authority/hub TestAHandoverTakenBackTooLate",
+		edits: []edit{{hubHandover, "	if h.reign != r || ctx.Err() != nil {\n", "	if h.reign != r {\n"}},
+	},
+	{
+		rule: "I8", name: "an equal record of a later term is one's own", by: "authority/hub TestAnEqualRecordOfALaterTermIsNotOnesOwn",
+		edits: []edit{{hubReign, "if now, leads := h.store.Leading(); !leads || now != term || !proto", "if !proto"}},
+	},
+	{
 		rule: "I8", name: "a new leader does not wait",
 		edits: []edit{{hubReign, "r.holdUntil = began.Add(times(last).Stretched())", "r.holdUntil = began"}},
 	},
@@ -261,7 +280,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I8", name: "leases are given again without a record", by: "authority/hub TestAHandoverThatFails",
-		edits: []edit{{hubHandover, "	if !h.open(r.ctx, r.term, open) {\n", "	if open == nil {\n"}},
+		edits: []edit{{hubHandover, "	if !h.open(ctx, r.term, open) {\n", "	if open == nil {\n"}},
 	},
 	{
 		rule: "I8", name: "the shorter of two times is recorded", by: "authority/hub TestTheLongerTimesAreRecorded",

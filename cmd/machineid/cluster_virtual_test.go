@@ -37,7 +37,11 @@ type actors struct {
 
 	mu   sync.Mutex
 	saga saga
+	keys [sagaOrgs][]orgKey // that agents may use, the newest last; those that were revoked lately too
 }
+
+// orgKey is a key that comes and goes.
+type orgKey struct{ id, secret string }
 
 const (
 	sagaOrgs    = 2
@@ -78,6 +82,7 @@ func play(t *testing.T, seed uint64, length time.Duration) (out *saga) {
 			}
 			clients.Go(func() { a.admin(230+o, o, []string{"d0", "d1", "d2"}) }) // in the way of the others
 			clients.Go(func() { a.admin(240+o, o, []string{""}) })
+			clients.Go(func() { a.keeper(260+o, o) })
 			for i, n := range a.nodes {
 				clients.Go(func() { a.reader(250+10*o+i, o, n.id) })
 			}
@@ -135,9 +140,10 @@ func (a *actors) agent(id int, at string) {
 	for !a.over() {
 		a.nap(r, 50*time.Millisecond)
 		o := r.IntN(len(a.orgs))
-		g := glance{org: fmt.Sprint("o", o), device: fmt.Sprint("d", r.IntN(sagaDevices)), by: at, sent: a.at()}
-		got := c.call(at, "POST", "devices/validate", device(g.device), "X-Org-Key", a.orgs[o])
-		if got.code != 200 {
+		key := a.anyKey(r, o)
+		g := glance{org: fmt.Sprint("o", o), device: fmt.Sprint("d", r.IntN(sagaDevices)), by: at, key: key.id, sent: a.at()}
+		got := c.call(at, "POST", "devices/validate", device(g.device), "X-Org-Key", key.secret)
+		if got.code != 200 && got.Code != codeUnknownKey {
 			continue // the edge is gone
 		}
 		g.code, g.got = got.Code, a.at()
@@ -149,6 +155,50 @@ func (a *actors) saw(g glance) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.saga.glances = append(a.saga.glances, g)
+}
+
+// anyKey is the org's first key or one of those that come and go.
+func (a *actors) anyKey(r *rand.Rand, org int) orgKey {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if list := a.keys[org]; len(list) > 0 && r.IntN(2) == 0 {
+		return list[r.IntN(len(list))]
+	}
+	return orgKey{secret: a.orgs[org]}
+}
+
+// keeper makes keys and revokes them again.
+func (a *actors) keeper(id, org int) {
+	r := rand.New(rand.NewPCG(a.seed, uint64(id)))
+	c := a.caller(fmt.Sprint("c", id))
+	defer func() { c.close() }()
+	for !a.over() {
+		made := access{what: makeKey, after: active, called: a.at()}
+		got := c.call(a.anywhere(r), "POST", "org/keys", `{"scope":"validate"}`, "X-Org-Key", a.orgs[org])
+		if made.returned = a.at(); got.code != 200 || got.Key == "" {
+			a.nap(r, 300*time.Millisecond) // if there is one, nobody knows it
+			continue
+		}
+		key := orgKey{got.KeyID, got.Key}
+		made.subject = subject{fmt.Sprint("o", org), key.id}
+		a.mu.Lock()
+		a.saga.annals.keys = append(a.saga.annals.keys, made)
+		a.keys[org] = append(a.keys[org], key)
+		a.keys[org] = a.keys[org][max(0, len(a.keys[org])-2):]
+		a.mu.Unlock()
+		a.nap(r, 3*time.Second)
+		dropped := access{subject: made.subject, what: dropKey, after: absent, called: a.at(), returned: forever}
+		for !a.over() && dropped.returned == forever { // to call it again does no harm
+			if c.call(a.anywhere(r), "POST", "org/keys/revoke", fmt.Sprintf(`{"keyId":%q}`, key.id), "X-Org-Key", a.orgs[org]).code == 200 {
+				dropped.returned = a.at()
+				continue
+			}
+			a.nap(r, 150*time.Millisecond)
+		}
+		a.mu.Lock()
+		a.saga.annals.keys = append(a.saga.annals.keys, dropped)
+		a.mu.Unlock()
+	}
 }
 
 // anywhere is who takes a call: a node, or an edge that passes it on.
@@ -440,7 +490,7 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 		n = 1
 	}
 	var sum saga
-	var decided, allowed, terms, violations int
+	var decided, allowed, unknownKeys, terms, violations int
 	sum.faults = map[string]int{}
 	list := seeds(t, n)
 	for i, seed := range list {
@@ -460,6 +510,9 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 			if g.code == codeAllow && g.sent > h.firstFault {
 				allowed++
 			}
+			if g.code == codeUnknownKey {
+				unknownKeys++
+			}
 		}
 		terms += len(h.terms)
 		sum.add(h)
@@ -468,11 +521,11 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 			break // one is enough
 		}
 	}
-	t.Logf("%d seeds: %d violations; %d validates, %d decided, %d ALLOWs after the first fault; %d calls at the authority (attempts: %d unknown, "+
+	t.Logf("%d seeds: %d violations; %d validates, %d decided, %d ALLOWs after the first fault, %d with a key that was revoked; %d calls at the authority (attempts: %d unknown, "+
 		"%d not done, %d replays); %d terms, %.0f sessions resumed, %.0f reset, %.0f changes that waited for an expiry, %.0f invalidations; faults %v",
-		len(list), violations, len(sum.glances), decided, allowed, len(sum.accesses), sum.unknown,
+		len(list), violations, len(sum.glances), decided, allowed, unknownKeys, len(sum.accesses), sum.unknown,
 		sum.notDone, sum.replays, terms, sum.resumed, sum.resets, sum.expired, sum.seen, sum.faults)
-	if k := len(list); decided < len(sum.glances)/4 || allowed < 100*k || len(sum.accesses) < 100*k || terms < 2*k || sum.resumed == 0 || sum.seen == 0 ||
+	if k := len(list); decided < len(sum.glances)/4 || allowed < 100*k || unknownKeys < 10*k || len(sum.accesses) < 100*k || terms < 2*k || sum.resumed == 0 || sum.seen == 0 ||
 		k > 2 && (sum.resets == 0 || sum.expired == 0 || sum.replays == 0) {
 		t.Error("too little happened for the check to mean anything")
 	}

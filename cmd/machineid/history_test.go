@@ -200,7 +200,9 @@ const (
 	codeNotFound = "DEVICE_NOT_FOUND"
 	codeDisabled = "ORG_DISABLED"
 	codeUnsure   = "SYSTEM_UNAVAILABLE"
-	enabled      = "enabled"
+
+	codeUnknownKey = "ORG_NOT_FOUND"
+	enabled        = "enabled"
 )
 
 // codes lists what validate may say of a device.

@@ -25,9 +25,15 @@ func TestTheJudgeCatches(t *testing.T) {
 		{subject: d, what: remove, after: absent, called: 205, returned: 220, changed: true},
 		{subject: d, what: sight, after: absent, called: 300, returned: 310},
 		{subject: d, what: sight, after: active, called: 400, returned: 410, passing: true},
+	}, keys: []access{
+		{subject: subject{"o", "k"}, what: makeKey, after: active, called: 21, returned: 22},
+		{subject: subject{"o", "k"}, what: dropKey, after: absent, called: 24, returned: 26},
+		{subject: subject{"o", "lost"}, what: makeKey, after: active, called: 21, returned: 22},
+		{subject: subject{"o", "lost"}, what: dropKey, after: absent, called: 23, returned: forever},
 	}}
 	tests := map[string]struct {
 		device    string
+		key       string
 		sent, got time.Duration
 		code      string
 		caught    bool
@@ -48,6 +54,15 @@ func TestTheJudgeCatches(t *testing.T) {
 		"an unknown restore that is made late": {sent: 81, got: 85, code: codeAllow},
 		"unsure":                               {sent: 81, got: 85, code: codeUnsure},
 		"another's ALLOW":                      {device: "x", sent: 21, got: 25, code: codeAllow, caught: true},
+		"a key that is made":                   {key: "k", sent: 20, got: 21, code: codeUnknownKey},
+		"ALLOW to a key in force":              {key: "k", sent: 23, got: 23, code: codeAllow},
+		"a key in force is unknown":            {key: "k", sent: 23, got: 23, code: codeUnknownKey, caught: true},
+		"ALLOW to a key that is revoked":       {key: "k", sent: 25, got: 27, code: codeAllow},
+		"ALLOW to a key that was revoked":      {key: "k", sent: 27, got: 28, code: codeAllow, caught: true},
+		"a denial to a key that was revoked":   {key: "k", sent: 41, got: 45, code: codeRevoked, caught: true},
+		"a key that was revoked":               {key: "k", sent: 27, got: 28, code: codeUnknownKey},
+		"ALLOW after an unknown revocation":    {key: "lost", sent: 27, got: 28, code: codeAllow},
+		"unknown after an unknown revocation":  {key: "lost", sent: 27, got: 28, code: codeUnknownKey},
 		"unknown key":                          {sent: 21, got: 25, code: "ORG_NOT_FOUND", caught: true},
 		"the org is off":                       {sent: 111, got: 115, code: codeDisabled},
 		"the device's code while the org is":   {sent: 111, got: 115, code: codeRevoked, caught: true},
@@ -65,7 +80,7 @@ func TestTheJudgeCatches(t *testing.T) {
 				tt.device = "d"
 			}
 			h := h
-			h.glances = []glance{{org: "o", device: tt.device, by: "e", sent: tt.sent, got: tt.got, code: tt.code}}
+			h.glances = []glance{{org: "o", device: tt.device, by: "e", key: tt.key, sent: tt.sent, got: tt.got, code: tt.code}}
 			faults := h.irregular()
 			if caught := len(faults) > 0; caught != tt.caught {
 				t.Errorf("caught: %v (%v), want %v", caught, faults, tt.caught)

@@ -56,15 +56,22 @@ func (a action) makes() condition {
 // glance is an answer of validate.
 type glance struct {
 	org, device, by string
+	key             string // the id of the key that asked; "" is one that stays
 	sent, got       time.Duration
 	code            string
 }
 
-// annals are all that was seen.
+// annals are all that was seen. keys are changes of keys: their subject's device is the key's id.
 type annals struct {
-	accesses []access
-	glances  []glance
+	accesses, keys []access
+	glances        []glance
 }
+
+// What changes a key. One that is in force is active, else it is absent.
+const (
+	makeKey action = "org/keys"
+	dropKey action = "org/keys/revoke"
+)
 
 // initially is what every subject was before its first access.
 func (s subject) initially() condition {
@@ -133,6 +140,10 @@ func (h *annals) irregular() (faults []string) {
 	for s, list := range h.bySubject() {
 		subjects[s] = s.eras(list)
 	}
+	keys := map[subject][]era{}
+	for s, list := range (&annals{accesses: h.keys}).bySubject() {
+		keys[s] = s.eras(list)
+	}
 	for _, g := range h.glances {
 		if g.code == codeUnsure {
 			continue // no answer
@@ -144,7 +155,19 @@ func (h *annals) irregular() (faults []string) {
 			return []condition{s.initially()} // nobody touched it
 		}
 		org, dev := state(subject{g.org, ""}), state(subject{g.org, g.device})
+		key := []condition{active}
+		if g.key != "" {
+			key = may(keys[subject{g.org, g.key}], g.sent, g.got)
+		}
 		told, known := says[g.code]
+		switch {
+		case g.code == codeUnknownKey && slices.Contains(key, absent):
+			continue
+		case !slices.Contains(key, active):
+			faults = append(faults, fmt.Sprintf("%s says %s to key %s of %s, in what was sent at %v and answered at %v; the key was %v",
+				g.by, g.code, g.key, g.org, g.sent, g.got, key))
+			continue
+		}
 		if g.code == codeDisabled && slices.Contains(org, switchOff) || known && slices.Contains(org, switchOn) && slices.Contains(dev, told) {
 			continue
 		}

@@ -285,6 +285,7 @@ type response struct {
 	Error    string
 	Outcome  string
 	Key      string `json:"orgApiKey"`
+	KeyID    string
 	Changed  bool
 	Leader   *string
 	Term     uint64
