@@ -170,6 +170,7 @@ func (n *Node) stop(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("stop HTTP: %w", err)
 	}
+	_ = n.cfg.HTTP.Close() // where serving begins only now, because all was over at once, it ends too
 	if n.hub.Stop(ctx) {
 		n.log.LogAttrs(ctx, slog.LevelInfo, "no lease is out: the next start need not wait")
 	}
