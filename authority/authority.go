@@ -21,7 +21,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/api"
+	"machineid/authority/billing"
 	"machineid/authority/hub"
+	"machineid/authority/mail"
+	"machineid/authority/recovery"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
@@ -68,6 +71,15 @@ type Config struct {
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// NoDate leaves out the header Date, for tests in virtual time.
 	NoDate bool
+	// Billing is what Stripe is asked with; all of it may be missing. Its Logger is the Node's.
+	Billing billing.Config
+	// Reconcile says when the leader compares with Stripe; zeros are the defaults.
+	Reconcile Reconcile
+	// Mail sends what recoveries mail, with links that begin with PublicURL; without both nobody is mailed.
+	Mail      mail.Sender
+	PublicURL string
+	// GraceDays is how many days a new cluster's orgs go on to work unpaid; nil is 7.
+	GraceDays *uint32
 	// Changed is told of each change of a device or org and how it reached the
 	// edges; may be nil.
 	Changed func(action, target string, p hub.Propagation)
@@ -87,6 +99,8 @@ type Node struct {
 
 	leaders leaders
 	gate    gate
+	billing *billing.Service
+	recover *recovery.Service
 	joining atomic.Pointer[string] // why this node has not joined yet
 	clocks  clocks
 }
@@ -105,7 +119,11 @@ func New(cfg Config) *Node {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
-	return &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), clocks: newClocks(), leaders: leaders{dial: cfg.Dial}}
+	cfg.Billing.Logger = cfg.Logger
+	cfg.Reconcile = cfg.Reconcile.withDefaults()
+	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), clocks: newClocks(), leaders: leaders{dial: cfg.Dial}, billing: billing.New(cfg.Billing)}
+	n.recover = n.newRecovery()
+	return n
 }
 
 // Run opens the state and serves until ctx ends, then stops in the order that
@@ -146,6 +164,8 @@ func (n *Node) Run(ctx context.Context) (err error) {
 			failed <- fmt.Errorf("serve the link on %s: %w", n.cfg.Link.Addr(), err)
 		}
 	})
+	work.Go(func() { n.billing.Warn(life) })
+	work.Go(func() { n.recover.Run(life) })
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
@@ -170,6 +190,7 @@ func (n *Node) stop(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("stop HTTP: %w", err)
 	}
+	_ = n.cfg.HTTP.Close() // where serving begins only now, because all was over at once, it ends too
 	if n.hub.Stop(ctx) {
 		n.log.LogAttrs(ctx, slog.LevelInfo, "no lease is out: the next start need not wait")
 	}
@@ -202,7 +223,7 @@ func (n *Node) open() error {
 	n.store = store
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, DefaultVersion: n.cfg.DefaultVersion,
+		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
 	n.grpc = grpc.NewServer(
@@ -233,7 +254,12 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 		n.log.LogAttrs(ctx, slog.LevelError, "the cluster's first state could not be written", slog.Any("error", err))
 		return
 	}
+	ctx, end := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	work.Go(func() { n.reconcile(ctx) })
 	n.hub.Lead(ctx, term)
+	end()
+	work.Wait()
 }
 
 // Now is the authority's time in milliseconds: this node's clock, if it fits those

@@ -53,15 +53,19 @@ func (n *Node) seed(ctx context.Context) error {
 			Cluster: &statepb.Cluster{
 				ClusterId: uuid.NewString(), Incarnation: incarnation, HashKey: hashKey, OperatorTokenHash: hash[:],
 			},
-			Plans: plans(),
+			Plans: plans(n.cfg.GraceDays),
 		}},
 	})
 	return err
 }
 
 // plans are the tiers that a new cluster begins with (docs/api.md).
-func plans() *statepb.Plans {
-	return &statepb.Plans{GraceDays: 7, Plans: []*statepb.Plan{
+func plans(graceDays *uint32) *statepb.Plans {
+	days := uint32(7)
+	if graceDays != nil {
+		days = *graceDays
+	}
+	return &statepb.Plans{GraceDays: days, Plans: []*statepb.Plan{
 		{Tier: "free", Limit: 3}, {Tier: "pro", Limit: 25}, {Tier: "scale", Limit: 250}, {Tier: "max", Limit: 1000},
 	}}
 }

@@ -5,7 +5,8 @@
 // state, only when the last change of it is in force at every edge (DESIGN.md, I2). No call can forget it: a command is
 // proposed by request.commit alone and a view opened by request.look alone, and neither hands on what it saw before it
 // has settled; only validate, which promises less, looks without. Nothing is proposed after a request's time is up. No key
-// and no token is ever logged, stored or answered, but for new keys in the answers of org/create, org/keys and org/keys/rotate.
+// and no token is ever logged, stored or answered, but for new keys in the answers of org/create, org/keys, org/keys/rotate
+// and org/recover/confirm.
 //
 // DESIGN.md beside this file lists what we chose where the contract is silent.
 package api
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
+	"machineid/authority/billing"
 	"machineid/authority/hub"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
@@ -42,6 +44,11 @@ type Config struct {
 	Forward func(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) bool
 	// FromNode reports whether another node of the cluster hands a request on, whose word about its client is good.
 	FromNode func(ctx *fasthttp.RequestCtx) bool
+	// Billing speaks to Stripe; nil: it is not set up.
+	Billing *billing.Service
+	// Recover has an address mailed later, which a client's address asked for; nil mails nobody. It must not block, and do the same for
+	// every address.
+	Recover func(mail, client string)
 	// Nodes are the nodes of the cluster; nil: operators' calls about them are not served.
 	Nodes Nodes
 	// Logger takes what an operator should know; nil discards it.
@@ -94,6 +101,9 @@ type endpoint struct {
 func New(cfg Config) *API {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Billing == nil {
+		cfg.Billing = billing.New(billing.Config{})
 	}
 	if cfg.DefaultVersion == 0 {
 		cfg.DefaultVersion = 2
@@ -154,7 +164,11 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 			answer, err = r.serve(e.call)
 		}
 		if _, made := answer.(streamed); err != nil {
-			in.Error(ctx, r.fault(err))
+			fault := r.fault(err)
+			if e.call.says {
+				fault = fault.With("ok", false)
+			}
+			in.Error(ctx, fault)
 		} else if !made {
 			in.JSON(ctx, r.status, answer)
 		}
@@ -207,6 +221,9 @@ func (r *request) fault(err error) *wire.Error {
 	}
 	if e, ok := errors.AsType[*refusal](err); ok {
 		return r.forOperator(e.answer())
+	}
+	if e := r.billingFault(err); e != nil {
+		return e
 	}
 	if !expected(err) {
 		r.api.log.LogAttrs(context.Background(), slog.LevelError, "request not answered",

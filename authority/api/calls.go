@@ -13,6 +13,10 @@ type call struct {
 	parse func(*request) (step, error)
 	// empty allows a POST without a body.
 	empty bool
+	// raw leaves the body to the call.
+	raw bool
+	// says has answers carry `ok` beside `status`.
+	says bool
 }
 
 // access is who may make a call.
@@ -60,7 +64,15 @@ var calls = map[string]call{
 	"propagation": {access: adminOnly, parse: showPropagation},
 	"audit":       {access: adminOnly, parse: listAudit(false)},
 
-	"operator/audit":  {access: overseer{}, parse: listAudit(true)},
+	"operator/audit":        {access: overseer{}, parse: listAudit(true)},
+	"billing/summary":       {access: adminOnly, parse: billingSummary, says: true},
+	"billing/checkout":      {access: adminOnly, parse: billingCheckout, says: true},
+	"billing/portal":        {access: adminOnly, parse: billingPortal, empty: true, says: true},
+	"webhooks/stripe":       {access: webhook{}, parse: stripeEvent, raw: true, says: true},
+	"org/recover":           {access: anyone{}, parse: askRecovery},
+	"org/recover/confirm":   {access: anyone{}, parse: confirmRecovery},
+	"operator/billing/sync": {access: overseer{}, parse: syncBilling, empty: true},
+
 	"operator/orgs":   {access: overseer{}, parse: byMethod(listOrgs, createOrg), empty: true},
 	"operator/orgs/*": {access: overseer{}, parse: byMethod(showOperated, changeOperated), empty: true},
 	"operator/plans":  {access: overseer{}, parse: byMethod(showPlans, setPlans)},

@@ -93,7 +93,9 @@ func (f *refusal) answer() *wire.Error {
 		return wire.MissingParams("planTier", "planTier names no plan: GET operator/plans lists those there are")
 	case state.TierMissing:
 		return wire.Refused("the plans must name each plan that there is, once, and the plan free: orgs are in them")
-	case state.Granted, state.KeyTaken:
+	case state.TokenUnknown:
+		return wire.InvalidToken()
+	case state.Granted, state.KeyTaken, state.BillingMoved, state.CustomerTaken, state.NoCustomer:
 	}
 	// A refusal that this code does not know changed nothing all the same.
 	return wire.SystemUnavailable(wire.OutcomeNotDone, retryAfter)

@@ -23,6 +23,13 @@ type testStore struct {
 	propose func(context.Context) (state.Outcome, error) // instead of proposing
 	read    func(context.Context) error                  // instead of reading
 	last    *statepb.Command
+	ahead   func(*statepb.Command) // runs before a command is proposed
+}
+
+func (s *testStore) before(f func(*statepb.Command)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead = f
 }
 
 func (s *testStore) fail(propose func(context.Context) (state.Outcome, error), read func(context.Context) error) {
@@ -41,8 +48,11 @@ func (s *testStore) Propose(ctx context.Context, cmd *statepb.Command) (uint64, 
 	}
 	s.mu.Lock()
 	s.last = proto.CloneOf(cmd)
-	instead := s.propose
+	instead, ahead := s.propose, s.ahead
 	s.mu.Unlock()
+	if ahead != nil {
+		ahead(cmd)
+	}
 	if instead != nil {
 		out, err := instead(ctx)
 		return 1, out, err

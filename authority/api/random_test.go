@@ -26,7 +26,7 @@ func TestRandomRequests(t *testing.T) {
 		}
 	}
 	t.Logf("MACHINEID_TEST_SEED=%d", seed)
-	n := start(t, openSignup)
+	n := start(t, openSignup, withStripe(nil))
 	o := n.sized(20)
 	const workers, each = 8, 1250
 	var all sync.WaitGroup

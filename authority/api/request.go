@@ -73,6 +73,7 @@ func (r *request) address() string {
 // parameters parses the body of a POST or the query of a GET; the other of the two is ignored.
 func (r *request) parameters(c *call) (err error) {
 	switch {
+	case c.raw:
 	case r.http.IsGet():
 		if r.query, err = wire.ParseQuery(r.in.Query); err != nil {
 			return &wire.ParamError{Param: "query", Message: err.Error()}

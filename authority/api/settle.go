@@ -127,6 +127,10 @@ func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) 
 		return "org.deleted", state.OrgID(c.DeleteOrg.GetOrgId()).String()
 	case *statepb.Command_SetPlans:
 		return "plans.changed", ""
+	case *statepb.Command_SetBilling:
+		return "billing.changed", state.OrgID(c.SetBilling.GetOrgId()).String()
+	case *statepb.Command_Recover:
+		return "key.created", c.Recover.GetKey().GetKeyId()
 	case *statepb.Command_AddKey:
 		return "key.created", c.AddKey.GetKey().GetKeyId()
 	case *statepb.Command_RotateKey:

@@ -52,6 +52,12 @@ func (t *tx) run() Outcome {
 		return t.deleteOrg(c.DeleteOrg)
 	case *statepb.Command_SetPlans:
 		return t.setPlans(c.SetPlans)
+	case *statepb.Command_SetBilling:
+		return t.setBilling(c.SetBilling)
+	case *statepb.Command_BeginRecovery:
+		return t.beginRecovery(c.BeginRecovery)
+	case *statepb.Command_Recover:
+		return t.recover(c.Recover)
 	case *statepb.Command_AddKey:
 		return t.addKey(c.AddKey)
 	case *statepb.Command_RotateKey:

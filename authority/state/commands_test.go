@@ -168,6 +168,17 @@ func setLink(term uint64, open bool) *statepb.Command {
 	}}
 }
 
+// setBilling is what was fetched from Stripe at a revision of the org's billing.
+func setBilling(org int, revision uint64, event string, s *statepb.Subscription) *statepb.Command {
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_SetBilling{SetBilling: &statepb.SetBilling{
+		OrgId: orgs[org][:], Revision: revision, EventId: event, CustomerId: fmt.Sprint("cus_", org), Subscription: s,
+	}}}
+}
+
+func sub(id, tier string, status statepb.Subscription_Status) *statepb.Subscription {
+	return &statepb.Subscription{Id: id, Tier: tier, Status: status, PeriodEndMs: start + 30*day}
+}
+
 // at stamps a command with another time.
 func at(ms int64, c *statepb.Command) *statepb.Command {
 	c.TimeMs = ms
@@ -224,6 +235,19 @@ var kinds = map[string]func(t *rapid.T, org int, device string) *statepb.Command
 		return setPlans(rapid.Uint32Range(0, 4).Draw(t, "limit"), tiers...)
 	},
 	"delete": func(_ *rapid.T, org int, _ string) *statepb.Command { return deleteOrg(org) },
+	"billing": func(t *rapid.T, org int, _ string) *statepb.Command {
+		var s *statepb.Subscription
+		if rapid.IntRange(0, 4).Draw(t, "subscribed") > 0 {
+			s = sub(rapid.SampledFrom([]string{"sub_1", "sub_1", "sub_2"}).Draw(t, "subscription"), rapid.SampledFrom([]string{"pro", "pro", "free", "no such tier"}).Draw(t, "tier"),
+				statepb.Subscription_Status(rapid.Int32Range(1, 7).Draw(t, "status")))
+			s.CancelAtPeriodEnd = rapid.Bool().Draw(t, "cancelled")
+			s.PeriodEndMs = rapid.SampledFrom([]int64{start + 2000, start + day}).Draw(t, "period")
+			s.CancelAtMs = rapid.SampledFrom([]int64{0, 0, start + 1000}).Draw(t, "cancel at")
+		}
+		c := setBilling(org, rapid.Uint64Range(0, 3).Draw(t, "revision"), rapid.SampledFrom([]string{"", "evt_1", "evt_2", "evt_3"}).Draw(t, "event"), s)
+		c.GetSetBilling().CustomerId = rapid.SampledFrom([]string{"", "cus_0", "cus_1"}).Draw(t, "customer")
+		return c
+	},
 	"add key": func(t *rapid.T, org int, _ string) *statepb.Command {
 		c := addKey(org, rapid.IntRange(0, keysInPool-1).Draw(t, "key"), rapid.SampledFrom([]statepb.Key_Scope{statepb.Key_ADMIN, statepb.Key_AGENT}).Draw(t, "scope"))
 		c.GetAddKey().Key.ExpiresAtMs = rapid.SampledFrom([]int64{0, 0, start + 5000, start + day}).Draw(t, "end")
@@ -310,7 +334,7 @@ func from(org int, name int, c *statepb.Command) *statepb.Command {
 }
 
 var someKind = rapid.SampledFrom([]string{
-	"create", "delete", "execution", "settings", "plans", "add key", "rotate key", "revoke key", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
+	"create", "delete", "execution", "settings", "plans", "billing", "billing", "billing", "add key", "rotate key", "revoke key", "register", "register", "register", "register", "revoke", "revoke", "unrevoke", "remove", "revoke batch", "unrevoke batch",
 })
 
 // history is a random log that begins with a seed and two orgs.

@@ -19,7 +19,7 @@ func about(cmd *statepb.Command) (list []Concern) {
 		for _, k := range c.CreateOrg.GetKeys() {
 			list = append(list, Concern{Kind: ConcernKey, Key: [32]byte(k.GetHash()), Org: OrgID(c.CreateOrg.GetOrgId())})
 		}
-	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg, *statepb.Command_DeleteOrg:
+	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg, *statepb.Command_DeleteOrg, *statepb.Command_SetBilling:
 		list = append(list, Concern{Kind: ConcernHolder, Org: orgOf(cmd)})
 	case *statepb.Command_RevokeBatch, *statepb.Command_UnrevokeBatch:
 		org := orgOf(cmd)
@@ -33,6 +33,10 @@ func about(cmd *statepb.Command) (list []Concern) {
 			list = append(list, Concern{Kind: ConcernHolder, Org: org})
 		}
 	case *statepb.Command_SetPlans: // no edge holds a plan
+	case *statepb.Command_BeginRecovery:
+		if orgOf(cmd) == orgs[neverMade] {
+			return []Concern{{Kind: ConcernHolder, Org: orgOf(cmd)}}
+		}
 	case *statepb.Command_AddKey, *statepb.Command_RotateKey, *statepb.Command_RevokeKey:
 		if orgOf(cmd) == orgs[neverMade] {
 			return []Concern{{Kind: ConcernHolder, Org: orgOf(cmd)}}
@@ -197,6 +201,11 @@ func TestEmissionMutants(t *testing.T) {
 		{"deleted", nil, deleteOrg(0), org0, true},
 		{"deleted with its keys", nil, deleteOrg(0), Concern{Kind: ConcernKey, Key: hashOf(0, 1), Org: orgs[0]}, true},
 		{"no org to delete", nil, deleteOrg(1), org1, false},
+		{"past due", nil, setBilling(0, 0, "evt_1", sub("sub_1", "pro", statepb.Subscription_PAST_DUE)), org0, true},
+		{"unpaid", nil, setBilling(0, 0, "", sub("sub_1", "pro", statepb.Subscription_UNPAID)), org0, true},
+		{"event again", []*statepb.Command{setBilling(0, 0, "evt_1", sub("sub_1", "pro", statepb.Subscription_UNPAID))}, setBilling(0, 0, "evt_1", sub("sub_1", "pro", statepb.Subscription_ACTIVE)), org0, false},
+		{"billing moved", nil, setBilling(0, 7, "evt_1", sub("sub_1", "pro", statepb.Subscription_UNPAID)), org0, false},
+		{"no org to bill", nil, setBilling(1, 0, "evt_1", nil), org1, false},
 		{"no org to set", nil, setVersion(1, 1), org1, false},
 		{"key added", nil, addKey(0, 2, statepb.Key_AGENT), Concern{Kind: ConcernKey, Key: hashOf(0, 2), Org: orgs[0]}, true},
 		{"key rotated", nil, rotateKey(0, 0, 2, 0), Concern{Kind: ConcernKey, Key: hashOf(0, 0), Org: orgs[0]}, true},

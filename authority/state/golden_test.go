@@ -75,7 +75,7 @@ func TestGoldenRecords(t *testing.T) {
 	all := map[string]proto.Message{
 		"cluster": &statepb.Cluster{}, "plans": &statepb.Plans{}, "org": &statepb.Org{}, "key": &statepb.Key{},
 		"link_record": &statepb.LinkRecord{},
-		"seats":       &statepb.Seats{}, "remembered": &statepb.Remembered{}, "occupant": &statepb.Occupant{}, "audit_entry": &statepb.AuditEntry{},
+		"seats":       &statepb.Seats{}, "remembered": &statepb.Remembered{}, "occupant": &statepb.Occupant{}, "audit_entry": &statepb.AuditEntry{}, "billing": &statepb.Billing{},
 	}
 	goldens(t, "records", func(name string) proto.Message {
 		return all[name].ProtoReflect().New().Interface()
@@ -166,6 +166,8 @@ func TestGoldenKeys(t *testing.T) {
 		{"gone", goneKey(org)},
 		{"keys of a gone", goneKeysKey(start, org)},
 		{"seen", seenKey(org, "worker/prod/α")},
+		{"billing", billingKey(org)},
+		{"customer", customerKey("cus_1")},
 		{"after orgs", after([]byte{prefixOrg})},
 		{"after a holder's", after(holderKey(prefixByAge, org, ""))},
 	} {

@@ -37,6 +37,7 @@ func (t *tx) deleteOrg(c *statepb.DeleteOrg) Outcome {
 		})
 	}
 	t.dropOrg(ring.id)
+	t.dropBilling(ring.id)
 	last := auditID{t.at.Index, t.emit.audits}
 	t.audit(ring.id, "org.deleted", ring.id.String())
 	t.set(goneKey(ring.id), last.append(nil)) // what the trail holds before is cleared away

@@ -191,6 +191,7 @@ func check(r Reader) error {
 	audits, wantAudits := map[string]bool{}, map[string]bool{}
 	orgKeys, wantOrgKeys := map[string]string{}, map[string]string{}
 	ages, wantAges, ranges := map[string]string{}, map[string]string{}, map[string]uint64{}
+	customers, wantCustomers := map[string]string{}, map[string]string{}
 	gone := map[string]bool{} // deleted, and not cleared away yet
 	err := r.scan([]byte{prefixGone}, []byte{prefixGone + 1}, func(k, _ []byte) (bool, error) {
 		gone[string(k[1:])] = true
@@ -277,6 +278,19 @@ func check(r Reader) error {
 			if o == nil || len(v) != 8 {
 				return false, fmt.Errorf("%q was seen and is not there", id[16:])
 			}
+		case prefixBilling:
+			var b statepb.Billing
+			if err := proto.Unmarshal(v, &b); err != nil {
+				return false, err
+			}
+			if b.GetCustomerId() != "" {
+				wantCustomers[b.GetCustomerId()] = id
+			}
+			if len(b.GetEventIds()) > eventsMax || len(b.GetRecoveries()) > recoveriesMax {
+				return false, fmt.Errorf("billing of %x keeps too much: %v", id, &b)
+			}
+		case prefixCustomer:
+			customers[id] = string(v)
 		case prefixCluster, prefixPlans, prefixMark, prefixOrg, prefixGone, prefixGoneKeys:
 		default:
 			return false, fmt.Errorf("unknown key %q", k)
@@ -306,7 +320,7 @@ func check(r Reader) error {
 	}
 	return errors.Join(differ("seats", seats, wantSeats), differ("indexes", index, wantIndex),
 		differ("audit index", audits, wantAudits), differ("keys of orgs", orgKeys, wantOrgKeys),
-		differ("remembered", ages, wantAges))
+		differ("remembered", ages, wantAges), differ("customers", customers, wantCustomers))
 }
 
 func differ[V comparable](what string, got, want map[string]V) error {

@@ -30,6 +30,8 @@ const (
 	prefixGone     = 'g' // org -> its last audit entry: a deleted one that has left something
 	prefixGoneKeys = 'G' // time of its deletion, org -> nothing: its keys are kept for a while
 	prefixSeen     = 't' // holder, id -> when an occupant asked last, 8 bytes
+	prefixBilling  = 'b' // org -> Billing
+	prefixCustomer = 'B' // Stripe's customer -> org
 )
 
 var (
@@ -43,6 +45,8 @@ func seatsKey(id OrgID) []byte                   { return holderKey(prefixSeats,
 func orgKeyKey(org OrgID, keyID string) []byte   { return holderKey(prefixOrgKey, org, keyID) }
 func occupantKey(holder OrgID, id string) []byte { return holderKey(prefixOccupant, holder, id) }
 func seenKey(holder OrgID, id string) []byte     { return holderKey(prefixSeen, holder, id) }
+func billingKey(org OrgID) []byte                { return holderKey(prefixBilling, org, "") }
+func customerKey(id string) []byte               { return append([]byte{prefixCustomer}, id...) }
 func keyKey(hash [32]byte) []byte                { return append([]byte{prefixKey}, hash[:]...) }
 func auditKey(a auditID) []byte                  { return a.append([]byte{prefixAudit}) }
 func orgAuditKey(org OrgID, a auditID) []byte    { return a.append(holderKey(prefixOrgAudit, org, "")) }

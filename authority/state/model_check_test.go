@@ -43,12 +43,13 @@ func TestModel(t *testing.T) {
 					r.ExecutionDisabled, r.Version = o.disabled, o.version
 					o.held, o.grace, o.access = r.GetHeld(), r.GetGraceUntilMs(), r.GetAccessUntilMs()
 					o.tier, o.own = r.GetPlanTier(), r.Limit
+					o.unpaid, o.paid, o.paidEnd = false, "", 0
 				})}})
 				n.commit()
 			},
 			"restart": func(*rapid.T) { n.restart() },
 		}
-		for kind, weight := range map[string]int{"create": 1, "execution": 1, "settings": 2, "delete": 1, "plans": 1, "add key": 1, "rotate key": 1, "revoke key": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
+		for kind, weight := range map[string]int{"create": 1, "execution": 1, "settings": 2, "delete": 1, "plans": 1, "billing": 4, "add key": 1, "rotate key": 1, "revoke key": 1, "register": 6, "revoke": 2, "unrevoke": 2, "remove": 1, "revoke batch": 2, "unrevoke batch": 2} {
 			for i := range weight {
 				actions[kind+string(rune('0'+i))] = func(t *rapid.T) { m.run(t, n, draw(t, kind, &now)) }
 			}

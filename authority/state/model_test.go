@@ -20,7 +20,9 @@ type model struct {
 	plans  map[string]uint32
 	gone   []goneOrg
 	order  string // of the plans, as they were last given
-	once   map[onceName]*onceResult
+
+	graceDays uint32
+	once      map[onceName]*onceResult
 }
 
 // goneOrg is an org that was deleted, and when.
@@ -48,6 +50,16 @@ type modelOrg struct {
 	own            *uint32
 	grace, access  int64
 	devices        map[string]*modelDevice
+
+	unpaid   bool
+	paid     string
+	paidEnd  int64
+	customer string
+	sub      string // the subscription, as text
+	subID    string
+	subEnded bool
+	revision uint64
+	events   []string
 }
 
 type modelKey struct {
@@ -171,6 +183,9 @@ func (m *model) limit(o *modelOrg) uint32 {
 	if o.own != nil {
 		return *o.own
 	}
+	if o.paid != "" && (o.paidEnd == 0 || m.now < o.paidEnd) {
+		return m.plans[o.paid]
+	}
 	return m.plans[o.tier]
 }
 
@@ -187,7 +202,7 @@ func (m *model) setPlans(c *statepb.SetPlans) result {
 	}
 	order := fmt.Sprint(c.GetPlans())
 	changed := order != m.order
-	m.plans, m.order = next, order
+	m.plans, m.order, m.graceDays = next, order, c.GetPlans().GetGraceDays()
 	return result{changed: changed}
 }
 
@@ -223,7 +238,7 @@ func (m *model) update(c *statepb.UpdateOrg) result {
 // room is what a new active device meets.
 func (m *model) room(o *modelOrg) Refusal {
 	switch {
-	case o.held || o.grace != 0 && o.grace <= m.now:
+	case o.held || o.unpaid || o.grace != 0 && o.grace <= m.now:
 		return PlanFrozen
 	case o.access != 0 && o.access <= m.now:
 		return EntitlementExpired
@@ -324,6 +339,8 @@ func (m *model) change(cmd *statepb.Command) result {
 		return m.onKey(cmd)
 	case *statepb.Command_Register:
 		return m.register(c.Register)
+	case *statepb.Command_SetBilling:
+		return m.bill(c.SetBilling)
 	}
 	org, id := deviceOf(cmd)
 	o := m.orgs[org]
@@ -483,6 +500,15 @@ func orgOf(cmd *statepb.Command) OrgID {
 	if c := cmd.GetDeleteOrg(); c != nil {
 		return OrgID(c.GetOrgId())
 	}
+	if c := cmd.GetSetBilling(); c != nil {
+		return OrgID(c.GetOrgId())
+	}
+	if c := cmd.GetBeginRecovery(); c != nil {
+		return OrgID(c.GetOrgId())
+	}
+	if c := cmd.GetRecover(); c != nil {
+		return OrgID(c.GetOrgId())
+	}
 	if c := cmd.GetAddKey(); c != nil {
 		return OrgID(c.GetOrgId())
 	}
@@ -508,7 +534,7 @@ func (m *model) decide(key [32]byte, id string) decision.Code {
 		return decision.OrgNotFound
 	case o.disabled:
 		return decision.OrgDisabled
-	case o.held || o.grace != 0 && o.grace <= m.now:
+	case o.held || o.unpaid || o.grace != 0 && o.grace <= m.now:
 		return decision.PlanFrozen
 	case o.access != 0 && o.access <= m.now:
 		return decision.EntitlementExpired

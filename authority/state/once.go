@@ -54,6 +54,12 @@ func (t *tx) subject() OrgID {
 		return idOf(c.RotateKey.GetOrgId())
 	case *statepb.Command_RevokeKey:
 		return idOf(c.RevokeKey.GetOrgId())
+	case *statepb.Command_SetBilling:
+		return idOf(c.SetBilling.GetOrgId())
+	case *statepb.Command_BeginRecovery:
+		return idOf(c.BeginRecovery.GetOrgId())
+	case *statepb.Command_Recover:
+		return idOf(c.Recover.GetOrgId())
 	case *statepb.Command_Register:
 		return idOf(c.Register.GetOrgId())
 	case *statepb.Command_Revoke:
@@ -99,7 +105,7 @@ func (t *tx) once(run func() Outcome) Outcome {
 func (t *tx) echo(before *statepb.Remembered) {
 	nothing := func(d *statepb.Occupant) (*statepb.Occupant, Refusal) { return d, DeviceNotFound }
 	switch c := t.cmd.GetChange().(type) {
-	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg:
+	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg, *statepb.Command_SetBilling:
 		t.changeOrg(t.subject(), func(*statepb.Org) *statepb.Org { return nil })
 	case *statepb.Command_AddKey:
 		t.echoKeys(before.GetKeyId(), c.AddKey.GetKey().GetKeyId())
@@ -107,6 +113,9 @@ func (t *tx) echo(before *statepb.Remembered) {
 		t.echoKeys(before.GetKeyId(), c.RotateKey.GetKeyId())
 	case *statepb.Command_RevokeKey:
 		t.echoKeys(c.RevokeKey.GetKeyId())
+	case *statepb.Command_BeginRecovery: // no edge holds a recovery
+	case *statepb.Command_Recover:
+		t.echoKeys(before.GetKeyId(), c.Recover.GetKey().GetKeyId())
 	case *statepb.Command_Register:
 		t.changeOccupant(t.holder(c.Register.GetOrgId()), c.Register.GetDeviceId(), nothing)
 	case *statepb.Command_Revoke:

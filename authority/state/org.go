@@ -13,9 +13,9 @@ func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
 	}
 	tier := c.GetPlanTier()
 	if tier == "" {
-		tier = freeTier
+		tier = FreeTier
 	}
-	known := tier == freeTier || hasTier(t.m.plans, tier)
+	known := tier == FreeTier || hasTier(t.m.plans, tier)
 	for _, k := range c.GetKeys() {
 		sound = sound && len(k.GetHash()) == len([32]byte{})
 	}

@@ -8,8 +8,8 @@ import (
 	"machineid/authority/state/statepb"
 )
 
-// freeTier is what orgs begin with.
-const freeTier = "free"
+// FreeTier is what orgs begin with; nobody pays for it.
+const FreeTier = "free"
 
 func hasTier(plans *statepb.Plans, tier string) bool {
 	return slices.ContainsFunc(plans.GetPlans(), func(p *statepb.Plan) bool { return p.GetTier() == tier })
@@ -31,7 +31,7 @@ func (t *tx) setPlans(c *statepb.SetPlans) Outcome {
 			return Outcome{Refusal: TierMissing}
 		}
 	}
-	if !seen[freeTier] {
+	if !seen[FreeTier] {
 		return Outcome{Refusal: TierMissing}
 	}
 	if proto.Equal(t.m.plans, next) {

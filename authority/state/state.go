@@ -4,7 +4,7 @@
 // It guarantees that Apply is deterministic, and that a command on anything a
 // decision depends on emits what it concerns, also when it changes nothing: all
 // writes to such records go through three methods of tx, and these emit. The
-// DESIGN.md beside this file has the invariants, S1 to S10.
+// DESIGN.md beside this file has the invariants, S1 to S14.
 package state
 
 import (
@@ -79,6 +79,15 @@ const (
 	TierUnknown
 	// TierMissing: the new plans lack one that there is, or are none.
 	TierMissing
+	// BillingMoved: the state of the org's billing is not the one that was read before Stripe
+	// was asked. Read it again, and ask again.
+	BillingMoved
+	// CustomerTaken: Stripe's customer belongs to another org, or the org to another customer.
+	CustomerTaken
+	// NoCustomer: the org has never paid.
+	NoCustomer
+	// TokenUnknown: no recovery is under way by this token.
+	TokenUnknown
 )
 
 // Outcome is what Apply hands to the proposer of a command.
@@ -180,7 +189,7 @@ func Stands(o *statepb.Occupant, now decision.Millis) bool {
 
 // planOf tells how a plan stands at now.
 func planOf(o *statepb.Org, plans *statepb.Plans, used uint32, now decision.Millis) Plan {
-	p := Plan{Tier: o.GetPlanTier(), AccessUntil: o.GetAccessUntilMs(), Used: used}
+	p := Plan{Tier: tierOf(o, now), AccessUntil: o.GetAccessUntilMs(), Used: used}
 	if o.Limit != nil {
 		p.Limit = o.GetLimit()
 	} else {

@@ -35,20 +35,24 @@ var writers = map[string]string{
 	"onceAgeKey(":          "remember",
 	"onceRangeKey(":        "remember",
 	"seenKey(":             "setSeen forgetSeen",
+	"billingKey(":          "putBilling dropBilling",
+	"customerKey(":         "putBilling dropBilling",
 }
 
 // callers says who may call what, where that is not free: our own functions, and
 // all by which a batch can be written.
 var callers = map[string]string{
-	"follow":     "changeOccupant",
-	"dropOrg":    "deleteOrg",
-	"putCluster": "seed setLink",
-	"putPlans":   "seed setPlans",
-	"concern":    "changeOrg dropOrg changeKey dropKey changeOccupant holder",
-	"w":          "set del",   // the batch itself
-	"Set":        "set Renew", // Renew: offline, of a state that nobody has open
-	"Delete":     "del",
-	"Merge":      "", "DeleteRange": "", "DeleteSized": "", "SingleDelete": "", "LogData": "", "SetRepr": "", "AddInternalKey": "",
+	"follow":      "changeOccupant",
+	"dropOrg":     "deleteOrg",
+	"putCluster":  "seed setLink",
+	"putPlans":    "seed setPlans",
+	"dropBilling": "deleteOrg",
+	"putBilling":  "setBilling beginRecovery recover",
+	"concern":     "changeOrg dropOrg changeKey dropKey changeOccupant holder",
+	"w":           "set del",   // the batch itself
+	"Set":         "set Renew", // Renew: offline, of a state that nobody has open
+	"Delete":      "del",
+	"Merge":       "", "DeleteRange": "", "DeleteSized": "", "SingleDelete": "", "LogData": "", "SetRepr": "", "AddInternalKey": "",
 	"SetDeferred": "", "MergeDeferred": "", "DeleteDeferred": "", "DeleteRangeDeferred": "", "SingleDeleteDeferred": "",
 }
 
@@ -168,6 +172,8 @@ func TestStructureMutants(t *testing.T) {
 		`func (t *tx) rawer(id OrgID) { w := t.w; _ = w.Delete(orgKey(id), nil) }`:       "rawer uses w",
 		`func (t *tx) alias(id OrgID) { x := t; x.put(orgKey(id), nil) }`:                "alias writes orgKey",
 		`func (m *Machine) Apply(w *pebble.Batch) { _ = w.Merge(nil, nil, nil) }`:        "Apply uses Merge",
+		`func (t *tx) pay(id OrgID) { t.put(billingKey(id), nil) }`:                      "pay writes billingKey",
+		`func (t *tx) charge(id OrgID) { t.putBilling(id, nil, nil) }`:                   "charge uses putBilling",
 		`func (t *tx) seats(h *holder) { t.follow(h, "", nil, nil) }`:                    "seats uses follow",
 		`func (t *tx) changeOrg() { t.put(orgKey(OrgID{}), nil); t.concern(Concern{}) }`: "changeOrg does not emit first",
 	} {

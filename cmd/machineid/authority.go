@@ -32,6 +32,8 @@ type authorityFlags struct {
 	deadAfter                    time.Duration
 	minVoters                    int
 	times                        timeFlags
+	billing                      billingFlags
+	mail                         mailFlags
 	log                          logFlags
 }
 
@@ -62,6 +64,9 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	fs.IntVar(&f.minVoters, "min-voters", 3, "how many voters --dead-server-after leaves in any case")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners on other than loopback addresses, unauthenticated")
 	f.times.register(fs)
+	f.billing.register(fs)
+	f.billing.registerGrace(fs)
+	f.mail.register(fs)
 	f.log.register(fs, "info")
 	settings.Validate(cmd, func() error { return f.validate(env) })
 	return cmd
@@ -99,6 +104,7 @@ func (f *authorityFlags) validate(env environment) error {
 	}
 	faults = append(faults, checkVersion(f.version)...)
 	faults = append(faults, f.times.validate(env)...)
+	faults = append(faults, f.billing.validate(env), f.mail.validate(env))
 	faults = append(faults, f.log.validate()...)
 	if err := f.readToken(env); err != nil {
 		faults = append(faults, err)
@@ -133,6 +139,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
 		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), DeadServerAfter: f.deadAfter, MinVoters: f.minVoters,
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
+		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
 	})
 	a := addresses(ls)

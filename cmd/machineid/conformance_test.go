@@ -166,6 +166,25 @@ func planWalk() []pace {
 	}
 }
 
+// billingWalk is every row about payments where Stripe is not set up.
+func billingWalk() []pace {
+	return []pace{
+		{
+			as: "admin", call: "GET billing/summary", status: 200,
+			shape: `status=ok ok=true planTier=free planState=active accessUntil=null renewsAt=null endsAt=null graceUntil=null cancelAtPeriodEnd=false message:s`,
+		},
+		{as: "admin", call: "POST billing/checkout", body: `{"plan":"pro"}`, status: 200, shape: `status=error ok=false error=not_configured` + errorShape},
+		{as: "admin", call: "POST billing/checkout", body: `{}`, status: 400, shape: `status=error ok=false error=missing_params param=plan` + errorShape},
+		{as: "admin", call: "POST billing/portal", status: 200, shape: `status=error ok=false error=not_configured` + errorShape},
+		{as: "agent", call: "POST billing/portal", status: 403, shape: `status=error ok=false error=insufficient_scope` + errorShape},
+		{as: "", call: "POST webhooks/stripe", body: `{}`, status: 503, shape: `status=error ok=false error=not_configured outcome=not_done` + errorShape},
+		{as: "operator", call: "POST operator/billing/sync", status: 409, shape: `status=error error=refused` + errorShape},
+		{as: "", call: "POST org/recover", body: `{"email":"a@example.com"}`, status: 202, shape: `status=ok message:s`},
+		{as: "", call: "POST org/recover", body: `{"email":7}`, status: 400, shape: `status=error error=missing_params param=email` + errorShape},
+		{as: "", call: "POST org/recover/confirm", body: `{"token":"x"}`, status: 401, shape: `status=error error=invalid_token` + errorShape},
+	}
+}
+
 // deleteWalk ends it.
 func deleteWalk() []pace {
 	return []pace{
@@ -245,7 +264,7 @@ func TestConformance(t *testing.T) {
 					as: "admin", call: "POST org/settings", body: `{"version":$generation}`, status: 200,
 					shape: fmt.Sprintf(`status=ok version=%d changed=%t`, generation, generation == 1) + settledShape,
 				})
-				for _, part := range [][]pace{deviceWalk(), orgWalk(), keyWalk(), planWalk(), deleteWalk()} {
+				for _, part := range [][]pace{deviceWalk(), orgWalk(), keyWalk(), planWalk(), billingWalk(), deleteWalk()} {
 					for _, s := range part {
 						walk.step(t, s)
 					}

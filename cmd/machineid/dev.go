@@ -20,6 +20,7 @@ import (
 
 	"machineid/authority"
 	"machineid/authority/hub"
+	"machineid/authority/mail"
 	"machineid/cmd/machineid/config"
 	"machineid/edge"
 	"machineid/shared/ops"
@@ -33,6 +34,7 @@ type devFlags struct {
 	maxWait                                                   time.Duration
 	version                                                   uint32
 	times                                                     timeFlags
+	billing                                                   billingFlags
 	log                                                       logFlags
 }
 
@@ -55,12 +57,15 @@ func newDevCommand(settings *config.Settings, env environment) *cobra.Command {
 	fs.DurationVar(&f.maxWait, "max-wait", edge.DefaultMaxWait, "how long a validate waits for the authority, 1ms to 900ms")
 	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2")
 	f.times.register(fs)
+	f.billing.register(fs)
+	f.billing.registerGrace(fs)
 	f.log.register(fs, "warn")
 	settings.Validate(cmd, func() error {
 		faults := checkListeners(f.listeners(), false)
 		faults = append(faults, checkMaxWait(f.maxWait)...)
 		faults = append(faults, checkVersion(f.version)...)
 		faults = append(faults, f.times.validate(env)...)
+		faults = append(faults, f.billing.validate(env))
 		return errors.Join(append(faults, f.log.validate()...)...)
 	})
 	return cmd
@@ -88,7 +93,8 @@ func runDev(cmd *cobra.Command, f *devFlags) error {
 	edgeReg, authorityReg := ops.NewRegistry(), ops.NewRegistry()
 	node := authority.New(authority.Config{
 		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
-		Times: f.times.times(), Logger: logger, Registerer: authorityReg,
+		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays,
+		Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), Logger: logger, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
 	})
 	e, err := edge.New(edge.Config{

@@ -144,7 +144,7 @@ var badIDs = []string{
 }
 
 // goodBody has what any call needs.
-const goodBody = `{"deviceId":"none","deviceIds":["none"],"enabled":true,"version":2,"keyId":"AAAAAAAA","confirm":"x"}`
+const goodBody = `{"deviceId":"none","deviceIds":["none"],"enabled":true,"version":2,"plan":"pro","keyId":"AAAAAAAA","confirm":"x"}`
 
 // routeRows is what holds for every call but validate, in the order of checks: each case is also wrong in all that is checked later.
 func (w *hostileWorld) routeRows(r *wire.Route) (rows []row) {
@@ -157,8 +157,11 @@ func (w *hostileWorld) routeRows(r *wire.Route) (rows []row) {
 		rows = append(rows, row{"POST", r.Path, "", strings.Repeat("[", r.MaxBody+1), nil, 413, refusal("error", "body_too_large")})
 	}
 	rows = append(rows, row{"PUT", r.Path, "org_bad", "", nil, 405, refusal("error", "method_not_allowed")})
-	if r.Path == "org/create" {
-		return append(rows, row{"POST", r.Path, "", "{", nil, 400, map[string]any{"error": "missing_params", "param": "body", "handler": "org_create"}})
+	if r.Path == "webhooks/stripe" { // signed, and not set up here
+		return append(rows, row{"POST", r.Path, "", "{", nil, 503, refusal("error", "not_configured")})
+	}
+	if r.Path == "org/create" || strings.HasPrefix(r.Path, "org/recover") {
+		return append(rows, row{"POST", r.Path, "", "{", nil, 400, map[string]any{"error": "missing_params", "param": "body", "handler": r.Handler}})
 	}
 	key := w.full.admin
 	other := "0"

@@ -83,13 +83,14 @@ current answers SYSTEM_UNAVAILABLE.`,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	settings := config.New(environ, operatorTokenEnv, "MACHINEID_ORG_KEY", "MACHINEID_BASE_URL", "MACHINEID_TEST_*")
+	settings := config.New(environ, operatorTokenEnv, stripeKeyEnv, stripeWebhookEnv, smtpPasswordEnv, "MACHINEID_ORG_KEY", "MACHINEID_BASE_URL", "MACHINEID_TEST_*")
 	version := newVersionCommand()
 	settings.FlagsOnly(version)
 	env := environment(environ)
 	root.AddCommand(newDevCommand(settings, env), newAuthorityCommand(settings, env), newEdgeCommand(settings), newClusterCommand(settings, env),
 		newEdgesCommand(settings, env), newOrgCommand(settings, env), newDeviceCommand(settings, env), newKeyCommand(settings, env), newAuditCommand(settings, env),
-		newSnapshotCommand(settings, env), newRecoverCommand(settings), newDebugCommand(settings), newBenchCommand(settings, env), version)
+		newSnapshotCommand(settings, env), newRecoverCommand(settings), newDebugCommand(settings), newBenchCommand(settings, env),
+		newBillingCommand(settings, env), newConfigCommand(settings, env), version)
 	settings.Attach(root)
 	return root
 }

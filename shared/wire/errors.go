@@ -202,3 +202,32 @@ func SignupClosed() *Error {
 		Message: "signing up is closed here: ask the operator, or start with --open-signup",
 	}
 }
+
+// NotConfigured answers a call that this installation is not set up for.
+func NotConfigured(message string) *Error {
+	return &Error{
+		HTTP: fasthttp.StatusServiceUnavailable, Status: StatusError, Code: "not_configured", Message: message,
+		Outcome: OutcomeNotDone, RetryAfter: 60,
+	}
+}
+
+// InvalidSignature answers a webhook that was not signed as it must be, or that is none.
+func InvalidSignature(cause error) *Error {
+	return &Error{HTTP: fasthttp.StatusBadRequest, Status: StatusError, Code: "invalid_signature", Message: cause.Error()}
+}
+
+// StripeUnavailable answers a call that needs Stripe, which did not do what it was asked.
+func StripeUnavailable(message string) *Error {
+	return &Error{
+		HTTP: fasthttp.StatusServiceUnavailable, Status: StatusError, Code: "stripe_unavailable", Message: message,
+		Outcome: OutcomeNotDone, RetryAfter: 5,
+	}
+}
+
+// InvalidToken answers a recovery whose token is wrong, was used or has ended.
+func InvalidToken() *Error {
+	return &Error{
+		HTTP: fasthttp.StatusUnauthorized, Status: StatusError, Code: "invalid_token",
+		Message: "the token is wrong, was used or has expired: ask for another with org/recover",
+	}
+}

@@ -41,6 +41,11 @@ func Pass(req *fasthttp.Request, ctx *fasthttp.RequestCtx, r *Request) *Error {
 			req.Header.SetBytesV(name, value)
 		}
 	}
+	for _, name := range r.Route.Headers {
+		if values := ctx.Request.Header.PeekAll(name); len(values) == 1 { // what is repeated is none
+			req.Header.SetBytesV(name, values[0])
+		}
+	}
 	return nil
 }
 

@@ -33,6 +33,8 @@ type Route struct {
 
 	// MaxBody is the most a body may hold, in bytes.
 	MaxBody int
+	// Headers lists those that this route alone reads; they are passed on with it.
+	Headers []string
 	// Query lists the names a GET may carry; the edge forwards these and no others.
 	Query []string
 	// Validate marks the one route whose every answer is a decision.
@@ -69,6 +71,13 @@ var routes = []Route{
 	{Path: "org/keys/revoke", Post: true},
 	{Path: "audit", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "operator/audit", Get: true, Query: []string{"limit", "cursor"}, Operator: true},
+	{Path: "billing/summary", Get: true},
+	{Path: "billing/checkout", Post: true},
+	{Path: "billing/portal", Post: true},
+	{Path: "webhooks/stripe", Post: true, MaxBody: MaxBatchBody, Headers: []string{"Stripe-Signature"}},
+	{Path: "org/recover", Post: true},
+	{Path: "org/recover/confirm", Post: true},
+	{Path: "operator/billing/sync", Post: true, Operator: true},
 	{Path: "operator/orgs", Get: true, Post: true, Query: []string{"limit", "cursor"}, Operator: true},
 	{Path: "operator/orgs/*", Get: true, Patch: true, Delete: true, Operator: true},
 	{Path: "operator/plans", Get: true, Put: true, Operator: true},

@@ -76,6 +76,70 @@ func (Actor_Type) EnumDescriptor() ([]byte, []int) {
 	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1, 0}
 }
 
+type Subscription_Status int32
+
+const (
+	Subscription_NONE               Subscription_Status = 0
+	Subscription_ACTIVE             Subscription_Status = 1
+	Subscription_TRIALING           Subscription_Status = 2
+	Subscription_PAST_DUE           Subscription_Status = 3
+	Subscription_UNPAID             Subscription_Status = 4
+	Subscription_PAUSED             Subscription_Status = 5
+	Subscription_CANCELED           Subscription_Status = 6
+	Subscription_INCOMPLETE_EXPIRED Subscription_Status = 7
+)
+
+// Enum value maps for Subscription_Status.
+var (
+	Subscription_Status_name = map[int32]string{
+		0: "NONE",
+		1: "ACTIVE",
+		2: "TRIALING",
+		3: "PAST_DUE",
+		4: "UNPAID",
+		5: "PAUSED",
+		6: "CANCELED",
+		7: "INCOMPLETE_EXPIRED",
+	}
+	Subscription_Status_value = map[string]int32{
+		"NONE":               0,
+		"ACTIVE":             1,
+		"TRIALING":           2,
+		"PAST_DUE":           3,
+		"UNPAID":             4,
+		"PAUSED":             5,
+		"CANCELED":           6,
+		"INCOMPLETE_EXPIRED": 7,
+	}
+)
+
+func (x Subscription_Status) Enum() *Subscription_Status {
+	p := new(Subscription_Status)
+	*p = x
+	return p
+}
+
+func (x Subscription_Status) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Subscription_Status) Descriptor() protoreflect.EnumDescriptor {
+	return file_authority_state_statepb_state_proto_enumTypes[1].Descriptor()
+}
+
+func (Subscription_Status) Type() protoreflect.EnumType {
+	return &file_authority_state_statepb_state_proto_enumTypes[1]
+}
+
+func (x Subscription_Status) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Subscription_Status.Descriptor instead.
+func (Subscription_Status) EnumDescriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33, 0}
+}
+
 type Key_Scope int32
 
 const (
@@ -112,11 +176,11 @@ func (x Key_Scope) String() string {
 }
 
 func (Key_Scope) Descriptor() protoreflect.EnumDescriptor {
-	return file_authority_state_statepb_state_proto_enumTypes[1].Descriptor()
+	return file_authority_state_statepb_state_proto_enumTypes[2].Descriptor()
 }
 
 func (Key_Scope) Type() protoreflect.EnumType {
-	return &file_authority_state_statepb_state_proto_enumTypes[1]
+	return &file_authority_state_statepb_state_proto_enumTypes[2]
 }
 
 func (x Key_Scope) Number() protoreflect.EnumNumber {
@@ -125,7 +189,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -159,6 +223,9 @@ type Command struct {
 	//	*Command_SetPlans
 	//	*Command_DeleteOrg
 	//	*Command_SetSeen
+	//	*Command_SetBilling
+	//	*Command_BeginRecovery
+	//	*Command_Recover
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -396,6 +463,33 @@ func (x *Command) GetSetSeen() *SetSeen {
 	return nil
 }
 
+func (x *Command) GetSetBilling() *SetBilling {
+	if x != nil {
+		if x, ok := x.Change.(*Command_SetBilling); ok {
+			return x.SetBilling
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetBeginRecovery() *BeginRecovery {
+	if x != nil {
+		if x, ok := x.Change.(*Command_BeginRecovery); ok {
+			return x.BeginRecovery
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecover() *Recover {
+	if x != nil {
+		if x, ok := x.Change.(*Command_Recover); ok {
+			return x.Recover
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -468,6 +562,18 @@ type Command_SetSeen struct {
 	SetSeen *SetSeen `protobuf:"bytes,60,opt,name=set_seen,json=setSeen,proto3,oneof"`
 }
 
+type Command_SetBilling struct {
+	SetBilling *SetBilling `protobuf:"bytes,40,opt,name=set_billing,json=setBilling,proto3,oneof"`
+}
+
+type Command_BeginRecovery struct {
+	BeginRecovery *BeginRecovery `protobuf:"bytes,41,opt,name=begin_recovery,json=beginRecovery,proto3,oneof"`
+}
+
+type Command_Recover struct {
+	Recover *Recover `protobuf:"bytes,42,opt,name=recover,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -501,6 +607,12 @@ func (*Command_SetPlans) isCommand_Change() {}
 func (*Command_DeleteOrg) isCommand_Change() {}
 
 func (*Command_SetSeen) isCommand_Change() {}
+
+func (*Command_SetBilling) isCommand_Change() {}
+
+func (*Command_BeginRecovery) isCommand_Change() {}
+
+func (*Command_Recover) isCommand_Change() {}
 
 // Actor is who asked for a change.
 type Actor struct {
@@ -1102,6 +1214,212 @@ func (x *DeleteOrg) GetOrgId() []byte {
 	return nil
 }
 
+// SetBilling takes what Stripe says of an org. What was fetched belongs to the state
+// that was read before: where that has moved on since, it does nothing.
+type SetBilling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	OrgId []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// The Billing's revision that was read before Stripe was asked; 0 where there is none.
+	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The event that was the cause, applied once; empty where there was none.
+	EventId string `protobuf:"bytes,3,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// Whom Stripe bills for the org; empty leaves it.
+	CustomerId string `protobuf:"bytes,4,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// Missing leaves it.
+	Subscription  *Subscription `protobuf:"bytes,5,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBilling) Reset() {
+	*x = SetBilling{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBilling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBilling) ProtoMessage() {}
+
+func (x *SetBilling) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBilling.ProtoReflect.Descriptor instead.
+func (*SetBilling) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SetBilling) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *SetBilling) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *SetBilling) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *SetBilling) GetCustomerId() string {
+	if x != nil {
+		return x.CustomerId
+	}
+	return ""
+}
+
+func (x *SetBilling) GetSubscription() *Subscription {
+	if x != nil {
+		return x.Subscription
+	}
+	return nil
+}
+
+// BeginRecovery lets whoever shows a token have a new admin key, once and for some
+// minutes.
+type BeginRecovery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	OrgId []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// SHA-256 of the token.
+	TokenHash     []byte `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"`
+	TtlSeconds    int64  `protobuf:"varint,3,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginRecovery) Reset() {
+	*x = BeginRecovery{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginRecovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginRecovery) ProtoMessage() {}
+
+func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginRecovery.ProtoReflect.Descriptor instead.
+func (*BeginRecovery) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BeginRecovery) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *BeginRecovery) GetTokenHash() []byte {
+	if x != nil {
+		return x.TokenHash
+	}
+	return nil
+}
+
+func (x *BeginRecovery) GetTtlSeconds() int64 {
+	if x != nil {
+		return x.TtlSeconds
+	}
+	return 0
+}
+
+// Recover takes the token and gives the org a key.
+type Recover struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         []byte                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"`
+	Key           *Key                   `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recover) Reset() {
+	*x = Recover{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recover) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recover) ProtoMessage() {}
+
+func (x *Recover) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recover.ProtoReflect.Descriptor instead.
+func (*Recover) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Recover) GetOrgId() []byte {
+	if x != nil {
+		return x.OrgId
+	}
+	return nil
+}
+
+func (x *Recover) GetTokenHash() []byte {
+	if x != nil {
+		return x.TokenHash
+	}
+	return nil
+}
+
+func (x *Recover) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 // AddKey gives an org a key: its hash, id, scope, name and end.
 type AddKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1113,7 +1431,7 @@ type AddKey struct {
 
 func (x *AddKey) Reset() {
 	*x = AddKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1443,7 @@ func (x *AddKey) String() string {
 func (*AddKey) ProtoMessage() {}
 
 func (x *AddKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1456,7 @@ func (x *AddKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
 func (*AddKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AddKey) GetOrgId() []byte {
@@ -1170,7 +1488,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1500,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1513,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RotateKey) GetOrgId() []byte {
@@ -1236,7 +1554,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1566,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1579,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevokeKey) GetOrgId() []byte {
@@ -1296,7 +1614,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1626,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1639,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -1376,7 +1694,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1706,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1719,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -1428,7 +1746,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1758,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1771,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -1480,7 +1798,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1810,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1823,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -1536,7 +1854,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1866,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1879,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -1599,7 +1917,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1929,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1942,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -1662,7 +1980,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1992,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +2005,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -1721,7 +2039,7 @@ type SetSeen struct {
 
 func (x *SetSeen) Reset() {
 	*x = SetSeen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +2051,7 @@ func (x *SetSeen) String() string {
 func (*SetSeen) ProtoMessage() {}
 
 func (x *SetSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +2064,7 @@ func (x *SetSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
 func (*SetSeen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetSeen) GetOrgs() []*Seen {
@@ -1768,7 +2086,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +2098,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +2111,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -1834,7 +2152,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +2164,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +2177,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -1915,7 +2233,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2245,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2258,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -1997,7 +2315,7 @@ type LeaseHolder struct {
 
 func (x *LeaseHolder) Reset() {
 	*x = LeaseHolder{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2327,7 @@ func (x *LeaseHolder) String() string {
 func (*LeaseHolder) ProtoMessage() {}
 
 func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2340,7 @@ func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
 func (*LeaseHolder) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LeaseHolder) GetProcessId() []byte {
@@ -2051,7 +2369,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2381,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2394,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -2103,7 +2421,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2433,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2446,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Plan) GetTier() string {
@@ -2164,14 +2482,18 @@ type Org struct {
 	// Overrides the plan's cap.
 	Limit *uint32 `protobuf:"varint,11,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
 	// The API generation, 1 or 2.
-	Version       uint32 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint32 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
+	// The tier that is paid for, in place of plan_tier; empty is none.
+	PaidTier string `protobuf:"bytes,20,opt,name=paid_tier,json=paidTier,proto3" json:"paid_tier,omitempty"`
+	// When it ends because it was cancelled; zero is not.
+	PaidUntilMs   int64 `protobuf:"varint,21,opt,name=paid_until_ms,json=paidUntilMs,proto3" json:"paid_until_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2505,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2518,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Org) GetId() []byte {
@@ -2283,6 +2605,241 @@ func (x *Org) GetVersion() uint32 {
 	return 0
 }
 
+func (x *Org) GetPaidTier() string {
+	if x != nil {
+		return x.PaidTier
+	}
+	return ""
+}
+
+func (x *Org) GetPaidUntilMs() int64 {
+	if x != nil {
+		return x.PaidUntilMs
+	}
+	return 0
+}
+
+// Billing is what is known of an org's payments. What decisions and caps depend on
+// is in the Org.
+type Billing struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	CustomerId   string                 `protobuf:"bytes,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	Subscription *Subscription          `protobuf:"bytes,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// Counts what was applied.
+	Revision uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Of the events that were applied the newest, oldest first.
+	EventIds []string `protobuf:"bytes,4,rep,name=event_ids,json=eventIds,proto3" json:"event_ids,omitempty"`
+	// Recoveries that are under way, oldest first.
+	Recoveries    []*Recovery `protobuf:"bytes,5,rep,name=recoveries,proto3" json:"recoveries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Billing) Reset() {
+	*x = Billing{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Billing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Billing) ProtoMessage() {}
+
+func (x *Billing) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Billing.ProtoReflect.Descriptor instead.
+func (*Billing) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Billing) GetCustomerId() string {
+	if x != nil {
+		return x.CustomerId
+	}
+	return ""
+}
+
+func (x *Billing) GetSubscription() *Subscription {
+	if x != nil {
+		return x.Subscription
+	}
+	return nil
+}
+
+func (x *Billing) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Billing) GetEventIds() []string {
+	if x != nil {
+		return x.EventIds
+	}
+	return nil
+}
+
+func (x *Billing) GetRecoveries() []*Recovery {
+	if x != nil {
+		return x.Recoveries
+	}
+	return nil
+}
+
+// Subscription is one of Stripe's, as far as it concerns us.
+type Subscription struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Tier              string                 `protobuf:"bytes,2,opt,name=tier,proto3" json:"tier,omitempty"`
+	Status            Subscription_Status    `protobuf:"varint,3,opt,name=status,proto3,enum=machineid.state.v1.Subscription_Status" json:"status,omitempty"`
+	PeriodEndMs       int64                  `protobuf:"varint,4,opt,name=period_end_ms,json=periodEndMs,proto3" json:"period_end_ms,omitempty"`
+	CancelAtPeriodEnd bool                   `protobuf:"varint,5,opt,name=cancel_at_period_end,json=cancelAtPeriodEnd,proto3" json:"cancel_at_period_end,omitempty"`
+	// When it will end, zero is never.
+	CancelAtMs    int64 `protobuf:"varint,6,opt,name=cancel_at_ms,json=cancelAtMs,proto3" json:"cancel_at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subscription) Reset() {
+	*x = Subscription{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subscription) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subscription) ProtoMessage() {}
+
+func (x *Subscription) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
+func (*Subscription) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Subscription) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Subscription) GetTier() string {
+	if x != nil {
+		return x.Tier
+	}
+	return ""
+}
+
+func (x *Subscription) GetStatus() Subscription_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Subscription_NONE
+}
+
+func (x *Subscription) GetPeriodEndMs() int64 {
+	if x != nil {
+		return x.PeriodEndMs
+	}
+	return 0
+}
+
+func (x *Subscription) GetCancelAtPeriodEnd() bool {
+	if x != nil {
+		return x.CancelAtPeriodEnd
+	}
+	return false
+}
+
+func (x *Subscription) GetCancelAtMs() int64 {
+	if x != nil {
+		return x.CancelAtMs
+	}
+	return 0
+}
+
+// Recovery is a token that was mailed.
+type Recovery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256.
+	TokenHash     []byte `protobuf:"bytes,1,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"`
+	EndsMs        int64  `protobuf:"varint,2,opt,name=ends_ms,json=endsMs,proto3" json:"ends_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recovery) Reset() {
+	*x = Recovery{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recovery) ProtoMessage() {}
+
+func (x *Recovery) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
+func (*Recovery) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Recovery) GetTokenHash() []byte {
+	if x != nil {
+		return x.TokenHash
+	}
+	return nil
+}
+
+func (x *Recovery) GetEndsMs() int64 {
+	if x != nil {
+		return x.EndsMs
+	}
+	return 0
+}
+
 // Key is an org key; only its hash is stored.
 type Key struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2302,7 +2859,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2871,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2884,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Key) GetHash() []byte {
@@ -2399,7 +2956,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2968,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2981,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -2464,7 +3021,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +3033,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +3046,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Occupant) GetId() string {
@@ -2570,7 +3127,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +3139,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +3152,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -2762,7 +3319,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +3331,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +3344,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -2850,8 +3407,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\x8f\n" +
-	"\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xd7\v\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -2882,7 +3438,11 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\tset_plans\x18\x18 \x01(\v2\x1c.machineid.state.v1.SetPlansH\x00R\bsetPlans\x12>\n" +
 	"\n" +
 	"delete_org\x18\x19 \x01(\v2\x1d.machineid.state.v1.DeleteOrgH\x00R\tdeleteOrg\x128\n" +
-	"\bset_seen\x18< \x01(\v2\x1b.machineid.state.v1.SetSeenH\x00R\asetSeenB\b\n" +
+	"\bset_seen\x18< \x01(\v2\x1b.machineid.state.v1.SetSeenH\x00R\asetSeen\x12A\n" +
+	"\vset_billing\x18( \x01(\v2\x1e.machineid.state.v1.SetBillingH\x00R\n" +
+	"setBilling\x12J\n" +
+	"\x0ebegin_recovery\x18) \x01(\v2!.machineid.state.v1.BeginRecoveryH\x00R\rbeginRecovery\x127\n" +
+	"\arecover\x18* \x01(\v2\x1b.machineid.state.v1.RecoverH\x00R\arecoverB\b\n" +
 	"\x06change\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1e.machineid.state.v1.Actor.TypeR\x04type\x12\x0e\n" +
@@ -2935,7 +3495,26 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\bSetPlans\x12/\n" +
 	"\x05plans\x18\x01 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"\"\n" +
 	"\tDeleteOrg\x12\x15\n" +
-	"\x06org_id\x18\x01 \x01(\fR\x05orgId\"J\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\"\xc1\x01\n" +
+	"\n" +
+	"SetBilling\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x19\n" +
+	"\bevent_id\x18\x03 \x01(\tR\aeventId\x12\x1f\n" +
+	"\vcustomer_id\x18\x04 \x01(\tR\n" +
+	"customerId\x12D\n" +
+	"\fsubscription\x18\x05 \x01(\v2 .machineid.state.v1.SubscriptionR\fsubscription\"f\n" +
+	"\rBeginRecovery\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\n" +
+	"token_hash\x18\x02 \x01(\fR\ttokenHash\x12\x1f\n" +
+	"\vttl_seconds\x18\x03 \x01(\x03R\n" +
+	"ttlSeconds\"j\n" +
+	"\aRecover\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
+	"\n" +
+	"token_hash\x18\x02 \x01(\fR\ttokenHash\x12)\n" +
+	"\x03key\x18\x03 \x01(\v2\x17.machineid.state.v1.KeyR\x03key\"J\n" +
 	"\x06AddKey\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12)\n" +
 	"\x03key\x18\x02 \x01(\v2\x17.machineid.state.v1.KeyR\x03key\"\x89\x01\n" +
@@ -3015,7 +3594,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"grace_days\x18\x02 \x01(\rR\tgraceDays\"0\n" +
 	"\x04Plan\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\tR\x04tier\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xf3\x02\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xb4\x03\n" +
 	"\x03Org\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
@@ -3030,8 +3609,43 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x0faccess_until_ms\x18\n" +
 	" \x01(\x03R\raccessUntilMs\x12\x19\n" +
 	"\x05limit\x18\v \x01(\rH\x00R\x05limit\x88\x01\x01\x12\x18\n" +
-	"\aversion\x18\f \x01(\rR\aversionB\b\n" +
-	"\x06_limit\"\xb3\x02\n" +
+	"\aversion\x18\f \x01(\rR\aversion\x12\x1b\n" +
+	"\tpaid_tier\x18\x14 \x01(\tR\bpaidTier\x12\"\n" +
+	"\rpaid_until_ms\x18\x15 \x01(\x03R\vpaidUntilMsB\b\n" +
+	"\x06_limit\"\xe7\x01\n" +
+	"\aBilling\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\tR\n" +
+	"customerId\x12D\n" +
+	"\fsubscription\x18\x02 \x01(\v2 .machineid.state.v1.SubscriptionR\fsubscription\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x1b\n" +
+	"\tevent_ids\x18\x04 \x03(\tR\beventIds\x12<\n" +
+	"\n" +
+	"recoveries\x18\x05 \x03(\v2\x1c.machineid.state.v1.RecoveryR\n" +
+	"recoveries\"\xe4\x02\n" +
+	"\fSubscription\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04tier\x18\x02 \x01(\tR\x04tier\x12?\n" +
+	"\x06status\x18\x03 \x01(\x0e2'.machineid.state.v1.Subscription.StatusR\x06status\x12\"\n" +
+	"\rperiod_end_ms\x18\x04 \x01(\x03R\vperiodEndMs\x12/\n" +
+	"\x14cancel_at_period_end\x18\x05 \x01(\bR\x11cancelAtPeriodEnd\x12 \n" +
+	"\fcancel_at_ms\x18\x06 \x01(\x03R\n" +
+	"cancelAtMs\"x\n" +
+	"\x06Status\x12\b\n" +
+	"\x04NONE\x10\x00\x12\n" +
+	"\n" +
+	"\x06ACTIVE\x10\x01\x12\f\n" +
+	"\bTRIALING\x10\x02\x12\f\n" +
+	"\bPAST_DUE\x10\x03\x12\n" +
+	"\n" +
+	"\x06UNPAID\x10\x04\x12\n" +
+	"\n" +
+	"\x06PAUSED\x10\x05\x12\f\n" +
+	"\bCANCELED\x10\x06\x12\x16\n" +
+	"\x12INCOMPLETE_EXPIRED\x10\a\"B\n" +
+	"\bRecovery\x12\x1d\n" +
+	"\n" +
+	"token_hash\x18\x01 \x01(\fR\ttokenHash\x12\x17\n" +
+	"\aends_ms\x18\x02 \x01(\x03R\x06endsMs\"\xb3\x02\n" +
 	"\x03Key\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x15\n" +
@@ -3106,91 +3720,106 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 	return file_authority_state_statepb_state_proto_rawDescData
 }
 
-var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_authority_state_statepb_state_proto_goTypes = []any{
-	(Actor_Type)(0),       // 0: machineid.state.v1.Actor.Type
-	(Key_Scope)(0),        // 1: machineid.state.v1.Key.Scope
-	(*Command)(nil),       // 2: machineid.state.v1.Command
-	(*Actor)(nil),         // 3: machineid.state.v1.Actor
-	(*Caller)(nil),        // 4: machineid.state.v1.Caller
-	(*Once)(nil),          // 5: machineid.state.v1.Once
-	(*Seed)(nil),          // 6: machineid.state.v1.Seed
-	(*SetLink)(nil),       // 7: machineid.state.v1.SetLink
-	(*CreateOrg)(nil),     // 8: machineid.state.v1.CreateOrg
-	(*SetExecution)(nil),  // 9: machineid.state.v1.SetExecution
-	(*UpdateOrg)(nil),     // 10: machineid.state.v1.UpdateOrg
-	(*SetPlans)(nil),      // 11: machineid.state.v1.SetPlans
-	(*DeleteOrg)(nil),     // 12: machineid.state.v1.DeleteOrg
-	(*AddKey)(nil),        // 13: machineid.state.v1.AddKey
-	(*RotateKey)(nil),     // 14: machineid.state.v1.RotateKey
-	(*RevokeKey)(nil),     // 15: machineid.state.v1.RevokeKey
-	(*Register)(nil),      // 16: machineid.state.v1.Register
-	(*Revoke)(nil),        // 17: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),      // 18: machineid.state.v1.Unrevoke
-	(*Remove)(nil),        // 19: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),   // 20: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil), // 21: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),       // 22: machineid.state.v1.Stretch
-	(*SetSeen)(nil),       // 23: machineid.state.v1.SetSeen
-	(*Seen)(nil),          // 24: machineid.state.v1.Seen
-	(*Cluster)(nil),       // 25: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),    // 26: machineid.state.v1.LinkRecord
-	(*LeaseHolder)(nil),   // 27: machineid.state.v1.LeaseHolder
-	(*Plans)(nil),         // 28: machineid.state.v1.Plans
-	(*Plan)(nil),          // 29: machineid.state.v1.Plan
-	(*Org)(nil),           // 30: machineid.state.v1.Org
-	(*Key)(nil),           // 31: machineid.state.v1.Key
-	(*Seats)(nil),         // 32: machineid.state.v1.Seats
-	(*Occupant)(nil),      // 33: machineid.state.v1.Occupant
-	(*Remembered)(nil),    // 34: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),    // 35: machineid.state.v1.AuditEntry
+	(Actor_Type)(0),          // 0: machineid.state.v1.Actor.Type
+	(Subscription_Status)(0), // 1: machineid.state.v1.Subscription.Status
+	(Key_Scope)(0),           // 2: machineid.state.v1.Key.Scope
+	(*Command)(nil),          // 3: machineid.state.v1.Command
+	(*Actor)(nil),            // 4: machineid.state.v1.Actor
+	(*Caller)(nil),           // 5: machineid.state.v1.Caller
+	(*Once)(nil),             // 6: machineid.state.v1.Once
+	(*Seed)(nil),             // 7: machineid.state.v1.Seed
+	(*SetLink)(nil),          // 8: machineid.state.v1.SetLink
+	(*CreateOrg)(nil),        // 9: machineid.state.v1.CreateOrg
+	(*SetExecution)(nil),     // 10: machineid.state.v1.SetExecution
+	(*UpdateOrg)(nil),        // 11: machineid.state.v1.UpdateOrg
+	(*SetPlans)(nil),         // 12: machineid.state.v1.SetPlans
+	(*DeleteOrg)(nil),        // 13: machineid.state.v1.DeleteOrg
+	(*SetBilling)(nil),       // 14: machineid.state.v1.SetBilling
+	(*BeginRecovery)(nil),    // 15: machineid.state.v1.BeginRecovery
+	(*Recover)(nil),          // 16: machineid.state.v1.Recover
+	(*AddKey)(nil),           // 17: machineid.state.v1.AddKey
+	(*RotateKey)(nil),        // 18: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),        // 19: machineid.state.v1.RevokeKey
+	(*Register)(nil),         // 20: machineid.state.v1.Register
+	(*Revoke)(nil),           // 21: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),         // 22: machineid.state.v1.Unrevoke
+	(*Remove)(nil),           // 23: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),      // 24: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil),    // 25: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),          // 26: machineid.state.v1.Stretch
+	(*SetSeen)(nil),          // 27: machineid.state.v1.SetSeen
+	(*Seen)(nil),             // 28: machineid.state.v1.Seen
+	(*Cluster)(nil),          // 29: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),       // 30: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),      // 31: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),            // 32: machineid.state.v1.Plans
+	(*Plan)(nil),             // 33: machineid.state.v1.Plan
+	(*Org)(nil),              // 34: machineid.state.v1.Org
+	(*Billing)(nil),          // 35: machineid.state.v1.Billing
+	(*Subscription)(nil),     // 36: machineid.state.v1.Subscription
+	(*Recovery)(nil),         // 37: machineid.state.v1.Recovery
+	(*Key)(nil),              // 38: machineid.state.v1.Key
+	(*Seats)(nil),            // 39: machineid.state.v1.Seats
+	(*Occupant)(nil),         // 40: machineid.state.v1.Occupant
+	(*Remembered)(nil),       // 41: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),       // 42: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
-	3,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
-	4,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
-	5,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
-	6,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
-	7,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
-	8,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
-	9,  // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	16, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	17, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	18, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	19, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	20, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	21, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
-	10, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
-	13, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
-	14, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
-	15, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
-	11, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
-	12, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
-	23, // 19: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
-	0,  // 20: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	1,  // 21: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	25, // 22: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	28, // 23: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	26, // 24: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	31, // 25: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	28, // 26: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	31, // 27: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	31, // 28: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	22, // 29: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	22, // 30: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	24, // 31: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
-	26, // 32: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	27, // 33: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
-	29, // 34: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	1,  // 35: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	33, // 36: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	22, // 37: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	3,  // 38: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	39, // [39:39] is the sub-list for method output_type
-	39, // [39:39] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	4,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
+	5,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
+	6,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
+	7,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
+	8,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
+	9,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
+	10, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
+	20, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	21, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	22, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	23, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	24, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	25, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	11, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
+	17, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	18, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	19, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	12, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
+	13, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
+	27, // 19: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	14, // 20: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
+	15, // 21: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
+	16, // 22: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
+	0,  // 23: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	2,  // 24: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	29, // 25: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	32, // 26: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	30, // 27: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	38, // 28: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	32, // 29: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	36, // 30: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
+	38, // 31: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
+	38, // 32: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	38, // 33: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	26, // 34: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	26, // 35: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	28, // 36: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	30, // 37: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	31, // 38: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	33, // 39: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	36, // 40: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
+	37, // 41: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
+	1,  // 42: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
+	2,  // 43: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	40, // 44: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	26, // 45: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	4,  // 46: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -3216,17 +3845,20 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_SetPlans)(nil),
 		(*Command_DeleteOrg)(nil),
 		(*Command_SetSeen)(nil),
+		(*Command_SetBilling)(nil),
+		(*Command_BeginRecovery)(nil),
+		(*Command_Recover)(nil),
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[14].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[28].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[17].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[31].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   34,
+			NumEnums:      3,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

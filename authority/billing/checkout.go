@@ -1,0 +1,189 @@
+package billing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/stripe/stripe-go/v76"
+
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+)
+
+// Checkout returns the address of a page on which the org pays for a tier: one of Stripe's checkouts, or, if it has a live
+// subscription, the portal's page for another plan. Its errors are *RefusedError, *UnavailableError, and the ledger's.
+func (s *Service) Checkout(ctx context.Context, l Ledger, org state.OrgID, tier string) (string, error) {
+	if err := s.sells(ctx, l, tier); err != nil {
+		return "", err
+	}
+	customer, err := s.customer(ctx, l, org)
+	if err != nil {
+		return "", err
+	}
+	// Stripe is asked, not the state: an event may be missing, and a second subscription is paid twice.
+	list, err := s.subscriptions(ctx, customer)
+	if err != nil {
+		return "", err
+	}
+	if sub := s.choose(ctx, list, org, ""); sub != nil && !ended(sub) {
+		if s.cfg.ReturnURL == "" {
+			return "", notSet("--stripe-return-url")
+		}
+		return s.portal(ctx, customer, sub.GetId())
+	}
+	if err := s.expireCheckouts(ctx, customer); err != nil {
+		return "", err
+	}
+	params := &stripe.CheckoutSessionParams{
+		Mode: new(string(stripe.CheckoutSessionModeSubscription)), Customer: new(customer),
+		ClientReferenceID: new(org.String()),
+		SuccessURL:        new(s.cfg.SuccessURL), CancelURL: new(s.cfg.CancelURL),
+		LineItems:        []*stripe.CheckoutSessionLineItemParams{{Price: new(s.cfg.Prices[tier][0]), Quantity: stripe.Int64(1)}},
+		SubscriptionData: &stripe.CheckoutSessionSubscriptionDataParams{Metadata: map[string]string{metadataOrg: org.String()}},
+	}
+	params.Context = ctx
+	session, err := s.api.CheckoutSessions.New(params)
+	if err != nil {
+		return "", fault("make a checkout for org "+org.String(), err)
+	}
+	return session.URL, nil
+}
+
+// sells tells whether a tier can be paid for.
+func (s *Service) sells(ctx context.Context, l Ledger, tier string) error {
+	var plans *statepb.Plans
+	err := l.View(ctx, func(r state.Reader) (err error) {
+		plans, err = r.Plans()
+		return err //nolint:wrapcheck // says what
+	})
+	known := slices.ContainsFunc(plans.GetPlans(), func(p *statepb.Plan) bool { return p.GetTier() == tier })
+	switch {
+	case err != nil:
+		return err //nolint:wrapcheck // the ledger's
+	case !s.Enabled():
+		return notSet("--stripe-secret-key-file (or MACHINEID_STRIPE_SECRET_KEY)")
+	case tier == state.FreeTier || !known:
+		return &RefusedError{UnknownPlan, "plan names none that is paid for: send one of " + strings.Join(s.cfg.Tiers(), ", ")}
+	case len(s.cfg.Prices[tier]) == 0:
+		return &RefusedError{PriceNotConfigured, fmt.Sprintf("the plan %s has no price here: the operator sets --stripe-price-%s", tier, tier)}
+	case s.cfg.SuccessURL == "":
+		return notSet("--stripe-success-url")
+	case s.cfg.CancelURL == "":
+		return notSet("--stripe-cancel-url")
+	}
+	return nil
+}
+
+func notSet(what string) error {
+	return &RefusedError{NotConfigured, "billing is not set up here: the operator sets " + what}
+}
+
+// customer returns whom Stripe bills for the org; the first time it makes one, and binds it to the org before anything can be paid.
+func (s *Service) customer(ctx context.Context, l Ledger, org state.OrgID) (string, error) {
+	for range tries {
+		var rec *statepb.Billing
+		err := l.View(ctx, func(r state.Reader) (err error) {
+			rec, err = r.Billing(org)
+			return err //nolint:wrapcheck // says what
+		})
+		if err != nil || rec.GetCustomerId() != "" {
+			return rec.GetCustomerId(), err //nolint:wrapcheck // the ledger's
+		}
+		id, err := s.makeCustomer(ctx, org)
+		if err != nil {
+			return "", err
+		}
+		out, err := l.Set(ctx, &statepb.SetBilling{OrgId: org[:], Revision: rec.GetRevision(), CustomerId: id})
+		switch {
+		case err != nil:
+			return "", err //nolint:wrapcheck // the ledger's
+		case out.Refusal == state.Granted:
+			return id, nil
+		case out.Refusal != state.BillingMoved:
+			return "", fmt.Errorf("bind customer %s to org %s: the state refuses it (%d)", id, org, out.Refusal)
+		}
+	}
+	return "", ErrMoved
+}
+
+func (s *Service) makeCustomer(ctx context.Context, org state.OrgID) (string, error) {
+	params := &stripe.CustomerParams{}
+	params.Context = ctx
+	params.AddMetadata(metadataOrg, org.String())
+	// Asked for twice, by two calls or after an answer that was lost, it is one.
+	params.SetIdempotencyKey("machineid-customer-" + org.String())
+	made, err := s.api.Customers.New(params)
+	if err != nil {
+		return "", fault("make a customer for org "+org.String(), err)
+	}
+	return made.ID, nil
+}
+
+// expireCheckouts ends what was begun before, or two of them could be paid.
+func (s *Service) expireCheckouts(ctx context.Context, customer string) error {
+	params := &stripe.CheckoutSessionListParams{Customer: new(customer), Status: new("open")}
+	params.Context, params.Single = ctx, true
+	params.Limit = stripe.Int64(10)
+	it := s.api.CheckoutSessions.List(params)
+	for it.Next() {
+		if it.CheckoutSession().Status != stripe.CheckoutSessionStatusOpen {
+			continue
+		}
+		if err := s.expireCheckout(ctx, it.CheckoutSession().ID); err != nil {
+			return err
+		}
+	}
+	return fault("list the checkouts of customer "+customer, it.Err())
+}
+
+func (s *Service) expireCheckout(ctx context.Context, id string) error {
+	params := &stripe.CheckoutSessionExpireParams{}
+	params.Context = ctx
+	_, err := s.api.CheckoutSessions.Expire(id, params)
+	return fault("end checkout "+id, err)
+}
+
+// Portal returns the address of Stripe's page on which an org manages what it pays. Its errors are those of Checkout.
+func (s *Service) Portal(ctx context.Context, l Ledger, org state.OrgID) (string, error) {
+	var rec *statepb.Billing
+	err := l.View(ctx, func(r state.Reader) (err error) {
+		rec, err = r.Billing(org)
+		return err //nolint:wrapcheck // says what
+	})
+	switch {
+	case err != nil:
+		return "", err //nolint:wrapcheck // the ledger's
+	case !s.Enabled():
+		return "", notSet("--stripe-secret-key-file (or MACHINEID_STRIPE_SECRET_KEY)")
+	case s.cfg.ReturnURL == "":
+		return "", notSet("--stripe-return-url")
+	case rec.GetCustomerId() == "":
+		return "", &RefusedError{NoSubscription, "the org has no subscription to manage: call billing/checkout first"}
+	}
+	return s.portal(ctx, rec.GetCustomerId(), "")
+}
+
+// portal makes a page for a customer; for a subscription the page where another plan is chosen.
+func (s *Service) portal(ctx context.Context, customer, subscription string) (string, error) {
+	params := &stripe.BillingPortalSessionParams{Customer: new(customer), ReturnURL: new(s.cfg.ReturnURL)}
+	params.Context = ctx
+	if subscription != "" {
+		params.FlowData = &stripe.BillingPortalSessionFlowDataParams{
+			Type:               new(string(stripe.BillingPortalSessionFlowTypeSubscriptionUpdate)),
+			SubscriptionUpdate: &stripe.BillingPortalSessionFlowDataSubscriptionUpdateParams{Subscription: new(subscription)},
+		}
+	}
+	page, err := s.api.BillingPortalSessions.New(params)
+	if err == nil {
+		return page.URL, nil
+	}
+	err = fault("make a portal's page for customer "+customer, err)
+	if e, ok := errors.AsType[*UnavailableError](err); ok && e.Refused && subscription != "" {
+		// One that must be paid first cannot be changed: its own page says so.
+		return s.portal(ctx, customer, "")
+	}
+	return "", err
+}

@@ -1,0 +1,187 @@
+package billing
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"slices"
+
+	"github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/form"
+
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+)
+
+// reference is an object that Stripe names by its id or shows whole.
+type reference string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *reference) UnmarshalJSON(b []byte) error {
+	var whole struct {
+		ID string `json:"id"`
+	}
+	if len(b) > 0 && b[0] == '{' {
+		err := json.Unmarshal(b, &whole)
+		*r = reference(whole.ID)
+		return err //nolint:wrapcheck // the decoder says where
+	}
+	return json.Unmarshal(b, (*string)(r)) //nolint:wrapcheck // likewise
+}
+
+// subscription is one of Stripe's: what we read of it. The library's own type lacks the place where later versions of the API
+// have the period's end.
+type subscription struct {
+	stripe.APIResource
+	ID                string            `json:"id"`
+	Status            string            `json:"status"`
+	Customer          reference         `json:"customer"`
+	Created           int64             `json:"created"`
+	Metadata          map[string]string `json:"metadata"`
+	CancelAt          int64             `json:"cancel_at"`
+	CancelAtPeriodEnd bool              `json:"cancel_at_period_end"`
+	CurrentPeriodEnd  int64             `json:"current_period_end"`
+	Items             struct {
+		Data []struct {
+			Price            struct{ ID string } `json:"price"`
+			CurrentPeriodEnd int64               `json:"current_period_end"` // since 2025-03-31
+		} `json:"data"`
+	} `json:"items"`
+}
+
+type subscriptionList struct {
+	stripe.APIResource
+	Data    []*subscription `json:"data"`
+	HasMore bool            `json:"has_more"`
+}
+
+// Pages of a customer's subscriptions: nobody of ours has more.
+const (
+	subscriptionsPage  = 100
+	subscriptionsPages = 5
+)
+
+// subscriptions asks Stripe for all that a customer has or had.
+func (s *Service) subscriptions(ctx context.Context, customer string) (list []*subscription, err error) {
+	after := ""
+	for range subscriptionsPages {
+		params := &stripe.SubscriptionListParams{Customer: new(customer), Status: new("all")}
+		params.Limit = stripe.Int64(subscriptionsPage)
+		if after != "" {
+			params.StartingAfter = new(after)
+		}
+		body := &form.Values{}
+		form.AppendTo(body, params)
+		page := &subscriptionList{}
+		if err := s.backend.CallRaw(http.MethodGet, "/v1/subscriptions", string(s.cfg.SecretKey), body, &stripe.Params{Context: ctx}, page); err != nil {
+			return nil, fault("list the subscriptions of customer "+customer, err)
+		}
+		list = append(list, page.Data...)
+		if !page.HasMore || len(page.Data) == 0 {
+			break
+		}
+		after = page.Data[len(page.Data)-1].ID
+	}
+	return list, nil
+}
+
+// fetch asks Stripe for what an org pays. A customer may have been deleted there, and its subscriptions ended: then the one that
+// the org had says so.
+func (s *Service) fetch(ctx context.Context, customer, current string) ([]*subscription, error) {
+	list, err := s.subscriptions(ctx, customer)
+	if !unknown(err) || current == "" {
+		return list, err
+	}
+	sub, err := s.subscription(ctx, current)
+	return []*subscription{sub}, err
+}
+
+// subscription asks Stripe for one.
+func (s *Service) subscription(ctx context.Context, id string) (*subscription, error) {
+	params := &stripe.SubscriptionParams{}
+	params.Context = ctx
+	sub := &subscription{}
+	if err := s.backend.Call(http.MethodGet, stripe.FormatURLPath("/v1/subscriptions/%s", id), string(s.cfg.SecretKey), params, sub); err != nil {
+		return nil, fault("get subscription "+id, err)
+	}
+	return sub, nil
+}
+
+var statuses = map[string]statepb.Subscription_Status{
+	"active":             statepb.Subscription_ACTIVE,
+	"trialing":           statepb.Subscription_TRIALING,
+	"past_due":           statepb.Subscription_PAST_DUE,
+	"unpaid":             statepb.Subscription_UNPAID,
+	"paused":             statepb.Subscription_PAUSED,
+	"canceled":           statepb.Subscription_CANCELED,
+	"incomplete_expired": statepb.Subscription_INCOMPLETE_EXPIRED,
+	// incomplete is missing: it changes nothing.
+}
+
+// ended reports whether a subscription pays for nothing any more.
+func ended(s *statepb.Subscription) bool {
+	return s.GetStatus() == statepb.Subscription_CANCELED || s.GetStatus() == statepb.Subscription_INCOMPLETE_EXPIRED
+}
+
+// choose picks the one subscription that counts, nil if there is none: of the live ones the newest, else the one that the org had
+// (current), else the newest that has ended. One that names another org is not this one's. It depends on what Stripe has and not on
+// how we heard of it.
+func (s *Service) choose(ctx context.Context, list []*subscription, org state.OrgID, current string) *statepb.Subscription {
+	type candidate struct {
+		*statepb.Subscription
+		created int64
+	}
+	var all []candidate
+	for _, sub := range list {
+		rec := s.read(sub)
+		named := sub.Metadata[metadataOrg]
+		switch {
+		case rec == nil: // incomplete
+		case named != "" && named != org.String(): // another's
+		case rec.GetTier() == "" && (!ended(rec) || rec.GetId() != current):
+			s.log.LogAttrs(ctx, slog.LevelWarn, "a subscription has no price of ours: it changes nothing",
+				slog.String("subscription", sub.ID), slog.String("customer", string(sub.Customer)), slog.String("status", sub.Status))
+		default:
+			all = append(all, candidate{rec, sub.Created})
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	rank := func(c candidate) int {
+		switch {
+		case !ended(c.Subscription):
+			return 2
+		case c.GetId() == current:
+			return 1
+		}
+		return 0
+	}
+	return slices.MaxFunc(all, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.created, b.created), cmp.Compare(a.GetId(), b.GetId()))
+	}).Subscription
+}
+
+// read takes what concerns us, nil of one that is not begun yet or in a state that is new to us.
+func (s *Service) read(sub *subscription) *statepb.Subscription {
+	status, known := statuses[sub.Status]
+	if !known {
+		return nil
+	}
+	rec := &statepb.Subscription{
+		Id: sub.ID, Status: status, CancelAtPeriodEnd: sub.CancelAtPeriodEnd, CancelAtMs: max(sub.CancelAt, 0) * 1000,
+	}
+	end := sub.CurrentPeriodEnd
+	for _, item := range sub.Items.Data {
+		if tier := s.tiers[item.Price.ID]; tier != "" && rec.GetTier() == "" {
+			rec.Tier = tier
+		}
+		if end == 0 {
+			end = item.CurrentPeriodEnd
+		}
+	}
+	rec.PeriodEndMs = max(end, 0) * 1000
+	return rec
+}

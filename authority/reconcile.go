@@ -1,0 +1,142 @@
+package authority
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"machineid/authority/recovery"
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+)
+
+// Reconcile says when a leader compares the orgs that pay with Stripe.
+type Reconcile struct {
+	// First is how long after its election, Every how long from one run to the next, Pause how long after each org: Stripe counts
+	// requests, and those of people come first.
+	First, Every, Pause time.Duration
+}
+
+func (r Reconcile) withDefaults() Reconcile {
+	for _, t := range []struct {
+		value *time.Duration
+		usual time.Duration
+	}{{&r.First, 10 * time.Minute}, {&r.Every, 24 * time.Hour}, {&r.Pause, time.Second}} {
+		if *t.value == 0 {
+			*t.value = t.usual
+		}
+	}
+	return r
+}
+
+// reconcilePage is how many orgs are listed at once.
+const reconcilePage = 100
+
+// reconcile compares with Stripe once a day, for as long as this node leads. A webhook that was missed heals by it.
+func (n *Node) reconcile(ctx context.Context) {
+	if !n.billing.Enabled() {
+		return
+	}
+	for wait := n.cfg.Reconcile.First; ; wait = n.cfg.Reconcile.Every {
+		if !pause(ctx, wait) {
+			return
+		}
+		checked, different, failed := n.reconcileAll(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		n.log.LogAttrs(ctx, slog.LevelInfo, "the orgs that pay were compared with Stripe",
+			slog.Int("orgs", checked), slog.Int("differences", different), slog.Int("failed", failed))
+	}
+}
+
+func (n *Node) reconcileAll(ctx context.Context) (checked, different, failed int) {
+	l := nodeLedger{n}
+	var from state.OrgID
+	for more := true; more; {
+		var page []state.OrgID
+		err := l.View(ctx, func(r state.Reader) (err error) {
+			page, more, err = r.Customers(from, reconcilePage)
+			return err //nolint:wrapcheck // says what
+		})
+		if err != nil {
+			n.log.LogAttrs(ctx, slog.LevelWarn, "the orgs that pay could not be listed", slog.Any("error", err))
+			return checked, different, failed + 1
+		}
+		for _, org := range page {
+			from = org
+			d, err := n.billing.Sync(ctx, l, org)
+			switch {
+			case ctx.Err() != nil:
+				return checked, different, failed
+			case err != nil:
+				failed++
+				n.log.LogAttrs(ctx, slog.LevelWarn, "an org could not be compared with Stripe", slog.String("org", org.String()), slog.Any("error", err))
+			case d != nil:
+				different++
+				n.log.LogAttrs(ctx, slog.LevelWarn, "an org was not as Stripe has it",
+					slog.String("org", d.OrgID), slog.String("had", d.Had), slog.String("has", d.Has), slog.String("fault", d.Error))
+			}
+			checked++
+			if !pause(ctx, n.cfg.Reconcile.Pause) {
+				return checked, different, failed
+			}
+		}
+	}
+	return checked, different, failed
+}
+
+// pause waits and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// nodeLedger is the state as a leader reads and changes it by itself. Nobody is answered, so nobody has to wait for the edges.
+type nodeLedger struct{ n *Node }
+
+// View implements billing.Ledger.
+func (l nodeLedger) View(ctx context.Context, f func(state.Reader) error) error {
+	view, err := l.n.Read(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = view.Close() }() // nothing was written that could be lost
+	return f(state.NewReader(view.Reader()))
+}
+
+// Set implements billing.Ledger.
+func (l nodeLedger) Set(ctx context.Context, c *statepb.SetBilling) (state.Outcome, error) {
+	_, out, err := l.n.Propose(ctx, &statepb.Command{
+		TimeMs: l.n.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: l.n.cfg.ID},
+		Change: &statepb.Command_SetBilling{SetBilling: c},
+	})
+	return out, err
+}
+
+// newRecovery is what mails new keys. It asks Stripe whom an address belongs to: no mail address is kept here.
+func (n *Node) newRecovery() *recovery.Service {
+	return recovery.New(recovery.Config{
+		Customers: func(ctx context.Context, address string) ([]string, error) {
+			if !n.billing.Enabled() {
+				return nil, nil
+			}
+			return n.billing.Customers(ctx, address)
+		},
+		View: nodeLedger{n}.View,
+		Propose: func(ctx context.Context, c *statepb.BeginRecovery) (state.Outcome, error) {
+			_, out, err := n.Propose(ctx, &statepb.Command{
+				TimeMs: n.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: "recovery"},
+				Change: &statepb.Command_BeginRecovery{BeginRecovery: c},
+			})
+			return out, err
+		},
+		Send: n.cfg.Mail, PublicURL: n.cfg.PublicURL, Logger: n.log,
+	})
+}
