@@ -182,7 +182,7 @@ func (a *actors) keeper(id, org int) {
 		key := orgKey{got.KeyID, got.Key}
 		made.subject = subject{fmt.Sprint("o", org), key.id}
 		a.mu.Lock()
-		a.saga.annals.keys = append(a.saga.annals.keys, made)
+		a.saga.keys = append(a.saga.keys, made)
 		a.keys[org] = append(a.keys[org], key)
 		a.keys[org] = a.keys[org][max(0, len(a.keys[org])-2):]
 		a.mu.Unlock()
@@ -196,7 +196,7 @@ func (a *actors) keeper(id, org int) {
 			a.nap(r, 150*time.Millisecond)
 		}
 		a.mu.Lock()
-		a.saga.annals.keys = append(a.saga.annals.keys, dropped)
+		a.saga.keys = append(a.saga.keys, dropped)
 		a.mu.Unlock()
 	}
 }
