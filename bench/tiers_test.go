@@ -44,10 +44,18 @@ func start(tb testing.TB) *tiers {
 	return t
 }
 
+// benchLimits are those of an edge as it is run, but for changes, of which these
+// measure as many as there can be.
+var benchLimits = func() edge.Limits {
+	l := edge.DefaultLimits()
+	l.Changes = 0
+	return l
+}()
+
 // startEdge runs an edge, and returns its HTTP address.
 func startEdge(tb testing.TB, id, link string) string {
 	tb.Helper()
-	return startEdgeWith(tb, edge.Config{ID: id, Authority: []string{link}, Registerer: prometheus.NewRegistry()})
+	return startEdgeWith(tb, edge.Config{ID: id, Authority: []string{link}, Limits: benchLimits, Registerer: prometheus.NewRegistry()})
 }
 
 func startEdgeWith(tb testing.TB, cfg edge.Config) string {

@@ -18,10 +18,10 @@ import (
 	"machineid/shared/link"
 )
 
-// TestAllocValidate: a validate that memory answers allocates nothing, from the
-// request that the server has read to the answer that it writes.
+// TestAllocValidate: a validate that memory answers allocates nothing, with limits
+// on, from the request that the server has read to the answer that it writes.
 func TestAllocValidate(t *testing.T) {
-	e, err := New(Config{ID: "e1", CacheEntries: 100, NoDate: true, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	e, err := New(Config{ID: "e1", CacheEntries: 100, Limits: DefaultLimits(), NoDate: true, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,10 @@ type Config struct {
 	MaxWait time.Duration
 	// CacheEntries bounds how many devices are remembered, and how many keys.
 	CacheEntries int64
+	// Limits bound what the authority is asked. The zero value is no limit.
+	Limits Limits
+	// TrustedProxies are believed what they say in X-Forwarded-For.
+	TrustedProxies []netip.Prefix
 	// Dial replaces TCP, to the link and to HTTP, in tests. NoDate leaves out the header Date, for virtual time.
 	Dial       func(ctx context.Context, addr string) (net.Conn, error)
 	NoDate     bool
@@ -63,6 +68,7 @@ type Edge struct {
 	link    *linker
 	proxy   *proxy
 	sight   *sightings
+	limits  *limits
 	asked   atomic.Int64 // a clock.Time: when the newest grant was asked for
 
 	// The order of reading is clock, lease, memory, entry, its expiry, floor (I3).
@@ -100,6 +106,7 @@ func New(cfg Config) (*Edge, error) {
 	_, _ = rand.Read(e.process[:]) // never fails
 	e.metrics = newMetrics(cfg.Registerer, e)
 	e.sight = newSightings(&e.metrics)
+	e.limits = newLimits(cfg.Limits, cfg.Clock)
 	e.proxy = newProxy(e)
 	e.link = newLinker(e)
 	e.server = wire.NewServer(e.handle, wire.Options{Log: cfg.Logger, NoDate: cfg.NoDate, Match: match})

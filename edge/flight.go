@@ -15,7 +15,8 @@ import (
 // an invalidation must not answer those that came after it; the floors see to
 // that, and every waiter checks them again).
 type flights struct {
-	send func(*flight) bool // hands it to the link; false if the link is gone
+	send   func(*flight) bool // hands it to the link; false if the link is gone
+	limits *limits            // nil: none
 
 	mu     sync.Mutex
 	dead   bool
@@ -42,6 +43,7 @@ type flightKey struct {
 
 type flight struct {
 	key   flightKey
+	held  held // room in the limits, until it lands; guarded by flights.mu
 	fetch link.Fetch
 	asked clock.Time   // when it was last handed to the link; guarded by flights.mu
 	sent  atomic.Int64 // a clock.Time: when it was first sent, 0 before; set before it is
@@ -54,7 +56,7 @@ func newFlights(send func(*flight) bool) *flights {
 }
 
 // join returns the flight for what is missing, and begins it if there is none.
-// It returns nil if the session is over.
+// It returns nil if the session is over, or a limit was met: then q.over says so.
 func (f *flights) join(n need, q *question, now clock.Time) *flight {
 	key := flightKey{n.kind, n.hash}
 	f.mu.Lock()
@@ -70,8 +72,13 @@ func (f *flights) join(n need, q *question, now clock.Time) *flight {
 		return fl
 	}
 	f.sweep(now)
+	room, met := f.limits.flight(n, q, now)
+	if met.wait != 0 {
+		q.over = met
+		return nil
+	}
 	f.last++
-	fl := &flight{key: key, asked: now, done: make(chan struct{})}
+	fl := &flight{key: key, held: room, asked: now, done: make(chan struct{})}
 	fl.fetch.Id = f.last
 	fl.fetch.DeviceId = string(q.device)
 	if n.kind == needKey {
@@ -83,6 +90,7 @@ func (f *flights) join(n need, q *question, now clock.Time) *flight {
 	f.byID[fl.fetch.Id] = fl
 	if !f.send(fl) {
 		f.drop(fl)
+		fl.held.settle(now, false)
 		return nil
 	}
 	return fl
@@ -108,6 +116,7 @@ func (f *flights) sweep(now clock.Time) {
 	for _, fl := range f.byID {
 		if now.Sub(fl.asked) >= flightLife {
 			f.drop(fl)
+			f.limits.landed(fl, nil)
 			close(fl.done)
 		}
 	}
@@ -124,6 +133,7 @@ func (f *flights) end() {
 	defer f.mu.Unlock()
 	f.dead = true
 	for _, fl := range f.byID {
+		f.limits.landed(fl, nil)
 		close(fl.done)
 	}
 	clear(f.byID)

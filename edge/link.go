@@ -226,6 +226,7 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 		lease: time.Duration(w.GetLeaseNs()), sole: len(l.e.cfg.Authority) == 1, renewDue: true,
 	}
 	s.flights = newFlights(s.fetch)
+	s.flights.limits = l.e.limits
 	if l.goesOn(w, hasher) {
 		l.memory.flights.Store(s.flights)
 		s.memory = l.memory

@@ -3,6 +3,7 @@ package edge
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -175,6 +176,10 @@ func (m *memory) counts(s *stamp, hash uint64, now clock.Time) bool {
 type question struct {
 	sum    orgkey.Hash
 	device []byte
+
+	from     netip.Addr // who asks; for what memory cannot answer
+	familiar bool       // the device was known, whether or not that still counts
+	over     over       // the limit that kept the newest fetch back
 }
 
 // found is what a flight brought, for those who waited for it: the caches may
@@ -270,8 +275,11 @@ func (m *memory) org(k *keyEntry, now clock.Time, extra *found) *orgEntry {
 
 func (m *memory) device(k *keyEntry, q *question, hash uint64, now clock.Time, extra *found) *deviceEntry {
 	for _, c := range [...]*ristretto.Cache[uint64, *deviceEntry]{m.devices, m.refusedDevices} {
-		if d, ok := c.Get(hash); ok && d.org == k.org && d.id == string(q.device) && m.counts(&d.stamp, hash, now) {
-			return d
+		if d, ok := c.Get(hash); ok && d.org == k.org && d.id == string(q.device) {
+			if m.counts(&d.stamp, hash, now) {
+				return d
+			}
+			q.familiar = q.familiar || d.rec.Known
 		}
 	}
 	if extra != nil && extra.device != nil {

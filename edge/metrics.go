@@ -17,7 +17,9 @@ type metrics struct {
 	proxyErrors   prometheus.Counter
 	unreported    prometheus.Counter
 
-	noLink, tooSlow, crowded, unreadable prometheus.Counter
+	noLink, tooSlow, crowded, unreadable, rateLimited prometheus.Counter
+
+	limited map[string]prometheus.Counter // by limit
 }
 
 func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
@@ -41,6 +43,10 @@ func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
 		tooSlow:       unavailable.WithLabelValues("slow_fetch"),
 		crowded:       unavailable.WithLabelValues("too_many_waiting"),
 		unreadable:    unavailable.WithLabelValues("newer_record"),
+		rateLimited:   unavailable.WithLabelValues("rate_limited"),
+		limited: limitCounters(f.NewCounterVec(prometheus.CounterOpts{
+			Name: "machineid_edge_limited_total", Help: "Requests refused because of a rate limit, by limit.",
+		}, []string{"limit"})),
 	}
 	n := len(decision.Codes()) + 1
 	m.hits, m.misses = make([]prometheus.Counter, n), make([]prometheus.Counter, n)
@@ -67,6 +73,13 @@ func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
 		Name: "machineid_edge_waiting", Help: "Validates that wait for the authority now.",
 	}, func() float64 { return float64(e.waiting.Load()) })
 	return m
+}
+
+// limit counts a validate that was denied because a fetch of this kind was over its
+// limit.
+func (m *metrics) limit(kind byte) {
+	m.rateLimited.Inc()
+	m.limited[pick(kind == needKey, "unknown_keys", "unknown_devices")].Inc()
 }
 
 func (m *metrics) answered(c decision.Code, hit bool) {

@@ -87,9 +87,17 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 		r.Error(ctx, e)
 		return
 	}
+	from := p.e.clientAddress(ctx)
+	call, met, limit := p.e.limits.call(ctx, r, from)
+	if met.wait != 0 {
+		p.e.metrics.limited[limit].Inc()
+		r.Error(ctx, wire.RateLimited(met.retryAfter()))
+		return
+	}
+	defer call.settle(p.e.clock.Now(), false) // where no answer tells
 	req.SetHost(up.client.Addr)
 	req.Header.Set(wire.EdgeHeader, up.token)
-	req.Header.Set(wire.ClientHeader, clientAddress(ctx))
+	req.Header.Set(wire.ClientHeader, from.String())
 	req.Header.SetBytesV(wire.BudgetHeader, wire.AppendBudget(nil, wire.DefaultBudget-time.Since(ctx.Time())))
 	if err := up.client.Do(req, resp); err != nil {
 		p.e.metrics.proxyErrors.Inc()
@@ -98,8 +106,7 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	}
 	if !wire.Relay(ctx, resp, r) {
 		r.Error(ctx, wire.SystemUnavailable(wire.PassOutcome(nil, ctx.IsGet()), 1))
+		return
 	}
+	p.e.limits.answered(&call, resp.StatusCode(), resp.Body())
 }
-
-// clientAddress is who asked, without the port.
-func clientAddress(ctx *fasthttp.RequestCtx) string { return ctx.RemoteIP().String() }

@@ -260,6 +260,7 @@ func (s *session) answer(a *link.Answer) {
 			s.memory.keep(fl.got, s.e.clock.Now())
 		}
 	}
+	s.flights.limits.landed(fl, fl.got)
 	close(fl.done)
 }
 

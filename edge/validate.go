@@ -20,17 +20,22 @@ var (
 func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	v, code := wire.ParseValidate(ctx)
 	hit := true
+	q := question{sum: v.Sum, device: v.DeviceID}
 	if code == 0 {
-		q := question{sum: v.Sum, device: v.DeviceID}
 		if code = e.recall(&q, ctx.Time()); code == 0 {
 			hit = false
+			q.from = e.clientAddress(ctx)
 			code = e.ask(&q)
 		} else if code == decision.SystemUnavailable {
 			e.metrics.unreadable.Inc()
 		}
 	}
 	e.metrics.answered(code, hit)
-	wire.WriteDecision(ctx, &wire.Decision{Code: code, RequestID: r.ID, DeviceID: v.DeviceID})
+	d := wire.Decision{Code: code, RequestID: r.ID, DeviceID: v.DeviceID}
+	if q.over.wait != 0 {
+		d.Reason, d.RetryAfter = wire.ReasonRateLimited, q.over.retryAfter()
+	}
+	wire.WriteDecision(ctx, &d)
 	ctx.Response.Header.SetCanonical(headerXCache, pick(hit, cacheHit, cacheMiss))
 }
 
@@ -67,7 +72,8 @@ const retryFetch = 25 * time.Millisecond
 // triesMax is how often a record is fetched without a pause.
 const triesMax = 2
 
-// ask decides with what the authority says, within MaxWait (I9).
+// ask decides with what the authority says, within MaxWait (I9). q.over tells of a
+// denial that a limit caused.
 func (e *Edge) ask(q *question) decision.Code {
 	defer e.waiting.Add(-1)
 	if e.waiting.Add(1) > maxWaiting {
@@ -84,6 +90,7 @@ func (e *Edge) ask(q *question) decision.Code {
 		tries int  // how often it was fetched and is missing still
 	)
 	for {
+		q.over = over{}
 		changed, lostAt := e.awake()
 		now := e.clock.Now()
 		if now < clock.Time(e.lease.Load()) {
@@ -119,6 +126,9 @@ func (e *Edge) ask(q *question) decision.Code {
 					continue
 				}
 				// The authority could not read, or the session has ended: not again at once.
+			} else if q.over.wait != 0 && !q.over.soon {
+				e.metrics.limit(missing.kind)
+				return decision.SystemUnavailable
 			}
 		}
 		if lostAt != 0 && now.Sub(lostAt) >= e.cfg.MaxWait {
@@ -129,7 +139,11 @@ func (e *Edge) ask(q *question) decision.Code {
 		case <-changed:
 		case <-time.After(retryFetch):
 		case <-timeout.C:
-			e.metrics.noLink.Inc()
+			if q.over.wait != 0 {
+				e.metrics.limit(last.kind)
+			} else {
+				e.metrics.noLink.Inc()
+			}
 			return decision.SystemUnavailable
 		}
 	}

@@ -32,6 +32,7 @@ func (e *Edge) validateBatch(ctx *fasthttp.RequestCtx, r *wire.Request) {
 			e.metrics.answered(q.Code, true)
 		}
 	}
+	from := e.clientAddress(ctx)
 	var all sync.WaitGroup
 	for id, places := range missed {
 		all.Go(func() {
@@ -46,7 +47,7 @@ func (e *Edge) validateBatch(ctx *fasthttp.RequestCtx, r *wire.Request) {
 					e.metrics.answered(code, false)
 				}
 			}()
-			code = e.ask(&question{sum: sum, device: []byte(id)})
+			code = e.ask(&question{sum: sum, device: []byte(id), from: from})
 		})
 	}
 	all.Wait()

@@ -20,6 +20,7 @@ type edgeFlags struct {
 	insecure      bool
 	maxWait       time.Duration
 	entries       int64
+	limits        limitFlags
 	log           logFlags
 }
 
@@ -39,6 +40,7 @@ func newEdgeCommand(settings *config.Settings) *cobra.Command {
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners and a link on other than loopback addresses, unauthenticated")
 	fs.DurationVar(&f.maxWait, "max-wait", edge.DefaultMaxWait, "how long a validate waits for the authority, 1ms to 900ms")
 	fs.Int64Var(&f.entries, "cache-entries", edge.DefaultCacheEntries, "how many devices the edge remembers, 1000 to 100000000")
+	f.limits.register(fs)
 	f.log.register(fs, "info")
 	settings.Validate(cmd, f.validate)
 	return cmd
@@ -66,6 +68,7 @@ func (f *edgeFlags) validate() error {
 	if f.entries < 1000 || f.entries > 100_000_000 {
 		faults = append(faults, fmt.Errorf("--cache-entries: %d is out of range; choose 1000 to 100000000", f.entries))
 	}
+	faults = append(faults, f.limits.validate()...)
 	return errors.Join(append(faults, f.log.validate()...)...)
 }
 
@@ -86,6 +89,7 @@ func runEdge(cmd *cobra.Command, f *edgeFlags) error {
 	reg := ops.NewRegistry()
 	e, err := edge.New(edge.Config{
 		ID: f.id, Version: Version(), Authority: f.authority, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: f.entries,
+		Limits: f.limits.limits(), TrustedProxies: f.limits.trusted(),
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
 	})
 	if err != nil {

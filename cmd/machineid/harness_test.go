@@ -227,10 +227,11 @@ type edgeNode struct {
 	http, ops string
 }
 
+// startEdge starts an edge without rate limits, which loads from one address would meet.
 func startEdge(tb testing.TB, link string, args ...string) *edgeNode {
 	tb.Helper()
 	e := &edgeNode{http: freeAddress(tb), ops: freeAddress(tb)}
-	e.process = launch(tb, append([]string{"edge", "--id", "e1", "--http", e.http, "--ops", e.ops, "--authority", link}, args...)...)
+	e.process = launch(tb, append([]string{"edge", "--id", "e1", "--http", e.http, "--ops", e.ops, "--authority", link, "--limits=false"}, args...)...)
 	return e
 }
 
