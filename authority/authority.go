@@ -221,6 +221,7 @@ func (n *Node) open() error {
 		return fmt.Errorf("open the state in %s: %w", n.cfg.Dir, err)
 	}
 	n.store = store
+	n.clocks.export(n.cfg.Registerer)
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
 		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, DefaultVersion: n.cfg.DefaultVersion,

@@ -9,6 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
 	"machineid/raftstore"
 )
 
@@ -42,6 +45,20 @@ type comparison struct {
 
 func newClocks() clocks {
 	return clocks{known: make(chan struct{}), again: make(chan struct{}, 1)}
+}
+
+// export registers how far the last comparison found this node's clock ahead of the median: positive is ahead, 0 also while
+// fewer than clocksNeeded are known.
+func (c *clocks) export(reg prometheus.Registerer) {
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "machineid_authority_clock_offset_seconds",
+		Help: "How far this node's clock is ahead of the median of all nodes'; 0 while fewer than three are known.",
+	}, func() float64 {
+		if last := c.last.Load(); last != nil {
+			return last.off.Seconds()
+		}
+		return 0
+	})
 }
 
 // clockFits reports whether this node's wall clock may become the authority's time.

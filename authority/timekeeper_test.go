@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"machineid/raftstore"
 )
 
@@ -38,4 +40,26 @@ func TestOffMedian(t *testing.T) {
 			t.Errorf("%s: off %v, best %q; want %v, %q", name, off, best, c.off, c.best)
 		}
 	}
+}
+
+// What the metric tells has the sign of the log's line: ahead is positive.
+func TestClockOffsetIsExported(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	c := newClocks()
+	c.export(reg)
+	tell := func(want float64) {
+		t.Helper()
+		families, err := reg.Gather()
+		if err != nil || len(families) != 1 {
+			t.Fatalf("%d families, %v", len(families), err)
+		}
+		if got := families[0].GetMetric()[0].GetGauge().GetValue(); got != want {
+			t.Errorf("%s is %v, want %v", families[0].GetName(), got, want)
+		}
+	}
+	tell(0)
+	c.last.Store(&comparison{off: 2500 * time.Millisecond})
+	tell(2.5)
+	c.last.Store(&comparison{off: -time.Minute})
+	tell(-60)
 }
