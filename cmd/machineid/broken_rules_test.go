@@ -161,14 +161,12 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I5", name: "a hit extends its time",
-		edits: []edit{{edgeMemory, "&& m.counts(&d.stamp, hash, now) {\n			return d\n		}\n	}\n	if extra", `&& m.counts(&d.stamp, hash, now) {
-			longer := &deviceEntry{stamp: d.stamp, org: d.org, id: d.id, rec: d.rec}
-			longer.expires = now.Add(m.ttl)
-			c.Set(hash, longer, 1)
-			return d
-		}
-	}
-	if extra`}},
+		edits: []edit{{edgeMemory, "			if m.counts(&d.stamp, hash, now) {\n				return d\n", `			if m.counts(&d.stamp, hash, now) {
+				longer := &deviceEntry{stamp: d.stamp, org: d.org, id: d.id, rec: d.rec}
+				longer.expires = now.Add(m.ttl)
+				c.Set(hash, longer, 1)
+				return d
+`}},
 	},
 	{
 		rule: "I5", name: "an entry's time counts from its answer", by: "edge TestExpiryCountsFromTheFetch",
