@@ -215,7 +215,11 @@ func (s *Store) Promote(ctx context.Context, id string) error {
 			return nil, err
 		}
 		return func(prev uint64, timeout time.Duration) raft.IndexFuture {
-			return s.raft.AddVoter(now.ID, now.Address, prev, timeout)
+			future := s.raft.AddVoter(now.ID, now.Address, prev, timeout)
+			// raft sends the entry before it counts the new voter, and forgets what that one acknowledged meanwhile: if its
+			// voice is needed nothing is committed any more, until there is another entry (raft v1.8.0, appendConfigurationEntry).
+			s.raft.Apply(encodeBarrier(s.clusterName()), barrierRetry)
+			return future
 		}, nil
 	})
 	if err != nil {
