@@ -30,14 +30,20 @@ func tcpCluster(tb testing.TB, n int, options ...option) []*tcpNode {
 			waitLeading(tb, nodes[0].store)
 			continue
 		}
-		ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
-		defer cancel()
-		if err := nodes[0].store.AddNonvoter(ctx, nodes[i].name, nodes[i].addr); err != nil {
-			tb.Fatal(err)
-		}
-		if err := nodes[0].store.Promote(ctx, nodes[i].name); err != nil {
-			tb.Fatal(err)
-		}
+		// On a starved machine two voters may change who leads meanwhile.
+		eventually(tb, nodes[i].name+" has a vote", func() bool {
+			ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
+			defer cancel()
+			s := leaderOf(tb, nodes[:i]).store
+			err := s.AddNonvoter(ctx, nodes[i].name, nodes[i].addr)
+			if err == nil {
+				err = s.Promote(ctx, nodes[i].name)
+			}
+			if err != nil {
+				tb.Logf("not yet: %v", err)
+			}
+			return err == nil
+		})
 	}
 	return nodes
 }
