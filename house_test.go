@@ -37,6 +37,9 @@ var layers = []layer{
 		"github.com/cockroachdb/pebble/v2": "shared knows no storage",
 	}},
 	{folder: "raftstore"},
+	{folder: "cmd", ours: []string{"authority", "edge", "bench", "raftstore", "shared", "sdk"}, never: map[string]string{
+		"github.com/getkin/kin-openapi": "the validator of OpenAPI is for tests: import shared/openapi, not its contract",
+	}},
 	{folder: "edge", ours: []string{"shared"}, never: map[string]string{
 		"github.com/hashicorp/raft":        "the edge never sees Raft",
 		"github.com/cockroachdb/pebble/v2": "the edge never sees Pebble",
@@ -132,6 +135,7 @@ func TestLayersRefuses(t *testing.T) {
 		{ImportPath: "machineid/bench/load", Deps: []string{"machineid/bench/report", "machineid/edge/link", "machineid/shared/wire"}},
 		{ImportPath: "machineid/bench", Deps: []string{"machineid/cmd/machineid/config"}},
 		{ImportPath: "machineid/sdk/go", Deps: []string{"machineid/shared/orgkey", "net/http", "vendor/golang.org/x/net/idna"}, TestImports: []string{"github.com/google/go-cmp/cmp"}},
+		{ImportPath: "machineid/cmd/machineid", Deps: []string{"github.com/getkin/kin-openapi/openapi3", "machineid/shared/openapi"}},
 
 		{ImportPath: "machineid/edge", Deps: []string{"machineid/edge/link", "machineid/shared/link"}},
 		{ImportPath: "machineid/edgeless", Deps: []string{"machineid/raftstore"}},
@@ -152,6 +156,7 @@ func TestLayersRefuses(t *testing.T) {
 		"machineid/bench depends on machineid/cmd/machineid/config: cmd is imported by nobody",
 		"machineid/sdk/go depends on github.com/google/go-cmp/cmp: sdk depends on the standard library only",
 		"machineid/sdk/go depends on machineid/shared/orgkey: sdk imports nothing of ours",
+		"machineid/cmd/machineid depends on github.com/getkin/kin-openapi/openapi3: the validator of OpenAPI is for tests: import shared/openapi, not its contract",
 	}
 	if diff := cmp.Diff(want, layerFaults(forged, layers)); diff != "" {
 		t.Errorf("faults found (-want +got):\n%s", diff)

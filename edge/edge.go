@@ -22,6 +22,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"machineid/shared/clock"
+	"machineid/shared/openapi"
 	"machineid/shared/wire"
 )
 
@@ -182,6 +183,7 @@ func (e *Edge) Ready() []string {
 func (e *Edge) handle(ctx *fasthttp.RequestCtx) {
 	r := wire.From(ctx)
 	switch {
+	case openapi.Serve(ctx, r):
 	case r.Route == nil:
 		r.Error(ctx, wire.NotFound())
 	case r.Route.Validate:

@@ -25,6 +25,7 @@ import (
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/openapi"
 	"machineid/shared/wire"
 )
 
@@ -148,6 +149,7 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 		r.validate()
 	case in.Route != nil && in.Route.Decides:
 		r.validateBatch()
+	case openapi.Serve(ctx, in):
 	case e.call == nil:
 		in.Error(ctx, wire.NotFound())
 	default:
