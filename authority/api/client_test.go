@@ -46,6 +46,7 @@ func (n *node) do(method, path, body string, headers ...string) *answer {
 	if err != nil {
 		n.t.Fatalf("%s %s: %v", method, path, err)
 	}
+	n.held.check(n.t, method, path, body, headers, a)
 	return a
 }
 

@@ -24,6 +24,7 @@ var elapsed = regexp.MustCompile(`"elapsedMs":[0-9.]+`)
 // go or change.
 func TestAnswers(t *testing.T) {
 	n := start(t)
+	n.held.all = true
 	var out strings.Builder
 	var o org
 	secrets := strings.NewReplacer()
@@ -149,6 +150,8 @@ func TestAnswers(t *testing.T) {
 	say("no such call")
 	call(o.admin, "GET", "devices/nothing", "")
 	call(o.admin, "DELETE", "devices/get?deviceId=a", "")
+
+	n.held.mutate(t)
 
 	file := filepath.Join("testdata", "answers.golden")
 	if *update {

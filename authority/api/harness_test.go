@@ -54,6 +54,7 @@ type node struct {
 	changedMu sync.Mutex
 	changed   []string
 
+	held *held
 	idle chan *client
 }
 
@@ -68,7 +69,7 @@ func start(tb testing.TB, opts ...option) *node {
 	tb.Helper()
 	n := &node{
 		t: tb, hub: &testHub{}, log: &syncBuffer{}, ln: fasthttputil.NewInmemoryListener(),
-		metrics: prometheus.NewRegistry(), idle: make(chan *client, 256),
+		metrics: prometheus.NewRegistry(), idle: make(chan *client, 256), held: newHeld(tb),
 	}
 	n.now.Store(startMs)
 	n.machine = &editable{Machine: state.New(func(uint64, []state.Concern) {})}

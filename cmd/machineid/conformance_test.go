@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"machineid/shared/openapi/contract"
+	"machineid/shared/wire"
 )
 
 // pace is one call of a walk through the contract: who asks, for what, and the answer's names, types and values. In path, body and
@@ -249,11 +253,15 @@ func TestConformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	document, err := contract.New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for tier, addr := range map[string]string{"edge": w.edge, "authority": w.authority} {
 		for generation := 1; generation <= 2; generation++ {
 			t.Run(fmt.Sprintf("%s %d", tier, generation), func(t *testing.T) {
 				walk := &walk{
-					c: newClient(t, addr), authority: newClient(t, w.authority), generation: generation,
+					c: newClient(t, addr), authority: newClient(t, w.authority), generation: generation, document: document,
 					vars: map[string]string{"generation": strconv.Itoa(generation), "token": strings.TrimSpace(string(token))},
 				}
 				walk.step(t, pace{
@@ -279,6 +287,7 @@ type walk struct {
 	c          *client
 	authority  *client // where operators call
 	generation int
+	document   *contract.Contract
 	vars       map[string]string
 }
 
@@ -304,6 +313,7 @@ func (w *walk) step(t *testing.T, s pace) {
 	if err != nil {
 		t.Fatalf("%s as %q: %v", s.call, s.as, err)
 	}
+	w.hold(t, method, path, s, headers, a)
 	if a.StatusCode != s.status {
 		t.Fatalf("%s %s as %q: HTTP %d, want %d: %s", s.call, s.body, s.as, a.StatusCode, s.status, a.raw)
 	}
@@ -327,6 +337,26 @@ func (w *walk) step(t *testing.T, s pace) {
 	for kept := range strings.FieldsSeq(s.keep) {
 		name, field, _ := strings.Cut(kept, "=")
 		w.vars[name] = a.text(field)
+	}
+}
+
+// hold holds the exchange to the OpenAPI document.
+func (w *walk) hold(t *testing.T, method, path string, s pace, headers []string, a *reply) {
+	t.Helper()
+	sent := http.Header{}
+	if key := w.vars[s.as]; key != "" {
+		sent.Set("X-Org-Key", key)
+	}
+	for line := range strings.SplitSeq(strings.Join(headers, "\r\n"), "\r\n") {
+		if name, value, ok := strings.Cut(line, ": "); ok {
+			sent.Set(name, value)
+		}
+	}
+	if err := w.document.Check(&contract.Exchange{
+		Method: method, Target: wire.Base + path, Header: sent, Body: w.fill(s.body),
+		Status: a.StatusCode, AnswerHeader: a.Header, Answer: a.raw,
+	}); err != nil {
+		t.Errorf("%s %s as %q: not as openapi.json says: %v\n%s", s.call, s.body, s.as, err, a.raw)
 	}
 }
 
