@@ -166,11 +166,7 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 			answer, err = r.serve(e.call)
 		}
 		if _, made := answer.(streamed); err != nil {
-			fault := r.fault(err)
-			if e.call.says {
-				fault = fault.With("ok", false)
-			}
-			in.Error(ctx, fault)
+			in.Error(ctx, r.fault(err))
 		} else if !made {
 			in.JSON(ctx, r.status, answer)
 		}

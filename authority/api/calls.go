@@ -15,8 +15,6 @@ type call struct {
 	empty bool
 	// raw leaves the body to the call.
 	raw bool
-	// says has answers carry `ok` beside `status`.
-	says bool
 }
 
 // access is who may make a call.
@@ -65,10 +63,10 @@ var calls = map[string]call{
 	"audit":       {access: adminOnly, parse: listAudit(false)},
 
 	"operator/audit":        {access: overseer{}, parse: listAudit(true)},
-	"billing/summary":       {access: adminOnly, parse: billingSummary, says: true},
-	"billing/checkout":      {access: adminOnly, parse: billingCheckout, says: true},
-	"billing/portal":        {access: adminOnly, parse: billingPortal, empty: true, says: true},
-	"webhooks/stripe":       {access: webhook{}, parse: stripeEvent, raw: true, says: true},
+	"billing/summary":       {access: adminOnly, parse: billingSummary},
+	"billing/checkout":      {access: adminOnly, parse: billingCheckout},
+	"billing/portal":        {access: adminOnly, parse: billingPortal, empty: true},
+	"webhooks/stripe":       {access: webhook{}, parse: stripeEvent, raw: true},
 	"org/recover":           {access: anyone{}, parse: askRecovery},
 	"org/recover/confirm":   {access: anyone{}, parse: confirmRecovery},
 	"operator/billing/sync": {access: overseer{}, parse: syncBilling, empty: true},

@@ -95,6 +95,26 @@ func TestErrorHandlers(t *testing.T) {
 	}
 }
 
+// Each error of a route that says ok says that it is not, and no other does.
+func TestErrorsSayOK(t *testing.T) {
+	said := 0
+	for _, route := range Routes() {
+		for _, e := range []*Error{SystemUnavailable(OutcomeUnknown, 1), RateLimited(1), BodyTooLarge(), HeadTooLarge(), MethodNotAllowed(route)} {
+			_, body := write(t, route, e)
+			ok, there := body["ok"]
+			if there != route.OK || there && ok != false {
+				t.Errorf("%s: %v", route.Path, body)
+			}
+			if there {
+				said++
+			}
+		}
+	}
+	if said == 0 {
+		t.Error("no route says ok")
+	}
+}
+
 func TestErrorFields(t *testing.T) {
 	e := DeviceLimitReached().With("limit", 3).With("planTier", "<free>").With("accessUntil", nil).With("bad", func() {})
 	_, body := write(t, nil, e)

@@ -43,6 +43,8 @@ type Route struct {
 	Decides bool
 	// Operator marks a call of operators: edges do not pass it on, and its answers name no handler.
 	Operator bool
+	// OK has every answer about the route carry `ok` beside `status`.
+	OK bool
 	// Local marks a call that each authority node answers for itself, whoever leads.
 	Local bool
 }
@@ -71,10 +73,10 @@ var routes = []Route{
 	{Path: "org/keys/revoke", Post: true},
 	{Path: "audit", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "operator/audit", Get: true, Query: []string{"limit", "cursor"}, Operator: true},
-	{Path: "billing/summary", Get: true},
-	{Path: "billing/checkout", Post: true},
-	{Path: "billing/portal", Post: true},
-	{Path: "webhooks/stripe", Post: true, MaxBody: MaxBatchBody, Headers: []string{"Stripe-Signature"}},
+	{Path: "billing/summary", Get: true, OK: true},
+	{Path: "billing/checkout", Post: true, OK: true},
+	{Path: "billing/portal", Post: true, OK: true},
+	{Path: "webhooks/stripe", Post: true, OK: true, MaxBody: MaxBatchBody, Headers: []string{"Stripe-Signature"}},
 	{Path: "org/recover", Post: true},
 	{Path: "org/recover/confirm", Post: true},
 	{Path: "operator/billing/sync", Post: true, Operator: true},

@@ -116,6 +116,9 @@ func appendError(dst []byte, route *Route, requestID []byte, e *Error) []byte {
 		dst = append(dst, ':')
 		dst = appendValue(dst, f.Value)
 	}
+	if route != nil && route.OK {
+		dst = append(dst, `,"ok":false`...)
+	}
 	return append(dst, '}')
 }
 

@@ -194,6 +194,8 @@ func judged(x *Exchange) (carriedOut bool, param string) {
 	case http.StatusUnauthorized, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
 		http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge, http.StatusInternalServerError:
 		return false, ""
+	case http.StatusServiceUnavailable:
+		return a.Error != "not_configured", "" // nothing was looked at
 	}
 	return !slices.Contains([]string{"INVALID_ORG_KEY", "INVALID_DEVICE_ID"}, a.Code), ""
 }

@@ -125,6 +125,17 @@ func TestRoutesTell(t *testing.T) {
 			t.Errorf("a change of a route's %s is not seen", name)
 		}
 	}
+	for name, change := range map[string]func(*openapi3.T){
+		"path too many":    func(d *openapi3.T) { d.Paths.Set("/api/v1/usages", d.Paths.Value("/api/v1/usage")) },
+		"path too few":     func(d *openapi3.T) { d.Paths.Delete("/api/v1/usage") },
+		"method too many":  func(d *openapi3.T) { d.Paths.Value("/api/v1/usage").Post = new(openapi3.Operation) },
+		"query's name off": func(d *openapi3.T) { d.Paths.Value("/api/v1/audit").Get.Parameters = nil },
+	} {
+		doc := load(t)
+		if change(doc); slices.Equal(documented(load(t)), documented(doc)) {
+			t.Errorf("a document with a %s is not seen", name)
+		}
+	}
 }
 
 // codeForm finds where package wire makes the code of an error.
