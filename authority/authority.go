@@ -119,7 +119,7 @@ func New(cfg Config) *Node {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
-	cfg.Billing.Logger = cfg.Logger
+	cfg.Billing.Logger, cfg.Billing.Registerer = cfg.Logger, cfg.Registerer
 	cfg.Reconcile = cfg.Reconcile.withDefaults()
 	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), clocks: newClocks(), leaders: leaders{dial: cfg.Dial}, billing: billing.New(cfg.Billing)}
 	n.recover = n.newRecovery()

@@ -29,6 +29,9 @@ func (r Reconcile) withDefaults() Reconcile {
 	return r
 }
 
+// retryShare is by what the time to the next run is divided when orgs could not be compared: an outage of Stripe's must not cost a day.
+const retryShare = 24
+
 // reconcilePage is how many orgs are listed at once.
 const reconcilePage = 100
 
@@ -37,13 +40,20 @@ func (n *Node) reconcile(ctx context.Context) {
 	if !n.billing.Enabled() {
 		return
 	}
-	for wait := n.cfg.Reconcile.First; ; wait = n.cfg.Reconcile.Every {
+	defer n.billing.Forget()
+	for wait := n.cfg.Reconcile.First; ; {
 		if !pause(ctx, wait) {
 			return
 		}
 		checked, different, failed := n.reconcileAll(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		wait = n.cfg.Reconcile.Every
+		if failed > 0 {
+			wait /= retryShare
+		} else {
+			n.billing.Compared(n.cfg.Wall())
 		}
 		n.log.LogAttrs(ctx, slog.LevelInfo, "the orgs that pay were compared with Stripe",
 			slog.Int("orgs", checked), slog.Int("differences", different), slog.Int("failed", failed))
@@ -75,7 +85,7 @@ func (n *Node) reconcileAll(ctx context.Context) (checked, different, failed int
 			case d != nil:
 				different++
 				n.log.LogAttrs(ctx, slog.LevelWarn, "an org was not as Stripe has it",
-					slog.String("org", d.OrgID), slog.String("had", d.Had), slog.String("has", d.Has), slog.String("fault", d.Error))
+					slog.String("org", d.OrgID), slog.String("had", d.Had), slog.String("has", d.Has), slog.Any("others", d.Others), slog.String("fault", d.Error))
 			}
 			checked++
 			if !pause(ctx, n.cfg.Reconcile.Pause) {

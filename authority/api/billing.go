@@ -161,6 +161,7 @@ func (webhook) present(r *request) error {
 	}
 	header, _ := single(r.http, signatureHeader)
 	if err := r.api.cfg.Billing.Verify(header, r.http.Request.Body(), time.UnixMilli(r.api.cfg.Now())); err != nil {
+		r.api.cfg.Billing.Heard(billing.HeardRefused)
 		return wire.InvalidSignature(err)
 	}
 	return nil
@@ -174,11 +175,13 @@ func (webhook) admit(_ context.Context, r *request, _ func(*sight) (any, error))
 func stripeEvent(r *request) (step, error) {
 	event, err := billing.ParseEvent(r.http.Request.Body())
 	if err != nil {
+		r.api.cfg.Billing.Heard(billing.HeardRefused)
 		return step{}, wire.InvalidSignature(err)
 	}
 	return step{change: func(ctx context.Context) (any, error) {
 		l := &ledger{r: r}
 		out, ours, err := r.api.cfg.Billing.Receive(ctx, l, event)
+		r.api.cfg.Billing.Heard(heard(out, ours, err))
 		if err != nil {
 			return nil, err //nolint:wrapcheck // fault knows them
 		}
@@ -193,6 +196,18 @@ func stripeEvent(r *request) (step, error) {
 		}
 		return a, nil
 	}}, nil
+}
+
+func heard(out state.Outcome, ours bool, err error) billing.Heard {
+	switch {
+	case err != nil:
+		return billing.HeardFailed
+	case !ours:
+		return billing.HeardIgnored
+	case out.Changed:
+		return billing.HeardChanged
+	}
+	return billing.HeardUnchanged
 }
 
 // Bounds of one call of operator/billing/sync.
@@ -267,6 +282,7 @@ func (r *request) syncBilling(ctx context.Context, from state.OrgID, limit int) 
 	}
 	if !more {
 		a.NextCursor = ""
+		r.api.cfg.Billing.Compared(time.UnixMilli(r.api.cfg.Now()))
 	}
 	return a, nil
 }

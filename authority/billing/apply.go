@@ -44,7 +44,8 @@ func (s *Service) Receive(ctx context.Context, l Ledger, e Event) (out state.Out
 			if err != nil {
 				return state.Outcome{}, false, err
 			}
-			c.CustomerId, c.Subscription = who.customer, s.choose(ctx, list, who.org, who.rec.GetSubscription().GetId())
+			c.CustomerId = who.customer
+			c.Subscription, _ = s.choose(ctx, list, who.org, who.rec.GetSubscription().GetId())
 		}
 		if out, err = l.Set(ctx, c); err != nil {
 			return out, false, fmt.Errorf("apply event %s: %w", e.ID, err)
@@ -113,12 +114,28 @@ type Difference struct {
 	// Had and Has are a subscription in words: before, and at Stripe.
 	Had string `json:"had"`
 	Has string `json:"has"`
+	// Others are live subscriptions beside the one that counts, in words: the org pays for these as well.
+	Others []string `json:"others,omitempty"`
 	// Error says why it could not be set right, empty if it was.
 	Error string `json:"error,omitempty"`
 }
 
-// Sync compares one org with Stripe and sets it right. nil: there was no difference.
+// Sync compares one org with Stripe and sets it right. nil: there was no difference. One that pays for several subscriptions is one
+// in any case: only people can set that right.
 func (s *Service) Sync(ctx context.Context, l Ledger, org state.OrgID) (*Difference, error) {
+	d, err := s.compare(ctx, l, org)
+	switch {
+	case err != nil:
+		s.metrics.compared[comparedFailed].Inc()
+	case d != nil:
+		s.metrics.compared[comparedDifferent].Inc()
+	default:
+		s.metrics.compared[comparedSame].Inc()
+	}
+	return d, err
+}
+
+func (s *Service) compare(ctx context.Context, l Ledger, org state.OrgID) (*Difference, error) {
 	for range tries {
 		var rec *statepb.Billing
 		err := l.View(ctx, func(r state.Reader) (err error) {
@@ -133,11 +150,16 @@ func (s *Service) Sync(ctx context.Context, l Ledger, org state.OrgID) (*Differe
 			return nil, err
 		}
 		was := rec.GetSubscription()
-		has := s.choose(ctx, list, org, was.GetId())
-		d := &Difference{OrgID: org.String(), Had: words(was), Has: words(has)}
+		has, others := s.choose(ctx, list, org, was.GetId())
+		d := &Difference{OrgID: org.String(), Had: words(was), Has: words(has), Others: each(others)}
+		if len(others) > 0 {
+			d.Error = fmt.Sprintf("the org pays for %d subscriptions at once: at Stripe, cancel and refund what it did not want", len(others)+1)
+		}
 		switch {
 		case has == nil && was != nil && !ended(was):
 			d.Error = "Stripe has no subscription with a price of ours for this customer: nothing was changed"
+			return d, nil
+		case (has == nil || proto.Equal(has, was)) && len(others) > 0:
 			return d, nil
 		case has == nil || proto.Equal(has, was):
 			return nil, nil //nolint:nilnil // no difference
@@ -154,6 +176,14 @@ func (s *Service) Sync(ctx context.Context, l Ledger, org state.OrgID) (*Differe
 		return d, nil
 	}
 	return nil, ErrMoved
+}
+
+// each tells of several.
+func each(list []*statepb.Subscription) (texts []string) {
+	for _, s := range list {
+		texts = append(texts, words(s))
+	}
+	return texts
 }
 
 // words tells of a subscription what a difference needs.

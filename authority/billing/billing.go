@@ -17,8 +17,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/client"
+
+	"machineid/authority/state"
 )
 
 // Secret is a string that no log shows.
@@ -44,6 +47,8 @@ type Config struct {
 	Transport http.RoundTripper
 	// Logger takes what an operator should know; nil discards it.
 	Logger *slog.Logger
+	// Registerer receives the metrics; nil means none.
+	Registerer prometheus.Registerer
 }
 
 // callTime bounds one call of Stripe's API, whatever the caller's time is.
@@ -56,6 +61,8 @@ type Service struct {
 	api     *client.API
 	backend stripe.Backend
 	tiers   map[string]string // by price
+	metrics *metrics
+	twice   twice
 }
 
 // New returns a Service. It does no I/O.
@@ -63,14 +70,18 @@ func New(cfg Config) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{cfg: cfg, log: cfg.Logger, tiers: map[string]string{}}
+	s := &Service{cfg: cfg, log: cfg.Logger, tiers: map[string]string{}, metrics: newMetrics(cfg.Registerer), twice: twice{orgs: map[state.OrgID]string{}}}
 	for tier, prices := range cfg.Prices {
 		for _, price := range prices {
 			s.tiers[price] = tier
 		}
 	}
+	next := cfg.Transport
+	if next == nil {
+		next = http.DefaultTransport
+	}
 	bc := &stripe.BackendConfig{
-		HTTPClient:        &http.Client{Timeout: callTime, Transport: cfg.Transport},
+		HTTPClient:        &http.Client{Timeout: callTime, Transport: measured{next, s.metrics}},
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull}, // what fails is returned
 		MaxNetworkRetries: stripe.Int64(0),                                // its pauses do not end with a context
 		EnableTelemetry:   new(false),

@@ -3,9 +3,11 @@ package billing
 import (
 	"errors"
 	"fmt"
-	"net/http"
+	"slices"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/billing/stripetest"
 	"machineid/authority/state"
@@ -39,8 +41,10 @@ func TestChoose(t *testing.T) {
 	}{
 		{"none", nil, "", ""},
 		{"one", []*subscription{sub("a", "active", "price_pro", 1)}, "", "a pro ACTIVE"},
-		{"the newest live", []*subscription{sub("a", "active", "price_pro", 1), sub("b", "past_due", "price_max", 2)}, "a", "b max PAST_DUE"},
-		{"at the same time", []*subscription{sub("b", "active", "price_max", 1), sub("a", "active", "price_pro", 1)}, "a", "b max ACTIVE"},
+		{"the newest live", []*subscription{sub("a", "active", "price_pro", 1), sub("b", "trialing", "price_max", 2)}, "a", "b max TRIALING + a"},
+		{"what is paid before what is owed", []*subscription{sub("a", "past_due", "price_max", 3), sub("b", "active", "price_pro", 2), sub("c", "unpaid", "price_max", 4)}, "c", "b pro ACTIVE + a + c"},
+		{"a grace before none", []*subscription{sub("a", "past_due", "price_max", 1), sub("b", "paused", "price_pro", 2)}, "", "a max PAST_DUE + b"},
+		{"at the same time", []*subscription{sub("b", "active", "price_max", 1), sub("a", "active", "price_pro", 1)}, "a", "b max ACTIVE + a"},
 		{"live before newer that ended", []*subscription{sub("a", "unpaid", "price_pro", 1), sub("b", "canceled", "price_max", 2)}, "b", "a pro UNPAID"},
 		{"the one that it had", []*subscription{sub("a", "canceled", "price_pro", 1), sub("b", "incomplete_expired", "price_max", 2)}, "a", "a pro CANCELED"},
 		{"incomplete is none", []*subscription{sub("a", "incomplete", "price_pro", 1)}, "a", ""},
@@ -49,7 +53,7 @@ func TestChoose(t *testing.T) {
 		{"its end counts all the same", []*subscription{sub("a", "canceled", "price_of_a_book", 1)}, "a", "a  CANCELED"},
 		{"an old price", []*subscription{sub("a", "trialing", "price_pro_old", 1)}, "", "a pro TRIALING"},
 	} {
-		got := s.choose(t.Context(), c.list, orgID, c.current)
+		got, others := s.choose(t.Context(), c.list, orgID, c.current)
 		text := ""
 		if got != nil {
 			text = fmt.Sprintf("%s %s %s", got.GetId(), got.GetTier(), got.GetStatus())
@@ -57,13 +61,20 @@ func TestChoose(t *testing.T) {
 				t.Errorf("%s: the period ends at %d", c.name, got.GetPeriodEndMs())
 			}
 		}
+		for _, other := range others {
+			text += " + " + other.GetId()
+		}
+		slices.Reverse(c.list) // the order in which Stripe lists them says nothing
+		if again, _ := s.choose(t.Context(), c.list, orgID, c.current); !proto.Equal(got, again) {
+			t.Errorf("%s: in another order it is %v", c.name, again)
+		}
 		if text != c.want {
 			t.Errorf("%s: %q, want %q", c.name, text, c.want)
 		}
 	}
 	late := sub("a", "active", "price_pro", 1)
 	late.CurrentPeriodEnd, late.CancelAt, late.CancelAtPeriodEnd = 0, 300, true
-	if got := s.read(late); got.GetPeriodEndMs() != 200_000 || got.GetCancelAtMs() != 300_000 || !got.GetCancelAtPeriodEnd() {
+	if got := s.read(t.Context(), late); got.GetPeriodEndMs() != 200_000 || got.GetCancelAtMs() != 300_000 || !got.GetCancelAtPeriodEnd() {
 		t.Errorf("by the later place: %v", got)
 	}
 }
@@ -86,27 +97,6 @@ func TestParseEvent(t *testing.T) {
 		if got, err := ParseEvent([]byte(body)); !errors.Is(err, ErrEvent) {
 			t.Errorf("%s: %+v, %v", body, got, err)
 		}
-	}
-}
-
-// TestOneCustomer: two checkouts at once, and one whose answer was lost, make one customer.
-func TestOneCustomer(t *testing.T) {
-	fake := stripetest.New(t)
-	s, b := service(fake), newBook(t)
-	var inner string
-	fake.Before(func(r *http.Request) {
-		if r.URL.Path == "/v1/customers" {
-			fake.Before(nil)
-			inner, _ = s.customer(t.Context(), b, orgID)
-		}
-	})
-	outer, err := s.customer(t.Context(), b, orgID)
-	if err != nil || outer == "" || outer != inner {
-		t.Errorf("%q and %q, %v", outer, inner, err)
-	}
-	rec, err := readBilling(b)
-	if err != nil || rec.GetCustomerId() != outer {
-		t.Errorf("%v, %v", rec, err)
 	}
 }
 

@@ -23,33 +23,7 @@ func (s *Service) Checkout(ctx context.Context, l Ledger, org state.OrgID, tier 
 	if err != nil {
 		return "", err
 	}
-	// Stripe is asked, not the state: an event may be missing, and a second subscription is paid twice.
-	list, err := s.subscriptions(ctx, customer)
-	if err != nil {
-		return "", err
-	}
-	if sub := s.choose(ctx, list, org, ""); sub != nil && !ended(sub) {
-		if s.cfg.ReturnURL == "" {
-			return "", notSet("--stripe-return-url")
-		}
-		return s.portal(ctx, customer, sub.GetId())
-	}
-	if err := s.expireCheckouts(ctx, customer); err != nil {
-		return "", err
-	}
-	params := &stripe.CheckoutSessionParams{
-		Mode: new(string(stripe.CheckoutSessionModeSubscription)), Customer: new(customer),
-		ClientReferenceID: new(org.String()),
-		SuccessURL:        new(s.cfg.SuccessURL), CancelURL: new(s.cfg.CancelURL),
-		LineItems:        []*stripe.CheckoutSessionLineItemParams{{Price: new(s.cfg.Prices[tier][0]), Quantity: stripe.Int64(1)}},
-		SubscriptionData: &stripe.CheckoutSessionSubscriptionDataParams{Metadata: map[string]string{metadataOrg: org.String()}},
-	}
-	params.Context = ctx
-	session, err := s.api.CheckoutSessions.New(params)
-	if err != nil {
-		return "", fault("make a checkout for org "+org.String(), err)
-	}
-	return session.URL, nil
+	return s.checkout(ctx, org, customer, tier)
 }
 
 // sells tells whether a tier can be paid for.
@@ -111,39 +85,27 @@ func (s *Service) customer(ctx context.Context, l Ledger, org state.OrgID) (stri
 
 func (s *Service) makeCustomer(ctx context.Context, org state.OrgID) (string, error) {
 	params := &stripe.CustomerParams{}
-	params.Context = ctx
 	params.AddMetadata(metadataOrg, org.String())
-	// Asked for twice, by two calls or after an answer that was lost, it is one.
-	params.SetIdempotencyKey("machineid-customer-" + org.String())
-	made, err := s.api.Customers.New(params)
-	if err != nil {
-		return "", fault("make a customer for org "+org.String(), err)
-	}
-	return made.ID, nil
-}
-
-// expireCheckouts ends what was begun before, or two of them could be paid.
-func (s *Service) expireCheckouts(ctx context.Context, customer string) error {
-	params := &stripe.CheckoutSessionListParams{Customer: new(customer), Status: new("open")}
-	params.Context, params.Single = ctx, true
-	params.Limit = stripe.Int64(10)
-	it := s.api.CheckoutSessions.List(params)
-	for it.Next() {
-		if it.CheckoutSession().Status != stripe.CheckoutSessionStatusOpen {
-			continue
+	name := 0
+	for n := range attempts {
+		if n > 0 && !pause(ctx, attemptPause) {
+			break
 		}
-		if err := s.expireCheckout(ctx, it.CheckoutSession().ID); err != nil {
-			return err
+		params.Context = ctx
+		// Asked for twice, by two calls or after an answer that was lost, it is one.
+		params.SetIdempotencyKey(attempt("machineid-customer-"+org.String(), name))
+		made, err := s.api.Customers.New(params)
+		switch {
+		case err == nil:
+			return made.ID, nil
+		case underWay(err):
+		case replayed(err):
+			name++
+		default:
+			return "", fault("make a customer for org "+org.String(), err)
 		}
 	}
-	return fault("list the checkouts of customer "+customer, it.Err())
-}
-
-func (s *Service) expireCheckout(ctx context.Context, id string) error {
-	params := &stripe.CheckoutSessionExpireParams{}
-	params.Context = ctx
-	_, err := s.api.CheckoutSessions.Expire(id, params)
-	return fault("end checkout "+id, err)
+	return "", ErrMoved
 }
 
 // Portal returns the address of Stripe's page on which an org manages what it pays. Its errors are those of Checkout.

@@ -2,6 +2,7 @@ package billing
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -13,8 +14,9 @@ import (
 	"machineid/raftstore"
 )
 
-// book is a Ledger: the real state machine on a disk in memory, without a log. It is not safe for concurrent use.
+// book is a Ledger: the real state machine on a disk in memory, without a log.
 type book struct {
+	mu sync.Mutex
 	tb testing.TB
 	db *pebble.DB
 	m  *state.Machine
@@ -45,6 +47,8 @@ func newBook(tb testing.TB) *book {
 
 func (b *book) do(c *statepb.Command) state.Outcome {
 	b.tb.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	c.TimeMs = 1_790_000_000_000
 	raw, err := proto.Marshal(c)
 	if err != nil {

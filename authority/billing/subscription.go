@@ -125,21 +125,21 @@ func ended(s *statepb.Subscription) bool {
 	return s.GetStatus() == statepb.Subscription_CANCELED || s.GetStatus() == statepb.Subscription_INCOMPLETE_EXPIRED
 }
 
-// choose picks the one subscription that counts, nil if there is none: of the live ones the newest, else the one that the org had
-// (current), else the newest that has ended. One that names another org is not this one's. It depends on what Stripe has and not on
-// how we heard of it.
-func (s *Service) choose(ctx context.Context, list []*subscription, org state.OrgID, current string) *statepb.Subscription {
+// choose picks the one subscription that counts, nil if there is none, and lists the others that are live: those are paid too, and
+// should not be. What is paid counts before what is owed, and that before what has ended, of which the one that the org had (current)
+// comes first; of equals the newest counts. One that names another org is not this one's. It depends on what Stripe has and not on how
+// we heard of it.
+func (s *Service) choose(ctx context.Context, list []*subscription, org state.OrgID, current string) (counts *statepb.Subscription, others []*statepb.Subscription) {
 	type candidate struct {
 		*statepb.Subscription
 		created int64
 	}
 	var all []candidate
 	for _, sub := range list {
-		rec := s.read(sub)
-		named := sub.Metadata[metadataOrg]
+		rec := s.read(ctx, sub)
 		switch {
 		case rec == nil: // incomplete
-		case named != "" && named != org.String(): // another's
+		case !sub.isOf(org):
 		case rec.GetTier() == "" && (!ended(rec) || rec.GetId() != current):
 			s.log.LogAttrs(ctx, slog.LevelWarn, "a subscription has no price of ours: it changes nothing",
 				slog.String("subscription", sub.ID), slog.String("customer", string(sub.Customer)), slog.String("status", sub.Status))
@@ -147,41 +147,81 @@ func (s *Service) choose(ctx context.Context, list []*subscription, org state.Or
 			all = append(all, candidate{rec, sub.Created})
 		}
 	}
-	if len(all) == 0 {
-		return nil
-	}
-	rank := func(c candidate) int {
+	slices.SortFunc(all, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(rank(b.Subscription, current), rank(a.Subscription, current)), cmp.Compare(b.created, a.created), cmp.Compare(b.GetId(), a.GetId()))
+	})
+	for i, c := range all {
 		switch {
+		case i == 0:
+			counts = c.Subscription
 		case !ended(c.Subscription):
-			return 2
-		case c.GetId() == current:
-			return 1
+			others = append(others, c.Subscription)
 		}
-		return 0
 	}
-	return slices.MaxFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.created, b.created), cmp.Compare(a.GetId(), b.GetId()))
-	}).Subscription
+	s.noteTwice(ctx, org, counts, others)
+	return counts, others
+}
+
+// isOf reports whether a subscription of an org's customer is the org's: it names it, or nobody.
+func (sub *subscription) isOf(org state.OrgID) bool {
+	named := sub.Metadata[metadataOrg]
+	return named == "" || named == org.String()
+}
+
+// rank is how much a subscription counts beside others of its customer.
+func rank(s *statepb.Subscription, current string) int {
+	switch s.GetStatus() {
+	case statepb.Subscription_ACTIVE, statepb.Subscription_TRIALING:
+		return 4
+	case statepb.Subscription_PAST_DUE:
+		return 3
+	case statepb.Subscription_UNPAID, statepb.Subscription_PAUSED:
+		return 2
+	case statepb.Subscription_CANCELED, statepb.Subscription_INCOMPLETE_EXPIRED, statepb.Subscription_NONE:
+	}
+	if s.GetId() == current {
+		return 1
+	}
+	return 0
 }
 
 // read takes what concerns us, nil of one that is not begun yet or in a state that is new to us.
-func (s *Service) read(sub *subscription) *statepb.Subscription {
+func (s *Service) read(ctx context.Context, sub *subscription) *statepb.Subscription {
 	status, known := statuses[sub.Status]
 	if !known {
 		return nil
 	}
-	rec := &statepb.Subscription{
-		Id: sub.ID, Status: status, CancelAtPeriodEnd: sub.CancelAtPeriodEnd, CancelAtMs: max(sub.CancelAt, 0) * 1000,
-	}
 	end := sub.CurrentPeriodEnd
-	for _, item := range sub.Items.Data {
-		if tier := s.tiers[item.Price.ID]; tier != "" && rec.GetTier() == "" {
-			rec.Tier = tier
-		}
-		if end == 0 {
-			end = item.CurrentPeriodEnd
+	if end == 0 {
+		for _, item := range sub.Items.Data { // of several the one that ends last
+			end = max(end, item.CurrentPeriodEnd)
 		}
 	}
-	rec.PeriodEndMs = max(end, 0) * 1000
-	return rec
+	return &statepb.Subscription{
+		Id: sub.ID, Status: status, Tier: s.sold(ctx, sub), PeriodEndMs: max(end, 0) * 1000,
+		CancelAtPeriodEnd: sub.CancelAtPeriodEnd, CancelAtMs: max(sub.CancelAt, 0) * 1000,
+	}
+}
+
+// sold is the plan of a subscription, empty if none of its prices is ours. Of several the largest counts, in whichever order Stripe
+// lists them.
+func (s *Service) sold(ctx context.Context, sub *subscription) (tier string) {
+	for _, item := range sub.Items.Data {
+		next := s.tiers[item.Price.ID]
+		if next != "" && tier != "" && next != tier {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "a subscription is of several plans: the largest counts", slog.String("subscription", sub.ID), slog.String("customer", string(sub.Customer)))
+		}
+		if size(next) > size(tier) {
+			tier = next
+		}
+	}
+	return tier
+}
+
+// size orders the plans that can be sold (docs/billing.md); any is larger than none.
+func size(tier string) int {
+	if tier == "" {
+		return 0
+	}
+	return slices.Index([]string{"pro", "scale", "max"}, tier) + 2
 }

@@ -14,6 +14,10 @@ func (s *Stripe) serve(w http.ResponseWriter, r *http.Request) {
 	fail, before := s.fail, s.before
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
 	s.mu.Unlock()
+	if s.enter(w, r) {
+		return
+	}
+	defer s.leave(r)
 	if before != nil {
 		before(r)
 	}
@@ -32,8 +36,11 @@ func (s *Stripe) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.once(w, r)
+}
+
+// call runs one call. The caller holds the lock.
+func (s *Stripe) call(w http.ResponseWriter, r *http.Request) {
 	path := strings.Split(strings.TrimPrefix(r.URL.Path, "/v1/"), "/")
 	switch call := r.Method + " " + path[0]; {
 	case call == "POST customers":
@@ -46,6 +53,8 @@ func (s *Stripe) serve(w http.ResponseWriter, r *http.Request) {
 		s.listCheckouts(w, r)
 	case call == "POST checkout":
 		s.expireCheckout(w, path[2])
+	case call == "DELETE subscriptions" && len(path) == 2:
+		s.cancel(w, path[1])
 	case call == "POST billing_portal":
 		s.makePortal(w, r)
 	case call == "GET subscriptions":
@@ -83,13 +92,8 @@ func list(w http.ResponseWriter, items []any) {
 }
 
 func (s *Stripe) makeCustomer(w http.ResponseWriter, r *http.Request) {
-	key := r.Header.Get("Idempotency-Key")
-	id, again := s.idempotent[key]
-	if !again {
-		id = s.id("cus")
-		s.idempotent[key] = id
-		s.customers[id] = map[string]string{"orgId": r.PostForm.Get("metadata[orgId]")}
-	}
+	id := s.id("cus")
+	s.customers[id] = map[string]string{"orgId": r.PostForm.Get("metadata[orgId]")}
 	answer(w, map[string]any{"id": id, "object": "customer"})
 }
 
@@ -110,7 +114,7 @@ func (s *Stripe) makeCheckout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &checkout{
-		id: s.id("cs"), customer: f.Get("customer"), price: f.Get("line_items[0][price]"), org: f.Get("client_reference_id"), status: "open",
+		id: s.id("cs"), number: s.number, customer: f.Get("customer"), price: f.Get("line_items[0][price]"), org: f.Get("client_reference_id"), status: "open",
 		metadata: map[string]string{"orgId": f.Get("subscription_data[metadata][orgId]")},
 	}
 	s.checkouts[c.id] = c
@@ -118,13 +122,18 @@ func (s *Stripe) makeCheckout(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Stripe) listCheckouts(w http.ResponseWriter, r *http.Request) {
-	var found []any
+	var found []*checkout
 	for _, c := range s.checkouts {
-		if c.customer == r.Form.Get("customer") && c.status == r.Form.Get("status") {
-			found = append(found, map[string]any{"id": c.id, "object": "checkout.session", "status": c.status})
+		if c.customer == r.Form.Get("customer") && (r.Form.Get("status") == "" || c.status == r.Form.Get("status")) {
+			found = append(found, c)
 		}
 	}
-	list(w, found)
+	slices.SortFunc(found, func(a, b *checkout) int { return b.number - a.number }) // the newest first
+	var items []any
+	for _, c := range found {
+		items = append(items, map[string]any{"id": c.id, "object": "checkout.session", "status": c.status})
+	}
+	list(w, items)
 }
 
 func (s *Stripe) expireCheckout(w http.ResponseWriter, id string) {
@@ -178,6 +187,17 @@ func (s *Stripe) showSubscriptions(w http.ResponseWriter, r *http.Request, path 
 		items = append(items, sub.object())
 	}
 	list(w, items)
+}
+
+func (s *Stripe) cancel(w http.ResponseWriter, id string) {
+	sub := s.subscriptions[id]
+	if sub == nil || sub.Status == "canceled" {
+		refuse(w, http.StatusNotFound, "No such subscription")
+		return
+	}
+	sub.Status = "canceled"
+	s.event("customer.subscription.deleted", sub.object())
+	answer(w, sub.object())
 }
 
 func (s *Stripe) showPrice(w http.ResponseWriter, id string) {

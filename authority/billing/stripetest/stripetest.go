@@ -40,10 +40,12 @@ type Subscription struct {
 	CancelAtPeriodEnd           bool
 	CancelAt                    int64
 	Metadata                    map[string]string
-	NewPlaces                   bool // the period's end stands at the items, as later versions of the API have it
+	NewPlaces                   bool     // the period's end stands at the items, as later versions of the API have it
+	More                        []string // prices of further items, which Stripe lists first
 }
 
 type checkout struct {
+	number                           int
 	id, customer, price, org, status string
 	metadata                         map[string]string
 }
@@ -56,8 +58,10 @@ type Stripe struct {
 	number        int
 	created       int64 // of the newest subscription
 	customers     map[string]map[string]string
-	mails         map[string]string // by customer
-	idempotent    map[string]string
+	mails         map[string]string      // by customer
+	idempotent    map[string]*remembered // by name
+	underWay      map[string]bool        // names
+	broken        map[string]int         // statuses to answer once and remember, by path
 	checkouts     map[string]*checkout
 	subscriptions map[string]*Subscription
 	events        [][]byte
@@ -72,7 +76,7 @@ type Stripe struct {
 func New(tb testing.TB) *Stripe {
 	tb.Helper()
 	s := &Stripe{
-		customers: map[string]map[string]string{}, mails: map[string]string{}, idempotent: map[string]string{},
+		customers: map[string]map[string]string{}, mails: map[string]string{}, idempotent: map[string]*remembered{}, underWay: map[string]bool{}, broken: map[string]int{},
 		checkouts: map[string]*checkout{}, subscriptions: map[string]*Subscription{}, created: 1_790_000_000, deleted: map[string]bool{},
 	}
 	server := httptest.NewServer(http.HandlerFunc(s.serve))
@@ -86,6 +90,13 @@ func (s *Stripe) Fail(status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fail = status
+}
+
+// Break answers the next POST of a path with a status that Stripe remembers under its name, as it does with failures of its own.
+func (s *Stripe) Break(path string, status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken[path] = status
 }
 
 // Before runs f ahead of every answer, outside of any lock: to wait, or to change something meanwhile. nil ends it.
@@ -227,18 +238,23 @@ func (s *Stripe) event(name string, object map[string]any) {
 }
 
 func (sub *Subscription) object() map[string]any {
-	item := map[string]any{"id": "si_" + sub.ID, "object": "subscription_item", "price": map[string]any{"id": sub.Price, "object": "price"}}
+	var items []any
+	for i, price := range append(slices.Clone(sub.More), sub.Price) {
+		item := map[string]any{"id": "si_" + strconv.Itoa(i) + sub.ID, "object": "subscription_item", "price": map[string]any{"id": price, "object": "price"}}
+		if sub.NewPlaces {
+			item["current_period_end"] = sub.PeriodEnd
+		}
+		items = append(items, item)
+	}
 	o := map[string]any{
 		"id": sub.ID, "object": "subscription", "customer": sub.Customer, "status": sub.Status, "created": sub.Created, "metadata": sub.Metadata,
 		"cancel_at_period_end": sub.CancelAtPeriodEnd, "cancel_at": nil,
-		"items": map[string]any{"object": "list", "data": []any{item}},
+		"items": map[string]any{"object": "list", "data": items},
 	}
 	if sub.CancelAt != 0 {
 		o["cancel_at"] = sub.CancelAt
 	}
-	if sub.NewPlaces {
-		item["current_period_end"] = sub.PeriodEnd
-	} else {
+	if !sub.NewPlaces {
 		o["current_period_end"] = sub.PeriodEnd
 	}
 	return o

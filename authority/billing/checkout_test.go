@@ -1,0 +1,228 @@
+package billing
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"machineid/authority/billing/stripetest"
+	"machineid/authority/state/statepb"
+)
+
+// meanwhile runs f while the first request of a kind waits for its answer, until the fake was asked often enough by f, or f has ended.
+func meanwhile(fake *stripetest.Stripe, request string, often int, f func()) (wait func()) {
+	ended := make(chan struct{})
+	var once sync.Once
+	fake.Before(func(r *http.Request) {
+		if r.Method+" "+r.URL.Path != request {
+			return
+		}
+		once.Do(func() {
+			go func() {
+				defer close(ended)
+				f()
+			}()
+			for count(fake, request) <= often {
+				select {
+				case <-ended:
+					return
+				case <-time.After(time.Millisecond):
+				}
+			}
+		})
+	})
+	return func() {
+		<-ended
+		fake.Before(nil)
+	}
+}
+
+func count(fake *stripetest.Stripe, request string) (n int) {
+	for _, r := range fake.Requests() {
+		if r == request {
+			n++
+		}
+	}
+	return n
+}
+
+// TestOneCustomer: two checkouts at once, and one whose answer was lost, make one customer.
+func TestOneCustomer(t *testing.T) {
+	fake := stripetest.New(t)
+	s, b := service(fake), newBook(t)
+	var inner string
+	var innerErr error
+	wait := meanwhile(fake, "POST /v1/customers", 1, func() { inner, innerErr = s.customer(t.Context(), b, orgID) })
+	outer, err := s.customer(t.Context(), b, orgID)
+	wait()
+	if err != nil || innerErr != nil || outer == "" || outer != inner {
+		t.Errorf("%q and %q, %v, %v", outer, inner, err, innerErr)
+	}
+	rec, err := readBilling(b)
+	if err != nil || rec.GetCustomerId() != outer {
+		t.Errorf("%v, %v", rec, err)
+	}
+}
+
+// TestOneCheckout: of checkouts that are begun at once, for one plan or for two, one can be paid, and one subscription comes of it.
+func TestOneCheckout(t *testing.T) {
+	const make = "POST /v1/checkout/sessions"
+	for _, other := range []string{"pro", "max"} {
+		for _, often := range []int{1, 2, 9} { // how far the second gets while the first waits: refused once, twice, or to its end
+			fake := stripetest.New(t)
+			s, b := service(fake), newBook(t)
+			if _, err := s.customer(t.Context(), b, orgID); err != nil {
+				t.Fatal(err)
+			}
+			var inner string
+			var innerErr error
+			wait := meanwhile(fake, make, often, func() { inner, innerErr = s.Checkout(t.Context(), b, orgID, other) })
+			outer, err := s.Checkout(t.Context(), b, orgID, "pro")
+			wait()
+			if err != nil && !errors.Is(err, ErrMoved) || innerErr != nil && !errors.Is(innerErr, ErrMoved) || err != nil && innerErr != nil {
+				t.Fatalf("%v, %v", err, innerErr)
+			}
+			paid := 0
+			for _, url := range slices.Compact([]string{outer, inner}) {
+				if _, err := fake.Pay(url); url != "" && err == nil {
+					paid++
+				}
+			}
+			if paid != 1 || len(fake.Subscriptions()) != 1 {
+				t.Errorf("pro and %s, %d: %d checkouts were paid, and there are %d subscriptions", other, often, paid, len(fake.Subscriptions()))
+			}
+			if url, err := s.Checkout(t.Context(), b, orgID, other); err != nil || !strings.Contains(url, "/portal/") {
+				t.Errorf("after that it is %s, %v", url, err)
+			}
+		}
+	}
+}
+
+// TestACheckoutThatIsPaidMeanwhile: one that is paid in the moment in which it would be ended leads to the portal, not to a second one.
+func TestACheckoutThatIsPaidMeanwhile(t *testing.T) {
+	fake := stripetest.New(t)
+	s, b := service(fake), newBook(t)
+	url, err := s.Checkout(t.Context(), b, orgID, "pro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, moment := range []string{"GET /v1/subscriptions", "POST /v1/checkout/sessions/expire"} {
+		var once sync.Once
+		fake.Before(func(r *http.Request) {
+			if r.Method == moment[:strings.Index(moment, " ")] && strings.HasPrefix(r.URL.Path, "/v1/"+strings.Split(moment, "/")[2]) && strings.HasSuffix(r.URL.Path, moment[strings.LastIndex(moment, "/"):]) {
+				once.Do(func() { _, _ = fake.Pay(url) })
+			}
+		})
+		next, err := s.Checkout(t.Context(), b, orgID, "max")
+		if err != nil {
+			t.Fatal(moment, err)
+		}
+		if live := len(fake.Subscriptions()); live == 0 && !strings.Contains(next, "/checkout/") || live == 1 && !strings.Contains(next, "/portal/") || live > 1 {
+			t.Errorf("%s: there are %d subscriptions, and people are sent to %s", moment, live, next)
+		}
+		url = next
+	}
+}
+
+// TestWhatStripeRemembers: a failure of Stripe's that it repeats under its name keeps nobody from paying, and another price under the
+// same name neither.
+func TestWhatStripeRemembers(t *testing.T) {
+	fake := stripetest.New(t)
+	s, b := service(fake), newBook(t)
+	for _, path := range []string{"/v1/customers", "/v1/checkout/sessions"} {
+		fake.Break(path, http.StatusInternalServerError)
+		if _, err := s.Checkout(t.Context(), b, orgID, "pro"); err == nil {
+			t.Fatalf("%s has failed, and nobody says so", path)
+		}
+	}
+	if url, err := s.Checkout(t.Context(), b, orgID, "pro"); err != nil || url == "" {
+		t.Errorf("what failed once fails for a day: %q, %v", url, err)
+	}
+	fake.Break("/v1/checkout/sessions", http.StatusInternalServerError)
+	if _, err := s.Checkout(t.Context(), b, orgID, "pro"); err == nil {
+		t.Fatal("nothing failed")
+	}
+	if url, err := s.Checkout(t.Context(), b, orgID, "max"); err != nil || url == "" {
+		t.Errorf("for another plan: %q, %v", url, err)
+	}
+}
+
+// TestTwoSubscriptions: what counts is the newest that is paid; the other is told in the log, once, in the difference and in the metric, until
+// it is gone.
+func TestTwoSubscriptions(t *testing.T) {
+	fake := stripetest.New(t)
+	var log bytes.Buffer
+	cfg := service(fake).cfg
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s, b := New(cfg), newBook(t)
+	url, err := s.Checkout(t.Context(), b, orgID, "pro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := fake.Pay(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, _ := readBilling(b)
+	second := fake.Subscribe(rec.GetCustomerId(), "price_max", orgID.String())
+	for _, body := range fake.Events() {
+		e, err := ParseEvent(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ours, err := s.Receive(t.Context(), b, e); err != nil || !ours {
+			t.Fatal(ours, err)
+		}
+	}
+	if rec, err := readBilling(b); err != nil || rec.GetSubscription().GetId() != second {
+		t.Errorf("it is %v, %v", rec, err)
+	}
+	for range 2 {
+		d, err := s.Sync(t.Context(), b, orgID)
+		if err != nil || d == nil || len(d.Others) != 1 || !strings.Contains(d.Others[0], first+" pro ACTIVE") || !strings.Contains(d.Error, "2 subscriptions") || !strings.Contains(d.Has, second) {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	if n := strings.Count(log.String(), "pays for more than one subscription"); n != 1 || !strings.Contains(log.String(), first) {
+		t.Errorf("said %d times:\n%s", n, &log)
+	}
+	if got := value(t, s.metrics.twice); got != 1 {
+		t.Errorf("the metric says %v", got)
+	}
+	fake.Change(first, func(x *stripetest.Subscription) { x.Status = "canceled" })
+	if d, err := s.Sync(t.Context(), b, orgID); err != nil || d != nil {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if got := value(t, s.metrics.twice); got != 0 {
+		t.Errorf("the metric says %v", got)
+	}
+}
+
+// TestSeveralItems: of the items of a subscription the largest plan counts, in any order; what is none of ours is passed over.
+func TestSeveralItems(t *testing.T) {
+	fake := stripetest.New(t)
+	s, b := service(fake), newBook(t)
+	customer, err := s.customer(t.Context(), b, orgID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fake.Subscribe(customer, "price_pro", orgID.String())
+	for _, prices := range [][]string{{"price_pro", "price_max", "price_scale"}, {"price_max", "price_book", "price_pro"}, {"price_book", "price_pro", "price_max"}} {
+		for _, places := range []bool{false, true} {
+			fake.Change(id, func(x *stripetest.Subscription) { x.More, x.Price, x.NewPlaces = prices[:2], prices[2], places })
+			if _, err := s.Sync(t.Context(), b, orgID); err != nil {
+				t.Fatal(err)
+			}
+			rec, err := readBilling(b)
+			if sub := rec.GetSubscription(); err != nil || sub.GetTier() != "max" || sub.GetStatus() != statepb.Subscription_ACTIVE || sub.GetPeriodEndMs() == 0 {
+				t.Errorf("%v: %v, %v", prices, sub, err)
+			}
+		}
+	}
+}
