@@ -316,5 +316,9 @@ func changeOperated(r *request) (step, error) {
 	if err := r.pathOrg(); err != nil {
 		return step{}, err
 	}
-	return step{change: r.dropOrg}, nil
+	way, err := r.wayOut()
+	if err != nil {
+		return step{}, err
+	}
+	return step{change: func(ctx context.Context) (any, error) { return r.dropOrg(ctx, way) }}, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"machineid/authority/billing"
 	"machineid/authority/hub"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
@@ -188,19 +189,65 @@ func deleteOrg(r *request) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
+	way, err := r.wayOut()
+	if err != nil {
+		return step{}, err
+	}
 	return step{change: func(ctx context.Context) (any, error) {
 		if confirm != r.org.String() {
 			return nil, &wire.ParamError{Param: "confirm", Message: "confirm is not this org's orgId: send it, which GET org tells, to delete the org with all its devices and keys"}
 		}
-		return r.dropOrg(ctx)
+		return r.dropOrg(ctx, way)
 	}}, nil
 }
 
-func (r *request) dropOrg(ctx context.Context) (any, error) {
+// What is to become of the subscription of an org that is deleted; unsaid, an org that has one is not deleted.
+const (
+	cancelsSubscription = "cancel"
+	leavesSubscription  = "leave"
+)
+
+// wayOut reads what is to become of the org's subscription.
+func (r *request) wayOut() (string, error) {
+	way, given, err := r.body.String("subscription")
+	if given && way != cancelsSubscription && way != leavesSubscription {
+		return "", &wire.ParamError{Param: "subscription", Message: "subscription is neither cancel nor leave: leave it out, or send cancel to end at once what the org pays for"}
+	}
+	return way, err //nolint:wrapcheck // an answer
+}
+
+// release sees to it that nobody is charged for an org that is gone.
+func (r *request) release(ctx context.Context, way string) error {
+	operator := r.actor.GetType() == statepb.Actor_OPERATOR
+	if way == leavesSubscription {
+		if !operator {
+			return &wire.ParamError{Param: "subscription", Message: "only an operator can leave a subscription as it is: send cancel, or end it in the portal (billing/portal)"}
+		}
+		return nil
+	}
+	err := r.api.cfg.Billing.Release(ctx, &ledger{r: r}, r.org, way == cancelsSubscription)
+	pays, ok := errors.AsType[*billing.StillPaysError](err)
+	switch {
+	case !ok:
+		return err //nolint:wrapcheck // fault knows them
+	case pays.Unasked:
+		return wire.Refused(pays.Error() + ": Stripe is not set up here, so this cannot be ended; an operator sets --stripe-secret-key-file, or deletes the org with subscription leave")
+	case operator:
+		return wire.Refused(pays.Error() + ": end it at Stripe, or send subscription cancel to end it at once without a refund, or leave to delete the org all the same")
+	}
+	return wire.Refused(pays.Error() + ": end it in the portal (billing/portal), or send subscription cancel to end it at once without a refund")
+}
+
+// dropOrg deletes the org, once nobody is charged for it any more.
+func (r *request) dropOrg(ctx context.Context, way string) (any, error) {
+	if err := r.release(ctx, way); err != nil {
+		return nil, err
+	}
 	d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_DeleteOrg{DeleteOrg: &statepb.DeleteOrg{OrgId: r.org[:]}}})
 	if err != nil {
 		return nil, err
 	}
+	r.api.cfg.Billing.Gone(r.org)
 	return struct {
 		wire.Envelope
 		OrgID       string          `json:"orgId"`

@@ -226,3 +226,84 @@ func TestSeveralItems(t *testing.T) {
 		}
 	}
 }
+
+// TestRelease: what an org would be charged for again is in the way of its end, or is cancelled; the rest is not touched.
+func TestRelease(t *testing.T) {
+	fake := stripetest.New(t)
+	s, b := service(fake), newBook(t)
+	if err := s.Release(t.Context(), b, orgID, false); err != nil || len(fake.Requests()) != 0 {
+		t.Errorf("an org that never paid: %v, %v", err, fake.Requests())
+	}
+	url, err := s.Checkout(t.Context(), b, orgID, "pro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Release(t.Context(), b, orgID, false); err != nil {
+		t.Errorf("an org that has not paid: %v", err)
+	}
+	if _, err := fake.Pay(url); err == nil {
+		t.Error("after the release its checkout can be paid")
+	}
+	rec, _ := readBilling(b)
+	ours := fake.Subscribe(rec.GetCustomerId(), "price_pro", orgID.String())
+	old := fake.Subscribe(rec.GetCustomerId(), "price_that_was", orgID.String())
+	bare := fake.Subscribe(rec.GetCustomerId(), "price_max", "")
+	others := []string{fake.Subscribe(rec.GetCustomerId(), "price_pro", "another"), fake.Subscribe(rec.GetCustomerId(), "price_book", ""), fake.Subscribe("cus_other", "price_pro", orgID.String())}
+	for status, charged := range map[string]bool{"active": true, "trialing": true, "past_due": true, "unpaid": true, "paused": true, "incomplete": true, "incomplete_expired": false} {
+		fake.Change(ours, func(x *stripetest.Subscription) { x.Status = status })
+		var pays *StillPaysError
+		if err := s.Release(t.Context(), b, orgID, false); !errors.As(err, &pays) || pays.Unasked || strings.Contains(err.Error(), ours) != charged || !strings.Contains(err.Error(), old) || !strings.Contains(err.Error(), bare) {
+			t.Errorf("%s: %v", status, err)
+		}
+	}
+	fake.Change(ours, func(x *stripetest.Subscription) { x.Status, x.CancelAtPeriodEnd = "active", true })
+	fake.Change(old, func(x *stripetest.Subscription) { x.CancelAt = 1_900_000_000 })
+	fake.Fail(http.StatusInternalServerError)
+	if err := s.Release(t.Context(), b, orgID, true); err == nil {
+		t.Error("Stripe is down, and the org is released")
+	}
+	fake.Fail(0)
+	if err := s.Release(t.Context(), b, orgID, true); err != nil {
+		t.Error(err)
+	}
+	var left []string
+	for _, sub := range fake.Subscriptions() {
+		left = append(left, sub.ID)
+	}
+	slices.Sort(left)
+	if want := append([]string{ours, old}, others...); !slices.Equal(left, slices.Sorted(slices.Values(want))) {
+		t.Errorf("left are %v, want %v", left, want)
+	}
+	fake.Delete(rec.GetCustomerId())
+	if err := s.Release(t.Context(), b, orgID, false); err != nil {
+		t.Errorf("its customer was deleted: %v", err)
+	}
+}
+
+// TestReleaseUnasked: where Stripe is not set up, what the state knows counts.
+func TestReleaseUnasked(t *testing.T) {
+	fake := stripetest.New(t)
+	b := newBook(t)
+	if _, err := service(fake).customer(t.Context(), b, orgID); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		sub  *statepb.Subscription
+		pays bool
+	}{
+		{&statepb.Subscription{Id: "s", Tier: "pro", Status: statepb.Subscription_ACTIVE}, true},
+		{&statepb.Subscription{Id: "s", Tier: "pro", Status: statepb.Subscription_ACTIVE, CancelAtPeriodEnd: true, PeriodEndMs: 1}, false},
+		{&statepb.Subscription{Id: "s", Tier: "pro", Status: statepb.Subscription_UNPAID}, true},
+		{&statepb.Subscription{Id: "s", Tier: "pro", Status: statepb.Subscription_CANCELED}, false},
+	} {
+		if out, err := b.Set(t.Context(), &statepb.SetBilling{OrgId: orgID[:], Revision: uint64(i + 1), Subscription: c.sub}); err != nil || !out.Changed {
+			t.Fatal(out, err)
+		}
+		for _, cancel := range []bool{false, true} {
+			var pays *StillPaysError
+			if err := New(Config{}).Release(t.Context(), b, orgID, cancel); errors.As(err, &pays) != c.pays || c.pays && !pays.Unasked {
+				t.Errorf("%v: %v", c.sub, err)
+			}
+		}
+	}
+}

@@ -41,3 +41,6 @@ func (s *Service) Forget() {
 	clear(s.twice.orgs)
 	s.metrics.twice.Set(0)
 }
+
+// Gone drops what is known of an org that was deleted.
+func (s *Service) Gone(org state.OrgID) { s.noteTwice(context.Background(), org, nil, nil) }

@@ -116,14 +116,19 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 			return changeFor(ctx, cmd, f, args[0], "org/execution", map[string]any{"enabled": enabled}, "org "+args[0]+" is "+use+"d")
 		})
 	}
-	var confirm string
+	var confirm, subscription string
 	del := sub("delete ORG", "Delete an org with its devices, keys and audit trail, for good", cobra.ExactArgs(1),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
 			if confirm != args[0] {
 				return usageError{errors.New("--confirm must repeat the org's id: there is no way back")}
 			}
-			return changeFor(ctx, cmd, f, args[0], "org/delete", map[string]any{"confirm": confirm}, "org "+args[0]+" is deleted")
+			body := map[string]any{"confirm": confirm}
+			if subscription != "" {
+				body["subscription"] = subscription
+			}
+			return changeFor(ctx, cmd, f, args[0], "org/delete", body, "org "+args[0]+" is deleted")
 		})
+	del.Flags().StringVar(&subscription, "subscription", "", "what becomes of a subscription that it pays for: `WAY` is cancel (at once, without a refund) or leave; unsaid, such an org is not deleted")
 	del.Flags().StringVar(&confirm, "confirm", "", "the org's `ID` once more")
 	return parent
 }
