@@ -3,6 +3,7 @@ package billing
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,8 +17,8 @@ import (
 )
 
 // startMock builds stripe-mock, as tools.mod pins it, and runs it on loopback ports of its own until the test ends. It refuses what
-// Stripe's OpenAPI description does not allow. It keeps nothing, so it proves shapes only.
-func startMock(t *testing.T) string {
+// Stripe's OpenAPI description does not allow. It keeps nothing, so it proves shapes only. It returns its addresses for HTTP and HTTPS.
+func startMock(t *testing.T) (plain, secure string) {
 	t.Helper()
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
@@ -43,34 +44,69 @@ func startMock(t *testing.T) string {
 		stop()
 		_ = mock.Wait() // it was killed
 	})
-	address := make(chan string, 1)
+	addresses := make(chan [2]string, 2)
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); { // to the end, or it would wait
-			if _, at, found := strings.Cut(lines.Text(), "Listening for HTTP at address: "); found {
-				address <- at
+			for scheme, said := range map[string]string{"http": "Listening for HTTP at address: ", "https": "Listening for HTTPS at address: "} {
+				if _, at, found := strings.Cut(lines.Text(), said); found {
+					addresses <- [2]string{scheme, scheme + "://" + at}
+				}
 			}
 		}
 	}()
-	select {
-	case at := <-address:
-		return "http://" + at
-	case <-time.After(20 * time.Second):
-		t.Fatal("stripe-mock does not say where it listens")
-		return ""
+	found := map[string]string{}
+	for range 2 {
+		select {
+		case a := <-addresses:
+			found[a[0]] = a[1]
+		case <-time.After(time.Minute):
+			t.Fatal("stripe-mock does not say where it listens")
+		}
 	}
+	return found["http"], found["https"]
 }
 
 // TestRequestShapes has Stripe's own description of its API judge each request that is ever made.
 func TestRequestShapes(t *testing.T) {
 	t.Parallel()
+	plain, secure := startMock(t)
+	t.Run("http", func(t *testing.T) { shapes(t, plain, nil) })
+	t.Run("https", func(t *testing.T) {
+		// Its certificate is its own.
+		shapes(t, secure, &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}) //nolint:gosec // on loopback
+	})
+	t.Run("https, and nobody vouches for it", func(t *testing.T) {
+		s := New(Config{SecretKey: "sk_test_123", URL: secure})
+		if _, err := s.subscription(t.Context(), "sub_1"); err == nil || !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("a Stripe with a certificate that nobody signed is believed: %v", err)
+		}
+	})
+}
+
+func shapes(t *testing.T, url string, transport http.RoundTripper) {
+	t.Helper()
 	s := New(Config{
-		SecretKey: "sk_test_123", URL: startMock(t), Prices: map[string][]string{"pro": {"price_pro"}},
+		SecretKey: "sk_test_123", URL: url, Transport: transport, Prices: map[string][]string{"pro": {"price_pro"}},
 		SuccessURL: "https://example.com/done", CancelURL: "https://example.com/back", ReturnURL: "https://example.com/billing",
 	})
 	ctx, b := t.Context(), newBook(t)
-	url, err := s.Checkout(ctx, b, orgID, "pro")
-	if err != nil || url == "" {
+	if _, err := s.customer(ctx, b, orgID); err != nil {
+		t.Errorf("customer: %v", err)
+	}
+	if _, _, err := s.endCheckouts(ctx, "cus_1"); err != nil {
+		t.Errorf("checkouts: %v", err)
+	}
+	if err := s.expireCheckout(ctx, "cs_1"); err != nil {
+		t.Errorf("end a checkout: %v", err)
+	}
+	if url, err := s.makeCheckout(ctx, orgID, "cus_1", "pro", "a name"); err != nil || url == "" {
 		t.Errorf("checkout: %q, %v", url, err)
+	}
+	if url, err := s.Checkout(ctx, b, orgID, "pro"); err != nil || url == "" {
+		t.Errorf("all of it: %q, %v", url, err)
+	}
+	if err := s.cancel(ctx, "sub_1"); err != nil {
+		t.Errorf("cancel: %v", err)
 	}
 	if url, err := s.Portal(ctx, b, orgID); err != nil || url == "" {
 		t.Errorf("portal: %q, %v", url, err)
