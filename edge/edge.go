@@ -23,6 +23,7 @@ import (
 
 	"machineid/shared/clock"
 	"machineid/shared/openapi"
+	"machineid/shared/page"
 	"machineid/shared/wire"
 )
 
@@ -183,9 +184,10 @@ func (e *Edge) Ready() []string {
 func (e *Edge) handle(ctx *fasthttp.RequestCtx) {
 	r := wire.From(ctx)
 	switch {
-	case openapi.Serve(ctx, r):
 	case r.Route == nil:
-		r.Error(ctx, wire.NotFound())
+		if !openapi.Serve(ctx, r) && !page.Serve(ctx, r) {
+			r.Error(ctx, wire.NotFound())
+		}
 	case r.Route.Validate:
 		e.validate(ctx, r)
 	case r.Route.Decides:

@@ -26,6 +26,7 @@ import (
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
 	"machineid/shared/openapi"
+	"machineid/shared/page"
 	"machineid/shared/wire"
 )
 
@@ -149,7 +150,7 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 		r.validate()
 	case in.Route != nil && in.Route.Decides:
 		r.validateBatch()
-	case openapi.Serve(ctx, in):
+	case in.Route == nil && (openapi.Serve(ctx, in) || page.Serve(ctx, in)):
 	case e.call == nil:
 		in.Error(ctx, wire.NotFound())
 	default:

@@ -123,8 +123,8 @@ func summary(s *sight, p state.Plan, paid bool) string {
 	return "The plan was given by the operator."
 }
 
-// page is the answer that sends somebody to Stripe.
-type page struct {
+// link is the answer that sends somebody to Stripe.
+type link struct {
 	billed
 	URL string `json:"url"`
 }
@@ -139,14 +139,14 @@ func billingCheckout(r *request) (step, error) {
 	}
 	return step{change: func(ctx context.Context) (any, error) {
 		url, err := r.api.cfg.Billing.Checkout(ctx, &ledger{r: r}, r.org, plan)
-		return page{r.billed(), url}, err //nolint:wrapcheck // fault knows them
+		return link{r.billed(), url}, err //nolint:wrapcheck // fault knows them
 	}}, nil
 }
 
 func billingPortal(r *request) (step, error) {
 	return step{change: func(ctx context.Context) (any, error) {
 		url, err := r.api.cfg.Billing.Portal(ctx, &ledger{r: r}, r.org)
-		return page{r.billed(), url}, err //nolint:wrapcheck // fault knows them
+		return link{r.billed(), url}, err //nolint:wrapcheck // fault knows them
 	}}, nil
 }
 

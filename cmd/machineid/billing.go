@@ -200,6 +200,9 @@ func (v syncView) print(cmd *cobra.Command, output string) error {
 		fmt.Fprintf(out, "%d orgs compared with Stripe, %d differences\n", v.Checked, len(v.Differences))
 		for _, d := range v.Differences {
 			fmt.Fprintf(out, "\n%s\n  had     %s\n  Stripe  %s\n", d.OrgID, d.Had, d.Has)
+			for _, other := range d.Others {
+				fmt.Fprintf(out, "  also    %s\n", other)
+			}
 			if d.Error != "" {
 				fmt.Fprintf(out, "  fault   %s\n", d.Error)
 			}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -64,6 +65,18 @@ func TestRecovery(t *testing.T) {
 		t.Errorf("mails:\n%s", text)
 	}
 	token := link.FindStringSubmatch(s.mails.String())[1]
+	// The link opens a page, at both tiers, and to open it uses nothing up.
+	for _, c := range append(s.edges, s.node) {
+		resp, err := http.Get("http://" + c.addr + "/recover")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), "org/recover/confirm") || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+			t.Errorf("%s: %v, %v", c.addr, resp, err)
+		}
+	}
 
 	// A GET does nothing, nor does what is no token; then it is good once.
 	if a, err := s.node.get("org/recover/confirm?token="+token, ""); err != nil || a.StatusCode != http.StatusMethodNotAllowed {

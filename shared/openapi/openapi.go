@@ -29,11 +29,8 @@ var etag = func() string {
 // Document returns the document, which must not be changed.
 func Document() []byte { return document }
 
-// Serve answers a request for the document, and reports whether it was one. It is safe for concurrent use.
+// Serve answers a request for the document, and reports whether it was one. It is asked where there is no route, and is safe for concurrent use.
 func Serve(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
-	if in.Route != nil {
-		return false
-	}
 	if path, _ := wire.SplitTarget(ctx.Request.Header.RequestURI()); string(path) != Path {
 		return false
 	}
