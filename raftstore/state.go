@@ -28,10 +28,15 @@ type state struct {
 	generation uint64
 	refs       atomic.Int64
 	closed     func(error) // called once, with the outcome of closing
+
+	shotMu    sync.Mutex
+	shot      *shot // for the next View; nil: none
+	shotTimed bool  // forget is to come
 }
 
 func (s *state) release() {
 	if s.refs.Add(-1) == 0 {
+		s.forget()
 		err := s.db.Close()
 		if err != nil {
 			err = fmt.Errorf("close the state database: %w", err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -11,14 +12,24 @@ import (
 // View is the state at one position: it does not change, whatever is applied or installed meanwhile. It is safe for concurrent
 // use, except Close, which comes last. An open View keeps old data on disk, so it should be short-lived.
 type View struct {
-	snap  *pebble.Snapshot
+	*shot
 	state *state
-	at    Position
 	close sync.Once
 	err   error
 }
 
-// View returns the state as this node has it now: it may be behind the leader's. It costs a few hundred nanoseconds. The caller
+// shot is one Pebble snapshot, for all Views that were taken while nothing was applied: to open one and to close it takes the
+// database's lock twice, and its end looks for a compaction, which together cost more than reading a record.
+type shot struct {
+	snap *pebble.Snapshot
+	at   Position
+	refs int // Views, and one of the state that keeps it for the next; guarded by state.shotMu
+}
+
+// shotKept is how long a shot waits for the next View: it keeps old data on disk like any.
+const shotKept = 20 * time.Millisecond
+
+// View returns the state as this node has it now, everything up to Applied: it may be behind the leader's. The caller
 // must Close it. The error is ErrClosed, or a fault of the disk.
 func (s *Store) View() (*View, error) {
 	if err := s.fault.err(); err != nil {
@@ -28,19 +39,69 @@ func (s *Store) View() (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newView(st)
+	view, err := st.view(s.fsm.applied.Load().Index)
+	if err != nil {
+		st.release()
+	}
+	return view, err
 }
 
-// newView takes over the caller's reference.
-func newView(st *state) (*View, error) {
-	v := &View{snap: st.db.NewSnapshot(), state: st}
-	at, err := readApplied(v.snap)
-	if err != nil {
-		_ = v.Close() // the read error says more
+// view takes over the caller's reference, unless it fails. applied was visible before the call: what is told of an entry is told
+// after it is (fsm.publish, then tell), so a shot that holds it lacks nothing that anybody can know of.
+func (s *state) view(applied uint64) (*View, error) {
+	s.shotMu.Lock()
+	if sh := s.shot; sh != nil && sh.at.Index >= applied {
+		sh.refs++
+		s.shotMu.Unlock()
+		return &View{shot: sh, state: s}, nil
+	}
+	s.shotMu.Unlock()
+	sh := &shot{snap: s.db.NewSnapshot(), refs: 1}
+	var err error
+	if sh.at, err = readApplied(sh.snap); err != nil {
+		_ = sh.snap.Close() // the read error says more
 		return nil, err
 	}
-	v.at = at
-	return v, nil
+	s.keep(sh)
+	return &View{shot: sh, state: s}, nil
+}
+
+// keep has the next Views share a new shot, if none is newer.
+func (s *state) keep(sh *shot) {
+	s.shotMu.Lock()
+	defer s.shotMu.Unlock()
+	if s.shot != nil && s.shot.at.Index > sh.at.Index {
+		return
+	}
+	_ = s.let(s.shot) // nothing was written that could be lost
+	s.shot = sh
+	sh.refs++
+	if !s.shotTimed {
+		s.shotTimed = true
+		time.AfterFunc(shotKept, s.forget)
+	}
+}
+
+// forget ends the state's own use of its shot.
+func (s *state) forget() {
+	s.shotMu.Lock()
+	defer s.shotMu.Unlock()
+	_ = s.let(s.shot) // nothing was written that could be lost
+	s.shot, s.shotTimed = nil, false
+}
+
+// let gives up one use of a shot. shotMu is held.
+func (s *state) let(sh *shot) error {
+	if sh == nil {
+		return nil
+	}
+	if sh.refs--; sh.refs > 0 {
+		return nil
+	}
+	if err := sh.snap.Close(); err != nil {
+		return fmt.Errorf("close view: %w", err)
+	}
+	return nil
 }
 
 // Position is the last entry whose effects the view holds.
@@ -102,9 +163,9 @@ func (v *View) Reader() pebble.Reader { return v.snap }
 // Close ends the view. Only the first call does anything; all return the same error.
 func (v *View) Close() error {
 	v.close.Do(func() {
-		if err := v.snap.Close(); err != nil {
-			v.err = fmt.Errorf("close view: %w", err)
-		}
+		v.state.shotMu.Lock()
+		v.err = v.state.let(v.shot)
+		v.state.shotMu.Unlock()
 		v.state.release()
 	})
 	return v.err
