@@ -164,20 +164,21 @@ func present(_ context.Context, in *openapi3filter.AuthenticationInput) error {
 
 // beyond are the parameters of which the document cannot tell all that is judged, and what that is.
 var beyond = map[string]string{
-	"accessUntil": "the last year is 9999",
-	"address":     "it is a host and a port",
-	"confirm":     "it is the caller's own org",
-	"body":        "JSON may be written in ways that are refused",
-	"cursor":      "it is one that was given out",
-	"deviceId":    "it is counted in bytes, trimmed",
-	"deviceIds":   "valid and distinct ids are counted",
-	"expiresAt":   "it is a time to come",
-	"externalId":  "it is counted in bytes",
-	"keyId":       "an operator has no key of its own",
-	"metadata":    "it is counted in bytes, as it is kept",
-	"name":        "it is counted in bytes",
-	"planTier":    "it is one that there is",
-	"query":       "a query may be written in ways that are refused",
+	"accessUntil":  "the last year is 9999",
+	"address":      "it is a host and a port",
+	"confirm":      "it is the caller's own org",
+	"body":         "JSON may be written in ways that are refused",
+	"cursor":       "it is one that was given out",
+	"deviceId":     "it is counted in bytes, trimmed",
+	"deviceIds":    "valid and distinct ids are counted",
+	"expiresAt":    "it is a time to come",
+	"externalId":   "it is counted in bytes",
+	"keyId":        "an operator has no key of its own",
+	"metadata":     "it is counted in bytes, as it is kept",
+	"name":         "it is counted in bytes",
+	"planTier":     "it is one that there is",
+	"subscription": "only an operator may leave it",
+	"query":        "a query may be written in ways that are refused",
 }
 
 // judged tells whether the request got past the judgement of its parameters; if it was refused there, param is the one at fault, unless only
