@@ -30,9 +30,11 @@ type pace struct {
 	// shape names every field of the answer but handler and request_id: name=JSON or name:kind, where kind is s, n, b, o, a, t (a time), and
 	// a question mark allows null.
 	shape string
-	keep  string // name=field: keeps a field of the answer
+	keep  string // name=field, or name=field.member: keeps a part of the answer
+	each  string // a field, then the shape of the objects that it lists, of which there must be some
 	only  int    // the generation that it is for; 0: both
 	with  string // a header
+	at    string // the tier that it is for; "": both
 }
 
 // Parts of shapes.
@@ -78,7 +80,7 @@ func deviceWalk() []pace {
 		{as: "agent", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ALLOW", "ok", true, false)},
 		{as: "agent", call: "POST devices/unrevoke", body: `{"deviceId":"a"}`, status: 403, shape: `status=error error=insufficient_scope` + errorShape},
 
-		{as: "admin", call: "GET devices/list", status: 200, shape: `status=ok devices:a` + planShape},
+		{as: "admin", call: "GET devices/list", status: 200, shape: `status=ok devices:a` + planShape, each: "devices" + deviceShape},
 		{as: "admin", call: "GET devices/list?limit=2", status: 200, shape: `status=ok devices:a nextCursor:s` + planShape, keep: "cursor=nextCursor"},
 		{as: "admin", call: "GET devices/list?limit=2&cursor=$cursor", status: 200, shape: `status=ok devices:a` + planShape},
 		{as: "admin", call: "GET devices/get?deviceId=a", status: 200, shape: deviceShape},
@@ -109,7 +111,7 @@ func orgWalk() []pace {
 		{as: "admin", call: "POST org/execution", body: `{"enabled":false}`, status: 200, shape: `status=ok enabled=false changed=false` + settledShape},
 		{as: "admin", call: "POST org/execution", body: `{"enabled":true}`, status: 200, shape: `status=ok enabled=true changed=true` + settledShape},
 		{as: "admin", call: "POST org/settings", body: `{"version":$generation}`, status: 200, shape: `status=ok version=$generation changed=false` + settledShape},
-		{as: "admin", call: "GET audit", status: 200, shape: `status=ok entries:a`},
+		{as: "admin", call: "GET audit", status: 200, shape: `status=ok entries:a`, each: `entries id:s index:n at:t action:s actor:o address:s? request_id:s? target:s? count:n`},
 		{as: "admin", call: "GET audit?limit=1", status: 200, shape: `status=ok entries:a nextCursor:s`, keep: "cursor=nextCursor"},
 		{as: "admin", call: "GET audit?limit=1&cursor=$cursor", status: 200, shape: `status=ok entries:a nextCursor:s`},
 		{as: "operator", call: "GET operator/audit?limit=1", status: 200, shape: `status=ok entries:a nextCursor:s`},
@@ -131,7 +133,7 @@ func keyWalk() []pace {
 			shape: `status=error error=secret_already_shown keyId:s` + errorShape, with: "Idempotency-Key: one",
 		},
 		{as: "admin", call: "POST org/keys", body: `{"scope":"root"}`, status: 400, shape: `status=error error=missing_params param=scope` + errorShape},
-		{as: "admin", call: "GET org/keys", status: 200, shape: `status=ok keys:a`},
+		{as: "admin", call: "GET org/keys", status: 200, shape: `status=ok keys:a`, each: `keys keyId:s name:s? scope:s createdAt:t expiresAt:t? revokedAt:t? lastUsedAt:t?`},
 		{as: "agent", call: "GET org/keys", status: 403, shape: `status=error error=insufficient_scope` + errorShape},
 		{as: "admin", call: "POST org/keys/rotate", body: `{"keyId":"$probe","graceSeconds":0}`, status: 200, shape: `status=ok replaced:o` + made, keep: "second=orgApiKey secondId=keyId"},
 		{as: "validate", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ORG_NOT_FOUND", "not_found", false, false)},
@@ -141,6 +143,57 @@ func keyWalk() []pace {
 		{as: "second", call: "POST devices/validate", body: `{"deviceId":"a"}`, status: 200, shape: decidedShape("ORG_NOT_FOUND", "not_found", false, false)},
 		{as: "admin", call: "POST org/keys/revoke", body: `{"keyId":"nobodys0"}`, status: 404, shape: `status=not_found error=key_not_found` + errorShape},
 		{as: "admin", call: "POST org/keys/rotate", body: `{}`, status: 200, shape: `status=ok replaced:o` + made, keep: "admin=orgApiKey adminId=keyId"},
+	}
+}
+
+// propagationWalk is every row of the call of that name: of a change that nobody waited for, of one long ago, and of none.
+func propagationWalk() []pace {
+	return []pace{
+		{
+			as: "admin", call: "POST org/execution", body: `{"enabled":false}`, status: 202, with: "Prefer: respond-async",
+			shape: `status=ok enabled=false changed=true` + settledShape, keep: "index=propagation.index",
+		},
+		{
+			as: "admin", call: "GET propagation?index=$index", status: 200,
+			shape: `status=ok index=$index pending:b edges:n confirmed:n expired:n waiting:a elapsedMs:n`,
+		},
+		{
+			as: "admin", call: "POST org/execution", body: `{"enabled":true}`, status: 200,
+			shape: `status=ok enabled=true changed=true` + settledShape, keep: "index=propagation.index edges=propagation.edges confirmed=propagation.confirmed",
+		},
+		{
+			as: "admin", call: "GET propagation?index=$index", status: 200,
+			shape: `status=ok index=$index pending=false edges=$edges confirmed=$confirmed expired=0 waiting=[] elapsedMs:n`,
+		},
+		{as: "admin", call: "GET propagation?index=1", status: 200, shape: `status=ok index=1 pending=false edges=null confirmed=null expired=null waiting=null elapsedMs=null`},
+		{
+			as: "", call: "GET propagation?index=$index", status: 200, with: "Authorization: Bearer $token\r\nX-MachineID-Org: $org",
+			shape: `status=ok index=$index pending=false edges=$edges confirmed=$confirmed expired=0 waiting=[] elapsedMs:n`,
+		},
+		{as: "admin", call: "GET propagation?index=18446744073709551615", status: 404, shape: `status=not_found error=not_found` + errorShape},
+		{as: "admin", call: "GET propagation", status: 400, shape: `status=error error=missing_params param=index` + errorShape},
+		{as: "admin", call: "GET propagation?index=0", status: 400, shape: `status=error error=missing_params param=index` + errorShape},
+		{as: "admin", call: "GET propagation?index=-1", status: 400, shape: `status=error error=missing_params param=index` + errorShape},
+		{as: "admin", call: "GET propagation?index=18446744073709551616", status: 400, shape: `status=error error=missing_params param=index` + errorShape},
+		{as: "admin", call: "GET propagation?index=1&index=1", status: 400, shape: `status=error error=missing_params param=query` + errorShape},
+		{as: "admin", call: "POST propagation", body: `{"index":1}`, status: 405, shape: `status=error error=method_not_allowed` + errorShape},
+		{as: "agent", call: "GET propagation?index=$index", status: 403, shape: `status=error error=insufficient_scope` + errorShape},
+		{as: "", call: "GET propagation?index=$index", status: 400, shape: `status=error error=missing_params param=x-org-key` + errorShape},
+	}
+}
+
+// edgesWalk is the operators' call edges, at the authority. At an edge it is a path that does not exist (TestConformance).
+func edgesWalk() []pace {
+	return []pace{
+		{
+			as: "operator", call: "GET operator/edges", status: 200, shape: `status=ok node:s edges:a`,
+			each: `edges id:s address:s version:s state=connected since:t leaseLeftMs:n acked:n behind:n behindMs:n ackMs:n? hits:n? misses:n? hitRate:n? entries:n?`,
+		},
+		{as: "", call: "GET operator/edges", status: 401, with: "Authorization: Bearer $token$token", shape: `status=error error=invalid_operator_token` + errorShape, at: "authority"},
+		{as: "admin", call: "GET operator/edges", status: 401, shape: `status=error error=invalid_operator_token` + errorShape, at: "authority"},
+		{as: "", call: "POST operator/edges", body: `{}`, status: 405, with: "Authorization: Bearer $token", shape: `status=error error=method_not_allowed` + errorShape, at: "authority"},
+		{as: "", call: "GET operator/edges", status: 404, with: "Authorization: Bearer $token", shape: `status=not_found error=not_found handler=unknown` + errorShape, at: "edge"},
+		{as: "admin", call: "GET operator/edges", status: 404, shape: `status=not_found error=not_found handler=unknown` + errorShape, at: "edge"},
 	}
 }
 
@@ -261,7 +314,7 @@ func TestConformance(t *testing.T) {
 		for generation := 1; generation <= 2; generation++ {
 			t.Run(fmt.Sprintf("%s %d", tier, generation), func(t *testing.T) {
 				walk := &walk{
-					c: newClient(t, addr), authority: newClient(t, w.authority), generation: generation, document: document,
+					c: newClient(t, addr), authority: newClient(t, w.authority), tier: tier, generation: generation, document: document,
 					vars: map[string]string{"generation": strconv.Itoa(generation), "token": strings.TrimSpace(string(token))},
 				}
 				walk.step(t, pace{
@@ -272,7 +325,7 @@ func TestConformance(t *testing.T) {
 					as: "admin", call: "POST org/settings", body: `{"version":$generation}`, status: 200,
 					shape: fmt.Sprintf(`status=ok version=%d changed=%t`, generation, generation == 1) + settledShape,
 				})
-				for _, part := range [][]pace{deviceWalk(), orgWalk(), keyWalk(), planWalk(), billingWalk(), deleteWalk()} {
+				for _, part := range [][]pace{deviceWalk(), orgWalk(), keyWalk(), planWalk(), propagationWalk(), edgesWalk(), billingWalk(), deleteWalk()} {
 					for _, s := range part {
 						walk.step(t, s)
 					}
@@ -286,6 +339,7 @@ func TestConformance(t *testing.T) {
 type walk struct {
 	c          *client
 	authority  *client // where operators call
+	tier       string
 	generation int
 	document   *contract.Contract
 	vars       map[string]string
@@ -297,7 +351,7 @@ func (w *walk) fill(text string) string {
 
 func (w *walk) step(t *testing.T, s pace) {
 	t.Helper()
-	if s.only != 0 && s.only != w.generation {
+	if s.only != 0 && s.only != w.generation || s.at != "" && s.at != w.tier {
 		return
 	}
 	method, path, _ := strings.Cut(w.fill(s.call), " ")
@@ -322,21 +376,25 @@ func (w *walk) step(t *testing.T, s pace) {
 		route, _, _ := strings.Cut(path, "?")
 		want["handler"] = "=" + strings.ReplaceAll(route, "org/create", "org_create")
 	}
-	for field := range strings.FieldsSeq(w.fill(s.shape)) {
-		i := strings.IndexAny(field, "=:")
-		want[field[:i]] = field[i:]
+	shaped(want, w.fill(s.shape))
+	for _, fault := range misfits(a.body, want) {
+		t.Errorf("%s as %q: %s: %s", s.call, s.as, fault, a.raw)
 	}
-	if got := slices.Sorted(maps.Keys(a.body)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
-		t.Errorf("%s as %q: fields %v, want %v: %s", s.call, s.as, got, slices.Sorted(maps.Keys(want)), a.raw)
-	}
-	for name, shape := range want {
-		if v, present := a.body[name]; present && !fits(v, shape) {
-			t.Errorf("%s as %q: %s is %v, want %s: %s", s.call, s.as, name, v, shape, a.raw)
+	if field, shape, ok := strings.Cut(s.each, " "); ok {
+		list, _ := a.body[field].([]any)
+		for i, one := range list {
+			object, _ := one.(map[string]any)
+			for _, fault := range misfits(object, shaped(map[string]string{}, w.fill(shape))) {
+				t.Errorf("%s as %q: %s %d: %s: %s", s.call, s.as, field, i, fault, a.raw)
+			}
+		}
+		if len(list) == 0 {
+			t.Errorf("%s as %q: no %s: %s", s.call, s.as, field, a.raw)
 		}
 	}
 	for kept := range strings.FieldsSeq(s.keep) {
-		name, field, _ := strings.Cut(kept, "=")
-		w.vars[name] = a.text(field)
+		name, at, _ := strings.Cut(kept, "=")
+		w.vars[name] = part(a.body, at)
 	}
 }
 
@@ -358,6 +416,42 @@ func (w *walk) hold(t *testing.T, method, path string, s pace, headers []string,
 	}); err != nil {
 		t.Errorf("%s %s as %q: not as openapi.json says: %v\n%s", s.call, s.body, s.as, err, a.raw)
 	}
+}
+
+// shaped adds the fields of a shape.
+func shaped(want map[string]string, shape string) map[string]string {
+	for field := range strings.FieldsSeq(shape) {
+		i := strings.IndexAny(field, "=:")
+		want[field[:i]] = field[i:]
+	}
+	return want
+}
+
+// misfits says what of an object is not as it is to be.
+func misfits(object map[string]any, want map[string]string) (faults []string) {
+	if got := slices.Sorted(maps.Keys(object)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
+		faults = append(faults, fmt.Sprintf("fields %v, want %v", got, slices.Sorted(maps.Keys(want))))
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if v, present := object[name]; present && !fits(v, want[name]) {
+			faults = append(faults, fmt.Sprintf("%s is %v, want %s", name, v, want[name]))
+		}
+	}
+	return faults
+}
+
+// part is a field of an answer, or a member of one, as text.
+func part(object map[string]any, at string) string {
+	name, rest, inner := strings.Cut(at, ".")
+	if inner {
+		object, _ = object[name].(map[string]any)
+		return part(object, rest)
+	}
+	if text, ok := object[name].(string); ok {
+		return text
+	}
+	raw, _ := json.Marshal(object[name]) // came out of JSON
+	return string(raw)
 }
 
 var instantForm = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`)
