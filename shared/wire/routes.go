@@ -168,7 +168,7 @@ func (r *Route) Param(path []byte) string {
 }
 
 // param matches a path below Base with the route's pattern: one segment of unreserved characters (RFC 3986, 2.3) in the place of
-// the star.
+// the star. The segments that mean another one (5.2.4) match nothing: a proxy on the way may resolve them.
 func (r *Route) param(path []byte) (value []byte, ok bool) {
 	before, after, _ := strings.Cut(r.Path, "*")
 	if len(path) <= len(before)+len(after) || string(path[:len(before)]) != before || string(path[len(path)-len(after):]) != after {
@@ -180,7 +180,7 @@ func (r *Route) param(path []byte) (value []byte, ok bool) {
 			return nil, false
 		}
 	}
-	return value, true
+	return value, string(value) != "." && string(value) != ".."
 }
 
 func (r *Route) isPattern() bool { return strings.Contains(r.Path, "*") }
