@@ -1,0 +1,140 @@
+//go:build linux
+
+package fleet
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Process is a program that runs, in a process group of its own, so that Ctrl-C
+// in a terminal reaches the benchmark only, which then ends it.
+type Process struct {
+	cmd    *exec.Cmd
+	log    string
+	exited chan struct{}
+}
+
+// Start starts cmd. What it says on standard error goes to the file log, and on
+// standard output too unless that is taken already.
+func Start(cmd *exec.Cmd, log string) (*Process, error) {
+	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log of %s: %w", filepath.Base(cmd.Path), err)
+	}
+	defer func() { _ = f.Close() }() // the process has its own
+	cmd.Stderr = f
+	if cmd.Stdout == nil {
+		cmd.Stdout = f
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
+	}
+	p := &Process{cmd: cmd, log: log, exited: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait() // how it ended matters to nobody
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Said is the end of what the process wrote to its log: for errors.
+func (p *Process) Said() string {
+	const most = 2000
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(b[max(0, len(b)-most):]))
+}
+
+// Kill ends the process and what it has started by SIGKILL, and waits for its end.
+func (p *Process) Kill() { p.end(syscall.SIGKILL, 0) }
+
+// Stop asks the process to end, and kills it if it has not done so within grace.
+func (p *Process) Stop(grace time.Duration) { p.end(syscall.SIGTERM, grace) }
+
+func (p *Process) end(sig syscall.Signal, grace time.Duration) {
+	_ = syscall.Kill(-p.cmd.Process.Pid, sig)
+	if grace > 0 {
+		late := time.NewTimer(grace)
+		defer late.Stop()
+		select {
+		case <-p.exited:
+		case <-late.C:
+		}
+	}
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // also those whose parent went first
+	<-p.exited
+}
+
+// CPU is the processor time that the process and those of its group that still run have used so far.
+func (p *Process) CPU() (all time.Duration) {
+	const tick = 10 * time.Millisecond // USER_HZ of Linux
+	p.group(func(_ string, stat []string) {
+		for _, f := range stat[11:13] { // utime and stime, proc(5), from the state on
+			n, _ := strconv.Atoi(f)
+			all += time.Duration(n) * tick
+		}
+	})
+	return all
+}
+
+// RSS is the resident memory of the same, in bytes.
+func (p *Process) RSS() (all int64) {
+	p.group(func(dir string, _ []string) {
+		b, err := os.ReadFile(filepath.Join(dir, "status"))
+		if err != nil {
+			return
+		}
+		_, after, _ := strings.Cut(string(b), "VmRSS:")
+		if fields := strings.Fields(after); len(fields) > 0 {
+			kb, _ := strconv.ParseInt(fields[0], 10, 64)
+			all += kb << 10
+		}
+	})
+	return all
+}
+
+// group visits every process of the group, with its folder in /proc and the fields of its stat that follow its name.
+func (p *Process) group(visit func(dir string, stat []string)) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		b, err := os.ReadFile(filepath.Join(dir, "stat"))
+		if err != nil {
+			continue // it has ended
+		}
+		stat := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		if len(stat) > 12 && stat[0] != "Z" && stat[2] == strconv.Itoa(p.cmd.Process.Pid) { // Z: ended
+			visit(dir, stat)
+		}
+	}
+}
+
+// Await asks is every 20 ms until it reports true, at most for limit. It ends early when the process does.
+func (p *Process) Await(limit time.Duration, what string, is func() bool) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-p.exited:
+			return fmt.Errorf("wait until %s: the process has ended, and said: %s", what, p.Said())
+		case <-late.C:
+			return fmt.Errorf("wait until %s: not within %v; the process said: %s", what, limit, p.Said())
+		}
+	}
+	return nil
+}
