@@ -122,8 +122,10 @@ bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench '$(BENCH)' $(BENCHFLAGS) $(PKG)
 
 .PHONY: bench-peers
-bench-peers: ## Measure changes beside etcd (needs its server), in one run
-	cd bench/peers && $(GO) run . changes
+bench-peers: ## Measure validates, revokes and changes beside nginx, Redis, etcd and OpenFGA; writes docs/peers.md (5 minutes)
+	@mkdir -p $(BIN)
+	$(GO) -C bench/peers build -o $(BIN)/peers .
+	cd bench/peers && $(BIN)/peers validate -docs ../../docs/peers.md && $(BIN)/peers changes -docs ../../docs/peers.md
 
 .PHONY: fuzz
 fuzz: ## Fuzz every fuzz test for FUZZTIME

@@ -4,4 +4,5 @@
 // judges nothing.
 //
 //	go run . changes    replicated changes, beside etcd's puts
+//	go run . validate   validates and revokes, beside nginx, Redis, etcd and OpenFGA
 package main

@@ -1,25 +1,28 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap" //nolint:depguard // etcd's client takes no other logger
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"machineid/bench/fleet"
 )
 
 // etcd is a cluster of three processes of Debian's etcd-server, with its
 // defaults: each put is synced by a majority before it is answered.
 type etcd struct {
-	clients []*clientv3.Client
-	procs   processes
+	clients   []*clientv3.Client
+	procs     processes
+	endpoints []string
+	leader    string
 }
 
 // startEtcd starts the cluster in dir and makes the clients: etcd's own, with
@@ -31,13 +34,13 @@ func startEtcd(ctx context.Context, dir string, connections int) (_ *etcd, err e
 			e.close()
 		}
 	}()
-	binary, err := exec.LookPath("etcd")
-	if err != nil {
-		return nil, fmt.Errorf("find etcd (Debian: apt-get install etcd-server): %w", err)
-	}
-	ports, err := freePorts(6)
+	binary, err := find("etcd", "etcd-server")
 	if err != nil {
 		return nil, err
+	}
+	ports, err := fleet.FreePorts(6)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what
 	}
 	var cluster, endpoints []string
 	for i := range 3 {
@@ -56,6 +59,7 @@ func startEtcd(ctx context.Context, dir string, connections int) (_ *etcd, err e
 			return nil, fmt.Errorf("start etcd: %w", err)
 		}
 	}
+	e.endpoints = endpoints
 	for range connections {
 		c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
 		if err != nil {
@@ -85,6 +89,7 @@ func (e *etcd) preferLeader(ctx context.Context, endpoints []string) error {
 			return fmt.Errorf("ask etcd who leads: %w", err)
 		}
 		if st.Leader == st.Header.GetMemberId() {
+			e.leader = at
 			for _, c := range e.clients {
 				c.SetEndpoints(at)
 			}
@@ -109,62 +114,71 @@ func (e *etcd) close() {
 	e.procs.stop()
 }
 
-// freePorts finds ports that nobody listens on now.
-func freePorts(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+// ranges are the requests of a range by gRPC, encoded beforehand; the numbers are those of etcd's rpc.proto.
+func ranges(serializable bool) [][]byte {
+	all := make([][]byte, devices)
+	for i := range all {
+		m := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), deviceName(i))
+		if serializable {
+			m = protowire.AppendVarint(protowire.AppendTag(m, 7, protowire.VarintType), 1)
 		}
-		defer func() { _ = l.Close() }()
-		addr, _ := l.Addr().(*net.TCPAddr)
-		ports[i] = addr.Port
+		all[i] = m
 	}
-	return ports, nil
+	return all
+}
+
+func (e *etcd) set(ctx context.Context, device int, allowed bool) error {
+	value := "DEVICE_REVOKED"
+	if allowed {
+		value = "ALLOW"
+	}
+	_, err := e.clients[device%len(e.clients)].Put(ctx, deviceName(device), value)
+	return err //nolint:wrapcheck // shown as it is
+}
+
+// peers are the two ways to read.
+func (e *etcd) peers() []*peer {
+	allows := func(answer []byte) bool { return bytes.Contains(answer, []byte("ALLOW")) }
+	at := func(requests [][]byte, addrs ...string) func(int) (asker, error) {
+		return func(place int) (asker, error) {
+			return dialGRPC(addrs[place%len(addrs)], "/etcdserverpb.KV/Range", requests, allows)
+		}
+	}
+	return []*peer{
+		{
+			name: "etcd range, serializable", how: "three nodes, each answers a third from what it has; gRPC", timed: true, procs: e.procs, places: len(e.endpoints), set: e.set,
+			open: at(ranges(true), e.endpoints...), holds: "no: a node that lags answers from before, and one that is cut off does so without end",
+		},
+		{
+			name: "etcd range, linearizable", how: "asked at the leader, which confirms with a majority that it leads; gRPC", timed: true, procs: e.procs, places: 1, set: e.set,
+			open: at(ranges(false), e.leader), holds: "yes, for a question to a majority each time; without a majority nothing is answered",
+		},
+	}
 }
 
 // processes are ended together.
-type processes []*exec.Cmd
+type processes []*fleet.Process
 
-func (p *processes) start(cmd *exec.Cmd, logFile string) error {
-	if logFile != "" {
-		f, err := os.Create(logFile)
-		if err != nil {
-			return fmt.Errorf("make a log: %w", err)
-		}
-		defer func() { _ = f.Close() }() // the process has its own
-		cmd.Stderr = f
+func (p *processes) start(cmd *exec.Cmd, log string) error {
+	started, err := fleet.Start(cmd, log)
+	if err != nil {
+		return err //nolint:wrapcheck // says what
 	}
-	if err := cmd.Start(); err != nil {
-		return err //nolint:wrapcheck // the caller says what
-	}
-	*p = append(*p, cmd)
+	*p = append(*p, started)
 	return nil
 }
 
 // cpu is the processor time that the processes have used so far.
-func (p *processes) cpu() time.Duration {
-	const tick = 10 * time.Millisecond // USER_HZ of Linux
-	var all time.Duration
-	for _, cmd := range *p {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		for _, f := range fields[11:13] { // utime and stime, proc(5)
-			n, _ := strconv.Atoi(f)
-			all += time.Duration(n) * tick
-		}
+func (p *processes) cpu() (all time.Duration) {
+	for _, one := range *p {
+		all += one.CPU()
 	}
 	return all
 }
 
 func (p *processes) stop() {
-	for _, cmd := range *p {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+	for _, one := range *p {
+		one.Kill()
 	}
 	*p = nil
 }

@@ -7,22 +7,30 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"machineid/bench/report"
 )
 
 func main() {
 	if id := os.Getenv(nodeEnv); id != "" {
 		exit(runNode(id, os.Args[1]))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if len(os.Args) < 2 || os.Args[1] != "changes" {
-		exit(errors.New("say what to measure: changes"))
+	if addr := os.Getenv(bareEnv); addr != "" {
+		exit(runBare(addr, os.Args[1]))
 	}
-	exit(changes(ctx, os.Args[2:]))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	what := map[string]func(context.Context, []string) error{"changes": changes, "validate": validate}
+	if len(os.Args) < 2 || what[os.Args[1]] == nil {
+		exit(errors.New("say what to measure: changes or validate"))
+	}
+	exit(what[os.Args[1]](ctx, os.Args[2:]))
 }
 
 func exit(err error) {
@@ -43,6 +51,7 @@ func changes(ctx context.Context, args []string) (err error) {
 		profile     = fs.String("profile", "", "file for a CPU profile of our leader's last measurement")
 		connections = fs.Int("etcd-connections", 16, "connections of etcd's client")
 		dir         = fs.String("dir", "", "folder for the data of all, on the disk to measure; default: a temporary one")
+		docs        = fs.String("docs", "", "the document that the table is written into, at its markers")
 	)
 	_ = fs.Parse(args) // ends the program on an error
 	if *dir == "" {
@@ -61,6 +70,9 @@ func changes(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer o.close()
+	var doc strings.Builder
+	fmt.Fprintf(&doc, "Measured %s on %d cores, %s. %d rounds of %v each, in turn; medians.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), *rounds, *d)
+	doc.WriteString("| callers | MachineID, registers/s | p50 | p99 | CPU a call | etcd, puts/s | p50 | p99 | CPU a call | rate, of etcd's | p50, of etcd's |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer func() { _ = w.Flush() }()
 	fmt.Fprintln(w, "callers\tours/s\tp50\tp99\tcpu\tetcd/s\tp50\tp99\tcpu\tratio\tp50 ratio\t")
@@ -94,6 +106,8 @@ func changes(ctx context.Context, args []string) (err error) {
 		}
 		fmt.Fprintf(w, "%d\t%.0f\t%v\t%v\t%v\t%.0f\t%v\t%v\t%v\t%.1f\t%.2f\t\n", n, us.rate(), short(us.P50), short(us.P99), us.CPU,
 			them.rate(), short(them.P50), short(them.P99), them.CPU, us.rate()/them.rate(), float64(us.P50)/float64(them.P50))
+		fmt.Fprintf(&doc, "| %d | %.0f | %s | %s | %s | %.0f | %s | %s | %s | %.2f | %.2f |\n", n, us.rate(), ms(us.P50), ms(us.P99), micro(us.CPU),
+			them.rate(), ms(them.P50), ms(them.P99), micro(them.CPU), us.rate()/them.rate(), float64(us.P50)/float64(them.P50))
 		for name, f := range map[string]figure{"ours": us, "etcd": them} {
 			if f.Errors > 0 {
 				fmt.Fprintf(os.Stderr, "%s at %d callers: %d calls failed, the first: %s\n", name, n, f.Errors, f.Error)
@@ -103,7 +117,10 @@ func changes(ctx context.Context, args []string) (err error) {
 			return err //nolint:wrapcheck // standard output is gone
 		}
 	}
-	return nil
+	if *docs == "" {
+		return nil
+	}
+	return report.Insert(*docs, "bench-peers-changes", doc.String()) //nolint:wrapcheck // says what
 }
 
 func short(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
