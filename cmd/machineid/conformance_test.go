@@ -170,7 +170,7 @@ func propagationWalk() []pace {
 			as: "", call: "GET propagation?index=$index", status: 200, with: "Authorization: Bearer $token\r\nX-MachineID-Org: $org",
 			shape: `status=ok index=$index pending=false edges=$edges confirmed=$confirmed expired=0 waiting=[] elapsedMs:n`,
 		},
-		{as: "admin", call: "GET propagation?index=18446744073709551615", status: 404, shape: `status=not_found error=not_found` + errorShape},
+		{as: "admin", call: "GET propagation?index=9223372036854775807", status: 404, shape: `status=not_found error=not_found` + errorShape},
 		{as: "admin", call: "GET propagation", status: 400, shape: `status=error error=missing_params param=index` + errorShape},
 		{as: "admin", call: "GET propagation?index=0", status: 400, shape: `status=error error=missing_params param=index` + errorShape},
 		{as: "admin", call: "GET propagation?index=-1", status: 400, shape: `status=error error=missing_params param=index` + errorShape},

@@ -192,6 +192,8 @@ func judged(x *Exchange) (carriedOut bool, param string) {
 			return false, a.Param
 		}
 		return false, ""
+	case http.StatusNotFound:
+		return a.Error != "not_found", "" // operators' calls are none at an edge
 	case http.StatusUnauthorized, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
 		http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge, http.StatusInternalServerError:
 		return false, ""
