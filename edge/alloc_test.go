@@ -34,11 +34,9 @@ func TestAllocValidate(t *testing.T) {
 	m := &memory{caches: e.caches, epoch: 1, hasher: hasher, sight: e.sight}
 	at := stamp{index: 1, expires: 1 << 62, epoch: 1}
 	keep := func(known bool, device string) {
-		k := &keyEntry{stamp: at, sum: key.Hash(), org: testOrg, orgHash: hasher.Org(&testOrg), rec: decision.Key{Known: true}}
-		k.hash = hasher.Key((*[32]byte)(&k.sum))
 		m.keep(&found{
-			key: k, org: &orgEntry{stamp: at, id: testOrg, rec: decision.Holder{Known: true}},
-			device: &deviceEntry{stamp: at, org: testOrg, id: device, rec: decision.Occupant{Known: known}},
+			key: newKey(at, key.Hash(), testOwner, hasher, decision.Key{Known: true}), org: newOrg(at, testOwner, decision.Holder{Known: true}),
+			device: newDevice(at, testOwner, device, decision.Occupant{Known: known}),
 		}, 0)
 	}
 	keep(true, "agent-01")

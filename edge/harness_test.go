@@ -34,7 +34,10 @@ const (
 	testTTL   = 20 * time.Second
 )
 
-var testOrg = orgID{1}
+var (
+	testOrg   = orgID{1}
+	testOwner = &owner{org: testOrg}
+)
 
 // keyOf makes an org key that is well-formed; different seeds make different ones.
 func keyOf(seed byte) orgkey.Key {

@@ -148,7 +148,7 @@ func (l *limits) landed(fl *flight, got *found) {
 	if l == nil {
 		return
 	}
-	exists := got != nil && got.device != nil && got.device.rec.Known
+	exists := got != nil && got.device != nil && got.device.known
 	if fl.key.kind == needKey {
 		exists = got != nil && got.key != nil && got.key.rec.Known
 		if got != nil && got.key != nil {

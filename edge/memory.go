@@ -34,6 +34,7 @@ type (
 		sum           orgkey.Hash
 		hash, orgHash uint64
 		org           orgID
+		owner         *owner // of the org's devices
 		rec           decision.Key
 		// lastOrg is where the org was found last: a short cut that is judged like
 		// any entry.
@@ -41,18 +42,21 @@ type (
 	}
 	orgEntry struct {
 		stamp
-		id  orgID
-		rec decision.Holder
-	}
-	deviceEntry struct {
-		stamp
-		org orgID
-		id  string
-		rec decision.Occupant
-		// noted is when it was last noted that the device asked (I10).
-		noted atomic.Int64
+		id    orgID
+		owner *owner
+		rec   decision.Holder
 	}
 )
+
+func newKey(at stamp, sum orgkey.Hash, of *owner, hasher link.Hasher, rec decision.Key) *keyEntry {
+	return &keyEntry{
+		stamp: at, sum: sum, hash: hasher.Key((*[32]byte)(&sum)), orgHash: hasher.Org(&of.org), org: of.org, owner: of, rec: rec,
+	}
+}
+
+func newOrg(at stamp, of *owner, rec decision.Holder) *orgEntry {
+	return &orgEntry{stamp: at, id: of.org, owner: of, rec: rec}
+}
 
 // caches hold entries. They outlive a memory and are never trusted: ristretto
 // drops and delays writes, and its Close panics under a concurrent Get, so a
@@ -70,28 +74,36 @@ type caches struct {
 // of unknown keys or ids must not push out what is known (I5).
 const refusedShare = 8
 
+// Of ristretto's counters there are so many for an entry. They choose what stays when there is no
+// room; what they take is memory whether or not there is any, so keys and orgs, of which an
+// edge has few, get what it takes to choose at all.
+const (
+	countersDevice = 4
+	countersOther  = 1
+)
+
 func newCaches(entries int64) (c *caches, err error) {
 	c = &caches{overtaken: &atomic.Uint64{}}
 	few := max(entries/refusedShare, 1)
-	if c.keys, err = newCache[*keyEntry](entries); err != nil {
+	if c.keys, err = newCache[*keyEntry](entries, countersOther); err != nil {
 		return nil, err
 	}
-	if c.refusedKeys, err = newCache[*keyEntry](few); err != nil {
+	if c.refusedKeys, err = newCache[*keyEntry](few, countersOther); err != nil {
 		return nil, err
 	}
-	if c.orgs, err = newCache[*orgEntry](entries); err != nil {
+	if c.orgs, err = newCache[*orgEntry](entries, countersOther); err != nil {
 		return nil, err
 	}
-	if c.devices, err = newCache[*deviceEntry](entries); err != nil {
+	if c.devices, err = newCache[*deviceEntry](entries, countersDevice); err != nil {
 		return nil, err
 	}
-	c.refusedDevices, err = newCache[*deviceEntry](few)
+	c.refusedDevices, err = newCache[*deviceEntry](few, countersOther)
 	return c, err
 }
 
-func newCache[V any](entries int64) (*ristretto.Cache[uint64, V], error) {
+func newCache[V any](entries, counters int64) (*ristretto.Cache[uint64, V], error) {
 	c, err := ristretto.NewCache(&ristretto.Config[uint64, V]{
-		NumCounters: 10 * entries, MaxCost: entries, BufferItems: 64, IgnoreInternalCost: true,
+		NumCounters: counters * entries, MaxCost: entries, BufferItems: 64, IgnoreInternalCost: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a cache of %d entries: %w", entries, err)
@@ -161,7 +173,7 @@ func (m *memory) raise(hash, index uint64) {
 }
 
 // counts judges expiry and then the floor; the caller has judged the lease (I3).
-func (m *memory) counts(s *stamp, hash uint64, now clock.Time) bool {
+func (m *memory) counts(s stamp, hash uint64, now clock.Time) bool {
 	if s.epoch != m.epoch || now >= s.expires {
 		return false
 	}
@@ -229,7 +241,7 @@ func (m *memory) judge(q *question, now clock.Time, at decision.Millis, extra *f
 		return 0, need{kind: needDevice, hash: deviceHash, org: k.org, orgHash: k.orgHash}
 	}
 	m.sight.asked(d, now, at)
-	return decision.Decide(k.rec, o.rec, d.rec, at), need{}
+	return decision.Decide(k.rec, o.rec, d.rec(), at), need{}
 }
 
 // denied notes who asked where the org decided. An unreadable record says nothing, and
@@ -242,32 +254,32 @@ func (m *memory) denied(k *keyEntry, q *question, code decision.Code, now clock.
 
 func (m *memory) key(q *question, now clock.Time, extra *found) *keyEntry {
 	front := m.frontOf(&q.sum)
-	if k := front.Load(); k != nil && k.sum == q.sum && m.counts(&k.stamp, k.hash, now) {
+	if k := front.Load(); k != nil && k.sum == q.sum && m.counts(k.stamp, k.hash, now) {
 		return k
 	}
 	hash := m.hasher.Key((*[32]byte)(&q.sum))
-	if k, ok := m.keys.Get(hash); ok && k.sum == q.sum && m.counts(&k.stamp, hash, now) {
+	if k, ok := m.keys.Get(hash); ok && k.sum == q.sum && m.counts(k.stamp, hash, now) {
 		front.Store(k)
 		return k
 	}
-	if k, ok := m.refusedKeys.Get(hash); ok && k.sum == q.sum && m.counts(&k.stamp, hash, now) {
+	if k, ok := m.refusedKeys.Get(hash); ok && k.sum == q.sum && m.counts(k.stamp, hash, now) {
 		return k
 	}
-	if extra != nil && extra.key != nil && extra.key.sum == q.sum && m.counts(&extra.key.stamp, hash, now) {
+	if extra != nil && extra.key != nil && extra.key.sum == q.sum && m.counts(extra.key.stamp, hash, now) {
 		return extra.key
 	}
 	return nil
 }
 
 func (m *memory) org(k *keyEntry, now clock.Time, extra *found) *orgEntry {
-	if o := k.lastOrg.Load(); o != nil && m.counts(&o.stamp, k.orgHash, now) {
+	if o := k.lastOrg.Load(); o != nil && m.counts(o.stamp, k.orgHash, now) {
 		return o
 	}
-	if o, ok := m.orgs.Get(k.orgHash); ok && o.id == k.org && m.counts(&o.stamp, k.orgHash, now) {
+	if o, ok := m.orgs.Get(k.orgHash); ok && o.id == k.org && m.counts(o.stamp, k.orgHash, now) {
 		k.lastOrg.Store(o)
 		return o
 	}
-	if extra != nil && extra.org != nil && extra.org.id == k.org && m.counts(&extra.org.stamp, k.orgHash, now) {
+	if extra != nil && extra.org != nil && extra.org.id == k.org && m.counts(extra.org.stamp, k.orgHash, now) {
 		return extra.org
 	}
 	return nil
@@ -275,19 +287,28 @@ func (m *memory) org(k *keyEntry, now clock.Time, extra *found) *orgEntry {
 
 func (m *memory) device(k *keyEntry, q *question, hash uint64, now clock.Time, extra *found) *deviceEntry {
 	for _, c := range [...]*ristretto.Cache[uint64, *deviceEntry]{m.devices, m.refusedDevices} {
-		if d, ok := c.Get(hash); ok && d.org == k.org && d.id == string(q.device) {
-			if m.counts(&d.stamp, hash, now) {
+		if d, ok := c.Get(hash); ok && d.is(k, q.device) {
+			if m.counts(d.stamp(), hash, now) {
 				return d
 			}
-			q.familiar = q.familiar || d.rec.Known
+			q.familiar = q.familiar || d.known
 		}
 	}
 	if extra != nil && extra.device != nil {
-		if d := extra.device; d.org == k.org && d.id == string(q.device) && m.counts(&d.stamp, hash, now) {
+		if d := extra.device; d.is(k, q.device) && m.counts(d.stamp(), hash, now) {
 			return d
 		}
 	}
 	return nil
+}
+
+// ownerOf returns what the entries of an org share, or else a new one: it saves memory and
+// means nothing.
+func (m *memory) ownerOf(org orgID) *owner {
+	if o, ok := m.orgs.Get(m.hasher.Org(&org)); ok && o.id == org {
+		return o.owner
+	}
+	return &owner{org: org}
 }
 
 // keep puts what a flight brought into the caches. Only the link's receive loop
@@ -303,12 +324,13 @@ func (m *memory) keep(got *found, now clock.Time) {
 		m.orgs.Set(hash, o, 1)
 	}
 	if d := got.device; d != nil {
-		hash := m.hasher.Device(&d.org, []byte(d.id))
+		org, id := d.name()
+		hash := m.hasher.Device(&org, []byte(id))
 		m.holding.add(hash, now, m.ttl)
-		if old, ok := m.devices.Get(hash); ok && old.org == d.org && old.id == d.id {
+		if old, ok := m.devices.Get(hash); ok && old.same(d) {
 			d.noted.Store(old.noted.Load()) // once a minute, however often it is fetched
 		}
-		pick(d.rec.Known, m.devices, m.refusedDevices).Set(hash, d, 1)
+		pick(d.known, m.devices, m.refusedDevices).Set(hash, d, 1)
 	}
 }
 

@@ -93,13 +93,13 @@ func TestAFloodCannotPushOutWhatIsKnown(t *testing.T) {
 		m := &memory{caches: &own, epoch: 1, sight: newSightings(&metrics{})}
 		m.flights.Store(newFlights(func(*flight) bool { return false }))
 		at := stamp{index: 1, expires: 1 << 60, epoch: 1}
+		of := newKey(at, orgkey.Hash{}, testOwner, m.hasher, decision.Key{})
 		keep := func(i int, isKnown bool) (sum orgkey.Hash, id string) {
 			sum, id = orgkey.Sum(fmt.Append(nil, i)), strconv.Itoa(i)
 			got := &found{
-				key:    &keyEntry{stamp: at, sum: sum, org: testOrg, rec: decision.Key{Known: isKnown}},
-				device: &deviceEntry{stamp: at, org: testOrg, id: id, rec: decision.Occupant{Known: isKnown}},
+				key:    newKey(at, sum, testOwner, m.hasher, decision.Key{Known: isKnown}),
+				device: newDevice(at, testOwner, id, decision.Occupant{Known: isKnown}),
 			}
-			got.key.hash = m.hasher.Key((*[32]byte)(&sum))
 			m.keep(got, 0)
 			return sum, id
 		}
@@ -118,7 +118,7 @@ func TestAFloodCannotPushOutWhatIsKnown(t *testing.T) {
 			// A stranger can ask more than once.
 			q := &question{sum: sum, device: []byte(id)}
 			m.key(q, 1, nil)
-			m.device(&keyEntry{org: testOrg}, q, m.hasher.Device(&testOrg, q.device), 1, nil)
+			m.device(of, q, m.hasher.Device(&testOrg, q.device), 1, nil)
 			if i%1000 == 0 {
 				wait()
 			}
@@ -129,7 +129,7 @@ func TestAFloodCannotPushOutWhatIsKnown(t *testing.T) {
 			if k := m.key(q, 1, nil); k != nil && k.rec.Known {
 				keys++
 			}
-			if d := m.device(&keyEntry{org: testOrg}, q, m.hasher.Device(&testOrg, q.device), 1, nil); d != nil && d.rec.Known {
+			if d := m.device(of, q, m.hasher.Device(&testOrg, q.device), 1, nil); d != nil && d.known {
 				devices++
 			}
 		}
@@ -157,11 +157,13 @@ func TestACollisionCostsAMiss(t *testing.T) {
 	keyHash, orgHash := m.hasher.Key((*[32]byte)(&q.sum)), m.hasher.Org(&testOrg)
 	deviceHash := m.hasher.Device(&testOrg, q.device)
 	keyWith := func(sum orgkey.Hash) *keyEntry {
-		return &keyEntry{stamp: at, sum: sum, hash: keyHash, orgHash: orgHash, org: testOrg, rec: decision.Key{Known: true}}
+		k := newKey(at, sum, testOwner, m.hasher, decision.Key{Known: true})
+		k.hash = keyHash
+		return k
 	}
-	orgWith := func(id orgID) *orgEntry { return &orgEntry{stamp: at, id: id, rec: decision.Holder{Known: true}} }
+	orgWith := func(id orgID) *orgEntry { return newOrg(at, &owner{org: id}, decision.Holder{Known: true}) }
 	deviceWith := func(org orgID, id string) *deviceEntry {
-		return &deviceEntry{stamp: at, org: org, id: id, rec: decision.Occupant{Known: true}}
+		return newDevice(at, &owner{org: org}, id, decision.Occupant{Known: true})
 	}
 	put := func(k *keyEntry, o *orgEntry, d *deviceEntry) {
 		c.clear()
@@ -185,7 +187,7 @@ func TestACollisionCostsAMiss(t *testing.T) {
 		"front, another key": func() byte {
 			put(keyWith(q.sum), orgWith(testOrg), deviceWith(testOrg, "mine"))
 			k := keyWith(other)
-			k.org, k.orgHash = orgID{9}, 9
+			k.org, k.owner, k.orgHash = orgID{9}, &owner{org: orgID{9}}, 9
 			m.frontOf(&q.sum).Store(k)
 			return 0
 		},
@@ -312,7 +314,7 @@ func TestFloorsOnlyRise(t *testing.T) {
 		{"expired", *s, 100, false},
 		{"of another memory", stamp{index: 9, expires: 100, epoch: 1}, 99, false},
 	} {
-		if got := m.counts(&c.s, 7, c.now); got != c.want {
+		if got := m.counts(c.s, 7, c.now); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
 	}

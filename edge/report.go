@@ -48,11 +48,10 @@ func newSightings(m *metrics) *sightings {
 
 // asked notes that a device which exists asked. On the hot path it is one load.
 func (s *sightings) asked(d *deviceEntry, now clock.Time, at decision.Millis) {
-	last := d.noted.Load()
-	if last != 0 && now.Sub(clock.Time(last)) < noteEvery || !d.rec.Known || !d.noted.CompareAndSwap(last, int64(now)) {
-		return
+	if d.note(now) {
+		org, id := d.name()
+		s.put(sighting{org, id, at})
 	}
-	s.put(sighting{d.org, d.id, at})
 }
 
 // denied notes that a device asked of which the edge does not know whether it exists,

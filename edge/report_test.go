@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"machineid/shared/clock"
+	"machineid/shared/decision"
 	"machineid/shared/link"
 )
 
@@ -103,8 +104,7 @@ func TestReportsAreBounded(t *testing.T) {
 		t.Errorf("%d of strangers wait, %d dropped", len(s.waiting), count(m.unreported))
 	}
 	for i := range 3 * sightingsMax {
-		d := &deviceEntry{org: orgID{byte(i), byte(i >> 8)}, id: fmt.Sprint("agent-", i)}
-		d.rec.Known = true
+		d := newDevice(stamp{}, &owner{org: orgID{byte(i), byte(i >> 8)}}, fmt.Sprint("agent-", i), decision.Occupant{Known: true})
 		s.asked(d, 1, at)
 		s.asked(d, 2, at)
 	}

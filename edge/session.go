@@ -285,23 +285,21 @@ func (s *session) records(a *link.Answer, fl *flight) *found {
 	case !byKey || k.GetKnown():
 		return nil // a key opens an org
 	}
+	of := s.memory.ownerOf(org)
 	if byKey {
-		got.key = &keyEntry{
-			stamp: at, sum: orgkey.Hash(fl.fetch.GetKeyHash()), org: org, orgHash: s.memory.hasher.Org(&org),
-			rec: decision.Key{MinVersion: k.GetMinVersion(), Known: k.GetKnown(), ExpiresAt: k.GetExpiresAtMs()},
-		}
-		got.key.hash = s.memory.hasher.Key((*[32]byte)(&got.key.sum))
+		got.key = newKey(at, orgkey.Hash(fl.fetch.GetKeyHash()), of, s.memory.hasher,
+			decision.Key{MinVersion: k.GetMinVersion(), Known: k.GetKnown(), ExpiresAt: k.GetExpiresAtMs()})
 	}
 	if o := a.GetOrg(); o != nil {
-		got.org = &orgEntry{stamp: at, id: org, rec: decision.Holder{
+		got.org = newOrg(at, of, decision.Holder{
 			MinVersion: o.GetMinVersion(), Known: o.GetKnown(), Disabled: o.GetDisabled(), Frozen: o.GetFrozen(),
 			GraceUntil: o.GetGraceUntilMs(), AccessUntil: o.GetAccessUntilMs(),
-		}}
+		})
 	}
 	if d := a.GetDevice(); d != nil {
-		got.device = &deviceEntry{stamp: at, org: org, id: fl.fetch.GetDeviceId(), rec: decision.Occupant{
+		got.device = newDevice(at, of, fl.fetch.GetDeviceId(), decision.Occupant{
 			MinVersion: d.GetMinVersion(), Known: d.GetKnown(), Revoked: d.GetRevoked(), ExpiresAt: d.GetExpiresAtMs(),
-		}}
+		})
 	}
 	return got
 }

@@ -115,8 +115,8 @@ var brokenRules = []broken{
 	{
 		rule: "I3", name: "no floors for keys",
 		edits: []edit{
-			{edgeMemory, "k != nil && k.sum == q.sum && m.counts(&k.stamp, k.hash, now) {", "k != nil && k.sum == q.sum {"},
-			{edgeMemory, "k, ok := m.keys.Get(hash); ok && k.sum == q.sum && m.counts(&k.stamp, hash, now) {", "k, ok := m.keys.Get(hash); ok && k.sum == q.sum {"},
+			{edgeMemory, "k != nil && k.sum == q.sum && m.counts(k.stamp, k.hash, now) {", "k != nil && k.sum == q.sum {"},
+			{edgeMemory, "k, ok := m.keys.Get(hash); ok && k.sum == q.sum && m.counts(k.stamp, hash, now) {", "k, ok := m.keys.Get(hash); ok && k.sum == q.sum {"},
 		},
 	},
 	{
@@ -146,7 +146,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I4", name: "the way from key to org is not judged",
-		edits: []edit{{edgeMemory, "o != nil && m.counts(&o.stamp, k.orgHash, now) {\n		return o\n	}\n	if o, ok", "o != nil {\n		return o\n	}\n	if o, ok"}},
+		edits: []edit{{edgeMemory, "o != nil && m.counts(o.stamp, k.orgHash, now) {\n		return o\n	}\n	if o, ok", "o != nil {\n		return o\n	}\n	if o, ok"}},
 	},
 	{
 		rule: "I5", name: "a fetch stalls behind its reading", harmless: true, edits: fetchStalls,
@@ -161,8 +161,9 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I5", name: "a hit extends its time",
-		edits: []edit{{edgeMemory, "			if m.counts(&d.stamp, hash, now) {\n				return d\n", `			if m.counts(&d.stamp, hash, now) {
-				longer := &deviceEntry{stamp: d.stamp, org: d.org, id: d.id, rec: d.rec}
+		edits: []edit{{edgeMemory, "			if m.counts(d.stamp(), hash, now) {\n				return d\n", `			if m.counts(d.stamp(), hash, now) {
+				longer := new(deviceEntry)
+				*longer = *d
 				longer.expires = now.Add(m.ttl)
 				c.Set(hash, longer, 1)
 				return d
