@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"sync"
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
@@ -196,8 +195,8 @@ func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServ
 // receive reads frames. Renewals are answered here, ahead of everything else;
 // fetches by workers.
 func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionServer) error {
-	var work sync.WaitGroup
-	defer work.Wait()
+	var work workers
+	defer work.end()
 	room := semaphore.NewWeighted(fetchMax)
 	frames := make(chan *link.ToAuthority)
 	failed := make(chan error, 1)
@@ -237,7 +236,7 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 			if list := f.GetFetches(); len(list) > 0 {
 				n := int64(min(len(list), fetchMax))
 				if room.TryAcquire(n) {
-					work.Go(func() {
+					work.do(func() {
 						defer room.Release(n)
 						s.answer(h.fetch(ctx, s, list))
 					})
