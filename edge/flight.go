@@ -85,6 +85,7 @@ func (f *flights) join(n need, q *question, now clock.Time) *flight {
 		fl.fetch.KeyHash = append([]byte(nil), q.sum[:]...)
 	} else {
 		fl.fetch.OrgId = append([]byte(nil), n.org[:]...)
+		fl.fetch.DeviceOnly = n.kind == needDevice
 	}
 	f.byNeed[key] = fl
 	f.byID[fl.fetch.Id] = fl

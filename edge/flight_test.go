@@ -3,6 +3,7 @@ package edge
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"machineid/shared/clock"
@@ -205,4 +206,35 @@ func TestFlightsThatNobodyWantsAreForgotten(t *testing.T) {
 		t.Error("a flight begins after the end")
 	}
 	<-want.done
+}
+
+// TestADeviceIsAskedForAlone where key and org are known. An org that changes meanwhile
+// is asked for after.
+func TestADeviceIsAskedForAlone(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.start()
+		w.a.set(func() { w.a.devices["d2"] = active() })
+		w.want("d", "ALLOW", false)
+		synctest.Wait() // ristretto takes its time
+		held := w.hold()
+		answer := w.later("d2")
+		first := (*held)[0]
+		if !first.GetDeviceOnly() || first.GetKeyHash() != nil || first.GetDeviceId() != "d2" {
+			t.Errorf("asked %v", first)
+		}
+		w.a.change(t, func() { w.a.orgs[testOrg] = &link.OrgRecord{Known: true, Disabled: true} }, w.a.hashing.Org(&testOrg))
+		w.letGo()
+		w.a.mu.Lock()
+		alone := w.a.known(first)
+		w.a.mu.Unlock()
+		w.a.say(&link.ToEdge{Answers: []*link.Answer{alone}})
+		if a := <-answer; a.Code != "ORG_DISABLED" {
+			t.Errorf("answered %v", a)
+		}
+		fetched := w.a.heard().fetched
+		if last := fetched[len(fetched)-1]; last.GetDeviceOnly() || last.GetOrgId() == nil {
+			t.Errorf("asked %v for the org", last)
+		}
+	})
 }

@@ -220,9 +220,11 @@ func (a *authority) known(f *link.Fetch) *link.Answer {
 		}
 		org = out.Key.GetOrgId()
 	}
-	if out.Org = a.orgs[orgID(org)]; out.Org == nil {
-		out.Org = &link.OrgRecord{}
-		return out
+	if !f.GetDeviceOnly() {
+		if out.Org = a.orgs[orgID(org)]; out.Org == nil {
+			out.Org = &link.OrgRecord{}
+			return out
+		}
 	}
 	if out.Device = a.devices[f.GetDeviceId()]; out.Device == nil {
 		out.Device = &link.DeviceRecord{}

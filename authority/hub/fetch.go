@@ -130,12 +130,17 @@ func lookUp(rd state.Reader, f *link.Fetch, org state.OrgID) (*link.Answer, erro
 	case len(f.GetOrgId()) != 16:
 		return nil, fmt.Errorf("fetch %d names neither a key nor an org", f.GetId())
 	}
-	o, err := rd.Org(org)
-	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+	if !f.GetDeviceOnly() || a.Key != nil {
+		o, err := rd.Org(org)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // says what
+		}
+		a.Org = orgRecord(o)
+		if o == nil {
+			return a, nil
+		}
 	}
-	a.Org = orgRecord(o)
-	if o == nil || f.GetDeviceId() == "" {
+	if f.GetDeviceId() == "" {
 		return a, nil
 	}
 	d, err := rd.Occupant(org, f.GetDeviceId())

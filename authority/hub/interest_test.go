@@ -46,6 +46,7 @@ func TestInterestComesBeforeTheReading(t *testing.T) {
 	for name, f := range map[string]*link.Fetch{
 		"by key": {Id: 1, KeyHash: bytes.Repeat([]byte{9}, 1), DeviceId: "d"}, // filled in below
 		"by org": {Id: 2, OrgId: orgA[:], DeviceId: "d"},
+		"alone":  {Id: 3, OrgId: orgA[:], DeviceId: "d", DeviceOnly: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inRealWorld(t, func(w *realWorld) {
@@ -56,7 +57,7 @@ func TestInterestComesBeforeTheReading(t *testing.T) {
 				p := w.greet(helloOf("e", 1))
 				var index uint64
 				looks := 0
-				last := map[string]int{"by key": 2, "by org": 1}[name]
+				last := map[string]int{"by key": 2, "by org": 1, "alone": 1}[name]
 				store := &fakeStore{leads: true}
 				store.term, _ = w.real.Leading()
 				store.view = func() (*raftstore.View, error) {
@@ -76,6 +77,9 @@ func TestInterestComesBeforeTheReading(t *testing.T) {
 					synctest.Wait()
 				}
 				w.hub.store = w.real
+				if a.GetDevice() == nil || (a.GetOrg() == nil) != f.GetDeviceOnly() {
+					t.Fatalf("answered %v", a)
+				}
 				if a.GetDevice().GetRevoked() || a.GetIndex() >= index {
 					t.Fatalf("the snapshot is newer than the change at %d, so this shows nothing: %v", index, a)
 				}

@@ -404,11 +404,14 @@ func (x *Ack) GetGaveBack() bool {
 // Fetch asks for records (I5): by key hash for the key, its org and, if an id is
 // given, the device; by org id for the org and the device.
 type Fetch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	KeyHash       []byte                 `protobuf:"bytes,2,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
-	OrgId         []byte                 `protobuf:"bytes,3,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
-	DeviceId      string                 `protobuf:"bytes,4,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	KeyHash  []byte                 `protobuf:"bytes,2,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
+	OrgId    []byte                 `protobuf:"bytes,3,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	DeviceId string                 `protobuf:"bytes,4,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// With an org id: the edge has the org, and asks for the device alone. It takes the
+	// org all the same.
+	DeviceOnly    bool `protobuf:"varint,5,opt,name=device_only,json=deviceOnly,proto3" json:"device_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -469,6 +472,13 @@ func (x *Fetch) GetDeviceId() string {
 		return x.DeviceId
 	}
 	return ""
+}
+
+func (x *Fetch) GetDeviceOnly() bool {
+	if x != nil {
+		return x.DeviceOnly
+	}
+	return false
 }
 
 // Report says what an edge has answered. To lose one loses a statistic.
@@ -1310,12 +1320,14 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\vasked_at_ns\x18\x01 \x01(\x03R\taskedAtNs\"8\n" +
 	"\x03Ack\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1b\n" +
-	"\tgave_back\x18\x02 \x01(\bR\bgaveBack\"f\n" +
+	"\tgave_back\x18\x02 \x01(\bR\bgaveBack\"\x87\x01\n" +
 	"\x05Fetch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x19\n" +
 	"\bkey_hash\x18\x02 \x01(\fR\akeyHash\x12\x15\n" +
 	"\x06org_id\x18\x03 \x01(\fR\x05orgId\x12\x1b\n" +
-	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\"\x87\x01\n" +
+	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\x12\x1f\n" +
+	"\vdevice_only\x18\x05 \x01(\bR\n" +
+	"deviceOnly\"\x87\x01\n" +
 	"\x06Report\x12+\n" +
 	"\x04seen\x18\x01 \x03(\v2\x17.machineid.link.v1.SeenR\x04seen\x126\n" +
 	"\tvalidates\x18\x02 \x03(\v2\x18.machineid.link.v1.TallyR\tvalidates\x12\x18\n" +
