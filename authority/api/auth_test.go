@@ -34,6 +34,7 @@ var allowed = map[string]string{
 	"org/execution":          "admin",
 	"org/settings":           "admin",
 	"org/delete":             "admin",
+	"org/export":             "admin",
 	"propagation":            "admin",
 	"audit":                  "admin",
 	"org/keys":               "admin",
@@ -43,6 +44,7 @@ var allowed = map[string]string{
 
 func TestScopes(t *testing.T) {
 	n := start(t)
+	n.held = nil // the scope none is in no document
 	o := n.org()
 	keys := map[string]string{
 		"admin": o.admin, "agent": o.agent,

@@ -55,6 +55,7 @@ var calls = map[string]call{
 	"org/execution":          {access: adminOnly, parse: setExecution},
 	"org/settings":           {access: adminOnly, parse: setSettings},
 	"org/delete":             {access: adminOnly, parse: deleteOrg},
+	"org/export":             {access: adminOnly, parse: exportOrg},
 	"org/keys":               {access: adminOnly, parse: byMethod(listKeys, createKey)},
 	"org/keys/rotate":        {access: adminOnly, parse: rotateKey},
 	"org/keys/revoke":        {access: adminOnly, parse: revokeKey},

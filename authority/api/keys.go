@@ -84,22 +84,31 @@ func byMethod(get, change func(*request) (step, error)) func(*request) (step, er
 
 func listKeys(r *request) (step, error) {
 	return step{read: func(s *sight) (any, error) {
-		list, err := s.Keys(s.orgID)
+		keys, err := s.keys()
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
-		}
-		slices.SortFunc(list, func(a, b *statepb.Key) int {
-			return cmp.Or(cmp.Compare(a.GetCreatedAtMs(), b.GetCreatedAtMs()), cmp.Compare(a.GetKeyId(), b.GetKeyId()))
-		})
-		keys := make([]shownKey, len(list))
-		for i, k := range list {
-			keys[i] = shown(k)
+			return nil, err
 		}
 		return struct {
 			wire.Envelope
 			Keys []shownKey `json:"keys"`
 		}{r.in.Envelope("ok"), keys}, nil
 	}}, nil
+}
+
+// keys are the org's, the oldest first.
+func (s *sight) keys() ([]shownKey, error) {
+	list, err := s.Keys(s.orgID)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what
+	}
+	slices.SortFunc(list, func(a, b *statepb.Key) int {
+		return cmp.Or(cmp.Compare(a.GetCreatedAtMs(), b.GetCreatedAtMs()), cmp.Compare(a.GetKeyId(), b.GetKeyId()))
+	})
+	keys := make([]shownKey, len(list))
+	for i, k := range list {
+		keys[i] = shown(k)
+	}
+	return keys, nil
 }
 
 func createKey(r *request) (step, error) {

@@ -24,40 +24,56 @@ type deviceList struct {
 }
 
 func listDevices(r *request) (step, error) {
-	limit, err := r.pageLimit(wholePage)
+	limit, from, err := r.devicePage()
 	if err != nil {
 		return step{}, err
-	}
-	var from state.Cursor
-	if text, present := r.query.Get("cursor"); present {
-		var ok bool
-		if from, ok = parseCursor(text); !ok {
-			return step{}, badCursor()
-		}
 	}
 	return step{read: func(s *sight) (any, error) {
 		p, err := s.Plan(s.org, s.now)
 		if err != nil {
-			return nil, err
+			return nil, err //nolint:wrapcheck // says what
 		}
-		list, more, err := s.List(s.orgID, from, limit, s.now)
+		devices, next, err := s.devices(from, limit)
 		if err != nil {
 			return nil, err
 		}
-		answer := deviceList{Envelope: r.in.Envelope("ok"), Devices: make([]device, len(list)), plan: planOf(p)}
-		for i, d := range list {
-			seen, err := s.LastSeen(s.orgID, d.GetId())
-			if err != nil {
-				return nil, err
-			}
-			answer.Devices[i] = deviceOf(d, seen)
-		}
-		if more {
-			last := list[len(list)-1]
-			answer.NextCursor = cursorText(state.Cursor{CreatedAt: last.GetCreatedAtMs(), ID: last.GetId()})
-		}
-		return answer, nil
+		return deviceList{Envelope: r.in.Envelope("ok"), Devices: devices, NextCursor: next, plan: planOf(p)}, nil
 	}}, nil
+}
+
+// devicePage reads which devices are asked for: how many, and from where on.
+func (r *request) devicePage() (limit int, from state.Cursor, err error) {
+	if limit, err = r.pageLimit(wholePage); err != nil {
+		return 0, from, err
+	}
+	if text, present := r.query.Get("cursor"); present {
+		var ok bool
+		if from, ok = parseCursor(text); !ok {
+			return 0, from, badCursor()
+		}
+	}
+	return limit, from, nil
+}
+
+// devices is a page of the org's devices, and the cursor of what follows, "" for nothing.
+func (s *sight) devices(from state.Cursor, limit int) (devices []device, next string, err error) {
+	list, more, err := s.List(s.orgID, from, limit, s.now)
+	if err != nil {
+		return nil, "", err //nolint:wrapcheck // says what
+	}
+	devices = make([]device, len(list))
+	for i, d := range list {
+		seen, err := s.LastSeen(s.orgID, d.GetId())
+		if err != nil {
+			return nil, "", err //nolint:wrapcheck // says what
+		}
+		devices[i] = deviceOf(d, seen)
+	}
+	if more {
+		last := list[len(list)-1]
+		next = cursorText(state.Cursor{CreatedAt: last.GetCreatedAtMs(), ID: last.GetId()})
+	}
+	return devices, next, nil
 }
 
 func badCursor() error {

@@ -118,9 +118,9 @@ func (c *Client) OrgDelete(ctx context.Context, confirm string) (Object, error) 
 	return c.change(ctx, "org/delete", Object{"confirm": confirm}, nil)
 }
 
-// OrgExport returns all that the org has.
-func (c *Client) OrgExport(ctx context.Context) (Object, error) {
-	return c.get(ctx, "org/export", nil, nil)
+// OrgExport returns what is kept of the org: "org", "keys", and "devices" as ListDevices has them, with "nextCursor" if more follow.
+func (c *Client) OrgExport(ctx context.Context, limit int, cursor string) (Object, error) {
+	return c.get(ctx, "org/export", page(limit, cursor), nil)
 }
 
 // OrgKeys lists the org's keys, without their secrets.

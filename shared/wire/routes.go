@@ -68,6 +68,7 @@ var routes = []Route{
 	{Path: "org/execution", Post: true},
 	{Path: "org/settings", Post: true},
 	{Path: "org/delete", Post: true},
+	{Path: "org/export", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "org/keys", Get: true, Post: true},
 	{Path: "org/keys/rotate", Post: true},
 	{Path: "org/keys/revoke", Post: true},

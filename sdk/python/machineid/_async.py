@@ -141,8 +141,8 @@ class AsyncMachineID:
     async def org_delete(self, confirm: str, *, idempotency_key: Optional[str] = None) -> JSON:
         return await self._run(MachineID.org_delete, confirm, idempotency_key=idempotency_key)
 
-    async def org_export(self) -> JSON:
-        return await self._run(MachineID.org_export)
+    async def org_export(self, limit: Optional[int] = None, cursor: Optional[str] = None) -> JSON:
+        return await self._run(MachineID.org_export, limit, cursor)
 
     async def org_keys(self) -> JSON:
         return await self._run(MachineID.org_keys)

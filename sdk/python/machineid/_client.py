@@ -187,8 +187,9 @@ class MachineID:
         """Deletes the org with all it has; confirm is its orgId."""
         return self._change("org/delete", {"confirm": confirm}, key=idempotency_key)
 
-    def org_export(self) -> JSON:
-        return self._get("org/export")
+    def org_export(self, limit: Optional[int] = None, cursor: Optional[str] = None) -> JSON:
+        """What is kept of the org: org, keys and devices; "nextCursor" is there if more devices follow."""
+        return self._get("org/export", {"limit": limit, "cursor": cursor})
 
     def org_keys(self) -> JSON:
         return self._get("org/keys")

@@ -89,7 +89,13 @@ class MoreCallsTest(RealServer):
 
     @needs("org/export")
     def test_export(self) -> None:
-        self.assertEqual(self.admin.org_export()["handler"], "org/export")
+        for i in range(2):
+            self.agent.register(f"d{i}")
+        first = self.admin.org_export(limit=1)
+        self.assertEqual((first["handler"], first["org"]["orgId"]), ("org/export", self.org["orgId"]))
+        rest = self.admin.org_export(cursor=first["nextCursor"])
+        self.assertEqual([d["deviceId"] for d in first["devices"] + rest["devices"]], ["d0", "d1"])
+        self.assertNotIn("nextCursor", rest)
 
     @needs("audit")
     def test_audit(self) -> None:
