@@ -39,6 +39,8 @@ type (
 		// lastOrg is where the org was found last: a short cut that is judged like
 		// any entry.
 		lastOrg atomic.Pointer[orgEntry]
+		// noted is when it was last noted that the key is used (I10).
+		noted atomic.Int64
 	}
 	orgEntry struct {
 		stamp
@@ -240,6 +242,7 @@ func (m *memory) judge(q *question, now clock.Time, at decision.Millis, extra *f
 	if d == nil {
 		return 0, need{kind: needDevice, hash: deviceHash, org: k.org, orgHash: k.orgHash}
 	}
+	m.sight.used(k, now, at)
 	m.sight.asked(d, now, at)
 	return decision.Decide(k.rec, o.rec, d.rec(), at), need{}
 }
@@ -248,6 +251,7 @@ func (m *memory) judge(q *question, now clock.Time, at decision.Millis, extra *f
 // denies for now.
 func (m *memory) denied(k *keyEntry, q *question, code decision.Code, now clock.Time, at decision.Millis) {
 	if code != decision.SystemUnavailable && code != decision.OrgNotFound {
+		m.sight.used(k, now, at)
 		m.sight.denied(k.org, q.device, m.hasher.Device(&k.org, q.device), now, at)
 	}
 }
@@ -316,6 +320,9 @@ func (m *memory) ownerOf(org orgID) *owner {
 func (m *memory) keep(got *found, now clock.Time) {
 	if k := got.key; k != nil {
 		m.holding.add(k.hash, now, m.ttl)
+		if old, ok := m.keys.Get(k.hash); ok && old.sum == k.sum {
+			k.noted.Store(old.noted.Load()) // as a device's
+		}
 		pick(k.rec.Known, m.keys, m.refusedKeys).Set(k.hash, k, 1)
 	}
 	if o := got.org; o != nil {

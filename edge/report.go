@@ -36,9 +36,11 @@ type sightings struct {
 	lately [1 << deniedBits]atomic.Uint64
 }
 
+// sighting is a device that asked, or a key that was used.
 type sighting struct {
 	org orgID
 	id  string
+	key *keyEntry // nil: a device
 	at  decision.Millis
 }
 
@@ -50,8 +52,17 @@ func newSightings(m *metrics) *sightings {
 func (s *sightings) asked(d *deviceEntry, now clock.Time, at decision.Millis) {
 	if d.note(now) {
 		org, id := d.name()
-		s.put(sighting{org, id, at})
+		s.put(sighting{org: org, id: id, at: at})
 	}
+}
+
+// used notes that a key decided. On the hot path it is one load.
+func (s *sightings) used(k *keyEntry, now clock.Time, at decision.Millis) {
+	last := k.noted.Load()
+	if last != 0 && now.Sub(clock.Time(last)) < noteEvery || !k.noted.CompareAndSwap(last, int64(now)) {
+		return
+	}
+	s.put(sighting{key: k, at: at})
 }
 
 // denied notes that a device asked of which the edge does not know whether it exists,
@@ -67,7 +78,7 @@ func (s *sightings) denied(org orgID, device []byte, hash uint64, now clock.Time
 		s.dropped.Inc() // a flood of ids that nobody knows must not push out those that are known
 		return
 	}
-	s.put(sighting{org, string(device), at})
+	s.put(sighting{org: org, id: string(device), at: at})
 }
 
 func (s *sightings) put(one sighting) {
@@ -79,14 +90,19 @@ func (s *sightings) put(one sighting) {
 }
 
 // take returns what one report may carry, nil if nothing waits.
-func (s *sightings) take() (list []*link.Seen) {
+func (s *sightings) take() (list []*link.Seen, keys []*link.Used) {
 	byOrg := map[orgID]*link.Seen{}
 	for room := reportMax; room > 0; {
 		var one sighting
 		select {
 		case one = <-s.waiting:
 		default:
-			return list
+			return list, keys
+		}
+		if one.key != nil {
+			keys = append(keys, &link.Used{KeyHash: one.key.sum[:], AtMs: one.at})
+			room -= len(one.key.sum) + 16
+			continue
 		}
 		of := byOrg[one.org]
 		if of == nil {
@@ -98,7 +114,7 @@ func (s *sightings) take() (list []*link.Seen) {
 		of.DeviceIds, of.AtMs = append(of.DeviceIds, one.id), append(of.AtMs, one.at)
 		room -= len(one.id) + 10
 	}
-	return list
+	return list, keys
 }
 
 // reports sends a report now and then while a session lasts. Until one has gone, no
@@ -112,10 +128,11 @@ func (s *session) reports(ctx context.Context) {
 		room := s.report == nil && !s.over && !s.returned
 		s.mu.Unlock()
 		if room {
-			r := &link.Report{Seen: s.e.sight.take(), Entries: s.e.caches.entries()}
+			r := &link.Report{Entries: s.e.caches.entries()}
+			r.Seen, r.Used = s.e.sight.take()
 			validates, total := s.e.metrics.tallies()
 			r.Validates = validates
-			if first || r.Seen != nil || total != last {
+			if first || r.Seen != nil || r.Used != nil || total != last {
 				last = total
 				s.mu.Lock()
 				s.report = r

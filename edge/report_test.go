@@ -73,6 +73,40 @@ func TestReports(t *testing.T) {
 	})
 }
 
+// TestReportsOfKeys: a key with which validates are decided is reported once a minute, however often it is fetched and whatever the answer; one
+// that is no key never is (I10).
+func TestReportsOfKeys(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		inWorld(t, func(w *world) {
+			w.a.orgs[testOrg].Disabled = off
+			w.start()
+			for range 130 {
+				w.validate("d")
+				w.validate("nobody")
+				w.validateWith(keyOf(99), "d") // nobody knows it
+				time.Sleep(time.Second)
+			}
+			var used []time.Duration
+			for _, r := range w.a.heard().reports {
+				for _, u := range r.GetUsed() {
+					if sum := w.key.Hash(); string(u.GetKeyHash()) != string(sum[:]) {
+						t.Errorf("reported: %x", u.GetKeyHash())
+					}
+					used = append(used, time.UnixMilli(u.GetAtMs()).Sub(w.a.began))
+				}
+			}
+			if len(used) != 3 {
+				t.Errorf("reported %d times in 130 s: %v", len(used), used)
+			}
+			for i := 1; i < len(used); i++ {
+				if used[i]-used[i-1] < noteEvery-10*time.Millisecond {
+					t.Errorf("reported at %v", used)
+				}
+			}
+		})
+	}
+}
+
 // TestReportsOfAnOrgThatIsOff name everybody who asks, for the edge cannot know who exists.
 func TestReportsOfAnOrgThatIsOff(t *testing.T) {
 	inWorld(t, func(w *world) {
@@ -107,13 +141,16 @@ func TestReportsAreBounded(t *testing.T) {
 		d := newDevice(stamp{}, &owner{org: orgID{byte(i), byte(i >> 8)}}, fmt.Sprint("agent-", i), decision.Occupant{Known: true})
 		s.asked(d, 1, at)
 		s.asked(d, 2, at)
+		s.used(&keyEntry{}, 1, at)
 	}
 	if len(s.waiting) != sightingsMax {
 		t.Errorf("%d wait", len(s.waiting))
 	}
 	total := 0
 	for len(s.waiting) > 0 {
-		r := &link.Report{Seen: s.take()}
+		r := &link.Report{}
+		r.Seen, r.Used = s.take()
+		total += len(r.Used)
 		if n := proto.Size(r); n > reportMax+512 {
 			t.Fatalf("a report of %d bytes", n)
 		}

@@ -83,6 +83,8 @@ type Hub interface {
 	Sessions() []hub.Session
 	// Seen notes that a device asked, which may not exist (I10). It never blocks.
 	Seen(org state.OrgID, device string, atMs int64)
+	// Used notes that a key, by its SHA-256, was used (I10). It never blocks.
+	Used(keyHash [32]byte, atMs int64)
 }
 
 // API serves the calls. It is safe for concurrent use.

@@ -73,6 +73,7 @@ func (scopes keyed) admit(ctx context.Context, r *request, read func(*sight) (an
 		r.org = state.OrgID(key.GetOrgId())
 		r.actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: key.GetKeyId()}
 		r.scope = key.GetScope()
+		r.api.cfg.Hub.Used(hash, s.now)
 		r.caller = &statepb.Caller{KeyHash: hash[:], Scopes: scopes.list()}
 		switch {
 		case !scopes[key.GetScope()]:

@@ -13,6 +13,7 @@ import (
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/orgkey"
 )
 
 // testStore is the real store, which can be told to fail.
@@ -92,6 +93,7 @@ type testHub struct {
 	waiting chan string   // told of each that waits, if not nil
 	settled atomic.Int64
 	seen    []string
+	used    map[[32]byte]int64
 }
 
 // shut makes every settle wait until the returned function is called. Each one that waits says so on the channel.
@@ -173,6 +175,24 @@ func (h *testHub) Seen(_ state.OrgID, device string, _ int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.seen = append(h.seen, device)
+}
+
+func (h *testHub) Used(keyHash [32]byte, atMs int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.used == nil {
+		h.used = map[[32]byte]int64{}
+	}
+	h.used[keyHash] = atMs
+}
+
+// lastUsed takes when a key was used last.
+func (h *testHub) lastUsed(key string) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := h.used[orgkey.Sum([]byte(key))]
+	clear(h.used)
+	return at
 }
 
 func (h *testHub) Sessions() []hub.Session {

@@ -46,10 +46,12 @@ type shownKey struct {
 	LastUsedAt instant `json:"lastUsedAt"`
 }
 
-func shown(k *statepb.Key) shownKey {
+// shown is a key in lists, with when it was used last.
+func shown(k *statepb.Key, lastUsed int64) shownKey {
 	return shownKey{
 		KeyID: k.GetKeyId(), Name: orNull(k.GetName()), Scope: scopeName(k.GetScope()),
 		CreatedAt: instant(k.GetCreatedAtMs()), ExpiresAt: instant(k.GetExpiresAtMs()), RevokedAt: instant(k.GetRevokedAtMs()),
+		LastUsedAt: instant(lastUsed),
 	}
 }
 
@@ -106,7 +108,11 @@ func (s *sight) keys() ([]shownKey, error) {
 	})
 	keys := make([]shownKey, len(list))
 	for i, k := range list {
-		keys[i] = shown(k)
+		used, err := s.LastUsed([32]byte(k.GetHash()))
+		if err != nil {
+			return nil, err //nolint:wrapcheck // says what
+		}
+		keys[i] = shown(k, used)
 	}
 	return keys, nil
 }
@@ -242,7 +248,7 @@ func (r *request) makeKey(ctx context.Context, rec *statepb.Key, cmd *statepb.Co
 	case d.Replayed:
 		return nil, wire.SecretAlreadyShown(d.Key.GetKeyId())
 	}
-	k := shown(d.Key)
+	k := shown(d.Key, 0)
 	answer := newKey{
 		Envelope: r.in.Envelope("ok"), KeyID: k.KeyID, OrgAPIKey: key.Reveal(), Name: k.Name, Scope: k.Scope,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, Propagation: d.propagation,

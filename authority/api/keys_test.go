@@ -11,7 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/state"
+	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/orgkey"
 )
 
 // validates is the code that a key gets for a device.
@@ -183,4 +185,43 @@ func TestKeysWithoutWaiting(t *testing.T) {
 	} {
 		n.with(o.admin, "POST", path, body, "Prefer: respond-async").want(http.StatusAccepted, `"propagation":{"pending":true,"index":`)
 	}
+}
+
+// TestLastUsed: every call with a key that is in force notes its use, validates too; lists show what was recorded.
+func TestLastUsed(t *testing.T) {
+	n := start(t)
+	o := n.org()
+	n.hub.lastUsed("")
+	for _, c := range []struct {
+		key, method, path, body string
+		used                    bool
+	}{
+		{o.agent, "POST", "devices/register", device("d"), true},
+		{o.agent, "POST", "devices/revoke", device("d"), true}, // its scope does not reach, and it is a use of it
+		{o.agent, "POST", "devices/validate", device("d"), true},
+		{o.agent, "POST", "devices/validate", device("nobody"), true},
+		{o.agent, "POST", "devices/validate_batch", `{"deviceIds":["d"]}`, true},
+		{o.admin, "GET", "org", "", true},
+		{unknownKey, "GET", "org", "", false},
+		{unknownKey, "POST", "devices/validate", device("d"), false},
+		{unknownKey, "POST", "devices/validate_batch", `{"deviceIds":["d"]}`, false},
+		{o.agent, "POST", "devices/validate", `{}`, false}, // not looked at
+	} {
+		n.now.Add(1000)
+		n.with(c.key, c.method, c.path, c.body)
+		if at := n.hub.lastUsed(c.key); (at == n.now.Load()) != c.used || at != 0 && !c.used {
+			t.Errorf("%s %s with %.12s: used at %d", c.method, c.path, c.key, at)
+		}
+	}
+	if used := n.listed(o)[idOf(o.agent)]["lastUsedAt"]; used != nil {
+		t.Errorf("lastUsedAt is %v before it was recorded", used)
+	}
+	hash := orgkey.Sum([]byte(o.agent))
+	n.propose(&statepb.Command{TimeMs: n.now.Load(), Change: &statepb.Command_SetSeen{SetSeen: &statepb.SetSeen{
+		Keys: []*statepb.Used{{KeyHash: hash[:], AtMs: startMs + 5000}},
+	}}})
+	if used := n.listed(o)[idOf(o.agent)]["lastUsedAt"]; used != "2026-09-21T14:13:25.000Z" {
+		t.Errorf("lastUsedAt is %v", used)
+	}
+	n.with(o.admin, "GET", "org/export", "").want(200, `"lastUsedAt":"2026-09-21T14:13:25.000Z"`)
 }

@@ -45,6 +45,9 @@ func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
 			return false, err
 		}
 		code = decision.Decide(state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(occupant), s.now)
+		if code != decision.OrgNotFound {
+			r.api.cfg.Hub.Used(v.Sum, s.now)
+		}
 		if state.Stands(occupant, s.now) {
 			r.api.cfg.Hub.Seen(org, string(v.DeviceID), s.now)
 		}

@@ -31,6 +31,9 @@ func (r *request) validateBatch() {
 		if err != nil {
 			return false, err //nolint:wrapcheck // says what
 		}
+		if state.KeyOf(key).Alive(s.now) && state.HolderOf(holder).Known {
+			r.api.cfg.Hub.Used(sum, s.now)
+		}
 		for i := range list {
 			if list[i].ID == nil {
 				continue
@@ -40,6 +43,9 @@ func (r *request) validateBatch() {
 				return false, err //nolint:wrapcheck // says what
 			}
 			list[i].Code = decision.Decide(state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(d), s.now)
+			if state.Stands(d, s.now) {
+				r.api.cfg.Hub.Seen(org, string(list[i].ID), s.now)
+			}
 		}
 		return false, nil
 	})

@@ -26,16 +26,18 @@ const (
 	flushCall         = 2 * time.Second
 )
 
-// sightings are devices that edges say have asked, on their way into the state.
+// sightings are devices that edges say have asked, and keys that were used, on their way into the state.
 type sightings struct {
 	mu    sync.Mutex
 	at    map[sighted]int64 // the newest time of each
 	bytes int
 }
 
+// sighted is a device, or with key a key, whose id is its hash.
 type sighted struct {
 	org state.OrgID
 	id  string
+	key bool
 }
 
 // room is what one takes, about.
@@ -91,6 +93,11 @@ func (h *Hub) report(s *session, r *link.Report) {
 			h.Seen(state.OrgID(of.GetOrgId()), id, of.GetAtMs()[i])
 		}
 	}
+	for _, u := range r.GetUsed() {
+		if len(u.GetKeyHash()) == 32 {
+			h.Used([32]byte(u.GetKeyHash()), u.GetAtMs())
+		}
+	}
 	hits, misses := uint64(0), uint64(0)
 	for _, t := range r.GetValidates() {
 		hits += t.GetHits()
@@ -107,7 +114,15 @@ const maxID = 256
 // Seen notes that a device asked at a time of the authority's. It may not exist. Safe for
 // concurrent use; it never blocks.
 func (h *Hub) Seen(org state.OrgID, device string, atMs int64) {
-	if len(device) > maxID || !h.sightings.add(sighted{org, device}, min(atMs, h.cfg.Now())) {
+	if len(device) > maxID || !h.sightings.add(sighted{org: org, id: device}, min(atMs, h.cfg.Now())) {
+		h.metrics.unseen.Inc()
+	}
+}
+
+// Used notes that a key was used at a time of the authority's. It may not exist. Safe for
+// concurrent use; it never blocks.
+func (h *Hub) Used(keyHash [32]byte, atMs int64) {
+	if !h.sightings.add(sighted{id: string(keyHash[:]), key: true}, min(atMs, h.cfg.Now())) {
 		h.metrics.unseen.Inc()
 	}
 }
@@ -135,9 +150,25 @@ func (h *Hub) recordSeen(r *reign) {
 // flushSeen records those that stand and whose time is old.
 func (h *Hub) flushSeen(ctx context.Context, due map[sighted]int64) error {
 	byOrg, unknown := map[state.OrgID]*statepb.Seen{}, 0
+	var keys []*statepb.Used
 	now := h.cfg.Now()
 	err := h.look(func(rd state.Reader, _ uint64) error {
 		for s, at := range due {
+			if s.key {
+				hash := [32]byte([]byte(s.id))
+				k, err := rd.Key(hash)
+				if err != nil {
+					return err //nolint:wrapcheck // says what
+				}
+				last, err := rd.LastUsed(hash)
+				if err != nil {
+					return err //nolint:wrapcheck // says what
+				}
+				if k != nil && (last == 0 || at-last >= seenEvery.Milliseconds()) {
+					keys = append(keys, &statepb.Used{KeyHash: hash[:], AtMs: at})
+				}
+				continue
+			}
 			o, err := rd.Occupant(s.org, s.id)
 			if err != nil {
 				return err //nolint:wrapcheck // says what
@@ -179,7 +210,7 @@ func (h *Hub) flushSeen(ctx context.Context, due map[sighted]int64) error {
 		})
 		if err != nil {
 			h.metrics.unseen.Add(float64(n))
-			return fmt.Errorf("record when %d devices were seen: %w", n, err)
+			return fmt.Errorf("record when %d devices and keys were seen: %w", n, err)
 		}
 		c, n = &statepb.SetSeen{}, 0
 		return nil
@@ -193,6 +224,15 @@ func (h *Hub) flushSeen(ctx context.Context, due map[sighted]int64) error {
 				if err := send(); err != nil {
 					return err
 				}
+			}
+		}
+	}
+	for len(keys) > 0 {
+		k := min(seenMax-n, len(keys))
+		c.Keys, keys = append(c.Keys, keys[:k]...), keys[k:]
+		if n += k; n == seenMax {
+			if err := send(); err != nil {
+				return err
 			}
 		}
 	}

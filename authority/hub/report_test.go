@@ -87,12 +87,60 @@ func TestReportsAreRecorded(t *testing.T) {
 	})
 }
 
+// TestUsesOfKeysAreRecorded as devices are: once a minute, of keys that there are.
+func TestUsesOfKeysAreRecorded(t *testing.T) {
+	inRealWorld(t, func(w *realWorld) {
+		t := w.t
+		lastUsed := func(hash [32]byte) (at int64) {
+			t.Helper()
+			if err := w.hub.look(func(rd state.Reader, _ uint64) (err error) {
+				at, err = rd.LastUsed(hash)
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+			return at
+		}
+		p := w.join("e", 1)
+		p.frames()
+		say := func() {
+			now := time.Now().UnixMilli()
+			p.tell(&link.ToAuthority{Report: &link.Report{Used: []*link.Used{
+				{KeyHash: w.hash[:], AtMs: now}, {KeyHash: make([]byte, 32), AtMs: now}, {KeyHash: []byte{1}, AtMs: now}, nil,
+			}}})
+			time.Sleep(2 * flushTime)
+			synctest.Wait()
+		}
+		first := time.Now().UnixMilli()
+		say()
+		if got := lastUsed(w.hash); got != first {
+			t.Errorf("used at %d, want %d", got, first)
+		}
+		if lastUsed([32]byte{}) != 0 || len(invalidated(p.frames())) != 0 || p.over() {
+			t.Error("a key that is not there was used, or an edge is told")
+		}
+		before := w.applied()
+		for range 5 {
+			say()
+		}
+		if w.applied() != before {
+			t.Error("a key is recorded more than once a minute")
+		}
+		time.Sleep(seenEvery)
+		w.hub.Used(w.hash, time.Now().UnixMilli()) // as the node's own calls say it
+		time.Sleep(2 * flushTime)
+		if got := lastUsed(w.hash); got <= first || w.applied() == before {
+			t.Errorf("used at %d, after %d", got, first)
+		}
+	})
+}
+
 // TestSightingsAreBounded whatever edges say, and one is never two.
 func TestSightingsAreBounded(t *testing.T) {
 	q := &sightings{}
 	taken := 0
 	for i := range 300_000 {
-		if q.add(sighted{orgA, fmt.Sprint("stranger-", i, strings.Repeat("x", i%200))}, int64(i)) {
+		if q.add(sighted{org: orgA, id: fmt.Sprint("stranger-", i, strings.Repeat("x", i%200))}, int64(i)) {
 			taken++
 		}
 	}
@@ -109,9 +157,9 @@ func TestSightingsAreBounded(t *testing.T) {
 	if q.bytes != 0 {
 		t.Errorf("%d bytes of nothing", q.bytes)
 	}
-	q.add(sighted{orgA, "d"}, 5)
-	q.add(sighted{orgA, "d"}, 4)
-	if got := q.take(10); len(got) != 1 || got[sighted{orgA, "d"}] != 5 {
+	q.add(sighted{org: orgA, id: "d"}, 5)
+	q.add(sighted{org: orgA, id: "d"}, 4)
+	if got := q.take(10); len(got) != 1 || got[sighted{org: orgA, id: "d"}] != 5 {
 		t.Errorf("took %v", got)
 	}
 }

@@ -55,6 +55,7 @@ func (t *tx) dropKey(org OrgID, k *statepb.Key) {
 	t.del(keyKey([32]byte(k.GetHash())))
 	t.m.recent.keepKey([32]byte(k.GetHash()), nil)
 	t.del(orgKeyKey(org, k.GetKeyId()))
+	t.del(usedKey([32]byte(k.GetHash())))
 }
 
 // changeOccupant lets change edit an occupant and return what is to stand there:

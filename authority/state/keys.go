@@ -30,6 +30,7 @@ const (
 	prefixGone     = 'g' // org -> its last audit entry: a deleted one that has left something
 	prefixGoneKeys = 'G' // time of its deletion, org -> nothing: its keys are kept for a while
 	prefixSeen     = 't' // holder, id -> when an occupant asked last, 8 bytes
+	prefixUsed     = 'u' // SHA-256 of a key -> when it was used last, 8 bytes
 	prefixBilling  = 'b' // org -> Billing
 	prefixCustomer = 'B' // Stripe's customer -> org
 )
@@ -45,6 +46,7 @@ func seatsKey(id OrgID) []byte                   { return holderKey(prefixSeats,
 func orgKeyKey(org OrgID, keyID string) []byte   { return holderKey(prefixOrgKey, org, keyID) }
 func occupantKey(holder OrgID, id string) []byte { return holderKey(prefixOccupant, holder, id) }
 func seenKey(holder OrgID, id string) []byte     { return holderKey(prefixSeen, holder, id) }
+func usedKey(hash [32]byte) []byte               { return append([]byte{prefixUsed}, hash[:]...) }
 func billingKey(org OrgID) []byte                { return holderKey(prefixBilling, org, "") }
 func customerKey(id string) []byte               { return append([]byte{prefixCustomer}, id...) }
 func keyKey(hash [32]byte) []byte                { return append([]byte{prefixKey}, hash[:]...) }

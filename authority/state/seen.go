@@ -32,7 +32,30 @@ func (t *tx) setSeen(c *statepb.SetSeen) Outcome {
 			}
 		}
 	}
+	for _, used := range c.GetKeys() {
+		changed = t.setUsed(used) || changed
+	}
 	return Outcome{Changed: changed}
+}
+
+// setUsed records when a key was used last. It was in force then, or nothing is left behind.
+func (t *tx) setUsed(used *statepb.Used) (changed bool) {
+	if len(used.GetKeyHash()) != 32 {
+		return false
+	}
+	hash := [32]byte(used.GetKeyHash())
+	k, at := t.key(hash), min(used.GetAtMs(), t.now)
+	ended := func(end int64) bool { return end != 0 && at >= end }
+	if k == nil || at < k.GetCreatedAtMs() || ended(k.GetRevokedAtMs()) || ended(k.GetExpiresAtMs()) {
+		return false
+	}
+	last, err := t.r.LastUsed(hash)
+	t.must(err)
+	if at <= last {
+		return false
+	}
+	t.set(usedKey(hash), binary.BigEndian.AppendUint64(nil, uint64(at))) //nolint:gosec // never negative
+	return true
 }
 
 // forgetSeen drops what is known of an occupant that makes way for next: nobody, or
@@ -45,7 +68,16 @@ func (t *tx) forgetSeen(holder OrgID, id string, old, next *statepb.Occupant) {
 
 // LastSeen is when an occupant asked last, as far as edges have reported, 0 if never.
 func (r Reader) LastSeen(holder OrgID, id string) (at decision.Millis, err error) {
-	_, err = r.read(seenKey(holder, id), func(v []byte) error {
+	return r.timeAt(seenKey(holder, id))
+}
+
+// LastUsed is when a key was used last, as far as edges have reported, 0 if never.
+func (r Reader) LastUsed(hash [32]byte) (at decision.Millis, err error) {
+	return r.timeAt(usedKey(hash))
+}
+
+func (r Reader) timeAt(key []byte) (at decision.Millis, err error) {
+	_, err = r.read(key, func(v []byte) error {
 		if len(v) != 8 {
 			return fmt.Errorf("it has %d bytes", len(v))
 		}

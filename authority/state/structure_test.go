@@ -35,6 +35,7 @@ var writers = map[string]string{
 	"onceAgeKey(":          "remember",
 	"onceRangeKey(":        "remember",
 	"seenKey(":             "setSeen forgetSeen",
+	"usedKey(":             "setUsed dropKey",
 	"billingKey(":          "putBilling dropBilling",
 	"customerKey(":         "putBilling dropBilling",
 }

@@ -489,7 +489,9 @@ type Report struct {
 	// How often each code was answered since the process began.
 	Validates []*Tally `protobuf:"bytes,2,rep,name=validates,proto3" json:"validates,omitempty"`
 	// How many records the edge remembers.
-	Entries       int64 `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	Entries int64 `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	// Keys that were used since the last report, once a minute each.
+	Used          []*Used `protobuf:"bytes,4,rep,name=used,proto3" json:"used,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -545,6 +547,67 @@ func (x *Report) GetEntries() int64 {
 	return 0
 }
 
+func (x *Report) GetUsed() []*Used {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
+// Used is a key that a validate was decided with, and when, by the authority's time.
+type Used struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the whole key.
+	KeyHash       []byte `protobuf:"bytes,1,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
+	AtMs          int64  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Used) Reset() {
+	*x = Used{}
+	mi := &file_shared_link_link_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Used) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Used) ProtoMessage() {}
+
+func (x *Used) ProtoReflect() protoreflect.Message {
+	mi := &file_shared_link_link_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Used.ProtoReflect.Descriptor instead.
+func (*Used) Descriptor() ([]byte, []int) {
+	return file_shared_link_link_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Used) GetKeyHash() []byte {
+	if x != nil {
+		return x.KeyHash
+	}
+	return nil
+}
+
+func (x *Used) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
 // Seen are devices of one org, and when each asked, by the authority's time. An edge
 // that is told of the org alone (it is off) does not know whether they exist.
 type Seen struct {
@@ -558,7 +621,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_shared_link_link_proto_msgTypes[7]
+	mi := &file_shared_link_link_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +633,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[7]
+	mi := &file_shared_link_link_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +646,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{7}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -619,7 +682,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_shared_link_link_proto_msgTypes[8]
+	mi := &file_shared_link_link_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +694,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[8]
+	mi := &file_shared_link_link_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +707,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{8}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Tally) GetCode() string {
@@ -695,7 +758,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_shared_link_link_proto_msgTypes[9]
+	mi := &file_shared_link_link_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +770,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[9]
+	mi := &file_shared_link_link_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +783,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{9}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Welcome) GetTerm() uint64 {
@@ -811,7 +874,7 @@ type Invalidate struct {
 
 func (x *Invalidate) Reset() {
 	*x = Invalidate{}
-	mi := &file_shared_link_link_proto_msgTypes[10]
+	mi := &file_shared_link_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +886,7 @@ func (x *Invalidate) String() string {
 func (*Invalidate) ProtoMessage() {}
 
 func (x *Invalidate) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[10]
+	mi := &file_shared_link_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +899,7 @@ func (x *Invalidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invalidate.ProtoReflect.Descriptor instead.
 func (*Invalidate) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{10}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Invalidate) GetIndex() uint64 {
@@ -868,7 +931,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_shared_link_link_proto_msgTypes[11]
+	mi := &file_shared_link_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +943,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[11]
+	mi := &file_shared_link_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +956,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{11}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Grant) GetAskedAtNs() int64 {
@@ -940,7 +1003,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_shared_link_link_proto_msgTypes[12]
+	mi := &file_shared_link_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1015,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[12]
+	mi := &file_shared_link_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1028,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{12}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1023,7 +1086,7 @@ type KeyRecord struct {
 
 func (x *KeyRecord) Reset() {
 	*x = KeyRecord{}
-	mi := &file_shared_link_link_proto_msgTypes[13]
+	mi := &file_shared_link_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1098,7 @@ func (x *KeyRecord) String() string {
 func (*KeyRecord) ProtoMessage() {}
 
 func (x *KeyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[13]
+	mi := &file_shared_link_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1111,7 @@ func (x *KeyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRecord.ProtoReflect.Descriptor instead.
 func (*KeyRecord) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{13}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KeyRecord) GetMinVersion() uint32 {
@@ -1094,7 +1157,7 @@ type OrgRecord struct {
 
 func (x *OrgRecord) Reset() {
 	*x = OrgRecord{}
-	mi := &file_shared_link_link_proto_msgTypes[14]
+	mi := &file_shared_link_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1169,7 @@ func (x *OrgRecord) String() string {
 func (*OrgRecord) ProtoMessage() {}
 
 func (x *OrgRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[14]
+	mi := &file_shared_link_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1182,7 @@ func (x *OrgRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrgRecord.ProtoReflect.Descriptor instead.
 func (*OrgRecord) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{14}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OrgRecord) GetMinVersion() uint32 {
@@ -1177,7 +1240,7 @@ type DeviceRecord struct {
 
 func (x *DeviceRecord) Reset() {
 	*x = DeviceRecord{}
-	mi := &file_shared_link_link_proto_msgTypes[15]
+	mi := &file_shared_link_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1252,7 @@ func (x *DeviceRecord) String() string {
 func (*DeviceRecord) ProtoMessage() {}
 
 func (x *DeviceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[15]
+	mi := &file_shared_link_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1265,7 @@ func (x *DeviceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceRecord.ProtoReflect.Descriptor instead.
 func (*DeviceRecord) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{15}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeviceRecord) GetMinVersion() uint32 {
@@ -1245,7 +1308,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_shared_link_link_proto_msgTypes[16]
+	mi := &file_shared_link_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1320,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_link_link_proto_msgTypes[16]
+	mi := &file_shared_link_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1333,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_shared_link_link_proto_rawDescGZIP(), []int{16}
+	return file_shared_link_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Goodbye) GetReason() string {
@@ -1327,11 +1390,15 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\x06org_id\x18\x03 \x01(\fR\x05orgId\x12\x1b\n" +
 	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\x12\x1f\n" +
 	"\vdevice_only\x18\x05 \x01(\bR\n" +
-	"deviceOnly\"\x87\x01\n" +
+	"deviceOnly\"\xb4\x01\n" +
 	"\x06Report\x12+\n" +
 	"\x04seen\x18\x01 \x03(\v2\x17.machineid.link.v1.SeenR\x04seen\x126\n" +
 	"\tvalidates\x18\x02 \x03(\v2\x18.machineid.link.v1.TallyR\tvalidates\x12\x18\n" +
-	"\aentries\x18\x03 \x01(\x03R\aentries\"Q\n" +
+	"\aentries\x18\x03 \x01(\x03R\aentries\x12+\n" +
+	"\x04used\x18\x04 \x03(\v2\x17.machineid.link.v1.UsedR\x04used\"6\n" +
+	"\x04Used\x12\x19\n" +
+	"\bkey_hash\x18\x01 \x01(\fR\akeyHash\x12\x13\n" +
+	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\"Q\n" +
 	"\x04Seen\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
 	"\n" +
@@ -1412,7 +1479,7 @@ func file_shared_link_link_proto_rawDescGZIP() []byte {
 	return file_shared_link_link_proto_rawDescData
 }
 
-var file_shared_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_shared_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_shared_link_link_proto_goTypes = []any{
 	(*ToAuthority)(nil),  // 0: machineid.link.v1.ToAuthority
 	(*ToEdge)(nil),       // 1: machineid.link.v1.ToEdge
@@ -1421,16 +1488,17 @@ var file_shared_link_link_proto_goTypes = []any{
 	(*Ack)(nil),          // 4: machineid.link.v1.Ack
 	(*Fetch)(nil),        // 5: machineid.link.v1.Fetch
 	(*Report)(nil),       // 6: machineid.link.v1.Report
-	(*Seen)(nil),         // 7: machineid.link.v1.Seen
-	(*Tally)(nil),        // 8: machineid.link.v1.Tally
-	(*Welcome)(nil),      // 9: machineid.link.v1.Welcome
-	(*Invalidate)(nil),   // 10: machineid.link.v1.Invalidate
-	(*Grant)(nil),        // 11: machineid.link.v1.Grant
-	(*Answer)(nil),       // 12: machineid.link.v1.Answer
-	(*KeyRecord)(nil),    // 13: machineid.link.v1.KeyRecord
-	(*OrgRecord)(nil),    // 14: machineid.link.v1.OrgRecord
-	(*DeviceRecord)(nil), // 15: machineid.link.v1.DeviceRecord
-	(*Goodbye)(nil),      // 16: machineid.link.v1.Goodbye
+	(*Used)(nil),         // 7: machineid.link.v1.Used
+	(*Seen)(nil),         // 8: machineid.link.v1.Seen
+	(*Tally)(nil),        // 9: machineid.link.v1.Tally
+	(*Welcome)(nil),      // 10: machineid.link.v1.Welcome
+	(*Invalidate)(nil),   // 11: machineid.link.v1.Invalidate
+	(*Grant)(nil),        // 12: machineid.link.v1.Grant
+	(*Answer)(nil),       // 13: machineid.link.v1.Answer
+	(*KeyRecord)(nil),    // 14: machineid.link.v1.KeyRecord
+	(*OrgRecord)(nil),    // 15: machineid.link.v1.OrgRecord
+	(*DeviceRecord)(nil), // 16: machineid.link.v1.DeviceRecord
+	(*Goodbye)(nil),      // 17: machineid.link.v1.Goodbye
 }
 var file_shared_link_link_proto_depIdxs = []int32{
 	2,  // 0: machineid.link.v1.ToAuthority.hello:type_name -> machineid.link.v1.Hello
@@ -1438,23 +1506,24 @@ var file_shared_link_link_proto_depIdxs = []int32{
 	4,  // 2: machineid.link.v1.ToAuthority.ack:type_name -> machineid.link.v1.Ack
 	5,  // 3: machineid.link.v1.ToAuthority.fetches:type_name -> machineid.link.v1.Fetch
 	6,  // 4: machineid.link.v1.ToAuthority.report:type_name -> machineid.link.v1.Report
-	9,  // 5: machineid.link.v1.ToEdge.welcome:type_name -> machineid.link.v1.Welcome
-	10, // 6: machineid.link.v1.ToEdge.invalidates:type_name -> machineid.link.v1.Invalidate
-	11, // 7: machineid.link.v1.ToEdge.grant:type_name -> machineid.link.v1.Grant
-	12, // 8: machineid.link.v1.ToEdge.answers:type_name -> machineid.link.v1.Answer
-	16, // 9: machineid.link.v1.ToEdge.goodbye:type_name -> machineid.link.v1.Goodbye
-	7,  // 10: machineid.link.v1.Report.seen:type_name -> machineid.link.v1.Seen
-	8,  // 11: machineid.link.v1.Report.validates:type_name -> machineid.link.v1.Tally
-	13, // 12: machineid.link.v1.Answer.key:type_name -> machineid.link.v1.KeyRecord
-	14, // 13: machineid.link.v1.Answer.org:type_name -> machineid.link.v1.OrgRecord
-	15, // 14: machineid.link.v1.Answer.device:type_name -> machineid.link.v1.DeviceRecord
-	0,  // 15: machineid.link.v1.Link.Session:input_type -> machineid.link.v1.ToAuthority
-	1,  // 16: machineid.link.v1.Link.Session:output_type -> machineid.link.v1.ToEdge
-	16, // [16:17] is the sub-list for method output_type
-	15, // [15:16] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	10, // 5: machineid.link.v1.ToEdge.welcome:type_name -> machineid.link.v1.Welcome
+	11, // 6: machineid.link.v1.ToEdge.invalidates:type_name -> machineid.link.v1.Invalidate
+	12, // 7: machineid.link.v1.ToEdge.grant:type_name -> machineid.link.v1.Grant
+	13, // 8: machineid.link.v1.ToEdge.answers:type_name -> machineid.link.v1.Answer
+	17, // 9: machineid.link.v1.ToEdge.goodbye:type_name -> machineid.link.v1.Goodbye
+	8,  // 10: machineid.link.v1.Report.seen:type_name -> machineid.link.v1.Seen
+	9,  // 11: machineid.link.v1.Report.validates:type_name -> machineid.link.v1.Tally
+	7,  // 12: machineid.link.v1.Report.used:type_name -> machineid.link.v1.Used
+	14, // 13: machineid.link.v1.Answer.key:type_name -> machineid.link.v1.KeyRecord
+	15, // 14: machineid.link.v1.Answer.org:type_name -> machineid.link.v1.OrgRecord
+	16, // 15: machineid.link.v1.Answer.device:type_name -> machineid.link.v1.DeviceRecord
+	0,  // 16: machineid.link.v1.Link.Session:input_type -> machineid.link.v1.ToAuthority
+	1,  // 17: machineid.link.v1.Link.Session:output_type -> machineid.link.v1.ToEdge
+	17, // [17:18] is the sub-list for method output_type
+	16, // [16:17] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_shared_link_link_proto_init() }
@@ -1468,7 +1537,7 @@ func file_shared_link_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shared_link_link_proto_rawDesc), len(file_shared_link_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -137,7 +137,7 @@ func (x Subscription_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Subscription_Status.Descriptor instead.
 func (Subscription_Status) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34, 0}
 }
 
 type Key_Scope int32
@@ -189,7 +189,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -2029,10 +2029,11 @@ func (x *Stretch) GetUntilMs() int64 {
 	return 0
 }
 
-// SetSeen records when devices asked last (I10). No decision depends on it.
+// SetSeen records when devices asked and keys were used last (I10). No decision depends on it.
 type SetSeen struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Orgs          []*Seen                `protobuf:"bytes,1,rep,name=orgs,proto3" json:"orgs,omitempty"`
+	Keys          []*Used                `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2074,6 +2075,67 @@ func (x *SetSeen) GetOrgs() []*Seen {
 	return nil
 }
 
+func (x *SetSeen) GetKeys() []*Used {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// Used is a key, and when it was used last.
+type Used struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the whole key.
+	KeyHash       []byte `protobuf:"bytes,1,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
+	AtMs          int64  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Used) Reset() {
+	*x = Used{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Used) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Used) ProtoMessage() {}
+
+func (x *Used) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Used.ProtoReflect.Descriptor instead.
+func (*Used) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Used) GetKeyHash() []byte {
+	if x != nil {
+		return x.KeyHash
+	}
+	return nil
+}
+
+func (x *Used) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
 // Seen are devices of one org, and when each asked last.
 type Seen struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2086,7 +2148,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2160,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2173,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -2152,7 +2214,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2226,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2239,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -2233,7 +2295,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2307,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2320,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -2315,7 +2377,7 @@ type LeaseHolder struct {
 
 func (x *LeaseHolder) Reset() {
 	*x = LeaseHolder{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2389,7 @@ func (x *LeaseHolder) String() string {
 func (*LeaseHolder) ProtoMessage() {}
 
 func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2402,7 @@ func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
 func (*LeaseHolder) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LeaseHolder) GetProcessId() []byte {
@@ -2369,7 +2431,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2443,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2456,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -2421,7 +2483,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2495,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2508,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Plan) GetTier() string {
@@ -2493,7 +2555,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2567,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2580,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Org) GetId() []byte {
@@ -2637,7 +2699,7 @@ type Billing struct {
 
 func (x *Billing) Reset() {
 	*x = Billing{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +2711,7 @@ func (x *Billing) String() string {
 func (*Billing) ProtoMessage() {}
 
 func (x *Billing) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +2724,7 @@ func (x *Billing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Billing.ProtoReflect.Descriptor instead.
 func (*Billing) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Billing) GetCustomerId() string {
@@ -2716,7 +2778,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +2790,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +2803,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Subscription) GetId() string {
@@ -2798,7 +2860,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2810,7 +2872,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2823,7 +2885,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Recovery) GetTokenHash() []byte {
@@ -2859,7 +2921,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +2933,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +2946,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Key) GetHash() []byte {
@@ -2956,7 +3018,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3030,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3043,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -3021,7 +3083,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +3095,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +3108,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Occupant) GetId() string {
@@ -3127,7 +3189,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3201,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3214,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -3319,7 +3381,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3331,7 +3393,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3344,7 +3406,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -3560,9 +3622,13 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\aStretch\x12\x19\n" +
 	"\bafter_ms\x18\x01 \x01(\x03R\aafterMs\x12\x19\n" +
 	"\bafter_id\x18\x02 \x01(\tR\aafterId\x12\x19\n" +
-	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\"7\n" +
+	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\"e\n" +
 	"\aSetSeen\x12,\n" +
-	"\x04orgs\x18\x01 \x03(\v2\x18.machineid.state.v1.SeenR\x04orgs\"Q\n" +
+	"\x04orgs\x18\x01 \x03(\v2\x18.machineid.state.v1.SeenR\x04orgs\x12,\n" +
+	"\x04keys\x18\x02 \x03(\v2\x18.machineid.state.v1.UsedR\x04keys\"6\n" +
+	"\x04Used\x12\x19\n" +
+	"\bkey_hash\x18\x01 \x01(\fR\akeyHash\x12\x13\n" +
+	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\"Q\n" +
 	"\x04Seen\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
 	"\n" +
@@ -3721,7 +3787,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),          // 0: machineid.state.v1.Actor.Type
 	(Subscription_Status)(0), // 1: machineid.state.v1.Subscription.Status
@@ -3751,21 +3817,22 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*UnrevokeBatch)(nil),    // 25: machineid.state.v1.UnrevokeBatch
 	(*Stretch)(nil),          // 26: machineid.state.v1.Stretch
 	(*SetSeen)(nil),          // 27: machineid.state.v1.SetSeen
-	(*Seen)(nil),             // 28: machineid.state.v1.Seen
-	(*Cluster)(nil),          // 29: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),       // 30: machineid.state.v1.LinkRecord
-	(*LeaseHolder)(nil),      // 31: machineid.state.v1.LeaseHolder
-	(*Plans)(nil),            // 32: machineid.state.v1.Plans
-	(*Plan)(nil),             // 33: machineid.state.v1.Plan
-	(*Org)(nil),              // 34: machineid.state.v1.Org
-	(*Billing)(nil),          // 35: machineid.state.v1.Billing
-	(*Subscription)(nil),     // 36: machineid.state.v1.Subscription
-	(*Recovery)(nil),         // 37: machineid.state.v1.Recovery
-	(*Key)(nil),              // 38: machineid.state.v1.Key
-	(*Seats)(nil),            // 39: machineid.state.v1.Seats
-	(*Occupant)(nil),         // 40: machineid.state.v1.Occupant
-	(*Remembered)(nil),       // 41: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),       // 42: machineid.state.v1.AuditEntry
+	(*Used)(nil),             // 28: machineid.state.v1.Used
+	(*Seen)(nil),             // 29: machineid.state.v1.Seen
+	(*Cluster)(nil),          // 30: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),       // 31: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),      // 32: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),            // 33: machineid.state.v1.Plans
+	(*Plan)(nil),             // 34: machineid.state.v1.Plan
+	(*Org)(nil),              // 35: machineid.state.v1.Org
+	(*Billing)(nil),          // 36: machineid.state.v1.Billing
+	(*Subscription)(nil),     // 37: machineid.state.v1.Subscription
+	(*Recovery)(nil),         // 38: machineid.state.v1.Recovery
+	(*Key)(nil),              // 39: machineid.state.v1.Key
+	(*Seats)(nil),            // 40: machineid.state.v1.Seats
+	(*Occupant)(nil),         // 41: machineid.state.v1.Occupant
+	(*Remembered)(nil),       // 42: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),       // 43: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	4,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -3793,33 +3860,34 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	16, // 22: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
 	0,  // 23: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
 	2,  // 24: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	29, // 25: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	32, // 26: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	30, // 27: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	38, // 28: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	32, // 29: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	36, // 30: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
-	38, // 31: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
-	38, // 32: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	38, // 33: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	30, // 25: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	33, // 26: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	31, // 27: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	39, // 28: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	33, // 29: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	37, // 30: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
+	39, // 31: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
+	39, // 32: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	39, // 33: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
 	26, // 34: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
 	26, // 35: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	28, // 36: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
-	30, // 37: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	31, // 38: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
-	33, // 39: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	36, // 40: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
-	37, // 41: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
-	1,  // 42: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
-	2,  // 43: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	40, // 44: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	26, // 45: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	4,  // 46: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	29, // 36: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	28, // 37: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
+	31, // 38: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	32, // 39: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	34, // 40: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	37, // 41: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
+	38, // 42: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
+	1,  // 43: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
+	2,  // 44: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	41, // 45: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	26, // 46: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	4,  // 47: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -3851,14 +3919,14 @@ func file_authority_state_statepb_state_proto_init() {
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
 	file_authority_state_statepb_state_proto_msgTypes[17].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[31].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   40,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
