@@ -226,8 +226,15 @@ func (s *session) current(index uint64) {
 	s.nudge()
 }
 
-// grant extends the lease, counted from when it was asked for (I1.3).
+// grantMax is far above any lease that a leader may give (5 s).
+const grantMax = time.Minute
+
+// grant extends the lease, counted from when it was asked for (I1.3). What no leader says, a grant of hours or one that was asked for in
+// the future, is none: a sum that wraps would be a lease for ever.
 func (s *session) grant(g *link.Grant) {
+	if asked, granted := g.GetAskedAtNs(), g.GetGrantedNs(); asked <= 0 || asked > int64(s.e.clock.Now()) || granted <= 0 || granted > int64(grantMax) {
+		return
+	}
 	s.mu.Lock()
 	if s.returned {
 		s.mu.Unlock()

@@ -188,10 +188,11 @@ func (c *Conn) read() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if len(line) < len("HTTP/1.1 200") || !bytes.HasPrefix(line, []byte("HTTP/1.")) {
+	status, ok := statusOf(line)
+	if !ok {
 		return answer{}, fmt.Errorf("%w: it begins with %.40q", errNoAnswer, line)
 	}
-	a := answer{status: int(line[9]-'0')*100 + int(line[10]-'0')*10 + int(line[11]-'0')}
+	a := answer{status: status}
 	length, chunked, end := -1, false, c.fresh
 	for {
 		if line, err = c.line(); err != nil {
@@ -220,6 +221,21 @@ func (c *Conn) read() (answer, error) {
 	}
 	a.judge()
 	return a, nil
+}
+
+// statusOf reads a status line. Of HTTP/1.0, which frames bodies in another way, there are none here.
+func statusOf(line []byte) (status int, ok bool) {
+	line, ok = bytes.CutPrefix(line, []byte("HTTP/1.1 "))
+	if !ok || len(line) < 3 || len(line) > 3 && line[3] != ' ' {
+		return 0, false
+	}
+	for _, c := range line[:3] {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		status = status*10 + int(c-'0')
+	}
+	return status, status >= 100
 }
 
 // line reads one line without its end.

@@ -3,6 +3,7 @@ package report
 import (
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -77,7 +78,7 @@ func parseThreshold(text string, ops []string) (Threshold, error) {
 	case slices.Contains(shares, t.metric):
 		t.value, err = parseShare(m[4])
 	case slices.Contains(numbers, t.metric):
-		if t.value, err = strconv.ParseFloat(m[4], 64); err != nil {
+		if t.value, err = strconv.ParseFloat(m[4], 64); err != nil || math.IsNaN(t.value) {
 			err = fmt.Errorf("%q is no number", m[4])
 		}
 	default:

@@ -78,11 +78,18 @@ func (l *limitFlags) trusted() (list []netip.Prefix) {
 	return list
 }
 
-// network reads a network, or an address as a network of one.
+// mappedBits is how long the part of IPv4-mapped addresses is that all of them have (RFC 4291, 2.5.5.2).
+const mappedBits = 96
+
+// network reads a network, or an address as a network of one. Addresses are compared unmapped, so a network of mapped ones is one of IPv4.
 func network(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		addr = addr.WithZone("").Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
-	return netip.ParsePrefix(text) //nolint:wrapcheck // the caller names the flag and what is wrong
+	p, err := netip.ParsePrefix(text)
+	if err == nil && p.Addr().Is4In6() {
+		return p.Addr().Unmap().Prefix(p.Bits() - mappedBits) //nolint:wrapcheck // as below; negative for a network of more than those
+	}
+	return p, err //nolint:wrapcheck // the caller names the flag and what is wrong
 }

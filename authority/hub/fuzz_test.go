@@ -1,0 +1,223 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"machineid/authority/state"
+	"machineid/authority/state/statepb"
+	"machineid/raftstore"
+	"machineid/shared/link"
+)
+
+// quickTimes have sessions of earlier inputs run out, so that they do not add up.
+var quickTimes = Times{Lease: 2 * time.Millisecond, CacheTTL: time.Minute, Bound: 0.01}
+
+// fuzzedHub is a hub that leads, over a store of one node in memory, outside of any bubble: one serves all inputs.
+func fuzzedHub(f *testing.F, key [32]byte) *Hub {
+	f.Helper()
+	w := &realWorld{hash: key}
+	w.start = time.Now()
+	w.m = state.New(func(index uint64, concerns []state.Concern) { w.hub.Notify(index, concerns) })
+	w.m.OnRestored(func(index uint64) { w.hub.Restored(index) })
+	w.hub = New(Config{
+		ID: "a1", Times: quickTimes, Clock: &w.world, State: w.m, Now: func() int64 { return time.Now().UnixMilli() }, Logger: slog.New(slog.DiscardHandler),
+		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
+			_, out, err := w.command(ctx, cmd)
+			return out, err
+		},
+	})
+	addr, trans := raft.NewInmemTransport("raft")
+	trans.Connect(addr, trans)
+	ready, leads := make(chan struct{}), make(chan struct{})
+	seeds := []*statepb.Command{
+		{Change: &statepb.Command_Seed{Seed: &statepb.Seed{
+			Cluster: &statepb.Cluster{HashKey: make([]byte, 16), Incarnation: make([]byte, 16)}, Plans: &statepb.Plans{Plans: []*statepb.Plan{{Tier: "free", Limit: 3}}},
+		}}},
+		{Change: &statepb.Command_CreateOrg{CreateOrg: &statepb.CreateOrg{OrgId: orgA[:], Keys: []*statepb.Key{{Hash: key[:], KeyId: "k"}}}}},
+		{Change: &statepb.Command_Register{Register: &statepb.Register{OrgId: orgA[:], DeviceId: "d"}}},
+	}
+	store, err := raftstore.Open(raftstore.Config{
+		ID: "a1", Dir: "data", FS: vfs.NewMem(), Transport: trans, Bootstrap: true, Logger: slog.New(slog.DiscardHandler),
+		Lead: func(ctx context.Context, term uint64) {
+			<-ready
+			for _, cmd := range seeds {
+				if _, _, err := w.command(ctx, cmd); err != nil {
+					panic(err)
+				}
+			}
+			close(leads)
+			w.hub.Lead(ctx, term)
+		},
+	}, w.m)
+	if err != nil {
+		f.Fatal(err)
+	}
+	w.real = store
+	w.hub.Attach(store)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = w.hub.Run(ctx)
+	}()
+	close(ready)
+	f.Cleanup(func() {
+		if err := store.Close(context.Background()); err != nil {
+			f.Error(err)
+		}
+		stop()
+		<-done
+	})
+	<-leads
+	for tick := time.NewTicker(time.Millisecond); !w.hub.Leading(); <-tick.C {
+		if time.Since(w.start) > time.Minute {
+			f.Fatal("the hub does not lead")
+		}
+	}
+	return w.hub
+}
+
+// script is an edge's end of a session that says what it has to say and hangs up when all that it asked is answered.
+type script struct {
+	grpc.ServerStream
+	ctx    context.Context //nolint:containedctx // a stream has one
+	frames []*link.ToAuthority
+	asked  int
+	moved  chan struct{}
+
+	mu  sync.Mutex
+	got []*link.ToEdge
+	n   int // answers
+}
+
+func (s *script) Context() context.Context { return s.ctx }
+
+func (s *script) Recv() (*link.ToAuthority, error) {
+	if len(s.frames) > 0 {
+		f := s.frames[0]
+		s.frames = s.frames[1:]
+		s.mu.Lock()
+		s.asked += len(f.GetFetches())
+		s.mu.Unlock()
+		return f, nil
+	}
+	for {
+		s.mu.Lock()
+		enough := s.n >= s.asked
+		s.mu.Unlock()
+		if enough {
+			return nil, io.EOF
+		}
+		select {
+		case <-s.moved:
+		case <-s.ctx.Done():
+			return nil, s.ctx.Err()
+		}
+	}
+}
+
+func (s *script) Send(f *link.ToEdge) error {
+	s.mu.Lock()
+	s.got = append(s.got, f)
+	s.n += len(f.GetAnswers())
+	s.mu.Unlock()
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+	return s.ctx.Err()
+}
+
+// FuzzFrames plays any frames of an edge to a hub that leads. Whatever they say, every fetch is answered once, what it did not name it is
+// not told of, no grant is longer than a lease, and the session ends when the edge hangs up.
+func FuzzFrames(f *testing.F) {
+	key := [32]byte{9}
+	hello := &link.ToAuthority{Hello: &link.Hello{EdgeId: "e", ProcessId: make([]byte, 16), DecisionVersion: 1, Session: 1}}
+	fetches := []*link.Fetch{
+		{Id: 1, KeyHash: key[:], DeviceId: "d"}, {Id: 2, KeyHash: make([]byte, 32), DeviceId: "d"}, {Id: 2, OrgId: orgA[:], DeviceId: "other"}, {Id: 3}, {OrgId: orgB[:]},
+	}
+	for _, list := range [][]*link.ToAuthority{
+		{hello, {Renew: &link.Renew{AskedAtNs: 1}, Ack: &link.Ack{Index: 1 << 63}, Fetches: fetches}},
+		{hello, hello, {Ack: &link.Ack{GaveBack: true}}, {Fetches: fetches[:1]}},
+		{hello, {Report: &link.Report{Seen: []*link.Seen{{OrgId: orgA[:], DeviceIds: []string{"d", "e"}, AtMs: []int64{1, -1}}, {DeviceIds: []string{"x"}}}}}},
+		{{Hello: &link.Hello{EdgeId: "e", ProcessId: make([]byte, 16), DecisionVersion: 1, Incarnation: make([]byte, 16), Held: make([]byte, link.HeldBytes), LastIndex: 2}}, {Renew: &link.Renew{AskedAtNs: -1}}},
+		{{Fetches: fetches}},
+	} {
+		var raw []byte
+		for _, one := range list {
+			b, err := proto.Marshal(one)
+			if err != nil {
+				f.Fatal(err)
+			}
+			raw = append(binary.BigEndian.AppendUint16(raw, uint16(len(b))), b...)
+		}
+		f.Add(raw)
+	}
+	h := fuzzedHub(f, key)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		s := &script{ctx: ctx, moved: make(chan struct{}, 1)}
+		named := map[uint64][]*link.Fetch{}
+		for len(raw) >= 2 && len(s.frames) < 16 {
+			n := min(int(binary.BigEndian.Uint16(raw)), len(raw)-2)
+			one := &link.ToAuthority{}
+			if proto.Unmarshal(raw[2:2+n], one) == nil {
+				s.frames = append(s.frames, one)
+				for _, q := range one.GetFetches() {
+					named[q.GetId()] = append(named[q.GetId()], q)
+				}
+			}
+			raw = raw[2+n:]
+		}
+		if len(s.frames) == 0 {
+			return
+		}
+		_ = h.Session(s)
+		if ctx.Err() != nil {
+			t.Fatalf("the session does not end: %d fetches, %d answers", s.asked, s.n)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		answers := map[uint64]int{}
+		for _, to := range s.got {
+			if g := to.GetGrant(); g.GetGrantedNs() > int64(quickTimes.Lease) {
+				t.Fatalf("granted %v", time.Duration(g.GetGrantedNs()))
+			}
+			for _, a := range to.GetAnswers() {
+				if answers[a.GetId()]++; answers[a.GetId()] > len(named[a.GetId()]) {
+					t.Fatalf("%d answers to the fetches %v", answers[a.GetId()], named[a.GetId()])
+				}
+				holdAnswer(t, a, named[a.GetId()], key)
+			}
+		}
+	})
+}
+
+// holdAnswer checks that an answer tells of nothing that none of the fetches of its id has named.
+func holdAnswer(t *testing.T, a *link.Answer, asked []*link.Fetch, key [32]byte) {
+	t.Helper()
+	byKey, byOrg, byDevice := false, false, false
+	for _, q := range asked {
+		right := bytes.Equal(q.GetKeyHash(), key[:])
+		byKey = byKey || right
+		ofOrg := right || len(q.GetKeyHash()) != 32 && bytes.Equal(q.GetOrgId(), orgA[:])
+		byOrg = byOrg || ofOrg
+		byDevice = byDevice || ofOrg && q.GetDeviceId() == "d"
+	}
+	if a.GetKey().GetKnown() && !byKey || a.GetOrg().GetKnown() && !byOrg || a.GetDevice().GetKnown() && !byDevice {
+		t.Fatalf("%v answers %v", a, asked)
+	}
+}

@@ -1,0 +1,194 @@
+package edge
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttputil"
+	"google.golang.org/protobuf/proto"
+
+	"machineid/shared/clock"
+	"machineid/shared/decision"
+	"machineid/shared/link"
+	"machineid/shared/orgkey"
+)
+
+// FuzzClientAddress holds clientAddress to its rule read the slow way: of all that proxies wrote, from the end, the first address that is
+// no trusted proxy's; and without a trusted peer nothing that was written counts.
+func FuzzClientAddress(f *testing.F) {
+	for _, s := range []string{"203.0.113.9", "6.6.6.6, 203.0.113.9", "6.6.6.6, nobody, 10.0.0.2", "::ffff:203.0.113.9", "fe80::1%eth0", "", ",", "10.0.0.3,10.0.0.2", "[::1]:80", "203.0.113.9:80"} {
+		f.Add(true, []byte("1.2.3.4"), []byte(s))
+	}
+	e := &Edge{cfg: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}}}
+	f.Fuzz(func(t *testing.T, trusted bool, first, second []byte) {
+		ctx, req := &fasthttp.RequestCtx{}, &fasthttp.Request{}
+		req.Header.AddBytesV("X-Forwarded-For", first)
+		req.Header.AddBytesV("X-Forwarded-For", second)
+		peer := map[bool]string{true: "10.0.0.1", false: "192.0.2.1"}[trusted]
+		ctx.Init(req, &net.TCPAddr{IP: net.ParseIP(peer)}, nil)
+		got, want := e.clientAddress(ctx), netip.MustParseAddr(peer)
+		var all []string
+		for _, line := range req.Header.PeekAll("X-Forwarded-For") {
+			all = append(all, strings.Split(string(line), ",")...)
+		}
+		for i := len(all) - 1; trusted && i >= 0 && e.trusts(want); i-- {
+			addr, err := netip.ParseAddr(strings.TrimSpace(all[i]))
+			if err != nil {
+				break
+			}
+			want = addr.WithZone("").Unmap()
+		}
+		if got != want {
+			t.Fatalf("%s with %q: %v, want %v", peer, all, got, want)
+		}
+	})
+}
+
+// FuzzFrames puts any frames of an authority in force. Whatever they say, a floor is at least what was invalidated and never falls, the
+// lease ends within grantMax of now, a record lands only where it was asked for, and an ALLOW comes from records that say so and are not
+// below their floors (I1, I3, I5).
+func FuzzFrames(f *testing.F) {
+	key := keyOf(1)
+	sum := key.Hash()
+	hasher, err := link.NewHasher(make([]byte, 16))
+	if err != nil {
+		f.Fatal(err)
+	}
+	hash := hasher.Device(&testOrg, []byte("d"))
+	good := &link.ToEdge{
+		Grant: &link.Grant{AskedAtNs: int64(time.Hour), GrantedNs: int64(testLease), NowMs: 1, Index: 5},
+		Answers: []*link.Answer{
+			{Id: 1, Index: 5, Key: &link.KeyRecord{Known: true, OrgId: testOrg[:]}, Org: &link.OrgRecord{Known: true}, Device: active()},
+			{Id: 2, Index: 6, Org: &link.OrgRecord{Known: true}, Device: revoked()},
+			{Id: 3, Unavailable: true},
+		},
+	}
+	addFrames(f, good)
+	addFrames(f, good, &link.ToEdge{Invalidates: []*link.Invalidate{{Index: 9, Hashes: []uint64{hash}}}})
+	addFrames(f, &link.ToEdge{Invalidates: []*link.Invalidate{{Index: 9, Hashes: []uint64{hash}}, {Index: 3, Hashes: []uint64{hash, 0}}}}, good)
+	addFrames(f, &link.ToEdge{Grant: &link.Grant{AskedAtNs: math.MinInt64, GrantedNs: -1, NowMs: math.MaxInt64}})
+	addFrames(f, &link.ToEdge{Grant: &link.Grant{AskedAtNs: int64(time.Hour) + 1, GrantedNs: math.MaxInt64}})
+
+	e, err := New(Config{
+		ID: "e1", HTTP: fasthttputil.NewInmemoryListener(), CacheEntries: 10, NoDate: true, Logger: slog.New(slog.DiscardHandler),
+		Registerer: prometheus.NewRegistry(), Clock: stopped{},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(e.caches.close)
+	m := &memory{caches: e.caches, epoch: 1, hasher: hasher, ttl: testTTL, sight: e.sight, incarnation: make([]byte, 16)}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s := &session{e: e, memory: m, wake: make(chan struct{}, 1), lease: testLease}
+		s.flights = newFlights(func(fl *flight) bool { fl.sent.Store(int64(stopped{}.Now())); return true })
+		m.flights.Store(s.flights)
+		m.epoch++ // nothing of the last input counts
+		e.lease.Store(0)
+		m.current = 0
+		q := &question{sum: sum, device: []byte("d")}
+		waiting := []*flight{
+			s.flights.join(need{kind: needKey, hash: hasher.Key((*[32]byte)(&sum))}, q, stopped{}.Now()),
+			s.flights.join(need{kind: needOrg, hash: hasher.Org(&testOrg), org: testOrg}, q, stopped{}.Now()),
+			s.flights.join(need{kind: needDevice, hash: hash, org: testOrg}, q, stopped{}.Now()),
+		}
+		floors := map[uint64]uint64{}
+		current := uint64(0)
+		for _, f := range framesOf(raw) {
+			s.receive(f)
+			for _, inv := range f.GetInvalidates() {
+				for _, h := range inv.GetHashes() {
+					floors[h&(1<<floorBits-1)] = max(floors[h&(1<<floorBits-1)], inv.GetIndex())
+				}
+			}
+			if m.current < current {
+				t.Fatalf("current fell from %d to %d", current, m.current)
+			}
+			current = m.current
+		}
+		if until, most := e.lease.Load(), int64(stopped{}.Now().Add(grantMax)); until > most {
+			t.Fatalf("the lease ends %v after now", time.Duration(until-int64(stopped{}.Now())))
+		}
+		for h, index := range floors {
+			if got := m.floors[h].Load(); got != index {
+				t.Fatalf("floor %x is %d, %d was invalidated", h, got, index)
+			}
+		}
+		extra := &found{}
+		for _, fl := range waiting {
+			holdLanded(t, fl, sum, extra)
+		}
+		if code, _ := m.judge(q, stopped{}.Now(), 1, extra); code == decision.Allow {
+			d := extra.device
+			if !extra.key.rec.Known || !extra.org.rec.Known || !d.rec.Known || d.rec.Revoked || d.index < floors[hash&(1<<floorBits-1)] {
+				t.Fatalf("ALLOW by %+v, %+v, %+v with the floor %d", extra.key.rec, extra.org.rec, d, floors[hash&(1<<floorBits-1)])
+			}
+		}
+		for h := range floors {
+			m.floors[h].Store(0)
+		}
+	})
+}
+
+// stopped is a clock that stands.
+type stopped struct{}
+
+func (stopped) Now() clock.Time { return clock.Time(time.Hour) }
+
+// holdLanded checks that a flight brought what was asked for, and gathers it.
+func holdLanded(t *testing.T, fl *flight, sum orgkey.Hash, extra *found) {
+	t.Helper()
+	got := fl.got
+	if got == nil {
+		return
+	}
+	if fl.key.kind == needKey != (got.key != nil) || got.key != nil && got.key.sum != sum {
+		t.Fatalf("a flight for %d brought the key %+v", fl.key.kind, got.key)
+	}
+	if fl.key.kind != needKey && (got.org != nil && got.org.id != testOrg || got.device != nil && got.device.org != testOrg) || got.device != nil && got.device.id != "d" {
+		t.Fatalf("a flight for %d brought the org %+v, the device %+v", fl.key.kind, got.org, got.device)
+	}
+	if got.key != nil {
+		extra.key = got.key
+	}
+	if got.org != nil && (extra.key == nil || got.org.id == extra.key.org) {
+		extra.org = got.org
+	}
+	if got.device != nil && (extra.key == nil || got.device.org == extra.key.org) {
+		extra.device = got.device
+	}
+}
+
+// addFrames gives a fuzz test frames to begin with, each behind its length.
+func addFrames(f *testing.F, list ...*link.ToEdge) {
+	f.Helper()
+	var raw []byte
+	for _, one := range list {
+		b, err := proto.Marshal(one)
+		if err != nil {
+			f.Fatal(err)
+		}
+		raw = append(binary.BigEndian.AppendUint16(raw, uint16(len(b))), b...)
+	}
+	f.Add(raw)
+}
+
+// framesOf takes bytes for frames, each behind its length, and leaves out what is none: gRPC does so before.
+func framesOf(raw []byte) (list []*link.ToEdge) {
+	for len(raw) >= 2 {
+		n := min(int(binary.BigEndian.Uint16(raw)), len(raw)-2)
+		one := &link.ToEdge{}
+		if proto.Unmarshal(raw[2:2+n], one) == nil {
+			list = append(list, one)
+		}
+		raw = raw[2+n:]
+	}
+	return list
+}
