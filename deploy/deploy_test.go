@@ -29,7 +29,7 @@ func promtool(t *testing.T, args ...string) {
 
 func TestPromtool(t *testing.T) {
 	promtool(t, "check", "config", "prometheus/prometheus.yml") // and the rules that it names
-	promtool(t, "test", "rules", "prometheus/rules_test.yml")
+	promtool(t, "test", "rules", "prometheus/rules_test.yml", "prometheus/rules_days_test.yml")
 }
 
 // others are what a scrape adds.
@@ -57,7 +57,7 @@ func unknown(text, metrics, rules string) (missing []string) {
 // TestWhatIsNamedExists: a rule about a metric that nobody tells would never fire, and never say so.
 func TestWhatIsNamedExists(t *testing.T) {
 	metrics, rules := read(t, "prometheus", "metrics.txt"), read(t, "prometheus", "rules.yml")
-	files := []string{filepath.Join("prometheus", "rules.yml"), filepath.Join("prometheus", "rules_test.yml")}
+	files := []string{filepath.Join("prometheus", "rules.yml"), filepath.Join("prometheus", "rules_test.yml"), filepath.Join("prometheus", "rules_days_test.yml")}
 	for _, file := range files {
 		for _, n := range unknown(read(t, file), metrics, rules) {
 			t.Errorf("%s names %s, which is neither in prometheus/metrics.txt nor recorded", file, n)
@@ -70,7 +70,8 @@ func TestWhatIsNamedExists(t *testing.T) {
 
 // TestAlerts: each alert has its severity, its time, what to say, a runbook, and a test in which it fires.
 func TestAlerts(t *testing.T) {
-	rules, tests, runbook := read(t, "prometheus", "rules.yml"), read(t, "prometheus", "rules_test.yml"), read(t, "..", "docs", "alerts.md")
+	rules, runbook := read(t, "prometheus", "rules.yml"), read(t, "..", "docs", "alerts.md")
+	tests := read(t, "prometheus", "rules_test.yml") + read(t, "prometheus", "rules_days_test.yml")
 	blocks := strings.Split(rules, "- alert: ")[1:]
 	if len(blocks) == 0 {
 		t.Fatal("no alerts found")
@@ -89,7 +90,7 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("docs/alerts.md has no paragraph about %s", a)
 		}
 		if !strings.Contains(tests, `- {labels: 'ALERTS{alertname="`+a+`",`) {
-			t.Errorf("alert %s fires in none of rules_test.yml", a)
+			t.Errorf("alert %s fires in none of the tests", a)
 		}
 	}
 	for _, heading := range regexp.MustCompile(`(?m)^### (\w+)$`).FindAllStringSubmatch(runbook, -1) {
