@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,13 +24,13 @@ import (
 
 // withStripe sets billing up with a Stripe of tests; nil is one that nobody asks.
 func withStripe(s *stripetest.Stripe) option {
-	url := "http://127.0.0.1:1"
+	url, transport := "http://127.0.0.1:1", http.RoundTripper(nil)
 	if s != nil {
-		url = s.URL
+		url, transport = s.URL, s.Transport()
 	}
 	return func(c *api.Config) {
 		c.Billing = billing.New(billing.Config{
-			SecretKey: stripetest.Key, WebhookSecret: stripetest.WebhookSecret, URL: url, Logger: c.Logger,
+			SecretKey: stripetest.Key, WebhookSecret: stripetest.WebhookSecret, URL: url, Transport: transport, Logger: c.Logger, Registerer: c.Registerer,
 			Prices:     map[string][]string{"max": {"price_max", "price_max_old"}},
 			SuccessURL: "https://example.com/done", CancelURL: "https://example.com/back", ReturnURL: "https://example.com/billing",
 		})
@@ -297,13 +298,13 @@ func TestADeletedCustomer(t *testing.T) {
 // standsAs compares an org with what Stripe has of it.
 func (n *node) standsAs(o *org, live []stripetest.Subscription) error {
 	want := map[string]string{"active": "active", "trialing": "active", "past_due": "grace", "unpaid": "frozen", "paused": "frozen"}
+	rank := map[string]int{"active": 3, "grace": 2, "frozen": 1}
 	tier, planState := "free", "active"
-	newest := stripetest.Subscription{}
-	for _, sub := range live {
-		if sub.Status != "incomplete" && (sub.Created > newest.Created || sub.Created == newest.Created && sub.ID > newest.ID) {
-			newest = sub
-			tier, planState = strings.TrimSuffix(strings.TrimPrefix(sub.Price, "price_"), "_old"), want[sub.Status]
-		}
+	slices.SortFunc(live, func(a, b stripetest.Subscription) int {
+		return cmp.Or(rank[want[b.Status]]-rank[want[a.Status]], cmp.Compare(b.Created, a.Created), cmp.Compare(b.ID, a.ID))
+	})
+	if len(live) > 0 && live[0].Status != "incomplete" {
+		tier, planState = strings.TrimSuffix(strings.TrimPrefix(live[0].Price, "price_"), "_old"), want[live[0].Status]
 	}
 	a := n.with(o.admin, "GET", "usage", "")
 	if a.field("planTier") != tier || a.field("planState") != planState {

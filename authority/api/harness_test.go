@@ -217,6 +217,39 @@ func (n *node) key(o *org, scope statepb.Key_Scope, change func(*statepb.Key)) s
 	return k.Reveal()
 }
 
+func (n *node) billingOf(o *org) *statepb.Billing {
+	n.t.Helper()
+	v, err := n.store.Store.Read(context.Background())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer v.Close()
+	rec, err := state.NewReader(v.Reader()).Billing(o.id)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return rec
+}
+
+// counted sums a counter's children that have a label of this value.
+func (n *node) counted(name, label string) (sum float64) {
+	n.t.Helper()
+	families, err := n.metrics.Gather()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == name && l.GetValue() == label {
+					sum += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return sum
+}
+
 func (n *node) propose(cmd *statepb.Command) {
 	n.t.Helper()
 	if _, _, err := n.store.Propose(context.Background(), cmd); err != nil {

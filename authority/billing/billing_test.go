@@ -82,12 +82,13 @@ func TestChoose(t *testing.T) {
 // TestParseEvent reads whom events are about, in both forms that Stripe's versions have.
 func TestParseEvent(t *testing.T) {
 	for body, want := range map[string]Event{
-		`{"id":"e","type":"customer.subscription.updated","data":{"object":{"id":"sub_1","object":"subscription","customer":"cus_1"}}}`:                                                        {"e", "customer.subscription.updated", "cus_1", "sub_1"},
-		`{"id":"e","type":"invoice.paid","data":{"object":{"id":"in_1","object":"invoice","customer":{"id":"cus_1"},"subscription":{"id":"sub_1"}}}}`:                                          {"e", "invoice.paid", "cus_1", "sub_1"},
-		`{"id":"e","type":"invoice.paid","data":{"object":{"id":"in_1","object":"invoice","customer":"cus_1","parent":{"subscription_details":{"subscription":"sub_1"}}}}}`:                    {"e", "invoice.paid", "cus_1", "sub_1"},
-		`{"id":"e","type":"checkout.session.completed","data":{"object":{"id":"cs_1","object":"checkout.session","customer":"cus_1","subscription":"sub_1","client_reference_id":"another"}}}`: {"e", "checkout.session.completed", "cus_1", "sub_1"},
-		`{"id":"e","type":"checkout.session.completed","data":{"object":{"id":"cs_1","object":"checkout.session","customer":null,"subscription":null}}}`:                                       {"e", "checkout.session.completed", "", ""},
-		`{"id":"e","type":"charge.succeeded","data":{"object":{"customer":7}}}`:                                                                                                                {"e", "charge.succeeded", "", ""},
+		`{"id":"e","type":"customer.subscription.updated","data":{"object":{"id":"sub_1","object":"subscription","customer":"cus_1"}}}`:                                                        {"e", "customer.subscription.updated", "cus_1", "sub_1", ""},
+		`{"id":"e","type":"invoice.paid","data":{"object":{"id":"in_1","object":"invoice","customer":{"id":"cus_1"},"subscription":{"id":"sub_1"}}}}`:                                          {"e", "invoice.paid", "cus_1", "sub_1", ""},
+		`{"id":"e","type":"invoice.paid","data":{"object":{"id":"in_1","object":"invoice","customer":"cus_1","parent":{"subscription_details":{"subscription":"sub_1"}}}}}`:                    {"e", "invoice.paid", "cus_1", "sub_1", ""},
+		`{"id":"e","type":"checkout.session.completed","data":{"object":{"id":"cs_1","object":"checkout.session","customer":"cus_1","subscription":"sub_1","client_reference_id":"another"}}}`: {"e", "checkout.session.completed", "cus_1", "sub_1", ""},
+		`{"id":"e","type":"checkout.session.completed","data":{"object":{"id":"cs_1","object":"checkout.session","customer":null,"subscription":null}}}`:                                       {"e", "checkout.session.completed", "", "", ""},
+		`{"id":"e","type":"invoice.paid","account":"acct_1","data":{"object":{"object":"invoice","customer":"cus_1"}}}`:                                                                        {"e", "invoice.paid", "cus_1", "", "acct_1"},
+		`{"id":"e","type":"charge.succeeded","data":{"object":{"customer":7}}}`:                                                                                                                {"e", "charge.succeeded", "", "", ""},
 	} {
 		if got, err := ParseEvent([]byte(body)); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", body, got, err)

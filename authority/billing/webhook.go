@@ -71,10 +71,15 @@ func (s *Service) Verify(header string, body []byte, now time.Time) error {
 type Event struct {
 	ID, Type               string
 	Customer, Subscription string
+	// Account is another account that the event is from, which the endpoint's account is connected with; usually empty.
+	Account string
 }
 
-// Concerns reports whether the event may be about a subscription.
+// Concerns reports whether the event may be about a subscription. Those of connected accounts are about their own customers.
 func (e Event) Concerns() bool {
+	if e.Account != "" {
+		return false
+	}
 	for _, prefix := range []string{"customer.subscription.", "checkout.session.", "invoice."} {
 		if strings.HasPrefix(e.Type, prefix) {
 			return e.Customer != "" || e.Subscription != ""
@@ -89,9 +94,10 @@ const maxID = 255
 // ParseEvent reads an event in the form of any version of the API.
 func ParseEvent(body []byte) (Event, error) {
 	var e struct {
-		ID   string `json:"id"`
-		Type string `json:"type"`
-		Data struct {
+		ID      string `json:"id"`
+		Type    string `json:"type"`
+		Account string `json:"account"`
+		Data    struct {
 			Object json.RawMessage `json:"object"`
 		} `json:"data"`
 	}
@@ -109,7 +115,7 @@ func ParseEvent(body []byte) (Event, error) {
 	if err := json.Unmarshal(body, &e); err != nil || e.ID == "" || e.Type == "" {
 		return Event{}, ErrEvent
 	}
-	out := Event{ID: e.ID, Type: e.Type}
+	out := Event{ID: e.ID, Type: e.Type, Account: e.Account}
 	if !strings.HasPrefix(e.Type, "customer.subscription.") && !strings.HasPrefix(e.Type, "checkout.") && !strings.HasPrefix(e.Type, "invoice.") {
 		return out, nil
 	}

@@ -11,9 +11,13 @@ import (
 // serve is the API, as far as machineid calls it.
 func (s *Stripe) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	fail, before := s.fail, s.before
+	fail, before, diverted := s.fail, s.before, s.diverted
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
 	s.mu.Unlock()
+	if diverted != nil {
+		diverted.serve(w, r)
+		return
+	}
 	if s.enter(w, r) {
 		return
 	}
@@ -169,7 +173,7 @@ func (s *Stripe) showSubscriptions(w http.ResponseWriter, r *http.Request, path 
 		answer(w, sub.object())
 		return
 	}
-	if s.deleted[r.Form.Get("customer")] {
+	if customer := r.Form.Get("customer"); s.deleted[customer] || !s.known(customer) {
 		refuse(w, http.StatusBadRequest, "No such customer")
 		return
 	}
@@ -198,6 +202,16 @@ func (s *Stripe) cancel(w http.ResponseWriter, id string) {
 	sub.Status = "canceled"
 	s.event("customer.subscription.deleted", sub.object())
 	answer(w, sub.object())
+}
+
+// known reports whether there is such a customer: one that was made, or that a test has named.
+func (s *Stripe) known(customer string) bool {
+	for _, sub := range s.subscriptions {
+		if sub.Customer == customer {
+			return true
+		}
+	}
+	return s.customers[customer] != nil
 }
 
 func (s *Stripe) showPrice(w http.ResponseWriter, id string) {

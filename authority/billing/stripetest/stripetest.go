@@ -70,19 +70,49 @@ type Stripe struct {
 	before        func(*http.Request)
 	sameTime      int64
 	deleted       map[string]bool
+	diverted      *Stripe
 }
 
 // New starts one, until the test ends.
 func New(tb testing.TB) *Stripe {
 	tb.Helper()
-	s := &Stripe{
-		customers: map[string]map[string]string{}, mails: map[string]string{}, idempotent: map[string]*remembered{}, underWay: map[string]bool{}, broken: map[string]int{},
-		checkouts: map[string]*checkout{}, subscriptions: map[string]*Subscription{}, created: 1_790_000_000, deleted: map[string]bool{},
-	}
+	s := Offline()
 	server := httptest.NewServer(http.HandlerFunc(s.serve))
 	tb.Cleanup(server.Close)
 	s.URL = server.URL
 	return s
+}
+
+// Offline is one that is reached by its Transport alone: for tests in virtual time.
+func Offline() *Stripe {
+	return &Stripe{
+		URL:       "http://stripe.test",
+		customers: map[string]map[string]string{}, mails: map[string]string{}, idempotent: map[string]*remembered{}, underWay: map[string]bool{}, broken: map[string]int{},
+		checkouts: map[string]*checkout{}, subscriptions: map[string]*Subscription{}, created: 1_790_000_000, deleted: map[string]bool{},
+	}
+}
+
+// Transport reaches it without a network.
+func (s *Stripe) Transport() http.RoundTripper { return transport{s} }
+
+type transport struct{ s *Stripe }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	w, served := httptest.NewRecorder(), make(chan struct{})
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	go func() {
+		defer close(served)
+		t.s.serve(w, r)
+	}()
+	select {
+	case <-served:
+		return w.Result(), nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
 }
 
 // Fail makes every answer one of this HTTP status; 0 ends it.
@@ -258,4 +288,23 @@ func (sub *Subscription) object() map[string]any {
 		o["current_period_end"] = sub.PeriodEnd
 	}
 	return o
+}
+
+// Of lists the live subscriptions of a customer.
+func (s *Stripe) Of(customer string) []Subscription {
+	return slices.DeleteFunc(s.Subscriptions(), func(x Subscription) bool { return x.Customer != customer })
+}
+
+// Sample makes an event about a subscription, which tells nothing new.
+func (s *Stripe) Sample(id string) []byte {
+	s.Change(id, func(*Subscription) {})
+	events := s.Events()
+	return events[len(events)-1]
+}
+
+// Divert has another answer in its place, as where the key is another account's; nil ends it.
+func (s *Stripe) Divert(to *Stripe) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.diverted = to
 }
