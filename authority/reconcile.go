@@ -2,9 +2,11 @@ package authority
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
+	"machineid/authority/billing"
 	"machineid/authority/recovery"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
@@ -29,7 +31,8 @@ func (r Reconcile) withDefaults() Reconcile {
 	return r
 }
 
-// retryShare is by what the time to the next run is divided when orgs could not be compared: an outage of Stripe's must not cost a day.
+// retryShare is by what the time to the next run is divided when orgs could not be compared: an outage of Stripe's must not cost a
+// day.
 const retryShare = 24
 
 // reconcilePage is how many orgs are listed at once.
@@ -41,26 +44,38 @@ func (n *Node) reconcile(ctx context.Context) {
 		return
 	}
 	defer n.billing.Forget()
-	for wait := n.cfg.Reconcile.First; ; {
-		if !pause(ctx, wait) {
-			return
-		}
-		checked, different, failed := n.reconcileAll(ctx)
+	n.cfg.Reconcile.run(ctx, func() bool {
+		found := n.reconcileAll(ctx)
 		if ctx.Err() != nil {
-			return
+			return false
 		}
-		wait = n.cfg.Reconcile.Every
-		if failed > 0 {
-			wait /= retryShare
-		} else {
+		if found.failed == 0 {
 			n.billing.Compared(n.cfg.Wall())
 		}
 		n.log.LogAttrs(ctx, slog.LevelInfo, "the orgs that pay were compared with Stripe",
-			slog.Int("orgs", checked), slog.Int("differences", different), slog.Int("failed", failed))
+			slog.Int("orgs", found.checked), slog.Int("differences", found.different), slog.Int("failed", found.failed))
+		return !found.again
+	})
+}
+
+// run calls compare at its times, until ctx ends. What compare could not do is tried again sooner.
+func (r Reconcile) run(ctx context.Context, compare func() (done bool)) {
+	for wait := r.First; pause(ctx, wait); {
+		wait = r.Every
+		if !compare() {
+			wait /= retryShare
+		}
 	}
 }
 
-func (n *Node) reconcileAll(ctx context.Context) (checked, different, failed int) {
+// reconciled is what came of one run.
+type reconciled struct {
+	checked, different, failed int
+	// again says that what failed may be done soon: Stripe did not refuse, it did not answer.
+	again bool
+}
+
+func (n *Node) reconcileAll(ctx context.Context) (found reconciled) {
 	l := nodeLedger{n}
 	var from state.OrgID
 	for more := true; more; {
@@ -71,29 +86,32 @@ func (n *Node) reconcileAll(ctx context.Context) (checked, different, failed int
 		})
 		if err != nil {
 			n.log.LogAttrs(ctx, slog.LevelWarn, "the orgs that pay could not be listed", slog.Any("error", err))
-			return checked, different, failed + 1
+			found.failed, found.again = found.failed+1, true
+			return found
 		}
 		for _, org := range page {
 			from = org
 			d, err := n.billing.Sync(ctx, l, org)
 			switch {
 			case ctx.Err() != nil:
-				return checked, different, failed
+				return found
 			case err != nil:
-				failed++
+				found.failed++
+				said, ok := errors.AsType[*billing.UnavailableError](err)
+				found.again = found.again || !ok || !said.Refused
 				n.log.LogAttrs(ctx, slog.LevelWarn, "an org could not be compared with Stripe", slog.String("org", org.String()), slog.Any("error", err))
 			case d != nil:
-				different++
+				found.different++
 				n.log.LogAttrs(ctx, slog.LevelWarn, "an org was not as Stripe has it",
 					slog.String("org", d.OrgID), slog.String("had", d.Had), slog.String("has", d.Has), slog.Any("others", d.Others), slog.String("fault", d.Error))
 			}
-			checked++
+			found.checked++
 			if !pause(ctx, n.cfg.Reconcile.Pause) {
-				return checked, different, failed
+				return found
 			}
 		}
 	}
-	return checked, different, failed
+	return found
 }
 
 // pause waits and reports whether ctx goes on.

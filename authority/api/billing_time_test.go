@@ -49,10 +49,10 @@ func TestStripeHangs(t *testing.T) {
 					if took := time.Since(began); took > 9500*time.Millisecond {
 						t.Errorf("%s took %v", path, took)
 					}
-					if a.StatusCode == 503 && a.field("error") != "stripe_unavailable" && a.field("error") != "system_unavailable" || a.StatusCode != 200 && a.StatusCode != 503 {
+					if a.StatusCode == http.StatusServiceUnavailable && a.field("error") != "stripe_unavailable" && a.field("error") != "system_unavailable" || a.StatusCode != http.StatusOK && a.StatusCode != http.StatusServiceUnavailable {
 						t.Errorf("%s: %s", path, a.raw)
 					}
-					if a.StatusCode == 503 && !strings.Contains(a.raw, `"outcome":"not_done"`) {
+					if a.StatusCode == http.StatusServiceUnavailable && !strings.Contains(a.raw, `"outcome":"not_done"`) {
 						t.Errorf("%s: %s", path, a.raw)
 					}
 					if a.StatusCode != c.paid && strings.HasPrefix(path, "billing") {

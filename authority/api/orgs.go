@@ -247,7 +247,7 @@ func (r *request) dropOrg(ctx context.Context, way string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.api.cfg.Billing.Gone(r.org)
+	r.api.cfg.Billing.Gone(ctx, r.org)
 	return struct {
 		wire.Envelope
 		OrgID       string          `json:"orgId"`

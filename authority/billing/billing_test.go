@@ -61,9 +61,11 @@ func TestChoose(t *testing.T) {
 				t.Errorf("%s: the period ends at %d", c.name, got.GetPeriodEndMs())
 			}
 		}
+		names := []string{text}
 		for _, other := range others {
-			text += " + " + other.GetId()
+			names = append(names, other.GetId())
 		}
+		text = strings.Join(names, " + ")
 		slices.Reverse(c.list) // the order in which Stripe lists them says nothing
 		if again, _ := s.choose(t.Context(), c.list, orgID, c.current); !proto.Equal(got, again) {
 			t.Errorf("%s: in another order it is %v", c.name, again)

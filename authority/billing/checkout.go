@@ -84,14 +84,14 @@ func (s *Service) customer(ctx context.Context, l Ledger, org state.OrgID) (stri
 }
 
 func (s *Service) makeCustomer(ctx context.Context, org state.OrgID) (string, error) {
-	params := &stripe.CustomerParams{}
-	params.AddMetadata(metadataOrg, org.String())
 	name := 0
 	for n := range attempts {
 		if n > 0 && !pause(ctx, attemptPause) {
 			break
 		}
+		params := &stripe.CustomerParams{}
 		params.Context = ctx
+		params.AddMetadata(metadataOrg, org.String())
 		// Asked for twice, by two calls or after an answer that was lost, it is one.
 		params.SetIdempotencyKey(attempt("machineid-customer-"+org.String(), name))
 		made, err := s.api.Customers.New(params)

@@ -72,7 +72,7 @@ func TestOneCustomer(t *testing.T) {
 
 // TestOneCheckout: of checkouts that are begun at once, for one plan or for two, one can be paid, and one subscription comes of it.
 func TestOneCheckout(t *testing.T) {
-	const make = "POST /v1/checkout/sessions"
+	const begin = "POST /v1/checkout/sessions"
 	for _, other := range []string{"pro", "max"} {
 		for _, often := range []int{1, 2, 9} { // how far the second gets while the first waits: refused once, twice, or to its end
 			fake := stripetest.New(t)
@@ -82,7 +82,7 @@ func TestOneCheckout(t *testing.T) {
 			}
 			var inner string
 			var innerErr error
-			wait := meanwhile(fake, make, often, func() { inner, innerErr = s.Checkout(t.Context(), b, orgID, other) })
+			wait := meanwhile(fake, begin, often, func() { inner, innerErr = s.Checkout(t.Context(), b, orgID, other) })
 			outer, err := s.Checkout(t.Context(), b, orgID, "pro")
 			wait()
 			if err != nil && !errors.Is(err, ErrMoved) || innerErr != nil && !errors.Is(innerErr, ErrMoved) || err != nil && innerErr != nil {
@@ -112,10 +112,10 @@ func TestACheckoutThatIsPaidMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, moment := range []string{"GET /v1/subscriptions", "POST /v1/checkout/sessions/expire"} {
+	for _, moment := range []struct{ method, from, to string }{{"GET", "/v1/subscriptions", ""}, {"POST", "/v1/checkout/sessions/", "/expire"}} {
 		var once sync.Once
 		fake.Before(func(r *http.Request) {
-			if r.Method == moment[:strings.Index(moment, " ")] && strings.HasPrefix(r.URL.Path, "/v1/"+strings.Split(moment, "/")[2]) && strings.HasSuffix(r.URL.Path, moment[strings.LastIndex(moment, "/"):]) {
+			if r.Method == moment.method && strings.HasPrefix(r.URL.Path, moment.from) && strings.HasSuffix(r.URL.Path, moment.to) {
 				once.Do(func() { _, _ = fake.Pay(url) })
 			}
 		})

@@ -11,8 +11,12 @@ import (
 	"machineid/authority/billing/stripetest"
 )
 
-func value(t *testing.T, m prometheus.Metric) float64 {
+func value(t *testing.T, c prometheus.Collector) float64 {
 	t.Helper()
+	m, ok := c.(prometheus.Metric)
+	if !ok {
+		t.Fatalf("%T is no single metric", c)
+	}
 	var out dto.Metric
 	if err := m.Write(&out); err != nil {
 		t.Fatal(err)
@@ -49,20 +53,20 @@ func TestCallsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range callNames {
-		if value(t, s.metrics.calls[name].results[callOK].(prometheus.Metric)) == 0 {
+		if value(t, s.metrics.calls[name].results[callOK]) == 0 {
 			t.Errorf("%s is not counted", name)
 		}
 	}
-	if value(t, s.metrics.calls[otherCall].results[callOK].(prometheus.Metric)) != 0 {
+	if value(t, s.metrics.calls[otherCall].results[callOK]) != 0 {
 		t.Error("a call has no name")
 	}
 	for status, result := range map[int]string{400: callRefused, 401: callRefused, 409: callBusy, 429: callBusy, 500: callFailed, 503: callFailed} {
-		before := value(t, s.metrics.calls["get_subscription"].results[result].(prometheus.Metric))
+		before := value(t, s.metrics.calls["get_subscription"].results[result])
 		fake.Fail(status)
 		if _, err := s.subscription(t.Context(), sub); err == nil {
 			t.Fatal("nothing failed")
 		}
-		if now := value(t, s.metrics.calls["get_subscription"].results[result].(prometheus.Metric)); now != before+1 {
+		if now := value(t, s.metrics.calls["get_subscription"].results[result]); now != before+1 {
 			t.Errorf("HTTP %d is not counted as %s", status, result)
 		}
 	}
@@ -73,7 +77,7 @@ func TestCallsAreCounted(t *testing.T) {
 	}
 	cfg.Transport, cfg.URL = nil, "http://127.0.0.1:1"
 	gone := New(cfg)
-	if _, err := gone.subscription(t.Context(), sub); err == nil || value(t, gone.metrics.calls["get_subscription"].results[callUnreachable].(prometheus.Metric)) != 1 {
+	if _, err := gone.subscription(t.Context(), sub); err == nil || value(t, gone.metrics.calls["get_subscription"].results[callUnreachable]) != 1 {
 		t.Errorf("nobody answers: %v", err)
 	}
 	s.Compared(time.Unix(1_790_000_000, 0))

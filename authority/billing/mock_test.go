@@ -73,7 +73,7 @@ func TestRequestShapes(t *testing.T) {
 	t.Run("http", func(t *testing.T) { shapes(t, plain, nil) })
 	t.Run("https", func(t *testing.T) {
 		// Its certificate is its own.
-		shapes(t, secure, &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}) //nolint:gosec // on loopback
+		shapes(t, secure, &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}})
 	})
 	t.Run("https, and nobody vouches for it", func(t *testing.T) {
 		s := New(Config{SecretKey: "sk_test_123", URL: secure})

@@ -43,4 +43,4 @@ func (s *Service) Forget() {
 }
 
 // Gone drops what is known of an org that was deleted.
-func (s *Service) Gone(org state.OrgID) { s.noteTwice(context.Background(), org, nil, nil) }
+func (s *Service) Gone(ctx context.Context, org state.OrgID) { s.noteTwice(ctx, org, nil, nil) }

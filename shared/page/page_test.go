@@ -1,6 +1,7 @@
 package page
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"io"
@@ -33,14 +34,14 @@ func TestServe(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	ask := func(method, path string) (*http.Response, string) {
+	ask := func(method, path string) (status int, header http.Header, text string) {
 		t.Helper()
 		conn, err := ln.Dial()
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = conn.Close() }()
-		transport := &http.Transport{Dial: func(string, string) (net.Conn, error) { return conn, nil }, DisableKeepAlives: true}
+		transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }, DisableKeepAlives: true}
 		defer transport.CloseIdleConnections()
 		req, err := http.NewRequestWithContext(t.Context(), method, "http://a"+path, nil)
 		if err != nil {
@@ -50,37 +51,47 @@ func TestServe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() { _ = resp.Body.Close() }()
 		body, err := io.ReadAll(resp.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return resp, string(body)
+		return resp.StatusCode, resp.Header, string(body)
 	}
 	for _, c := range []struct {
 		method, path string
 		status       int
 	}{
-		{"GET", "/recover", 200}, {"GET", "/recover?x=1", 200}, {"HEAD", "/recover", 200}, {"POST", "/recover", 404}, {"DELETE", "/recover", 404},
-		{"GET", "/recover/", 404}, {"GET", "/Recover", 404}, {"GET", "/recover/x", 404}, {"GET", "/%72ecover", 404}, {"GET", "/", 404}, {"GET", "/api/v1/recover", 404},
+		{"GET", "/recover", 200},
+		{"GET", "/recover?x=1", 200},
+		{"HEAD", "/recover", 200},
+		{"POST", "/recover", 404},
+		{"DELETE", "/recover", 404},
+		{"GET", "/recover/", 404},
+		{"GET", "/Recover", 404},
+		{"GET", "/recover/x", 404},
+		{"GET", "/%72ecover", 404},
+		{"GET", "/", 404},
+		{"GET", "/api/v1/recover", 404},
 	} {
-		resp, body := ask(c.method, c.path)
-		isPage := resp.StatusCode == 200 && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
-		if resp.StatusCode != c.status || isPage != (c.status == 200) || resp.Header.Get("X-Request-Id") == "" || resp.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s %s: %v", c.method, c.path, resp)
+		status, header, body := ask(c.method, c.path)
+		isPage := status == http.StatusOK && strings.HasPrefix(header.Get("Content-Type"), "text/html")
+		if status != c.status || isPage != (c.status == http.StatusOK) || header.Get("X-Request-Id") == "" || header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s %s: HTTP %d, %v", c.method, c.path, status, header)
 		}
 		if c.method == "GET" && isPage && body != string(recoverPage) {
 			t.Errorf("%s: another page", c.path)
 		}
 	}
-	resp, _ := ask("GET", "/recover")
-	for header, want := range map[string]string{
+	_, header, _ := ask("GET", "/recover")
+	for name, want := range map[string]string{
 		"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
 	} {
-		if got := resp.Header.Get(header); got != want {
-			t.Errorf("%s: %q", header, got)
+		if got := header.Get(name); got != want {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
-	policy := resp.Header.Get("Content-Security-Policy")
+	policy := header.Get("Content-Security-Policy")
 	for _, part := range []string{"default-src 'none'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
 		if !strings.Contains(policy, part) {
 			t.Errorf("no %s in %s", part, policy)

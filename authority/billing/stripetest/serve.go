@@ -133,7 +133,7 @@ func (s *Stripe) listCheckouts(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	slices.SortFunc(found, func(a, b *checkout) int { return b.number - a.number }) // the newest first
-	var items []any
+	items := make([]any, 0, len(found))
 	for _, c := range found {
 		items = append(items, map[string]any{"id": c.id, "object": "checkout.session", "status": c.status})
 	}

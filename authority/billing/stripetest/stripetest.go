@@ -268,7 +268,7 @@ func (s *Stripe) event(name string, object map[string]any) {
 }
 
 func (sub *Subscription) object() map[string]any {
-	var items []any
+	items := make([]any, 0, 1+len(sub.More))
 	for i, price := range append(slices.Clone(sub.More), sub.Price) {
 		item := map[string]any{"id": "si_" + strconv.Itoa(i) + sub.ID, "object": "subscription_item", "price": map[string]any{"id": price, "object": "price"}}
 		if sub.NewPlaces {
