@@ -3,6 +3,7 @@ package billing
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -305,5 +306,34 @@ func TestReleaseUnasked(t *testing.T) {
 				t.Errorf("%v: %v", c.sub, err)
 			}
 		}
+	}
+}
+
+// unended refuses to end checkouts, as for a key that may not.
+type unended struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (u unended) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !strings.HasSuffix(r.URL.Path, "/expire") {
+		return u.next.RoundTrip(r)
+	}
+	return &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"error":{"type":"invalid_request_error","message":"no"}}`)), Request: r}, nil
+}
+
+// TestACheckoutThatCannotBeEnded: beside one that stays open no other is made, and an org with one is not released.
+func TestACheckoutThatCannotBeEnded(t *testing.T) {
+	fake := stripetest.New(t)
+	cfg, b := service(fake).cfg, newBook(t)
+	cfg.Transport = unended{fake.Transport()}
+	s := New(cfg)
+	url, err := s.Checkout(t.Context(), b, orgID, "pro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := s.Checkout(t.Context(), b, orgID, "pro"); !errors.Is(err, ErrMoved) {
+		t.Errorf("beside %s there is %s, %v", url, second, err)
+	}
+	if err := s.Release(t.Context(), b, orgID, true); !errors.Is(err, ErrMoved) {
+		t.Errorf("released: %v", err)
 	}
 }
