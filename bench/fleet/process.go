@@ -79,20 +79,11 @@ func (p *Process) end(sig syscall.Signal, grace time.Duration) {
 }
 
 // CPU is the processor time that the process and those of its group that still run have used so far.
-func (p *Process) CPU() (all time.Duration) {
-	const tick = 10 * time.Millisecond // USER_HZ of Linux
-	p.group(func(_ string, stat []string) {
-		for _, f := range stat[11:13] { // utime and stime, proc(5), from the state on
-			n, _ := strconv.Atoi(f)
-			all += time.Duration(n) * tick
-		}
-	})
-	return all
-}
+func (p *Process) CPU() time.Duration { return CPU(p.cmd.Process.Pid) }
 
 // RSS is the resident memory of the same, in bytes.
 func (p *Process) RSS() (all int64) {
-	p.group(func(dir string, _ []string) {
+	visit(p.cmd.Process.Pid, func(dir string, _ []string) {
 		b, err := os.ReadFile(filepath.Join(dir, "status"))
 		if err != nil {
 			return
@@ -106,8 +97,38 @@ func (p *Process) RSS() (all int64) {
 	return all
 }
 
-// group visits every process of the group, with its folder in /proc and the fields of its stat that follow its name.
-func (p *Process) group(visit func(dir string, stat []string)) {
+const tick = 10 * time.Millisecond // USER_HZ of Linux
+
+// CPU is the processor time that the processes of a group that still run have used so far.
+func CPU(group int) (all time.Duration) {
+	visit(group, func(_ string, stat []string) { all += ticks(stat[11:13]) }) // utime and stime, proc(5), from the state on
+	return all
+}
+
+// MachineCPU is the processor time that all programs of the machine have used since it started, over all cores.
+func MachineCPU() time.Duration {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	fields := strings.Fields(first) // cpu user nice system idle iowait irq softirq steal
+	if len(fields) < 9 {
+		return 0
+	}
+	return ticks(fields[1:4]) + ticks(fields[6:9])
+}
+
+func ticks(fields []string) (all time.Duration) {
+	for _, f := range fields {
+		n, _ := strconv.Atoi(f)
+		all += time.Duration(n) * tick
+	}
+	return all
+}
+
+// visit calls f for every process of a group, with its folder in /proc and the fields of its stat that follow its name.
+func visit(group int, f func(dir string, stat []string)) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
 		b, err := os.ReadFile(filepath.Join(dir, "stat"))
@@ -115,21 +136,21 @@ func (p *Process) group(visit func(dir string, stat []string)) {
 			continue // it has ended
 		}
 		stat := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		if len(stat) > 12 && stat[0] != "Z" && stat[2] == strconv.Itoa(p.cmd.Process.Pid) { // Z: ended
-			visit(dir, stat)
+		if len(stat) > 12 && stat[0] != "Z" && stat[2] == strconv.Itoa(group) { // Z: ended
+			f(dir, stat)
 		}
 	}
 }
 
 // Await asks is every 20 ms until it reports true, at most for limit. It ends early when the process does.
 func (p *Process) Await(limit time.Duration, what string, is func() bool) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
 	late := time.NewTimer(limit)
 	defer late.Stop()
 	for !is() {
 		select {
-		case <-tick.C:
+		case <-again.C:
 		case <-p.exited:
 			return fmt.Errorf("wait until %s: the process has ended, and said: %s", what, p.Said())
 		case <-late.C:
