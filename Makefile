@@ -18,17 +18,19 @@ BENCHFLAGS ?= -benchmem -count 1
 FUZZTIME ?= 1000000x
 FUZZ ?= Fuzz
 FUZZFLAGS ?=
+SCALE ?=
 TORTURE ?= 3m
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '%s\n' '' \
 	  'PKG=./edge/...            limits test, bench and fuzz to some packages' \
 	  'MACHINEID_TEST_NO_SKIP=1  makes a skipped test fail "make test" (CI sets it)' \
 	  'FUZZTIME=30s              how long each fuzz test runs, or how many inputs it is given (1000000x)' \
-  'FUZZ=FuzzHop              which fuzz tests run (a regular expression); FUZZFLAGS=-parallel=1: with what else' \
+	  'FUZZ=FuzzHop              which fuzz tests run (a regular expression); FUZZFLAGS=-parallel=1: with what else' \
 	  'TORTURE=20m               how long "make torture" hurts clusters of processes; other tests run in proportion' \
+	  'SCALE="-devices 100000"   another size of "make scale" (also -orgs, -connections, -dir)' \
 	  'BENCH=Validate            which benchmarks run (a regular expression)'
 
 .PHONY: run
@@ -129,6 +131,22 @@ bench-peers: ## Measure validates, revokes and changes beside nginx, Redis, etcd
 	@mkdir -p $(BIN)
 	$(GO) -C bench/peers build -o $(BIN)/peers .
 	cd bench/peers && $(BIN)/peers validate -docs ../../docs/peers.md && $(BIN)/peers changes -docs ../../docs/peers.md
+
+.PHONY: bench-report
+bench-report: ## Run every scenario of "machineid bench" on 3 nodes and 3 edges beside a bare handler; writes docs/bench.md (5 minutes)
+	@mkdir -p $(BIN)
+	$(GO) build -o $(BIN)/scenarios ./bench/scenarios
+	$(BIN)/scenarios -docs docs/bench.md
+
+.PHONY: bench-generator
+bench-generator: ## Hold the load generator against known delays, a stall and wrk, and print the ratios
+	$(GO) test -count=1 -v -run 'Histogram|KnownDelays|Stall|Wrk' ./bench/load
+
+.PHONY: scale
+scale: ## Load a million devices into 3 nodes and an edge: time, memory, restart, revokes; writes docs/bench.md (5 to 10 minutes)
+	@mkdir -p $(BIN)
+	$(GO) build -o $(BIN)/scale ./bench/scale
+	$(BIN)/scale $(SCALE) -docs docs/bench.md
 
 # What a test finds stands in its package's testdata/fuzz from then on, and in the output.
 .PHONY: fuzz

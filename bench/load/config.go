@@ -13,6 +13,10 @@ type Config struct {
 	// Operators are authority nodes, tried in turn, and Token is the operator's token. Without a token orgs keep their plan's limit of devices.
 	Operators []*Target
 	Token     string
+	// Makers are where devices are registered beforehand; none: at the targets.
+	Makers []*Target
+	// Enough ends the registering of devices, and the run has those that are there; 0: all are registered.
+	Enough time.Duration
 
 	Rate           Rate
 	Closed         bool // a closed loop: Rate is not looked at

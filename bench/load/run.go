@@ -20,9 +20,12 @@ const maxBooks = 32
 // Run prepares, loads, cleans up, and reports. When ctx ends it stops loading, and does the rest. The report is nil if nothing was measured; it
 // is there beside an error of the cleaning up. An error that is an UnavailableError says that a target could not be reached or could not serve.
 func Run(ctx context.Context, cfg *Config) (*report.Report, error) {
-	w := &World{cfg: cfg, tag: tagOf(cfg.Seed)}
 	began := time.Now()
-	rep, err := measure(ctx, cfg, w)
+	w, err := Prepare(ctx, cfg)
+	var rep *report.Report
+	if err == nil {
+		rep, err = w.Measure(ctx, cfg)
+	}
 	left, cerr := w.tidy(ctx)
 	if cerr != nil {
 		cerr = fmt.Errorf("clean up: %w", cerr)
@@ -47,13 +50,32 @@ func (w *World) tidy(ctx context.Context) ([]string, error) {
 	return w.cleanUp(ctx)
 }
 
-func measure(ctx context.Context, cfg *Config, w *World) (*report.Report, error) {
-	if err := w.prepare(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil, errors.New("interrupted while preparing: nothing was measured")
-		}
-		return nil, err
+// Prepare makes the orgs and devices of a run, and makes targets hold what it asks about. The world is there beside an error too: it has
+// what was made until then. Nothing is taken away again: Run does that.
+func Prepare(ctx context.Context, cfg *Config) (*World, error) {
+	w := &World{cfg: cfg, tag: tagOf(cfg.Seed)}
+	err := w.prepare(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted while preparing: nothing was measured")
 	}
+	return w, err
+}
+
+// Warm asks every target about every device, until all are allowed, but begins nothing more after some time (0: there is no such time). It
+// returns how many devices, from the first on, every target holds.
+func (w *World) Warm(ctx context.Context, within time.Duration) (devices int, err error) {
+	n := len(w.cfg.Targets)
+	asked, err := w.eachWithin(ctx, "asking every target about every device", len(w.Devices)*n, nil, within, func(c *Conn, i int) error {
+		c.redirect(w.cfg.Targets[i%n])
+		return w.warm(ctx, c, &w.Devices[i/n])
+	})
+	return asked / n, err
+}
+
+// Measure runs a scenario over the world's orgs and devices, those that the configuration asks for or not. One run at a time. When ctx ends it
+// stops loading, and reports what there is.
+func (w *World) Measure(ctx context.Context, cfg *Config) (*report.Report, error) {
+	w.cfg = cfg
 	if len(w.Devices) == 0 && cfg.Scenario.Devices > 0 {
 		return nil, fmt.Errorf("an org may have %d devices, too few for %s: %s", w.limit, cfg.Scenario.Name, w.remedy())
 	}

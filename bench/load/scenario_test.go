@@ -222,8 +222,11 @@ func TestDeadTarget(t *testing.T) {
 			targets[1].addr = "127.0.0.1:1" // from now on nobody is there
 		}
 	}
-	w := &World{cfg: cfg, tag: "000000"}
-	rep, err := measure(t.Context(), cfg, w)
+	w, err := Prepare(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep, err := w.Measure(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"machineid/shared/decision"
 )
@@ -45,8 +46,11 @@ type Device struct {
 	busy  atomic.Bool // somebody changes it
 }
 
-// prepareWorkers is how many connections prepare and clean up.
-const prepareWorkers = 64
+// prepareWorkers is how many connections prepare and clean up at the least, and at the most: as many as measure.
+const (
+	prepareWorkers     = 64
+	mostPrepareWorkers = 512
+)
 
 // prepare makes the world. What it has made when it fails is in the world too.
 func (w *World) prepare(ctx context.Context) error {
@@ -76,19 +80,24 @@ func (w *World) prepare(ctx context.Context) error {
 		d.id, d.org = w.name(int64(i)), w.Orgs[i%len(w.Orgs)]
 	}
 	w.next.Store(int64(need))
-	err = w.each(ctx, "registering devices", need, w.cfg.Targets, func(c *Conn, i int) error {
+	makers := w.cfg.Makers
+	if len(makers) == 0 {
+		makers = w.cfg.Targets
+	}
+	done, err := w.eachWithin(ctx, "registering devices", need, makers, w.cfg.Enough, func(c *Conn, i int) error {
 		d := &w.Devices[i]
 		_, err := insist(ctx, c, http.MethodPost, "devices/register", orgKey(d.org.admin), device(d.id))
 		return err
 	})
+	if done < need {
+		w.Devices = w.Devices[:done]
+		w.notef("%d devices rather than %d: registering them took longer than %v", done, need, w.cfg.Enough)
+	}
 	if err != nil || !w.cfg.warms() {
 		return err
 	}
-	n := len(w.cfg.Targets)
-	return w.each(ctx, "asking every target about every device", need*n, nil, func(c *Conn, i int) error {
-		c.redirect(w.cfg.Targets[i%n])
-		return w.warm(ctx, c, &w.Devices[i/n])
-	})
+	_, err = w.Warm(ctx, 0)
+	return err
 }
 
 // warm asks until a target allows a device.
@@ -289,9 +298,18 @@ func (w *World) deleteOrg(ctx context.Context, c *Conn, o *Org) (bool, error) {
 
 // each calls f for 0 to n-1 on some connections, spread over targets, and shows how far it is. The first fault ends it.
 func (w *World) each(ctx context.Context, what string, n int, targets []*Target, f func(c *Conn, i int) error) error {
+	_, err := w.eachWithin(ctx, what, n, targets, 0, f)
+	return err
+}
+
+// eachWithin is each, and begins nothing more after some time (0: there is no such time). f was called for 0 to done-1, and maybe for some above.
+func (w *World) eachWithin(ctx context.Context, what string, n int, targets []*Target, within time.Duration, f func(c *Conn, i int) error) (done int, err error) {
 	if n == 0 {
-		return nil
+		return 0, nil
 	}
+	var cut atomic.Int64 // the first that was left out
+	cut.Store(int64(n))
+	began := time.Now()
 	if targets == nil {
 		targets = w.cfg.Targets
 	}
@@ -299,12 +317,17 @@ func (w *World) each(ctx context.Context, what string, n int, targets []*Target,
 	defer fail(nil)
 	var next, finished atomic.Int64
 	var wg sync.WaitGroup
-	for k := range min(prepareWorkers, n) {
+	for k := range min(max(prepareWorkers, w.cfg.Connections), mostPrepareWorkers, n) {
 		wg.Go(func() {
 			c := newConn(targets[k%len(targets)], w.cfg.Timeout, false)
 			c.others = targets
 			defer c.Close()
 			for i := next.Add(1) - 1; i < int64(n) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				if within > 0 && time.Since(began) > within {
+					for left := cut.Load(); i < left && !cut.CompareAndSwap(left, i); left = cut.Load() { //nolint:revive // lowers it
+					}
+					return
+				}
 				if err := f(c, int(i)); err != nil {
 					fail(fmt.Errorf("%s: %w", what, err))
 					return
@@ -319,7 +342,7 @@ func (w *World) each(ctx context.Context, what string, n int, targets []*Target,
 		close(ended)
 	}()
 	w.progress(what, &finished, n, ended)
-	return context.Cause(ctx)
+	return int(cut.Load()), context.Cause(ctx)
 }
 
 // number reads a member that is a number, 0 if there is none.

@@ -3,6 +3,7 @@ package load
 import (
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -12,40 +13,52 @@ import (
 
 var wrkRate = regexp.MustCompile(`Requests/sec:\s*([0-9.]+)`)
 
-// TestWrkAgrees compares the rate in a closed loop with that of wrk, which shares no code with us, at a target that takes 5 ms for each answer.
-// On a quiet machine they agree within a few percent (the log says). What is held is wide enough for a busy one.
+// TestWrkAgrees compares the rate in a closed loop with that of wrk, which shares no code with us, at a target that takes 5 ms for each answer:
+// in turn, so that a busy machine meets both. On a quiet one they agree within a few percent, and 10 % is what is wanted (`make bench-generator`
+// shows it). What is held is wide enough for a busy one.
 func TestWrkAgrees(t *testing.T) {
 	target := echoTarget(t, 5*time.Millisecond)
-	const connections = 32
-	ours := func() float64 {
-		rep := generate(t, &Config{Targets: []*Target{target}, Closed: true, Duration: time.Second, Timeout: time.Second, Connections: connections})
+	const connections, rounds = 32, 3
+	var ratios []float64
+	for range rounds {
+		out, err := exec.CommandContext(t.Context(), "wrk", "-t", "1", "-c", strconv.Itoa(connections), "-d", "1s", target.URL).CombinedOutput()
+		if err != nil {
+			t.Fatalf("wrk (Debian has it): %v\n%s", err, out)
+		}
+		m := wrkRate.FindSubmatch(out)
+		if m == nil {
+			t.Fatalf("wrk says no rate:\n%s", out)
+		}
+		theirs, err := strconv.ParseFloat(string(m[1]), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep := generate(t, &Config{Targets: []*Target{target}, Closed: true, Duration: time.Second, Timeout: 10 * time.Second, Connections: connections})
 		op, _ := rep.Op(rep.Main)
 		if op.Errors > 0 {
 			t.Fatalf("%v", op.Codes)
 		}
-		return op.Rate
+		t.Logf("wrk %.0f/s, ours %.0f/s: %.3f of it", theirs, op.Rate, op.Rate/theirs)
+		ratios = append(ratios, op.Rate/theirs)
 	}
-	out, err := exec.CommandContext(t.Context(), "wrk", "-t", "1", "-c", strconv.Itoa(connections), "-d", "1s", target.URL).CombinedOutput()
-	if err != nil {
-		t.Fatalf("wrk (Debian has it): %v\n%s", err, out)
-	}
-	m := wrkRate.FindSubmatch(out)
-	if m == nil {
-		t.Fatalf("wrk says no rate:\n%s", out)
-	}
-	theirs, err := strconv.ParseFloat(string(m[1]), 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rate := ours()
-	t.Logf("wrk %.0f/s, ours %.0f/s: %.3f of it", theirs, rate, rate/theirs)
-	if rate < theirs/3 || rate > theirs*3 {
-		t.Errorf("%.0f/s, wrk says %.0f/s", rate, theirs)
+	slices.Sort(ratios)
+	ratio := ratios[rounds/2]
+	within := map[bool]string{true: "within", false: "NOT within"}[ratio > 0.9 && ratio < 1.1]
+	t.Logf("the median is %.3f of wrk's rate: %s 10 %%", ratio, within)
+	if ratio < 1.0/3 || ratio > 3 {
+		t.Errorf("the rate is %.3f of what wrk says", ratio)
 	}
 }
 
 // generate runs validates of one device that nobody has prepared: for targets that answer anything.
 func generate(tb testing.TB, cfg *Config) *report.Report {
+	tb.Helper()
+	rep, _ := generateTally(tb, cfg)
+	return rep
+}
+
+// generateTally returns the histogram too.
+func generateTally(tb testing.TB, cfg *Config) (*report.Report, *tally) {
 	tb.Helper()
 	s, err := Find("validate")
 	if err != nil {
@@ -62,5 +75,5 @@ func generate(tb testing.TB, cfg *Config) *report.Report {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return r.report(took, false)
+	return r.report(took, false), r.totals[0]
 }
