@@ -127,7 +127,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		if code, _ := m.judge(q, stopped{}.Now(), 1, extra); code == decision.Allow {
 			d := extra.device
-			if !extra.key.rec.Known || !extra.org.rec.Known || !d.rec.Known || d.rec.Revoked || d.index < floors[hash&(1<<floorBits-1)] {
+			if !extra.key.rec.Known || !extra.org.rec.Known || !d.known || d.revoked || d.index < floors[hash&(1<<floorBits-1)] {
 				t.Fatalf("ALLOW by %+v, %+v, %+v with the floor %d", extra.key.rec, extra.org.rec, d, floors[hash&(1<<floorBits-1)])
 			}
 		}
@@ -152,7 +152,12 @@ func holdLanded(t *testing.T, fl *flight, sum orgkey.Hash, extra *found) {
 	if fl.key.kind == needKey != (got.key != nil) || got.key != nil && got.key.sum != sum {
 		t.Fatalf("a flight for %d brought the key %+v", fl.key.kind, got.key)
 	}
-	if fl.key.kind != needKey && (got.org != nil && got.org.id != testOrg || got.device != nil && got.device.org != testOrg) || got.device != nil && got.device.id != "d" {
+	var org orgID
+	var id string
+	if got.device != nil {
+		org, id = got.device.name()
+	}
+	if fl.key.kind != needKey && (got.org != nil && got.org.id != testOrg || got.device != nil && org != testOrg) || got.device != nil && id != "d" {
 		t.Fatalf("a flight for %d brought the org %+v, the device %+v", fl.key.kind, got.org, got.device)
 	}
 	if got.key != nil {
@@ -161,7 +166,7 @@ func holdLanded(t *testing.T, fl *flight, sum orgkey.Hash, extra *found) {
 	if got.org != nil && (extra.key == nil || got.org.id == extra.key.org) {
 		extra.org = got.org
 	}
-	if got.device != nil && (extra.key == nil || got.device.org == extra.key.org) {
+	if got.device != nil && (extra.key == nil || org == extra.key.org) {
 		extra.device = got.device
 	}
 }

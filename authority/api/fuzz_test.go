@@ -122,6 +122,7 @@ func (fuzzedHub) SettleOrg(context.Context, uint64, state.OrgID) error { return 
 func (fuzzedHub) Edge(string) string                                   { return "" }
 func (fuzzedHub) Sessions() []hub.Session                              { return nil }
 func (fuzzedHub) Seen(state.OrgID, string, int64)                      {}
+func (fuzzedHub) Used([32]byte, int64)                                 {}
 func (fuzzedHub) Progress(context.Context, uint64, state.OrgID) (hub.Progress, error) {
 	return hub.Progress{}, hub.ErrNotLeading
 }

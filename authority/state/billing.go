@@ -32,7 +32,7 @@ func (t *tx) setBilling(c *statepb.SetBilling) Outcome {
 		case existed || refusal != Granted:
 			return nil
 		}
-		if c.GetSubscription() != nil {
+		if s := c.GetSubscription(); s != nil && s == next.GetSubscription() { // else it was not the org's
 			t.pay(org, next.GetSubscription())
 		}
 		return org
