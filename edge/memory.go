@@ -67,6 +67,7 @@ type caches struct {
 	keys, refusedKeys       *ristretto.Cache[uint64, *keyEntry]
 	orgs                    *ristretto.Cache[uint64, *orgEntry]
 	devices, refusedDevices *ristretto.Cache[uint64, *deviceEntry]
+	recent                  recent
 	// overtaken counts entries that were found, and did not count because an invalidation
 	// was newer.
 	overtaken *atomic.Uint64
@@ -96,16 +97,22 @@ func newCaches(entries int64) (c *caches, err error) {
 	if c.orgs, err = newCache[*orgEntry](entries, countersOther); err != nil {
 		return nil, err
 	}
-	if c.devices, err = newCache[*deviceEntry](entries, countersDevice); err != nil {
+	c.recent = newRecent(entries)
+	if c.devices, err = newCache(entries, countersDevice, c.recent.drop); err != nil {
 		return nil, err
 	}
 	c.refusedDevices, err = newCache[*deviceEntry](few, countersOther)
 	return c, err
 }
 
-func newCache[V any](entries, counters int64) (*ristretto.Cache[uint64, V], error) {
+func newCache[V any](entries, counters int64, gone ...func(hash uint64, entry V)) (*ristretto.Cache[uint64, V], error) {
 	c, err := ristretto.NewCache(&ristretto.Config[uint64, V]{
 		NumCounters: counters * entries, MaxCost: entries, BufferItems: 64, IgnoreInternalCost: true,
+		OnEvict: func(i *ristretto.Item[V]) {
+			for _, f := range gone {
+				f(i.Key, i.Value)
+			}
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a cache of %d entries: %w", entries, err)
@@ -128,7 +135,7 @@ func (c *caches) clear() {
 	c.keys.Clear()
 	c.refusedKeys.Clear()
 	c.orgs.Clear()
-	c.devices.Clear()
+	c.devices.Clear() // and recent with it
 	c.refusedDevices.Clear()
 }
 
@@ -290,9 +297,23 @@ func (m *memory) org(k *keyEntry, now clock.Time, extra *found) *orgEntry {
 }
 
 func (m *memory) device(k *keyEntry, q *question, hash uint64, now clock.Time, extra *found) *deviceEntry {
+	set, tag := m.recent.of(hash)
+	if tags := set.tags.Load(); !sampled(hash, now) {
+		for i := range set.devices {
+			if tags>>(i*tagBits)&tagMask != tag {
+				continue
+			}
+			if d := set.devices[i].Load(); d != nil && d.is(k, q.device) && m.counts(d.stamp(), hash, now) {
+				return d
+			}
+		}
+	}
 	for _, c := range [...]*ristretto.Cache[uint64, *deviceEntry]{m.devices, m.refusedDevices} {
 		if d, ok := c.Get(hash); ok && d.is(k, q.device) {
 			if m.counts(d.stamp(), hash, now) {
+				if d.known {
+					set.put(tag, d)
+				}
 				return d
 			}
 			q.familiar = q.familiar || d.known

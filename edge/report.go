@@ -38,10 +38,18 @@ type sightings struct {
 
 // sighting is a device that asked, or a key that was used.
 type sighting struct {
-	org orgID
-	id  string
-	key *keyEntry // nil: a device
-	at  decision.Millis
+	key    *keyEntry    // or nil, and then
+	device *deviceEntry // or nil, and then
+	org    orgID
+	id     string
+	at     decision.Millis
+}
+
+func (s *sighting) name() (orgID, string) {
+	if s.device != nil {
+		return s.device.name()
+	}
+	return s.org, s.id
 }
 
 func newSightings(m *metrics) *sightings {
@@ -51,8 +59,7 @@ func newSightings(m *metrics) *sightings {
 // asked notes that a device which exists asked. On the hot path it is one load.
 func (s *sightings) asked(d *deviceEntry, now clock.Time, at decision.Millis) {
 	if d.note(now) {
-		org, id := d.name()
-		s.put(sighting{org: org, id: id, at: at})
+		s.put(sighting{device: d, at: at})
 	}
 }
 
@@ -104,15 +111,16 @@ func (s *sightings) take() (list []*link.Seen, keys []*link.Used) {
 			room -= len(one.key.sum) + 16
 			continue
 		}
-		of := byOrg[one.org]
+		org, id := one.name()
+		of := byOrg[org]
 		if of == nil {
-			of = &link.Seen{OrgId: one.org[:]}
-			byOrg[one.org] = of
+			of = &link.Seen{OrgId: org[:]}
+			byOrg[org] = of
 			list = append(list, of)
-			room -= len(one.org) + 8
+			room -= len(org) + 8
 		}
-		of.DeviceIds, of.AtMs = append(of.DeviceIds, one.id), append(of.AtMs, one.at)
-		room -= len(one.id) + 10
+		of.DeviceIds, of.AtMs = append(of.DeviceIds, id), append(of.AtMs, one.at)
+		room -= len(id) + 10
 	}
 	return list, keys
 }

@@ -120,6 +120,10 @@ var brokenRules = []broken{
 		},
 	},
 	{
+		rule: "I3", name: "no floors for devices asked for lately", by: "edge TestRecentIsJudged",
+		edits: []edit{{edgeMemory, "d != nil && d.is(k, q.device) && m.counts(d.stamp(), hash, now) {", "d != nil && d.is(k, q.device) {"}},
+	},
+	{
 		rule: "I3", name: "a request stalls between lease and floor", harmless: true,
 		edits: []edit{{edgeValidate, recallReads, `	if now >= clock.Time(e.lease.Load()) {
 		return 0
@@ -161,12 +165,11 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I5", name: "a hit extends its time",
-		edits: []edit{{edgeMemory, "			if m.counts(d.stamp(), hash, now) {\n				return d\n", `			if m.counts(d.stamp(), hash, now) {
+		edits: []edit{{edgeMemory, "			if m.counts(d.stamp(), hash, now) {\n", `			if m.counts(d.stamp(), hash, now) {
 				longer := new(deviceEntry)
 				*longer = *d
 				longer.expires = now.Add(m.ttl)
 				c.Set(hash, longer, 1)
-				return d
 `}},
 	},
 	{
