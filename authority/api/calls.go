@@ -72,9 +72,11 @@ var calls = map[string]call{
 	"org/recover/confirm":   {access: anyone{}, parse: confirmRecovery},
 	"operator/billing/sync": {access: overseer{}, parse: syncBilling, empty: true},
 
-	"operator/orgs":   {access: overseer{}, parse: byMethod(listOrgs, createOrg), empty: true},
-	"operator/orgs/*": {access: overseer{}, parse: byMethod(showOperated, changeOperated), empty: true},
-	"operator/plans":  {access: overseer{}, parse: byMethod(showPlans, setPlans)},
+	"operator/orgs":         {access: overseer{}, parse: byMethod(listOrgs, createOrg), empty: true},
+	"operator/orgs/*":       {access: overseer{}, parse: byMethod(showOperated, changeOperated), empty: true},
+	"operator/token/rotate": {access: overseer{}, parse: rotateToken},
+
+	"operator/plans": {access: overseer{}, parse: byMethod(showPlans, setPlans)},
 
 	"operator/edges":                     {access: operator{}, parse: showEdges},
 	"operator/cluster":                   {access: operator{}, parse: showCluster},

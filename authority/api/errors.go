@@ -95,6 +95,8 @@ func (f *refusal) answer() *wire.Error {
 		return wire.Refused("the plans must name each plan that there is, once, and the plan free: orgs are in them")
 	case state.TokenUnknown:
 		return wire.InvalidToken()
+	case state.TokenMoved:
+		return wire.InvalidOperatorToken()
 	case state.Granted, state.KeyTaken, state.BillingMoved, state.CustomerTaken, state.NoCustomer:
 	}
 	// A refusal that this code does not know changed nothing all the same.

@@ -127,6 +127,8 @@ func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) 
 		return "org.deleted", state.OrgID(c.DeleteOrg.GetOrgId()).String()
 	case *statepb.Command_SetPlans:
 		return "plans.changed", ""
+	case *statepb.Command_RotateToken:
+		return "operator.token_rotated", ""
 	case *statepb.Command_SetBilling:
 		return "billing.changed", state.OrgID(c.SetBilling.GetOrgId()).String()
 	case *statepb.Command_Recover:

@@ -52,6 +52,8 @@ func (t *tx) run() Outcome {
 		return t.deleteOrg(c.DeleteOrg)
 	case *statepb.Command_SetPlans:
 		return t.setPlans(c.SetPlans)
+	case *statepb.Command_RotateToken:
+		return t.rotateToken(c.RotateToken)
 	case *statepb.Command_SetBilling:
 		return t.setBilling(c.SetBilling)
 	case *statepb.Command_BeginRecovery:

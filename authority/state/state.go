@@ -88,6 +88,8 @@ const (
 	NoCustomer
 	// TokenUnknown: no recovery is under way by this token.
 	TokenUnknown
+	// TokenMoved: the operator's token is another already.
+	TokenMoved
 )
 
 // Outcome is what Apply hands to the proposer of a command.

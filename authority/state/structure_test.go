@@ -45,7 +45,7 @@ var writers = map[string]string{
 var callers = map[string]string{
 	"follow":      "changeOccupant",
 	"dropOrg":     "deleteOrg",
-	"putCluster":  "seed setLink",
+	"putCluster":  "seed setLink rotateToken",
 	"putPlans":    "seed setPlans",
 	"dropBilling": "deleteOrg",
 	"putBilling":  "setBilling beginRecovery recover",

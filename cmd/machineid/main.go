@@ -88,7 +88,7 @@ current answers SYSTEM_UNAVAILABLE.`,
 	settings.FlagsOnly(version)
 	env := environment(environ)
 	root.AddCommand(newDevCommand(settings, env), newAuthorityCommand(settings, env), newEdgeCommand(settings), newClusterCommand(settings, env),
-		newEdgesCommand(settings, env), newOrgCommand(settings, env), newDeviceCommand(settings, env), newKeyCommand(settings, env), newAuditCommand(settings, env),
+		newEdgesCommand(settings, env), newOrgCommand(settings, env), newDeviceCommand(settings, env), newKeyCommand(settings, env), newAuditCommand(settings, env), newOperatorCommand(settings, env),
 		newSnapshotCommand(settings, env), newRecoverCommand(settings), newDebugCommand(settings), newBenchCommand(settings, env),
 		newBillingCommand(settings, env), newConfigCommand(settings, env), version)
 	settings.Attach(root)

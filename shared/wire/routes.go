@@ -83,6 +83,7 @@ var routes = []Route{
 	{Path: "operator/billing/sync", Post: true, Operator: true},
 	{Path: "operator/orgs", Get: true, Post: true, Query: []string{"limit", "cursor"}, Operator: true},
 	{Path: "operator/orgs/*", Get: true, Patch: true, Delete: true, Operator: true},
+	{Path: "operator/token/rotate", Post: true, Operator: true},
 	{Path: "operator/plans", Get: true, Put: true, Operator: true},
 	{Path: "propagation", Get: true, Query: []string{"index"}},
 	{Path: "operator/edges", Get: true, Operator: true},

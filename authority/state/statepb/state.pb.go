@@ -137,7 +137,7 @@ func (x Subscription_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Subscription_Status.Descriptor instead.
 func (Subscription_Status) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35, 0}
 }
 
 type Key_Scope int32
@@ -189,7 +189,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -222,6 +222,7 @@ type Command struct {
 	//	*Command_RevokeKey
 	//	*Command_SetPlans
 	//	*Command_DeleteOrg
+	//	*Command_RotateToken
 	//	*Command_SetSeen
 	//	*Command_SetBilling
 	//	*Command_BeginRecovery
@@ -454,6 +455,15 @@ func (x *Command) GetDeleteOrg() *DeleteOrg {
 	return nil
 }
 
+func (x *Command) GetRotateToken() *RotateToken {
+	if x != nil {
+		if x, ok := x.Change.(*Command_RotateToken); ok {
+			return x.RotateToken
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetSetSeen() *SetSeen {
 	if x != nil {
 		if x, ok := x.Change.(*Command_SetSeen); ok {
@@ -558,6 +568,10 @@ type Command_DeleteOrg struct {
 	DeleteOrg *DeleteOrg `protobuf:"bytes,25,opt,name=delete_org,json=deleteOrg,proto3,oneof"`
 }
 
+type Command_RotateToken struct {
+	RotateToken *RotateToken `protobuf:"bytes,26,opt,name=rotate_token,json=rotateToken,proto3,oneof"`
+}
+
 type Command_SetSeen struct {
 	SetSeen *SetSeen `protobuf:"bytes,60,opt,name=set_seen,json=setSeen,proto3,oneof"`
 }
@@ -605,6 +619,8 @@ func (*Command_RevokeKey) isCommand_Change() {}
 func (*Command_SetPlans) isCommand_Change() {}
 
 func (*Command_DeleteOrg) isCommand_Change() {}
+
+func (*Command_RotateToken) isCommand_Change() {}
 
 func (*Command_SetSeen) isCommand_Change() {}
 
@@ -2029,6 +2045,60 @@ func (x *Stretch) GetUntilMs() int64 {
 	return 0
 }
 
+// RotateToken puts another operator's token in the place of one.
+type RotateToken struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the one that it was asked with, and of the new one.
+	OldHash       []byte `protobuf:"bytes,1,opt,name=old_hash,json=oldHash,proto3" json:"old_hash,omitempty"`
+	NewHash       []byte `protobuf:"bytes,2,opt,name=new_hash,json=newHash,proto3" json:"new_hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateToken) Reset() {
+	*x = RotateToken{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateToken) ProtoMessage() {}
+
+func (x *RotateToken) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateToken.ProtoReflect.Descriptor instead.
+func (*RotateToken) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RotateToken) GetOldHash() []byte {
+	if x != nil {
+		return x.OldHash
+	}
+	return nil
+}
+
+func (x *RotateToken) GetNewHash() []byte {
+	if x != nil {
+		return x.NewHash
+	}
+	return nil
+}
+
 // SetSeen records when devices asked and keys were used last (I10). No decision depends on it.
 type SetSeen struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2040,7 +2110,7 @@ type SetSeen struct {
 
 func (x *SetSeen) Reset() {
 	*x = SetSeen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2122,7 @@ func (x *SetSeen) String() string {
 func (*SetSeen) ProtoMessage() {}
 
 func (x *SetSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2135,7 @@ func (x *SetSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
 func (*SetSeen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetSeen) GetOrgs() []*Seen {
@@ -2094,7 +2164,7 @@ type Used struct {
 
 func (x *Used) Reset() {
 	*x = Used{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2176,7 @@ func (x *Used) String() string {
 func (*Used) ProtoMessage() {}
 
 func (x *Used) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2189,7 @@ func (x *Used) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Used.ProtoReflect.Descriptor instead.
 func (*Used) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Used) GetKeyHash() []byte {
@@ -2148,7 +2218,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2230,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2243,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -2214,7 +2284,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2296,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2309,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -2295,7 +2365,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2377,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2390,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -2377,7 +2447,7 @@ type LeaseHolder struct {
 
 func (x *LeaseHolder) Reset() {
 	*x = LeaseHolder{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2459,7 @@ func (x *LeaseHolder) String() string {
 func (*LeaseHolder) ProtoMessage() {}
 
 func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2472,7 @@ func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
 func (*LeaseHolder) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LeaseHolder) GetProcessId() []byte {
@@ -2431,7 +2501,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2513,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2526,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -2483,7 +2553,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2565,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2578,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Plan) GetTier() string {
@@ -2555,7 +2625,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2637,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2650,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Org) GetId() []byte {
@@ -2699,7 +2769,7 @@ type Billing struct {
 
 func (x *Billing) Reset() {
 	*x = Billing{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +2781,7 @@ func (x *Billing) String() string {
 func (*Billing) ProtoMessage() {}
 
 func (x *Billing) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +2794,7 @@ func (x *Billing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Billing.ProtoReflect.Descriptor instead.
 func (*Billing) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Billing) GetCustomerId() string {
@@ -2778,7 +2848,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2790,7 +2860,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2803,7 +2873,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Subscription) GetId() string {
@@ -2860,7 +2930,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +2942,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +2955,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Recovery) GetTokenHash() []byte {
@@ -2921,7 +2991,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3003,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3016,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Key) GetHash() []byte {
@@ -3018,7 +3088,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3100,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3113,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -3083,7 +3153,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3095,7 +3165,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3108,7 +3178,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Occupant) GetId() string {
@@ -3189,7 +3259,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3201,7 +3271,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3214,7 +3284,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -3381,7 +3451,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3393,7 +3463,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3406,7 +3476,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -3469,7 +3539,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xd7\v\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\x9d\f\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -3499,7 +3569,8 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"revoke_key\x18\x17 \x01(\v2\x1d.machineid.state.v1.RevokeKeyH\x00R\trevokeKey\x12;\n" +
 	"\tset_plans\x18\x18 \x01(\v2\x1c.machineid.state.v1.SetPlansH\x00R\bsetPlans\x12>\n" +
 	"\n" +
-	"delete_org\x18\x19 \x01(\v2\x1d.machineid.state.v1.DeleteOrgH\x00R\tdeleteOrg\x128\n" +
+	"delete_org\x18\x19 \x01(\v2\x1d.machineid.state.v1.DeleteOrgH\x00R\tdeleteOrg\x12D\n" +
+	"\frotate_token\x18\x1a \x01(\v2\x1f.machineid.state.v1.RotateTokenH\x00R\vrotateToken\x128\n" +
 	"\bset_seen\x18< \x01(\v2\x1b.machineid.state.v1.SetSeenH\x00R\asetSeen\x12A\n" +
 	"\vset_billing\x18( \x01(\v2\x1e.machineid.state.v1.SetBillingH\x00R\n" +
 	"setBilling\x12J\n" +
@@ -3622,7 +3693,10 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\aStretch\x12\x19\n" +
 	"\bafter_ms\x18\x01 \x01(\x03R\aafterMs\x12\x19\n" +
 	"\bafter_id\x18\x02 \x01(\tR\aafterId\x12\x19\n" +
-	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\"e\n" +
+	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\"C\n" +
+	"\vRotateToken\x12\x19\n" +
+	"\bold_hash\x18\x01 \x01(\fR\aoldHash\x12\x19\n" +
+	"\bnew_hash\x18\x02 \x01(\fR\anewHash\"e\n" +
 	"\aSetSeen\x12,\n" +
 	"\x04orgs\x18\x01 \x03(\v2\x18.machineid.state.v1.SeenR\x04orgs\x12,\n" +
 	"\x04keys\x18\x02 \x03(\v2\x18.machineid.state.v1.UsedR\x04keys\"6\n" +
@@ -3787,7 +3861,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),          // 0: machineid.state.v1.Actor.Type
 	(Subscription_Status)(0), // 1: machineid.state.v1.Subscription.Status
@@ -3816,23 +3890,24 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*RevokeBatch)(nil),      // 24: machineid.state.v1.RevokeBatch
 	(*UnrevokeBatch)(nil),    // 25: machineid.state.v1.UnrevokeBatch
 	(*Stretch)(nil),          // 26: machineid.state.v1.Stretch
-	(*SetSeen)(nil),          // 27: machineid.state.v1.SetSeen
-	(*Used)(nil),             // 28: machineid.state.v1.Used
-	(*Seen)(nil),             // 29: machineid.state.v1.Seen
-	(*Cluster)(nil),          // 30: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),       // 31: machineid.state.v1.LinkRecord
-	(*LeaseHolder)(nil),      // 32: machineid.state.v1.LeaseHolder
-	(*Plans)(nil),            // 33: machineid.state.v1.Plans
-	(*Plan)(nil),             // 34: machineid.state.v1.Plan
-	(*Org)(nil),              // 35: machineid.state.v1.Org
-	(*Billing)(nil),          // 36: machineid.state.v1.Billing
-	(*Subscription)(nil),     // 37: machineid.state.v1.Subscription
-	(*Recovery)(nil),         // 38: machineid.state.v1.Recovery
-	(*Key)(nil),              // 39: machineid.state.v1.Key
-	(*Seats)(nil),            // 40: machineid.state.v1.Seats
-	(*Occupant)(nil),         // 41: machineid.state.v1.Occupant
-	(*Remembered)(nil),       // 42: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),       // 43: machineid.state.v1.AuditEntry
+	(*RotateToken)(nil),      // 27: machineid.state.v1.RotateToken
+	(*SetSeen)(nil),          // 28: machineid.state.v1.SetSeen
+	(*Used)(nil),             // 29: machineid.state.v1.Used
+	(*Seen)(nil),             // 30: machineid.state.v1.Seen
+	(*Cluster)(nil),          // 31: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),       // 32: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),      // 33: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),            // 34: machineid.state.v1.Plans
+	(*Plan)(nil),             // 35: machineid.state.v1.Plan
+	(*Org)(nil),              // 36: machineid.state.v1.Org
+	(*Billing)(nil),          // 37: machineid.state.v1.Billing
+	(*Subscription)(nil),     // 38: machineid.state.v1.Subscription
+	(*Recovery)(nil),         // 39: machineid.state.v1.Recovery
+	(*Key)(nil),              // 40: machineid.state.v1.Key
+	(*Seats)(nil),            // 41: machineid.state.v1.Seats
+	(*Occupant)(nil),         // 42: machineid.state.v1.Occupant
+	(*Remembered)(nil),       // 43: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),       // 44: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	4,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -3854,40 +3929,41 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	19, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
 	12, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
 	13, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
-	27, // 19: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
-	14, // 20: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
-	15, // 21: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
-	16, // 22: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
-	0,  // 23: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	2,  // 24: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	30, // 25: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	33, // 26: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	31, // 27: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	39, // 28: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	33, // 29: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	37, // 30: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
-	39, // 31: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
-	39, // 32: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	39, // 33: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	26, // 34: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	26, // 35: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	29, // 36: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
-	28, // 37: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
-	31, // 38: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	32, // 39: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
-	34, // 40: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	37, // 41: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
-	38, // 42: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
-	1,  // 43: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
-	2,  // 44: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	41, // 45: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	26, // 46: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	4,  // 47: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	27, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
+	28, // 20: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	14, // 21: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
+	15, // 22: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
+	16, // 23: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
+	0,  // 24: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	2,  // 25: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	31, // 26: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	34, // 27: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	32, // 28: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	40, // 29: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	34, // 30: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	38, // 31: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
+	40, // 32: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
+	40, // 33: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	40, // 34: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	26, // 35: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	26, // 36: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	30, // 37: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	29, // 38: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
+	32, // 39: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	33, // 40: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	35, // 41: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	38, // 42: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
+	39, // 43: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
+	1,  // 44: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
+	2,  // 45: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	42, // 46: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	26, // 47: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	4,  // 48: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -3912,6 +3988,7 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_RevokeKey)(nil),
 		(*Command_SetPlans)(nil),
 		(*Command_DeleteOrg)(nil),
+		(*Command_RotateToken)(nil),
 		(*Command_SetSeen)(nil),
 		(*Command_SetBilling)(nil),
 		(*Command_BeginRecovery)(nil),
@@ -3919,14 +3996,14 @@ func file_authority_state_statepb_state_proto_init() {
 	}
 	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
 	file_authority_state_statepb_state_proto_msgTypes[17].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[32].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"machineid/authority"
+	"machineid/cmd/machineid/config"
+)
+
+// newOperatorCommand has what is about the operator.
+func newOperatorCommand(settings *config.Settings, env environment) *cobra.Command {
+	parent := &cobra.Command{Use: "operator", Short: "Look after the operator's token", Args: cobra.NoArgs}
+	token, sub := commandsOf(settings, env, "token", "Look after the operator's token")
+	var file string
+	rotate := sub("rotate", "Put a new operator's token in the place of the old, which is good no more", cobra.NoArgs,
+		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []string) error {
+			return rotateToken(ctx, cmd, f, file)
+		})
+	rotate.Flags().StringVar(&file, "new-token-file", "", "the `FILE` that gets the new token, or has it already; without it the new one takes its place in --operator-token-file")
+	parent.AddCommand(token)
+	return parent
+}
+
+// rotateToken writes the new token down before it asks, so that no lost answer can lock the operator out: the next run finds the file, and
+// whichever token is good.
+func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file string) error {
+	place := file
+	if file == "" {
+		if f.tokenFile == "" {
+			return usageError{errors.New("--new-token-file: give the file for the new token: without --operator-token-file there is none that it could replace")}
+		}
+		file, place = f.tokenFile+".new", f.tokenFile
+	}
+	token, err := newToken(file)
+	if err != nil {
+		return err
+	}
+	client := f.client()
+	var answer struct{ Changed bool }
+	ask := func() error {
+		return client.call(ctx, http.MethodPost, "operator/token/rotate", map[string]string{"token": token}, &answer)
+	}
+	err = ask()
+	if refused, ok := errors.AsType[*refusedError](err); ok && refused.status == http.StatusUnauthorized {
+		// An earlier run may have done it, and not heard of it.
+		client.token = token
+		if again := ask(); again == nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w\nThe new token is in %s: run the same again, which finds out which of the two is good", err, file)
+	}
+	if place != file {
+		if err := os.Rename(file, place); err != nil {
+			return fmt.Errorf("the token is changed, and the new one is in %s: %w", file, err)
+		}
+		if err := syncDir(filepath.Dir(place)); err != nil {
+			return err
+		}
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		return printJSON(w, map[string]any{"changed": answer.Changed, "file": place})
+	}
+	fmt.Fprintf(w, "The operator's token is changed. The new one is in %s.\n", place)
+	return nil
+}
+
+// newToken makes a token in a file of its user's own, or takes the one that is there.
+func newToken(file string) (string, error) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		token, err := readSecret(file)
+		if err == nil && len(token) < authority.MinOperatorToken {
+			err = fmt.Errorf("it has %d characters; a token needs at least %d", len(token), authority.MinOperatorToken)
+		}
+		if err != nil {
+			return "", fmt.Errorf("take the new token from %s: %w", file, err)
+		}
+		return token, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("keep the new token: %w", err)
+	}
+	token := rand.Text() + rand.Text()
+	_, err = f.WriteString(token + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", fmt.Errorf("keep the new token: %w", err)
+	}
+	return token, syncDir(filepath.Dir(file))
+}
+
+// syncDir has a folder's entries on the disk.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync the folder: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync the folder %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+//go:build unix
+
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestTokenRotate: the command leaves the new token where the old one was, readable by its user only; one that was cut off after the change, before
+// it heard of it, is finished by the next.
+func TestTokenRotate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := launchDev(t, dir)
+	w.ready()
+	flags := operatorOf(t, w, dir)
+	file := flags[len(flags)-1]
+	read := func(path string) string {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(b))
+	}
+	c := newClient(t, w.authority)
+	good := func(token string) bool {
+		t.Helper()
+		a, err := c.do(http.MethodGet, "operator/orgs", "", "", "Authorization: Bearer "+token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.StatusCode == http.StatusOK
+	}
+	line := func(want int, args ...string) string {
+		t.Helper()
+		code, out, errs := commandLine(append([]string{"operator", "token", "rotate"}, args...)...)
+		if code != want {
+			t.Fatalf("%v: exit code %d, want %d: %s%s", args, code, want, out, errs)
+		}
+		if strings.Contains(out+errs, read(file)) {
+			t.Errorf("it shows the token: %s%s", out, errs)
+		}
+		return out + errs
+	}
+	first := read(file)
+	if out := line(exitDone, flags...); !strings.Contains(out, file) {
+		t.Errorf("said %s", out)
+	}
+	second := read(file)
+	if good(first) || !good(second) {
+		t.Error("the old token is good, or the new one is not")
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if _, err := os.Stat(file + ".new"); err == nil {
+		t.Error("a file is left over")
+	}
+
+	// Cut off: the change is made, the file is not in its place.
+	third := strings.Repeat("third-token.", 4)
+	if err := os.WriteFile(file+".new", []byte(third+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := c.do(http.MethodPost, "operator/token/rotate", "", `{"token":"`+third+`"}`, "Authorization: Bearer "+second); err != nil || a.StatusCode != http.StatusOK {
+		t.Fatalf("%v, %v", a, err)
+	}
+	line(exitDone, flags...)
+	if read(file) != third || !good(third) {
+		t.Error("the token that was left is not in its place")
+	}
+
+	// Into a file of its own, which the caller may have made.
+	own := filepath.Join(dir, "own")
+	if out := line(exitDone, append(flags, "--new-token-file", own, "--output", "json")...); !strings.Contains(out, `"changed": true`) {
+		t.Errorf("said %s", out)
+	}
+	if fourth := read(own); !good(fourth) || read(file) != third {
+		t.Error("the new token is not in the file")
+	}
+	if out := line(exitFailed, flags...); !strings.Contains(out, file+".new") || read(file) != third {
+		t.Errorf("with a token that is none any more: %s", out)
+	}
+	if code, _, errs := commandLine("operator", "token", "rotate", "--operator-token-file", own, "--new-token-file", filepath.Join(dir, "nowhere", "x")); code != exitFailed || !strings.Contains(errs, "keep the new token") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
