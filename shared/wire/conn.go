@@ -168,6 +168,7 @@ const (
 	connWaits   int32 = iota // for the rest of a request, or for its first
 	connHandles              // a request is with the handler
 	connAnswers              // an answer was written, or a part; the next request has not begun
+	connOwes                 // for the rest of a request that came with the one before, whose answer waits to leave with this one's
 	connCut                  // the server ended it before a whole request had come
 )
 
@@ -187,7 +188,11 @@ func (c *conn) begin() bool {
 func (c *conn) Read(b []byte) (int, error) {
 	now := c.l.now.Load()
 	until, slack := now+int64(c.l.opts.IdleTimeout), c.slack(c.l.opts.IdleTimeout)
-	if c.state.Load() == connWaits {
+	// fasthttp flushes no answer while it holds a part of the next request, which it goes on to read.
+	if c.state.CompareAndSwap(connHandles, connOwes) {
+		c.first, c.begun = now, true
+	}
+	if c.waits() {
 		until, slack = c.first+int64(c.l.opts.ReadTimeout)+int64(c.l.coarse()), 0
 	}
 	if c.read > until || c.read < until-slack {
@@ -200,10 +205,16 @@ func (c *conn) Read(b []byte) (int, error) {
 	if n > 0 && c.state.CompareAndSwap(connAnswers, connWaits) {
 		c.first = c.l.now.Load()
 	}
-	if c.begun = c.begun || n > 0; err == io.EOF && c.begun && c.state.Load() == connWaits { //nolint:errorlint // as net.Conn says it
+	if c.begun = c.begun || n > 0; err == io.EOF && c.begun && c.waits() { //nolint:errorlint // as net.Conn says it
 		return n, io.ErrUnexpectedEOF // fasthttp takes an EOF for a connection that is done with, and says nothing
 	}
 	return n, err //nolint:wrapcheck // fasthttp looks at it
+}
+
+// waits tells whether a request has begun to come.
+func (c *conn) waits() bool {
+	s := c.state.Load()
+	return s == connWaits || s == connOwes
 }
 
 func (c *conn) Write(b []byte) (int, error) {

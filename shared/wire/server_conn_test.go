@@ -53,6 +53,47 @@ func TestExpectContinue(t *testing.T) {
 	conn.read().want(t, 200, "code", "ALLOW")
 }
 
+// A request that came with a part of the next one is answered also if the rest of that never comes.
+func TestPartOfANextRequestEnds(t *testing.T) {
+	addr, _ := serveTCP(t, NewServer(echo, Options{}))
+	conn := dialTCP(t, addr)
+	conn.send(post(validatePath, `{"deviceId":"x"}`) + get("/api/v1/usage") + chunked(validatePath, ""))
+	half, ok := conn.Conn.(*net.TCPConn)
+	if !ok || half.CloseWrite() != nil {
+		t.Fatal("no half-close")
+	}
+	conn.read().want(t, 200, "code", "ALLOW")
+	conn.read().want(t, 200, "handler", "usage")
+	conn.read().want(t, 400, "error", "bad_request")
+	conn.closed()
+}
+
+// The part keeps the connection no longer than a request may take to arrive, however slowly it goes on.
+func TestPartOfANextRequestIsTimed(t *testing.T) {
+	addr, _ := serveTCP(t, NewServer(echo, Options{ReadTimeout: 100 * time.Millisecond, IdleTimeout: time.Hour}))
+	conn := dialTCP(t, addr)
+	all := strings.Repeat(" ", 10_000)
+	conn.send(post(validatePath, `{"deviceId":"x"}`) + strings.TrimRight(post(validatePath, all), " "))
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				if _, err := io.WriteString(conn.Conn, " "); err != nil {
+					return
+				}
+			}
+		}
+	}()
+	conn.read().want(t, 200, "code", "ALLOW")
+	conn.read().want(t, 408, "error", "request_timeout")
+}
+
 // serveTCP serves on a real socket for the time of the test and returns its address. It hands over how Serve ended.
 func serveTCP(tb testing.TB, srv *Server) (addr string, served <-chan error) {
 	tb.Helper()
