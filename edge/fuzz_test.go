@@ -100,6 +100,11 @@ func FuzzFrames(f *testing.F) {
 			s.flights.join(need{kind: needDevice, hash: hash, org: testOrg}, q, stopped{}.Now()),
 		}
 		floors := map[uint64]uint64{}
+		defer func() {
+			for h := range floors {
+				m.floors[h].Store(0)
+			}
+		}()
 		current := uint64(0)
 		for _, f := range framesOf(raw) {
 			s.receive(f)
@@ -130,9 +135,6 @@ func FuzzFrames(f *testing.F) {
 			if !extra.key.rec.Known || !extra.org.rec.Known || !d.known || d.revoked || d.index < floors[hash&(1<<floorBits-1)] {
 				t.Fatalf("ALLOW by %+v, %+v, %+v with the floor %d", extra.key.rec, extra.org.rec, d, floors[hash&(1<<floorBits-1)])
 			}
-		}
-		for h := range floors {
-			m.floors[h].Store(0)
 		}
 	})
 }

@@ -57,7 +57,7 @@ func FuzzPrefer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, header []byte) {
 		want := false
-		for one := range strings.SplitSeq(quotedText.ReplaceAllString(string(header), "="), ",") {
+		for one := range strings.SplitSeq(quotedText.ReplaceAllString(string(header), `"`), ",") {
 			if i := strings.IndexAny(one, ";="); i >= 0 {
 				one = one[:i]
 			}

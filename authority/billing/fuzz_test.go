@@ -73,7 +73,7 @@ func FuzzParseEvent(f *testing.F) {
 			}
 			return
 		}
-		var theirs struct{ ID, Type string }
+		var theirs struct{ ID, Type string } // by names in any case, as ours
 		if err := json.Unmarshal(body, &theirs); err != nil || theirs.ID != e.ID || theirs.Type != e.Type || e.ID == "" || e.Type == "" {
 			t.Fatalf("%q is %+v, for encoding/json %+v, %v", body, e, theirs, err)
 		}

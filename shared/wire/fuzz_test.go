@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math/big"
 	"net/url"
 	"path"
@@ -182,20 +183,19 @@ func FuzzValidateBatch(f *testing.F) {
 			}
 			return
 		}
-		var theirs struct {
-			IDs []json.RawMessage `json:"deviceIds"`
-		}
-		if err := json.Unmarshal(body, &theirs); err != nil || len(theirs.IDs) != len(list) || len(list) > MaxDecisions {
-			t.Fatalf("%q: %d questions, encoding/json has %d, %v", body, len(list), len(theirs.IDs), err)
+		var members map[string]json.RawMessage // a struct would take names in any case
+		var theirs []json.RawMessage
+		if err := errors.Join(json.Unmarshal(body, &members), json.Unmarshal(members["deviceIds"], &theirs)); err != nil || len(theirs) != len(list) || len(list) > MaxDecisions {
+			t.Fatalf("%q: %d questions, encoding/json has %d, %v", body, len(list), len(theirs), err)
 		}
 		for i := range list {
 			q := &list[i]
 			var text *string
-			if json.Unmarshal(theirs.IDs[i], &text) != nil {
+			if json.Unmarshal(theirs[i], &text) != nil {
 				text = nil
 			}
 			if (q.Text != nil) != (text != nil) || text != nil && *q.Text != string(Trim([]byte(*text))) || (q.ID != nil) != (q.Code == 0) || q.ID != nil && string(q.ID) != *q.Text {
-				t.Fatalf("%q: question %d is %+v, encoding/json has %q", body, i, q, theirs.IDs[i])
+				t.Fatalf("%q: question %d is %+v, encoding/json has %q", body, i, q, theirs[i])
 			}
 			if q.Code == 0 {
 				q.Code = decision.Allow
