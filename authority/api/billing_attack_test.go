@@ -217,48 +217,54 @@ func TestWebhooksAtOnce(t *testing.T) {
 			customer := customerOf(s, sub)
 			n.store.before(func(c *statepb.Command) { // what was fetched grows old
 				if c.GetSetBilling() != nil {
-					<-time.After(time.Duration(rand.IntN(3)) * time.Millisecond)
+					<-time.After(time.Duration(rand.IntN(15)) * time.Millisecond)
 				}
 			})
-			events := make(chan []byte, 1000)
-			var senders sync.WaitGroup
-			for range 4 {
-				senders.Go(func() {
-					for e := range events {
-						for try := 0; ; try++ {
-							a, err := n.send(hookRequest(n, e))
-							if err == nil && a.StatusCode == http.StatusOK {
-								break
-							}
-							if err != nil || a.StatusCode != http.StatusServiceUnavailable || try > 50 {
-								t.Errorf("%v, %v", a, err)
-								break
-							}
+			current := sub
+			for round := range 25 {
+				events := make(chan []byte, 100)
+				var senders sync.WaitGroup
+				for range 8 {
+					senders.Go(func() { n.deliver(events) })
+				}
+				for range 3 {
+					switch random.IntN(8) {
+					case 0:
+						current = s.Subscribe(customer, "price_max", o.id.String())
+					default:
+						status := []string{"active", "past_due", "unpaid", "paused", "trialing", "canceled"}[random.IntN(6)]
+						s.Change(current, func(x *stripetest.Subscription) { x.Status = status })
+					}
+					for _, e := range s.Events() {
+						for range 1 + random.IntN(2) {
+							events <- e
 						}
 					}
-				})
-			}
-			current := sub
-			for range 40 {
-				switch random.IntN(8) {
-				case 0:
-					current = s.Subscribe(customer, "price_max", o.id.String())
-				default:
-					status := []string{"active", "past_due", "unpaid", "paused", "trialing", "canceled"}[random.IntN(6)]
-					s.Change(current, func(x *stripetest.Subscription) { x.Status = status })
+					<-time.After(time.Duration(random.IntN(6)) * time.Millisecond) // some have been fetched by then, and not applied
 				}
-				for _, e := range s.Events() {
-					for range 1 + random.IntN(3) {
-						events <- e
-					}
+				close(events)
+				senders.Wait()
+				if err := n.standsAs(o, s.Of(customer)); err != nil {
+					t.Fatalf("round %d: %v", round, err)
 				}
-			}
-			close(events)
-			senders.Wait()
-			if err := n.standsAs(o, s.Of(customer)); err != nil {
-				t.Error(err)
 			}
 		})
+	}
+}
+
+// deliver sends events until there are no more, each as often as it takes. It is safe for concurrent use.
+func (n *node) deliver(events <-chan []byte) {
+	for e := range events {
+		for try := 0; ; try++ {
+			a, err := n.send(hookRequest(n, e))
+			if err == nil && a.StatusCode == http.StatusOK {
+				break
+			}
+			if err != nil || a.StatusCode != http.StatusServiceUnavailable || try > 50 {
+				n.t.Errorf("%v, %v", a, err)
+				break
+			}
+		}
 	}
 }
 

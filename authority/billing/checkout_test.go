@@ -196,6 +196,15 @@ func TestTwoSubscriptions(t *testing.T) {
 	if got := value(t, s.metrics.twice); got != 1 {
 		t.Errorf("the metric says %v", got)
 	}
+	for how, forget := range map[string]func(){"with its term": s.Forget, "with the org": func() { s.Gone(t.Context(), orgID) }} {
+		forget()
+		if got := value(t, s.metrics.twice); got != 0 {
+			t.Errorf("what has ended %s is told: %v", how, got)
+		}
+		if _, err := s.Sync(t.Context(), b, orgID); err != nil || value(t, s.metrics.twice) != 1 {
+			t.Errorf("seen again it is not told: %v", err)
+		}
+	}
 	fake.Change(first, func(x *stripetest.Subscription) { x.Status = "canceled" })
 	if d, err := s.Sync(t.Context(), b, orgID); err != nil || d != nil {
 		t.Errorf("%+v, %v", d, err)

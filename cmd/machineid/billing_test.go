@@ -265,10 +265,41 @@ func TestLeaderKilledBetweenFetchAndCommit(t *testing.T) {
 	if out, code := c.operate("billing", "sync", "-o", "json"); code != exitDone || !strings.Contains(out, `"differences": []`) {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
+	known, err := other.get("org", o.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := known.text("orgId")
+	// One that pays twice is no success, and says what to do.
+	second := stripe.Subscribe(customerOf(stripe, sub), "price_max", id)
+	if out, code := c.operate("billing", "sync", "--pause", "0s"); code != exitFailed || !strings.Contains(out, "  also    "+sub+" max ACTIVE") || !strings.Contains(out, "cancel and refund") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	// Nor is an org deleted that goes on to pay.
+	if out, code := c.operate("org", "delete", id, "--confirm", id); code != exitFailed || !strings.Contains(out, second) || !strings.Contains(out, "subscription cancel") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
 	stripe.Fail(http.StatusInternalServerError)
+	if out, code := c.operate("org", "delete", id, "--confirm", id, "--subscription", "cancel"); code != exitUnavailable || !strings.Contains(out, "Stripe") {
+		t.Errorf("Stripe is down: exit code %d:\n%s", code, out)
+	}
 	if out, code := c.operate("billing", "sync", "--timeout", "1s"); code != exitUnavailable {
 		t.Errorf("Stripe is down: exit code %d:\n%s", code, out)
 	}
+	stripe.Fail(0)
+	if out, code := c.operate("org", "delete", id, "--confirm", id, "--subscription", "cancel"); code != exitDone || len(stripe.Subscriptions()) != 0 {
+		t.Errorf("exit code %d, %v:\n%s", code, stripe.Subscriptions(), out)
+	}
+}
+
+// customerOf is whom Stripe bills for a subscription.
+func customerOf(s *stripetest.Stripe, sub string) string {
+	for _, x := range s.Subscriptions() {
+		if x.ID == sub {
+			return x.Customer
+		}
+	}
+	return ""
 }
 
 // TestConfigCheck: each price is asked for, and what is wrong or missing is said, with its flag.
