@@ -201,7 +201,8 @@ func TestTwoSubscriptions(t *testing.T) {
 		if got := value(t, s.metrics.twice); got != 0 {
 			t.Errorf("what has ended %s is told: %v", how, got)
 		}
-		if _, err := s.Sync(t.Context(), b, orgID); err != nil || value(t, s.metrics.twice) != 1 {
+		before := log.Len()
+		if _, err := s.Sync(t.Context(), b, orgID); err != nil || value(t, s.metrics.twice) != 1 || log.Len() == before {
 			t.Errorf("seen again it is not told: %v", err)
 		}
 	}
