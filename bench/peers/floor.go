@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -135,11 +136,13 @@ func startNginx(ctx context.Context, dir string, answer []byte, requests [][]byt
 	}, nil
 }
 
+var errNotInstalled = errors.New("not installed")
+
 // find looks for a program, and says which package of Debian has it.
 func find(program, pkg string) (string, error) {
 	binary, err := exec.LookPath(program)
 	if err != nil {
-		return "", fmt.Errorf("not installed (Debian: apt-get install %s)", pkg)
+		return "", fmt.Errorf("%w (Debian: apt-get install %s)", errNotInstalled, pkg)
 	}
 	return binary, nil
 }

@@ -61,6 +61,10 @@ func changes(ctx context.Context, args []string) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(*dir)) }()
 	}
 	theirs, err := startEtcd(ctx, *dir, *connections)
+	if errors.Is(err, errNotInstalled) && *docs != "" {
+		fmt.Fprintln(os.Stderr, "peers: etcd is", err)
+		return report.Insert(*docs, "bench-peers-changes", "Not measured: etcd is "+err.Error()+".") //nolint:wrapcheck // says what
+	}
 	if err != nil {
 		return err
 	}

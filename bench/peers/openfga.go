@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,7 +35,7 @@ func findOpenFGA(ctx context.Context, tools string, build bool) (string, error) 
 		return binary, nil
 	}
 	if !build {
-		return "", errors.New("not installed, and -build=false")
+		return "", fmt.Errorf("%w, and -build=false", errNotInstalled)
 	}
 	fmt.Fprintf(os.Stderr, "peers: build OpenFGA %s (once, some minutes)\n", openfgaVersion)
 	cmd := exec.CommandContext(ctx, "go", "install", "github.com/openfga/openfga/cmd/openfga@"+openfgaVersion)

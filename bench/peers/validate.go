@@ -170,7 +170,11 @@ func (t *table) write(w io.Writer) {
 		if len(r) == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "| %s | %.0f | %.2f | %s | %s | %.0f | %.2f | %s | %s | %s |\n", p.name, r[1].perSecond, r[1].ratio, ms(r[1].p50), ms(r[1].p99),
+		name := p.name
+		if n := r[0].denied + r[1].denied; n > 0 {
+			name += fmt.Sprintf(" (%d denied)", n)
+		}
+		fmt.Fprintf(w, "| %s | %.0f | %.2f | %s | %s | %.0f | %.2f | %s | %s | %s |\n", name, r[1].perSecond, r[1].ratio, ms(r[1].p50), ms(r[1].p99),
 			r[0].perSecond, r[0].ratio, ms(r[0].p50), ms(r[0].p99), micro(r[1].cpu))
 	}
 	fmt.Fprint(w, "\nA revoke, while every place that answers is asked all the time:\n\n")

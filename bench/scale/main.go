@@ -168,8 +168,8 @@ func (r *run) all(ctx context.Context) error {
 	if err != nil {
 		return err //nolint:wrapcheck // says what
 	}
-	r.rowf("the edge then: live heap, resident memory", "%s, %s; empty it has %s live: **%.0f bytes a device** with its share of a key and an org; there is room for %d", mb(heap), mb(edge.RSS()),
-		mb(empty), float64(heap-empty)/float64(held), r.room)
+	r.rowf("the edge then: live heap, resident memory", "%s, %s; empty it has %s live: **%.0f bytes a device**, or %.0f with the room for %d entries that is taken at once; both with its share of a key and an org", mb(heap), mb(edge.RSS()),
+		mb(empty), float64(heap-empty)/float64(held), float64(heap)/float64(held), r.room)
 	world.Devices = world.Devices[:held]
 	if err := r.hits(ctx, world, cfg); err != nil {
 		return err
