@@ -3,10 +3,12 @@
 package fleet
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -117,6 +119,21 @@ func MachineCPU() time.Duration {
 		return 0
 	}
 	return ticks(fields[1:4]) + ticks(fields[6:9])
+}
+
+// Machine says in words what is measured on, and how busy other programs keep it: it looks for a second, before anything is started.
+func Machine(ctx context.Context) string {
+	before, began := MachineCPU(), time.Now()
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	busy := (MachineCPU() - before).Seconds() / time.Since(began).Seconds() / float64(runtime.NumCPU())
+	text := fmt.Sprintf("Measured %s on %d cores, %s; other programs took %.0f %% of the processor when it began", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), 100*busy)
+	if busy > 0.1 {
+		text += ", so **absolute figures and tails are those of a busy machine**"
+	}
+	return text + "."
 }
 
 func ticks(fields []string) (all time.Duration) {

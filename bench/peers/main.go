@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
+	"machineid/bench/fleet"
 	"machineid/bench/report"
 )
 
@@ -60,6 +60,7 @@ func changes(ctx context.Context, args []string) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(*dir)) }()
 	}
+	machine := fleet.Machine(ctx)
 	theirs, err := startEtcd(ctx, *dir, *connections)
 	if errors.Is(err, errNotInstalled) && *docs != "" {
 		fmt.Fprintln(os.Stderr, "peers: etcd is", err)
@@ -75,7 +76,7 @@ func changes(ctx context.Context, args []string) (err error) {
 	}
 	defer o.close()
 	var doc strings.Builder
-	fmt.Fprintf(&doc, "Measured %s on %d cores, %s. %d rounds of %v each, in turn; medians.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), *rounds, *d)
+	fmt.Fprintf(&doc, "%s %d rounds of %v each, in turn; medians.\n\n", machine, *rounds, *d)
 	doc.WriteString("| callers | MachineID, registers/s | p50 | p99 | CPU a call | etcd, puts/s | p50 | p99 | CPU a call | rate, of etcd's | p50, of etcd's |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer func() { _ = w.Flush() }()

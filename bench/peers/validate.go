@@ -8,10 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
+	"machineid/bench/fleet"
 	"machineid/bench/report"
 )
 
@@ -41,13 +41,12 @@ func validate(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("find the folder of tools: %w", err)
 	}
+	t := table{machine: fleet.Machine(ctx), connections: []int{1, *connections}, length: *length, rounds: *rounds}
 	var s stops
 	defer s.all()
-	peers, err := startAll(ctx, *dir, abs, *build, &s)
-	if err != nil {
+	if t.peers, err = startAll(ctx, *dir, abs, *build, &s); err != nil {
 		return err
 	}
-	t := table{peers: peers, connections: []int{1, *connections}, length: *length, rounds: *rounds}
 	if err := t.measure(ctx); err != nil {
 		return err
 	}
@@ -109,6 +108,7 @@ func startAll(ctx context.Context, dir, tools string, build bool, s *stops) (all
 
 // table is the comparison.
 type table struct {
+	machine     string
 	peers       []*peer
 	connections []int
 	length      time.Duration
@@ -159,7 +159,7 @@ func (t *table) measure(ctx context.Context) error {
 }
 
 func (t *table) write(w io.Writer) {
-	fmt.Fprintf(w, "Measured %s on %d cores, %s. %d rounds of %v each, one after the other in turn; medians.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), t.rounds, t.length)
+	fmt.Fprintf(w, "%s %d rounds of %v each, in turn; medians.\n\n", t.machine, t.rounds, t.length)
 	many := t.connections[1]
 	fmt.Fprintf(w, "| | answers/s, %d connections | of bare | p50 | p99 | answers/s, 1 connection | of bare | p50 | p99 | server's CPU an answer |\n|---|---|---|---|---|---|---|---|---|---|\n", many)
 	for _, p := range t.peers {

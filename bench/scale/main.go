@@ -17,7 +17,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +61,7 @@ func scale(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err //nolint:wrapcheck // says what
 	}
+	machine := fleet.Machine(ctx)
 	f, err := fleet.Open(ctx, fleet.Config{
 		Binary: binary, Dir: *dir, Nodes: 3, Edges: 1, NodeFlags: []string{"--cache-ttl", cacheTTL.String()},
 		EdgeFlags: []string{"--limits=false", "--cache-entries", strconv.Itoa(max(*devices, 1000))},
@@ -71,8 +71,7 @@ func scale(ctx context.Context, args []string) (err error) {
 	}
 	defer f.Close()
 	r := &run{Fleet: f, dir: *dir, orgs: *orgs, devices: *devices, connections: *connections, within: *within, room: max(*devices, 1000), screen: load.NewScreen(os.Stderr, isTerminal(os.Stderr), "scale")}
-	fmt.Fprintf(&r.text, "Measured %s on %d cores, %s: %d devices in %d orgs, three nodes and an edge on one machine.\n\n", time.Now().UTC().Format(time.DateOnly),
-		runtime.NumCPU(), runtime.Version(), *devices, *orgs)
+	fmt.Fprintf(&r.text, "%s %d devices in %d orgs, three nodes and an edge.\n\n", machine, *devices, *orgs)
 	fmt.Fprint(&r.text, "| what | figure |\n|---|---|\n")
 	err = r.all(ctx)
 	fmt.Fprint(os.Stdout, r.text.String())

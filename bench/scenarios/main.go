@@ -66,6 +66,7 @@ func scenarios(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err //nolint:wrapcheck // says what
 	}
+	machine := fleet.Machine(ctx)
 	f, err := fleet.Open(ctx, fleet.Config{Binary: binary, Dir: *dir, Nodes: 3, Edges: 3, EdgeFlags: []string{"--limits=false"}})
 	if err != nil {
 		return err //nolint:wrapcheck // says what
@@ -89,7 +90,7 @@ func scenarios(ctx context.Context, args []string) (err error) {
 		done = append(done, o)
 	}
 	var text strings.Builder
-	write(&text, *length, done)
+	write(&text, machine, *length, done)
 	fmt.Fprint(os.Stdout, text.String())
 	if *docs == "" {
 		return nil

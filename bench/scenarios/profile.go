@@ -139,12 +139,12 @@ var kinds = []struct{ prefix, what string }{
 	{"machineid/authority", "the API"},
 	{"machineid/raftstore", "raftstore"},
 	{"machineid/edge", "the edge's own code"},
-	{"machineid/shared", "the edge's own code"},
+	{"machineid/shared", "what both tiers share"},
 }
 
 // calls are the ways into the kernel, and what is done there by who is found first further out.
 var (
-	calls   = []string{"internal/runtime/syscall", "syscall.", "runtime.futex", "runtime.epoll", "runtime.usleep", "runtime.nanosleep", "runtime.write", "golang.org/x/sys/unix"}
+	calls   = []string{"internal/runtime/syscall", "runtime.entersyscall", "runtime.reentersyscall", "runtime.exitsyscall", "syscall.", "internal/poll.", "net.", "runtime.futex", "runtime.epoll", "runtime.usleep", "runtime.nanosleep", "runtime.write", "golang.org/x/sys/unix"}
 	kernels = []struct{ part, what string }{
 		{"runtime.epoll", "kernel: sleeping and waking"},
 		{"runtime.netpoll", "kernel: sleeping and waking"},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -15,9 +14,8 @@ import (
 )
 
 // write prints what was measured as tables.
-func write(w io.Writer, length time.Duration, all []*outcome) {
-	fmt.Fprintf(w, "Measured %s on %d cores, %s: three nodes, three edges, the generator and the bare handler on one machine; %v each.\n\n",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), length)
+func write(w io.Writer, machine string, length time.Duration, all []*outcome) {
+	fmt.Fprintf(w, "%s Three nodes, three edges, the generator and the bare handler, %v each.\n\n", machine, length)
 	fmt.Fprint(w, "At a rate (open loop). The bare handler gets validates at the same rate over as many connections, right after.\n\n")
 	fmt.Fprint(w, "| scenario | due/s | measured | p50 | p99 | p99.9 | bare p50 | bare p99 | p50, of bare | p99, of bare | errors | violations | besides |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, o := range all {
