@@ -193,16 +193,25 @@ func (m *Member) Metric(ctx context.Context, name string) (sum float64, err erro
 
 // Leader finds the node that leads, by asking them all.
 func (f *Fleet) Leader(ctx context.Context) (*Member, error) {
+	m, _, err := f.Reign(ctx)
+	return m, err
+}
+
+// Reign finds the node that leads, and its term.
+func (f *Fleet) Reign(ctx context.Context) (leader *Member, term uint64, err error) {
 	var last error
 	for deadline := time.Now().Add(startTime); time.Now().Before(deadline) && ctx.Err() == nil; {
 		for _, n := range f.Nodes {
-			var cluster struct{ Leader string }
+			var cluster struct {
+				Leader string
+				Term   uint64
+			}
 			if last = f.Call(ctx, n, http.MethodGet, "operator/cluster", "", &cluster); last != nil {
 				continue
 			}
 			for _, m := range f.Nodes {
 				if m.ID == cluster.Leader {
-					return m, nil
+					return m, cluster.Term, nil
 				}
 			}
 			last = errors.New("nobody leads")
@@ -212,7 +221,7 @@ func (f *Fleet) Leader(ctx context.Context) (*Member, error) {
 		case <-ctx.Done():
 		}
 	}
-	return nil, fmt.Errorf("find the leader: %w", errors.Join(last, ctx.Err()))
+	return nil, 0, fmt.Errorf("find the leader: %w", errors.Join(last, ctx.Err()))
 }
 
 // Call makes one of an operator's calls, at a node, and decodes its answer.

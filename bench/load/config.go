@@ -17,6 +17,8 @@ type Config struct {
 	Makers []*Target
 	// Enough ends the registering of devices, and the run has those that are there; 0: all are registered.
 	Enough time.Duration
+	// Disposable says that the cluster is thrown away: an org of which nobody knows whether it was made may stay, and another is made.
+	Disposable bool
 
 	Rate           Rate
 	Closed         bool // a closed loop: Rate is not looked at

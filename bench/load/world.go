@@ -159,7 +159,8 @@ func (w *World) createOrg(ctx context.Context, c *Conn) (*Org, error) {
 			return false, nil
 		}
 		// Not what may have been done: each success makes another org.
-		return a.code == codeRefused || a.status == http.StatusTooManyRequests || string(a.text("outcome")) == "not_done", c.explain("make an org", a)
+		unknown := w.cfg.Disposable && (a.status == 0 || a.status == http.StatusServiceUnavailable)
+		return unknown || a.code == codeRefused || a.status == http.StatusTooManyRequests || string(a.text("outcome")) == "not_done", c.explain("make an org", a)
 	})
 	return o, err
 }

@@ -197,7 +197,7 @@ func (r *run) config(leader, edge *fleet.Member) (*load.Config, error) {
 		return nil, err //nolint:wrapcheck // an address of ours
 	}
 	return &load.Config{
-		Scenario: s, Mode: "cold" /* asks nothing beforehand */, Targets: []*load.Target{at}, Makers: []*load.Target{front}, Operators: []*load.Target{front}, Enough: r.within, Token: strings.TrimSpace(string(token)),
+		Scenario: s, Mode: "cold" /* asks nothing beforehand */, Targets: []*load.Target{at}, Makers: []*load.Target{front}, Operators: []*load.Target{front}, Enough: r.within, Disposable: true, Token: strings.TrimSpace(string(token)),
 		Connections: r.connections, Timeout: 10 * time.Second, Orgs: r.orgs, Devices: r.devices, Seed: uint64(time.Now().UnixNano()),
 		Progress: r.progress,
 	}, nil

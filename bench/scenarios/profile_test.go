@@ -78,7 +78,8 @@ func TestLimit(t *testing.T) {
 		"the rate that is due: 40 % of the processor is idle":         {use: use{edges: 0.3, generator: 0.2, others: 0.1}, scenario: scenario{rate: 1}},
 		"waiting (round trips, syncs): 30 % of the processor is idle": {use: use{nodes: 0.5, generator: 0.2}},
 		"the election, then S":                                        {use: use{nodes: 0.1}, scenario: scenario{rate: 1, killed: true}},
-		"not observed":                                                {},
+		"2 changes of leader, unwanted: nodes that got no processor time for half a second; changes then wait for S": {use: use{nodes: 1}, terms: 2},
+		"not observed": {},
 	} {
 		if got := o.limit(); got != want {
 			t.Errorf("%+v: %q, want %q", o.use, got, want)

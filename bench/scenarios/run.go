@@ -40,6 +40,7 @@ type outcome struct {
 	report, bare *report.Report
 	use          use
 	edge, leader *profile // nil: none was taken
+	terms        uint64   // how many began meanwhile
 }
 
 // use is how much of the machine's processor time each part took, as shares of all cores.
@@ -66,10 +67,19 @@ func (r *runner) once(ctx context.Context, s scenario) (o *outcome, err error) {
 	o = &outcome{scenario: s}
 	args := append([]string{"bench"}, s.args...)
 	args = append(args, "--duration", r.length.String(), "--operator-url", r.urls(r.Nodes), "--operator-token-file", r.TokenFile)
+	_, before, err := r.Reign(ctx)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what
+	}
 	o.report, err = r.bench(ctx, s, append(args, "--target", r.urls(r.Edges)), func(generator *exec.Cmd) { r.observe(ctx, o, generator) })
 	if err != nil {
 		return nil, err
 	}
+	_, after, err := r.Reign(ctx)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what
+	}
+	o.terms = after - before
 	args = []string{"bench", "validate", "--mode", "hit", "--duration", barely.String(), "--operator-url", r.bare, "--operator-token-file", r.TokenFile, "--target", r.bare}
 	o.bare, err = r.bench(ctx, s, args, func(*exec.Cmd) {})
 	if err != nil {
@@ -111,6 +121,7 @@ func (r *runner) bench(ctx context.Context, s scenario, args []string, during fu
 	lines := bufio.NewScanner(said)
 	for lines.Scan() {
 		last.WriteString(lines.Text() + "\n")
+		fmt.Fprintln(os.Stderr, lines.Text())
 		if !begun && (strings.HasPrefix(lines.Text(), "warm-up") || strings.Contains(lines.Text(), " rate ")) {
 			begun = true
 			observing.Go(func() { during(cmd) })

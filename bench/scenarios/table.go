@@ -60,6 +60,8 @@ func (o *outcome) limit() string {
 	switch {
 	case sum == 0:
 		return "not observed"
+	case o.terms > 0 && !o.killed:
+		return fmt.Sprintf("%d changes of leader, unwanted: nodes that got no processor time for half a second; changes then wait for S", o.terms)
 	case sum >= full && u.others >= much:
 		return "processor, which other programs take a part of"
 	case sum >= full:
