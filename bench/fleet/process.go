@@ -129,7 +129,7 @@ func Machine(ctx context.Context) string {
 	case <-ctx.Done():
 	}
 	busy := (MachineCPU() - before).Seconds() / time.Since(began).Seconds() / float64(runtime.NumCPU())
-	text := fmt.Sprintf("Measured %s on %d cores, %s; other programs took %.0f %% of the processor when it began", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), 100*busy)
+	text := fmt.Sprintf("Measured %s on %d cores, %s; other programs took %.0f %% of the processor when it began", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), 100*min(busy, 1))
 	if busy > 0.1 {
 		text += ", so **absolute figures and tails are those of a busy machine**"
 	}
