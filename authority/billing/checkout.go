@@ -89,8 +89,7 @@ func (s *Service) makeCustomer(ctx context.Context, org state.OrgID) (string, er
 		if n > 0 && !pause(ctx, attemptPause) {
 			break
 		}
-		params := &stripe.CustomerParams{}
-		params.Context = ctx
+		params := &stripe.CustomerParams{Params: stripe.Params{Context: ctx}}
 		params.AddMetadata(metadataOrg, org.String())
 		// Asked for twice, by two calls or after an answer that was lost, it is one.
 		params.SetIdempotencyKey(attempt("machineid-customer-"+org.String(), name))
