@@ -29,6 +29,7 @@ import (
 func FuzzCursor(f *testing.F) {
 	for _, c := range []state.Cursor{{CreatedAt: 1, ID: "a"}, {CreatedAt: 1 << 60, ID: "worker/α"}} {
 		f.Add([]byte(cursorText(c)))
+		f.Add([]byte(cursorText(c)[:5] + "\n" + cursorText(c)[5:]))
 	}
 	f.Add([]byte("AAAAAAAAAAAAAAAAAAA"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"hash/crc32"
@@ -109,7 +110,8 @@ func cursorText(c state.Cursor) string {
 
 func parseCursor(text []byte) (state.Cursor, bool) {
 	b, err := cursorEncoding.AppendDecode(nil, text)
-	if err != nil || len(b) <= cursorHead || binary.BigEndian.Uint32(b) != crc32.ChecksumIEEE(b[4:]) {
+	if err != nil || bytes.ContainsAny(text, "\r\n") || len(b) <= cursorHead || // line ends are skipped when it is decoded
+		binary.BigEndian.Uint32(b) != crc32.ChecksumIEEE(b[4:]) {
 		return state.Cursor{}, false
 	}
 	at := binary.BigEndian.Uint64(b[4:])

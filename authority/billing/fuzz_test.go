@@ -42,10 +42,12 @@ func FuzzVerify(f *testing.F) {
 		if s.Verify(header, body, now) != nil {
 			return
 		}
-		// Theirs takes no space behind a comma, and judges times by the clock of the machine, so that both are left out.
+		// Theirs takes no space behind a comma and no parts of other forms, which count for nothing, and judges times by the clock of the machine.
 		var parts []string
 		for part := range strings.SplitSeq(header, ",") {
-			parts = append(parts, strings.TrimSpace(part))
+			if part = strings.TrimSpace(part); strings.HasPrefix(part, "t=") || strings.HasPrefix(part, "v1=") && strings.Count(part, "=") == 1 {
+				parts = append(parts, part)
+			}
 		}
 		if err := webhook.ValidatePayloadIgnoringTolerance(body, strings.Join(parts, ","), stripetest.WebhookSecret); err != nil {
 			t.Fatalf("%q for %q passes, and not with Stripe's library: %v", header, body, err)

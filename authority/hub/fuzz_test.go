@@ -94,6 +94,7 @@ type script struct {
 	grpc.ServerStream
 	ctx    context.Context //nolint:containedctx // a stream has one
 	frames []*link.ToAuthority
+	begun  bool
 	asked  int
 	moved  chan struct{}
 
@@ -108,9 +109,12 @@ func (s *script) Recv() (*link.ToAuthority, error) {
 	if len(s.frames) > 0 {
 		f := s.frames[0]
 		s.frames = s.frames[1:]
-		s.mu.Lock()
-		s.asked += len(f.GetFetches())
-		s.mu.Unlock()
+		if s.begun { // the first frame is a Hello and nothing else
+			s.mu.Lock()
+			s.asked += len(f.GetFetches())
+			s.mu.Unlock()
+		}
+		s.begun = true
 		return f, nil
 	}
 	for {

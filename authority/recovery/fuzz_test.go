@@ -10,7 +10,7 @@ import (
 
 // FuzzParse: a token has one text, but for the space around it, and names an org.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{strings.Repeat("A", 64), strings.Repeat("B", 64), " " + strings.Repeat("_-", 32) + "\n", strings.Repeat("B", 63) + "=", "", strings.Repeat("B", 65)} {
+	for _, s := range []string{strings.Repeat("A", 64), strings.Repeat("B", 64), " " + strings.Repeat("_-", 32) + "\n", strings.Repeat("B", 63) + "=", "", strings.Repeat("B", 65), strings.Repeat("B", 32) + "\n" + strings.Repeat("B", 32)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, token string) {

@@ -162,8 +162,9 @@ func (s *Service) begin(ctx context.Context, address string, org state.OrgID) er
 
 // Parse takes a token apart: whose it is, and the hash by which it is known. ok is false for what never was one.
 func Parse(token string) (org state.OrgID, hash [32]byte, ok bool) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimSpace(token))
-	if err != nil || len(raw) != len(org)+tokenSize {
+	token = strings.TrimSpace(token)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	if err != nil || len(raw) != len(org)+tokenSize || strings.ContainsAny(token, "\r\n") { // line ends are skipped when it is decoded
 		return state.OrgID{}, hash, false
 	}
 	org = state.OrgID(raw[:len(org)])

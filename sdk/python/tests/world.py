@@ -143,6 +143,57 @@ class Tiers:
             part.kill()
 
 
+class Cluster:
+    """Three authority nodes and an edge, each a process, with a short lease."""
+
+    def __init__(self, folder: str) -> None:
+        token = os.path.join(folder, "token")
+        with open(os.open(token, os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
+            f.write("a-token-of-more-than-thirty-two-characters")
+        self._parts: List[Process] = []
+        self._args: List[List[str]] = []
+        self.nodes: List[Process] = []
+        self._ops: List[str] = []
+        links: List[str] = []
+        first = ""
+        try:
+            for i in range(3):
+                http, link, raft, ops = (free_address() for _ in range(4))
+                args = [
+                    "authority", "--id", f"a{i + 1}", "--data", os.path.join(folder, f"a{i + 1}"), "--open-signup", "--lease", "1s",
+                    "--operator-token-file", token, "--http", http, "--link", link, "--raft", raft, "--ops", ops,
+                ]
+                self.nodes.append(self._start(*args, *(["--join", first] if first else ["--bootstrap"])))
+                self._args.append(args)
+                self._ops.append(ops)
+                links.append(link)
+                first = first or http
+                self.await_node(i)
+            edge, edge_ops = free_address(), free_address()
+            self._start("edge", "--id", "e1", "--limits=false", "--http", edge, "--ops", edge_ops, "--authority", ",".join(links))
+            self.edge = "http://" + edge
+            eventually("the edge is ready", lambda: ready(edge_ops))
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self, *args: str) -> Process:
+        part = Process(*args)
+        self._parts.append(part)
+        return part
+
+    def await_node(self, i: int) -> None:
+        eventually(f"node {i + 1} is ready", lambda: ready(self._ops[i]))
+
+    def restart(self, i: int) -> None:
+        """Starts a node that was killed; it may not be ready yet."""
+        self.nodes[i] = self._start(*self._args[i])
+
+    def kill(self) -> None:
+        for part in self._parts:
+            part.kill()
+
+
 class RealServer(unittest.TestCase):
     """Tests with one `machineid dev` for all of a run, and an org of its own for each test."""
 
