@@ -44,6 +44,8 @@ type Config struct {
 	Limits Limits
 	// TrustedProxies are believed what they say in X-Forwarded-For.
 	TrustedProxies []netip.Prefix
+	// ProxyOperator has operators' calls passed on, but for those that answer with a stream.
+	ProxyOperator bool
 	// Dial replaces TCP, to the link and to HTTP, in tests. NoDate leaves out the header Date, for virtual time.
 	Dial       func(ctx context.Context, addr string) (net.Conn, error)
 	NoDate     bool
@@ -111,13 +113,13 @@ func New(cfg Config) (*Edge, error) {
 	e.limits = newLimits(cfg.Limits, cfg.Clock)
 	e.proxy = newProxy(e)
 	e.link = newLinker(e)
-	e.server = wire.NewServer(e.handle, wire.Options{Log: cfg.Logger, NoDate: cfg.NoDate, Match: match})
+	e.server = wire.NewServer(e.handle, wire.Options{Log: cfg.Logger, NoDate: cfg.NoDate, Match: e.match})
 	return e, nil
 }
 
-// match finds the routes that an edge serves: operators' calls are none.
-func match(path []byte) *wire.Route {
-	if r := wire.Match(path); r != nil && !r.Operator {
+// match finds the routes that the edge serves: operators' calls are none, unless it is told so.
+func (e *Edge) match(path []byte) *wire.Route {
+	if r := wire.Match(path); r != nil && (!r.Operator || e.cfg.ProxyOperator && !r.Stream) {
 		return r
 	}
 	return nil

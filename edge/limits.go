@@ -173,9 +173,9 @@ func (l *limits) call(ctx *fasthttp.RequestCtx, r *wire.Request, from netip.Addr
 	signup := r.Route.Path == "org/create"
 	sum, err := r.OrgKey()
 	switch {
-	case err == nil:
+	case !r.Route.Operator && err == nil:
 		p.shown, p.proves = sum, !signup
-	case len(wire.Trim(r.Head.OrgKey)) == 0 && len(r.Head.Operated) > 0:
+	case r.Route.Operator, len(wire.Trim(r.Head.OrgKey)) == 0 && len(r.Head.Operated) > 0:
 		// The token counts where the authority looks at it, and nowhere else: beside a key it
 		// may be anything, and each would have a budget of its own.
 		p.shown, p.proves, p.operator = sha256.Sum256(r.Head.Authorization), !signup, true

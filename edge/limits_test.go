@@ -314,6 +314,12 @@ func TestOperatorsTokens(t *testing.T) {
 		if n := f.until("GET /api/v1/usage HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer b\r\nX-MachineID-Org: o\r\n\r\n"); n != want {
 			t.Errorf("%d, want %d: %s", n, want, raw)
 		}
+		// Operators' own calls likewise, and a key beside the token does not change that.
+		f, _, _ = limitedFront(t, raw, Limits{FailedKeys: 4})
+		f.e.cfg.ProxyOperator = true
+		if n := f.until("GET /api/v1/operator/orgs/o HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer b\r\nX-Org-Key: " + keyOf(1).Reveal() + "\r\n\r\n"); n != want {
+			t.Errorf("operators' calls: %d, want %d: %s", n, want, raw)
+		}
 	}
 }
 

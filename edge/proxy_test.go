@@ -231,6 +231,50 @@ func TestQueriesAreWrittenAnew(t *testing.T) {
 	}
 }
 
+// TestOperatorsCalls reach the authority through an edge only if it is told to pass them on, and what answers with a stream never does.
+func TestOperatorsCalls(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		u := newUpstream(t, okAnswer)
+		f := newFront(t, u.Addr().String())
+		f.e.cfg.ProxyOperator = told
+		passed, kept := 0, 0
+		for _, route := range wire.Routes() {
+			if !route.Operator {
+				continue
+			}
+			path := wire.Base + strings.ReplaceAll(route.Path, "*", "a-1")
+			for method := range strings.SplitSeq(route.Allow(), ", ") {
+				head := method + " " + path + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token\r\n"
+				if method != "GET" {
+					head += "Content-Length: 2\r\n\r\n{}"
+				} else {
+					head += "\r\n"
+				}
+				before, _ := u.seen()
+				status, _, body := f.raw(head)
+				heads, _ := u.seen()
+				if !told || route.Stream {
+					if kept++; status != 404 || body["error"] != "not_found" || len(heads) != len(before) {
+						t.Errorf("told %t, %s %s: %d %v", told, method, path, status, body)
+					}
+					continue
+				}
+				if passed++; status != 200 || len(heads) != len(before)+1 {
+					t.Errorf("%s %s: %d %v", method, path, status, body)
+					continue
+				}
+				last := heads[len(heads)-1]
+				if !strings.HasPrefix(last, method+" "+path+" HTTP/1.1\r\n") || !strings.Contains(last, "\r\nAuthorization: Bearer token\r\n") {
+					t.Errorf("%s %s becomes %q", method, path, last)
+				}
+			}
+		}
+		if told != (passed > 15) || kept == 0 {
+			t.Errorf("told %t: %d passed on, %d kept", told, passed, kept)
+		}
+	}
+}
+
 const (
 	aGet  = "GET /api/v1/usage HTTP/1.1\r\nHost: x\r\nX-Org-Key: k\r\n\r\n"
 	aPost = "POST /api/v1/devices/revoke HTTP/1.1\r\nHost: x\r\nX-Org-Key: k\r\nContent-Length: 2\r\n\r\n{}"

@@ -18,6 +18,7 @@ type edgeFlags struct {
 	id, http, ops string
 	authority     []string
 	insecure      bool
+	proxyOperator bool
 	maxWait       time.Duration
 	entries       int64
 	limits        limitFlags
@@ -39,6 +40,7 @@ func newEdgeCommand(settings *config.Settings) *cobra.Command {
 	fs.StringSliceVar(&f.authority, "authority", nil, "link `ADDRESSES` of the authority nodes, with commas between them (required)")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners and a link on other than loopback addresses, unauthenticated")
 	fs.DurationVar(&f.maxWait, "max-wait", edge.DefaultMaxWait, "how long a validate waits for the authority, 1ms to 900ms")
+	fs.BoolVar(&f.proxyOperator, "proxy-operator", false, "pass operators' calls on to the authority, but for snapshots; without it they are answered 404")
 	fs.Int64Var(&f.entries, "cache-entries", edge.DefaultCacheEntries, "how many devices the edge remembers, 1000 to 100000000")
 	f.limits.register(fs)
 	f.log.register(fs, "info")
@@ -89,7 +91,7 @@ func runEdge(cmd *cobra.Command, f *edgeFlags) error {
 	reg := ops.NewRegistry()
 	e, err := edge.New(edge.Config{
 		ID: f.id, Version: Version(), Authority: f.authority, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: f.entries,
-		Limits: f.limits.limits(), TrustedProxies: f.limits.trusted(),
+		Limits: f.limits.limits(), TrustedProxies: f.limits.trusted(), ProxyOperator: f.proxyOperator,
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
 	})
 	if err != nil {

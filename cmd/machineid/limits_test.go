@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -57,5 +59,41 @@ func TestLimits(t *testing.T) {
 		if r.body["reason"] == "rate_limited" {
 			break
 		}
+	}
+}
+
+// TestProxyOperator: with the flag operators call through an edge, the audit has their own address; without it nothing of theirs is there.
+func TestProxyOperator(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	a.start()
+	with, without := startEdge(t, a.link, "--proxy-operator", "--trusted-proxies", "127.0.0.1"), startEdge(t, a.link)
+	with.ready()
+	without.ready()
+	token := filepath.Join(a.dir, "operator-token")
+	for _, args := range [][]string{
+		{"org", "create", "--name", "acme"}, {"org", "list"}, {"cluster", "status"}, {"edges"},
+	} {
+		for e, want := range map[*edgeNode]int{with: exitDone, without: exitFailed} {
+			code, out, errs := commandLine(append(args, "--operator-url", "http://"+e.http, "--operator-token-file", token)...)
+			if code != want {
+				t.Errorf("%v: exit code %d, want %d: %s%s", args, code, want, out, errs)
+			}
+		}
+	}
+	if code, out, errs := commandLine("snapshot", "save", filepath.Join(t.TempDir(), "s"), "--operator-url", "http://"+with.http, "--operator-token-file", token); code != exitFailed {
+		t.Errorf("a snapshot through an edge: exit code %d: %s%s", code, out, errs)
+	}
+	secret, err := os.ReadFile(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bearer := "Authorization: Bearer " + strings.TrimSpace(string(secret))
+	c := newClient(t, with.http)
+	if r, err := c.do(http.MethodPost, "operator/orgs", "", "{}", bearer, "X-Forwarded-For: 203.0.113.7"); err != nil || r.StatusCode != http.StatusOK {
+		t.Fatalf("%v %+v", err, r)
+	}
+	if r, err := c.do(http.MethodGet, "operator/audit?limit=1", "", "", bearer); err != nil || !strings.Contains(r.raw, `"actor":{"type":"operator","id":null},"address":"203.0.113.7"`) {
+		t.Errorf("%v %+v", err, r)
 	}
 }

@@ -41,10 +41,12 @@ type Route struct {
 	Validate bool
 	// Decides marks the call that answers with several decisions. Edges answer it, as validate.
 	Decides bool
-	// Operator marks a call of operators: edges do not pass it on, and its answers name no handler.
+	// Operator marks a call of operators: edges pass it on only where they are told to, and its answers name no handler.
 	Operator bool
 	// OK has every answer about the route carry `ok` beside `status`.
 	OK bool
+	// Stream marks a call whose success is no JSON and of any length: no edge passes it on.
+	Stream bool
 	// Local marks a call that each authority node answers for itself, whoever leads.
 	Local bool
 }
@@ -94,7 +96,7 @@ var routes = []Route{
 	{Path: "operator/cluster/members/*/demote", Post: true, Operator: true},
 	{Path: "operator/cluster/format", Post: true, Operator: true},
 	{Path: "operator/cluster/transfer", Post: true, Operator: true},
-	{Path: "operator/cluster/snapshot", Post: true, Operator: true, Local: true},
+	{Path: "operator/cluster/snapshot", Post: true, Operator: true, Local: true, Stream: true},
 }
 
 // Table finds routes by path. It is safe for concurrent use.
