@@ -80,6 +80,8 @@ type Config struct {
 	PublicURL string
 	// GraceDays is how many days a new cluster's orgs go on to work unpaid; nil is 7.
 	GraceDays *uint32
+	// Plans are those that a new cluster begins with; nil is the usual ones (docs/api.md). One is the tier free.
+	Plans []Plan
 	// Changed is told of each change of a device or org and how it reached the
 	// edges; may be nil.
 	Changed func(action, target string, p hub.Propagation)

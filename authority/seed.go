@@ -53,21 +53,34 @@ func (n *Node) seed(ctx context.Context) error {
 			Cluster: &statepb.Cluster{
 				ClusterId: uuid.NewString(), Incarnation: incarnation, HashKey: hashKey, OperatorTokenHash: hash[:],
 			},
-			Plans: plans(n.cfg.GraceDays),
+			Plans: plans(n.cfg.Plans, n.cfg.GraceDays),
 		}},
 	})
 	return err
 }
 
-// plans are the tiers that a new cluster begins with (docs/api.md).
-func plans(graceDays *uint32) *statepb.Plans {
-	days := uint32(7)
+// Plan is a tier, and how many devices an org in it may have.
+type Plan struct {
+	Tier  string
+	Limit uint32
+}
+
+// usualPlans are those of docs/api.md.
+var usualPlans = []Plan{{state.FreeTier, 3}, {"pro", 25}, {"scale", 250}, {"max", 1000}}
+
+// plans are the tiers that a new cluster begins with.
+func plans(given []Plan, graceDays *uint32) *statepb.Plans {
+	p := &statepb.Plans{GraceDays: 7}
 	if graceDays != nil {
-		days = *graceDays
+		p.GraceDays = *graceDays
 	}
-	return &statepb.Plans{GraceDays: days, Plans: []*statepb.Plan{
-		{Tier: "free", Limit: 3}, {Tier: "pro", Limit: 25}, {Tier: "scale", Limit: 250}, {Tier: "max", Limit: 1000},
-	}}
+	if given == nil {
+		given = usualPlans
+	}
+	for _, one := range given {
+		p.Plans = append(p.Plans, &statepb.Plan{Tier: one.Tier, Limit: one.Limit})
+	}
+	return p
 }
 
 // operatorToken returns the token that was given, or one of its own, which is on

@@ -65,7 +65,7 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners on other than loopback addresses, unauthenticated")
 	f.times.register(fs)
 	f.billing.register(fs)
-	f.billing.registerGrace(fs)
+	f.billing.registerPlans(fs)
 	f.mail.register(fs)
 	f.log.register(fs, "info")
 	settings.Validate(cmd, func() error { return f.validate(env) })
@@ -139,7 +139,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
 		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), DeadServerAfter: f.deadAfter, MinVoters: f.minVoters,
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
-		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
+		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
 	})
 	a := addresses(ls)

@@ -28,6 +28,7 @@ type billingFlags struct {
 	success, cancel, returns string
 	url                      string
 	graceDays                uint32
+	plans                    planFlags
 
 	config billing.Config // filled in by validate
 }
@@ -44,8 +45,9 @@ func (f *billingFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.url, "stripe-url", "", "the `URL` of Stripe's API, where it is not Stripe: for tests")
 }
 
-// registerGrace is for commands that may begin a cluster.
-func (f *billingFlags) registerGrace(fs *pflag.FlagSet) {
+// registerPlans is for commands that may begin a cluster.
+func (f *billingFlags) registerPlans(fs *pflag.FlagSet) {
+	f.plans.register(fs)
 	fs.Uint32Var(&f.graceDays, "grace-days", 7, "how many days an org goes on to work after a payment failed, 0 to 90; read by a new cluster only")
 }
 
@@ -62,6 +64,9 @@ func (f *billingFlags) validate(env environment) error {
 	}
 	if f.graceDays > 90 {
 		faults = append(faults, fmt.Errorf("--grace-days: %d is out of range; choose 0 to 90", f.graceDays))
+	}
+	if f.plans.given != nil { // registered
+		faults = append(faults, f.plans.validate())
 	}
 	return errors.Join(append(faults, f.config.Validate())...)
 }

@@ -58,7 +58,7 @@ func newDevCommand(settings *config.Settings, env environment) *cobra.Command {
 	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2")
 	f.times.register(fs)
 	f.billing.register(fs)
-	f.billing.registerGrace(fs)
+	f.billing.registerPlans(fs)
 	f.log.register(fs, "warn")
 	settings.Validate(cmd, func() error {
 		faults := checkListeners(f.listeners(), false)
@@ -93,7 +93,7 @@ func runDev(cmd *cobra.Command, f *devFlags) error {
 	edgeReg, authorityReg := ops.NewRegistry(), ops.NewRegistry()
 	node := authority.New(authority.Config{
 		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
-		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays,
+		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans,
 		Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), Logger: logger, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
 	})
