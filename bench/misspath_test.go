@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -156,5 +157,60 @@ func pass(b *testing.B, addr string, requests [][]byte, cache string) (perSecond
 		b.Fatalf("%d of %d were no %s", n, len(requests), cache)
 	}
 	n := float64(len(requests))
+	return n / time.Since(began).Seconds(), (processorTime(b) - used).Seconds() / n
+}
+
+// BenchmarkRegister has 256 callers register devices at the edge, which hands them on to an authority of one node: what the way
+// there and back costs, in processor time of all three. The least of the rounds is what other processes on this machine disturbed
+// least. For three nodes, beside etcd: bench/peers.
+func BenchmarkRegister(b *testing.B) {
+	const callers, each, rounds = 256, 16, 12
+	t := start(b)
+	t.lift(b, 1_000_000)
+	_ = exchange(b, t.edge, post("devices/register", t.key, `{"deviceId":"first"}`)) // from here on the edge knows that the key is good
+	serial := 0
+	var cpus, rates []float64
+	for b.Loop() {
+		for range rounds {
+			rate, cpu := t.registers(b, callers, each, serial)
+			serial += callers * each
+			rates, cpus = append(rates, rate), append(cpus, cpu*1e6)
+		}
+	}
+	b.ReportMetric(slices.Min(cpus), "least-cpu-µs/register")
+	b.ReportMetric(median(cpus), "cpu-µs/register")
+	b.ReportMetric(median(rates), "register/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+// registers registers new devices at the edge, numbered from serial, and returns how many were registered a second and what
+// processor time one took, in seconds.
+func (t *tiers) registers(b *testing.B, callers, each, serial int) (perSecond, cpu float64) {
+	b.Helper()
+	var work sync.WaitGroup
+	began, used := time.Now(), processorTime(b)
+	for c := range callers {
+		work.Go(func() {
+			conn, err := net.Dial("tcp", t.edge)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			buf := make([]byte, 4<<10)
+			for i := range each {
+				if _, err := conn.Write(post("devices/register", t.key, fmt.Sprintf(`{"deviceId":"agent-%016d"}`, serial+c*each+i))); err != nil {
+					b.Error(err)
+					return
+				}
+				if n, err := conn.Read(buf); err != nil || !bytes.HasPrefix(buf[:n], []byte("HTTP/1.1 200")) {
+					b.Errorf("register: %v %s", err, buf[:n])
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	n := float64(callers * each)
 	return n / time.Since(began).Seconds(), (processorTime(b) - used).Seconds() / n
 }
