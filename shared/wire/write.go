@@ -46,14 +46,14 @@ func setRetryAfter(ctx *fasthttp.RequestCtx, seconds int) {
 // should embed an Envelope. It panics if the value cannot be encoded, which is a mistake of the program; a server of this
 // package answers that with 500.
 func WriteJSON(ctx *fasthttp.RequestCtx, status int, requestID []byte, value any) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
+	buf := bytes.NewBuffer(ctx.Response.SwapBody(nil)[:0]) // no copy, and its room is used again
+	enc := json.NewEncoder(buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(value); err != nil {
 		panic(fmt.Errorf("encode an answer of type %T: %w", value, err))
 	}
 	setHeaders(ctx, status, requestID)
-	ctx.Response.SetBody(bytes.TrimSuffix(buf.Bytes(), []byte("\n")))
+	ctx.Response.SwapBody(bytes.TrimSuffix(buf.Bytes(), []byte("\n")))
 }
 
 // WriteError answers with an error: status, error, message, handler (UnknownHandler if route is nil, none if the route names none),
