@@ -317,6 +317,11 @@ func (n *Node) Read(ctx context.Context) (*raftstore.View, error) {
 	return n.store.Read(ctx) //nolint:wrapcheck // the API classifies raftstore's errors
 }
 
+// View returns what this node has now, which may be behind the leader's.
+func (n *Node) View() (*raftstore.View, error) {
+	return n.store.View() //nolint:wrapcheck // the API classifies raftstore's errors
+}
+
 // Ready says why the node is not ready, nothing if it is.
 func (n *Node) Ready() []string {
 	select {

@@ -24,6 +24,9 @@ type shot struct {
 	snap *pebble.Snapshot
 	at   Position
 	refs int // Views, and one of the state that keeps it for the next; guarded by state.shotMu
+
+	once   sync.Once
+	common any // what its Views have in common (Shared)
 }
 
 // shotKept is how long a shot waits for the next View: it keeps old data on disk like any.
@@ -106,6 +109,13 @@ func (s *state) let(sh *shot) error {
 
 // Position is the last entry whose effects the view holds.
 func (v *View) Position() Position { return v.at }
+
+// Shared returns what first returned for the first View of this snapshot that asked: a place to remember what was read of it. It
+// must be safe for concurrent use, and small, since it lives as long as the snapshot.
+func (v *View) Shared(first func() any) any {
+	v.once.Do(func() { v.common = first() })
+	return v.common
+}
 
 // Get returns the value of key. value is a copy and the caller's own; it is not nil if found.
 func (v *View) Get(key []byte) (value []byte, found bool, err error) {

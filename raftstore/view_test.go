@@ -18,6 +18,13 @@ func TestViewsShareASnapshot(t *testing.T) {
 		}
 		next := propose(t, s, "a=2").Index
 		third := must[*View](t)(s.View())
+		made := 0
+		for _, v := range []*View{first, second, third, first} {
+			_ = v.Shared(func() any { made++; return made })
+		}
+		if got := second.Shared(nil); made != 2 || got != 1 {
+			t.Errorf("%d were made for two snapshots, and the first has %v", made, got)
+		}
 		for _, c := range []struct {
 			v    *View
 			want string

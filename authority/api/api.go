@@ -62,7 +62,7 @@ type Config struct {
 	Changed func(action, target string, p hub.Propagation)
 }
 
-// Store is the replicated state as the API uses it. It must be safe for concurrent use. The errors of both methods are
+// Store is the replicated state as the API uses it. It must be safe for concurrent use. The errors of all methods are
 // raftstore's.
 type Store interface {
 	// Propose runs a command and returns the index it was applied at. raftstore.Unknown tells whether a command that failed
@@ -70,6 +70,8 @@ type Store interface {
 	Propose(ctx context.Context, cmd *statepb.Command) (index uint64, out state.Outcome, err error)
 	// Read returns a view that holds every change acknowledged before the call.
 	Read(ctx context.Context) (*raftstore.View, error)
+	// View returns what this node has now, which may be behind the leader's.
+	View() (*raftstore.View, error)
 }
 
 // Hub tells when a change has reached the edges; *hub.Hub is one. It must be safe for concurrent use.
@@ -194,6 +196,7 @@ func (r *request) serve(c *call) (any, error) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), r.deadline)
 	defer cancel()
+	r.rejudged = do.rejudged
 	answer, err := c.access.admit(ctx, r, do.read)
 	if err != nil || do.change == nil {
 		return answer, err

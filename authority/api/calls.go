@@ -30,6 +30,9 @@ type access interface {
 type step struct {
 	read   func(*sight) (any, error)
 	change func(context.Context) (any, error)
+	// rejudged tells of a change that it is one command and does nothing else: the state judges the caller's key again when
+	// it applies it (state.authorize), and nothing but that is answered.
+	rejudged bool
 }
 
 // Who may call: scopes of keys, and whoever may make an org.

@@ -30,7 +30,7 @@ func register(r *request) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
-	return step{change: func(ctx context.Context) (any, error) {
+	return step{rejudged: true, change: func(ctx context.Context) (any, error) {
 		c.OrgId, c.MayRestore = r.org[:], r.scope == statepb.Key_ADMIN
 		d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_Register{Register: c}})
 		if err != nil {
@@ -116,7 +116,7 @@ func onDevice(command func(org []byte, id string) *statepb.Command, answer func(
 		if err != nil {
 			return step{}, err
 		}
-		return step{change: func(ctx context.Context) (any, error) {
+		return step{rejudged: true, change: func(ctx context.Context) (any, error) {
 			d, err := r.commit(ctx, command(r.org[:], id))
 			if err != nil {
 				return nil, err

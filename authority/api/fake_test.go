@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -23,6 +24,7 @@ type testStore struct {
 	mu      sync.Mutex
 	propose func(context.Context) (state.Outcome, error) // instead of proposing
 	read    func(context.Context) error                  // instead of reading
+	view    func() (*raftstore.View, error)              // instead of what this node has now
 	last    *statepb.Command
 	ahead   func(*statepb.Command) // runs before a command is proposed
 }
@@ -77,6 +79,41 @@ func (s *testStore) Read(ctx context.Context) (*raftstore.View, error) {
 		return nil, instead(ctx)
 	}
 	return s.Store.Read(ctx)
+}
+
+func (s *testStore) View() (*raftstore.View, error) {
+	s.mu.Lock()
+	instead := s.view
+	s.mu.Unlock()
+	if instead != nil {
+		return instead()
+	}
+	return s.Store.View()
+}
+
+// lag has the node see no more than what it has now, until the returned function is called.
+func (s *testStore) lag(tb testing.TB) (catchUp func()) {
+	tb.Helper()
+	set := func(f func() (*raftstore.View, error)) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.view = f
+	}
+	old := make(chan *raftstore.View, 8)
+	for range cap(old) {
+		v, err := s.Store.View()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		old <- v
+	}
+	set(func() (*raftstore.View, error) { return <-old, nil })
+	return func() {
+		set(nil)
+		for range len(old) {
+			_ = (<-old).Close()
+		}
+	}
 }
 
 func (s *testStore) lastCommand() *statepb.Command {

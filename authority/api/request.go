@@ -31,7 +31,8 @@ type request struct {
 	org    state.OrgID
 	caller *statepb.Caller
 	// scope is the caller's, ADMIN for operators.
-	scope statepb.Key_Scope
+	scope    statepb.Key_Scope
+	rejudged bool // of the step
 	// part counts the commands of a call that makes more than one.
 	part int
 }

@@ -11,6 +11,7 @@ import (
 	"machineid/authority/hub"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/raftstore"
 	"machineid/shared/decision"
 	"machineid/shared/wire"
 )
@@ -22,6 +23,7 @@ const settleGrace = time.Second
 // sight is a view with the time at which it is judged.
 type sight struct {
 	state.Reader
+	seen *seen
 	mark state.Mark
 	now  decision.Millis // never behind the state's own time
 
@@ -55,9 +57,15 @@ func (r *request) see(ctx context.Context, f func(*sight) (bool, error)) (s *sig
 	if err != nil {
 		return nil, false, fmt.Errorf("read the state: %w", err)
 	}
+	return r.through(view, f)
+}
+
+// through shows f a view and closes it.
+func (r *request) through(view *raftstore.View, f func(*sight) (bool, error)) (s *sight, settle bool, err error) {
 	defer func() { _ = view.Close() }() // nothing was written that could be lost
 	s = &sight{Reader: state.NewReader(view.Reader())}
-	if s.mark, err = s.Mark(); err != nil {
+	s.seen, _ = view.Shared(func() any { return &seen{} }).(*seen)
+	if s.mark, err = s.seen.newest(s.Reader); err != nil {
 		return nil, false, err
 	}
 	s.now = max(r.api.cfg.Now(), s.mark.Time)
