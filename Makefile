@@ -130,7 +130,7 @@ bench: ## Run the benchmarks
 bench-peers: ## Measure validates, revokes and changes beside nginx, Redis, etcd and OpenFGA; writes docs/peers.md (5 minutes)
 	@mkdir -p $(BIN)
 	$(GO) -C bench/peers build -o $(BIN)/peers .
-	cd bench/peers && $(BIN)/peers validate -docs ../../docs/peers.md && $(BIN)/peers changes -docs ../../docs/peers.md
+	cd bench/peers && $(BIN)/peers validate -docs ../../docs/peers.md && $(BIN)/peers changes -docs ../../docs/peers.md && $(BIN)/peers proxied -docs ../../docs/peers.md
 
 .PHONY: bench-report
 bench-report: ## Run every scenario of "machineid bench" on 3 nodes and 3 edges beside a bare handler; writes docs/bench.md (5 minutes)

@@ -114,6 +114,8 @@ func (*fuzzedStore) Read(context.Context) (*raftstore.View, error) {
 	return nil, raftstore.ErrNotLeader
 }
 
+func (*fuzzedStore) View() (*raftstore.View, error) { return nil, raftstore.ErrNotLeader }
+
 type fuzzedHub struct{}
 
 func (fuzzedHub) Settle(context.Context, uint64) (hub.Propagation, error) {

@@ -4,5 +4,6 @@
 // judges nothing.
 //
 //	go run . changes    replicated changes, beside etcd's puts
+//	go run . proxied    the same through the binary: edge, its proxy, and three nodes
 //	go run . validate   validates and revokes, beside nginx, Redis, etcd and OpenFGA
 package main

@@ -26,9 +26,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	what := map[string]func(context.Context, []string) error{"changes": changes, "validate": validate}
+	what := map[string]func(context.Context, []string) error{
+		"changes":  func(ctx context.Context, args []string) error { return changes(ctx, "changes", args) },
+		"proxied":  func(ctx context.Context, args []string) error { return changes(ctx, "proxied", args) },
+		"validate": validate,
+	}
 	if len(os.Args) < 2 || what[os.Args[1]] == nil {
-		exit(errors.New("say what to measure: changes or validate"))
+		exit(errors.New("say what to measure: changes, proxied or validate"))
 	}
 	exit(what[os.Args[1]](ctx, os.Args[2:]))
 }
@@ -41,14 +45,28 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// changes compares replicated changes of three nodes each.
-func changes(ctx context.Context, args []string) (err error) {
-	fs := flag.NewFlagSet("changes", flag.ExitOnError)
+// measured is ours, in one of two forms.
+type measured interface {
+	measure(ctx context.Context, callers int, d time.Duration, profile string) (figure, error)
+	close()
+}
+
+func startMeasured(ctx context.Context, what, dir, binary string) (measured, error) {
+	if what == "proxied" {
+		return startProxied(ctx, dir, binary)
+	}
+	return startOurs(ctx, dir)
+}
+
+// changes compares replicated changes of three nodes each: of raftstore and state alone, or of all that a user runs.
+func changes(ctx context.Context, what string, args []string) (err error) {
+	fs := flag.NewFlagSet(what, flag.ExitOnError)
 	var (
 		callers     = fs.String("callers", "1,16,64,256,1024", "how many callers at once, each in turn")
 		d           = fs.Duration("for", 3*time.Second, "how long each measurement takes")
 		rounds      = fs.Int("rounds", 3, "measurements of each; the median counts")
-		profile     = fs.String("profile", "", "file for a CPU profile of our leader's last measurement")
+		profile     = fs.String("profile", "", "changes: file for a CPU profile of our leader's last measurement; proxied: folder for those of all processes")
+		binary      = fs.String("binary", "", "proxied: the machineid binary; default: build it")
 		connections = fs.Int("etcd-connections", 16, "connections of etcd's client")
 		dir         = fs.String("dir", "", "folder for the data of all, on the disk to measure; default: a temporary one")
 		docs        = fs.String("docs", "", "the document that the table is written into, at its markers")
@@ -64,13 +82,13 @@ func changes(ctx context.Context, args []string) (err error) {
 	theirs, err := startEtcd(ctx, *dir, *connections)
 	if errors.Is(err, errNotInstalled) && *docs != "" {
 		fmt.Fprintln(os.Stderr, "peers: etcd is", err)
-		return report.Insert(*docs, "bench-peers-changes", "Not measured: etcd is "+err.Error()+".") //nolint:wrapcheck // says what
+		return report.Insert(*docs, "bench-peers-"+what, "Not measured: etcd is "+err.Error()+".") //nolint:wrapcheck // says what
 	}
 	if err != nil {
 		return err
 	}
 	defer theirs.close()
-	o, err := startOurs(ctx, *dir)
+	o, err := startMeasured(ctx, what, *dir, *binary)
 	if err != nil {
 		return err
 	}
@@ -88,7 +106,7 @@ func changes(ctx context.Context, args []string) (err error) {
 		}
 		var a, b []figure
 		for range *rounds {
-			f, err := o.measure(n, *d, *profile)
+			f, err := o.measure(ctx, n, *d, *profile)
 			if err != nil {
 				return err
 			}
@@ -125,7 +143,7 @@ func changes(ctx context.Context, args []string) (err error) {
 	if *docs == "" {
 		return nil
 	}
-	return report.Insert(*docs, "bench-peers-changes", doc.String()) //nolint:wrapcheck // says what
+	return report.Insert(*docs, "bench-peers-"+what, doc.String()) //nolint:wrapcheck // says what
 }
 
 func short(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }

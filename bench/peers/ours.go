@@ -236,7 +236,7 @@ func (n *node) tell(o order) (figure, error) {
 
 // measure registers devices from callers in the leader's process. On a busy machine another node may lead by now: then that one is told, and
 // what was cut off is not a measurement.
-func (o *ours) measure(callers int, d time.Duration, profile string) (f figure, err error) {
+func (o *ours) measure(_ context.Context, callers int, d time.Duration, profile string) (f figure, err error) {
 	for range 20 {
 		before := o.procs.cpu()
 		f, err = o.nodes[o.leader].tell(order{Callers: callers, For: d, Begin: o.begin, Profile: profile})
