@@ -160,7 +160,8 @@ type conn struct {
 	first       int64        // when the request that it waits for began
 	begun       bool         // something has been read since the last answer
 	memo        headMemo
-	read, write int64 // deadlines in force, as times of l.now; 0 is none
+	request     *Request // that the handler is with, else nil
+	read, write int64    // deadlines in force, as times of l.now; 0 is none
 }
 
 // The states of a connection.

@@ -125,7 +125,8 @@ func (s *server) limits(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
 const chunkedLength = -1
 
 func (s *server) handle(ctx *fasthttp.RequestCtx) {
-	if c, ok := ctx.Conn().(*conn); ok && !c.begin() {
+	c, timed := ctx.Conn().(*conn)
+	if timed && !c.begin() {
 		ctx.SetConnectionClose() // nobody is there to read an answer, so nothing may be done
 		return
 	}
@@ -139,7 +140,11 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 		r.Error(ctx, e)
 		return
 	}
-	ctx.SetUserValue(requestKey{}, r)
+	if timed {
+		c.request = r
+	} else {
+		ctx.SetUserValue(requestKey{}, r)
+	}
 	s.next(ctx)
 }
 
@@ -207,7 +212,11 @@ func (s *server) done(ctx *fasthttp.RequestCtx, r *Request) {
 		clearResponse(&ctx.Response)
 		r.Error(ctx, internalError())
 	}
-	ctx.RemoveUserValue(requestKey{})
+	if c, ok := ctx.Conn().(*conn); ok {
+		c.request = nil
+	} else {
+		ctx.RemoveUserValue(requestKey{})
+	}
 	r.Route, r.Head, r.Query, r.ID, r.memo = nil, Head{}, nil, nil, nil
 	requests.Put(r)
 }
