@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/uuid"
 	"pgregory.net/rapid"
 )
 
@@ -40,7 +39,7 @@ func newFleet(n *node) *fleet {
 	o := n.org()
 	return &fleet{
 		model: &model{created: map[string]int64{}, revoked: map[string]int64{}, ends: map[string]int64{}, now: n.now.Load()},
-		n:     n, id: uuid.UUID(o.id).String(), tier: "free",
+		n:     n, id: o.id.String(), tier: "free",
 		keys: []*fleetKey{{id: o.admin[4:12], secret: o.admin, scope: "admin"}, {id: o.agent[4:12], secret: o.agent, scope: "agent"}},
 	}
 }
