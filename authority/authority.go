@@ -48,6 +48,10 @@ type Config struct {
 	Bootstrap bool
 	// OpenSignup lets anyone create orgs.
 	OpenSignup bool
+	// MaxOrgs is how many orgs there may be for one more to be signed up; 0 is any number.
+	MaxOrgs uint32
+	// DeleteIdleAfter is when an org goes that was signed up and never had a device; 0 is never.
+	DeleteIdleAfter time.Duration
 	// DefaultVersion is the API generation of new orgs, 1 or 2; 0 means 2.
 	DefaultVersion uint32
 	// OperatorToken is hashed into a new cluster's state; empty makes one and keeps
@@ -226,7 +230,7 @@ func (n *Node) open() error {
 	n.clocks.export(n.cfg.Registerer)
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, DefaultVersion: n.cfg.DefaultVersion,
+		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
 	n.grpc = grpc.NewServer(
@@ -260,6 +264,7 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	ctx, end := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	work.Go(func() { n.reconcile(ctx) })
+	work.Go(func() { n.expireSignups(ctx) })
 	n.hub.Lead(ctx, term)
 	end()
 	work.Wait()

@@ -40,6 +40,8 @@ type Config struct {
 	Now func() int64
 	// OpenSignup lets anyone call org/create.
 	OpenSignup bool
+	// MaxOrgs is how many orgs there may be for one more to be signed up; 0 is any number. Operators make more.
+	MaxOrgs uint32
 	// DefaultVersion is the API generation of new orgs, and of those whose record names none: 1 or 2. 0 means 2.
 	DefaultVersion uint32
 	// Forward hands a request on to the node that leads, and reports whether it has answered it; nil: this node answers all.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"machineid/authority/api"
 	"machineid/authority/state/statepb"
 	"machineid/shared/orgkey"
 	"machineid/shared/wire"
@@ -187,4 +188,15 @@ func TestStamps(t *testing.T) {
 			t.Errorf("%v: %+v, want %+v", c.headers, got, want)
 		}
 	}
+}
+
+// TestMaxOrgs: where there are as many orgs as may be, only an operator makes more.
+func TestMaxOrgs(t *testing.T) {
+	n := start(t, openSignup, func(c *api.Config) { c.MaxOrgs = 2 })
+	n.do("POST", "org/create", "").want(200)
+	n.do("POST", "org/create", "").want(200)
+	n.do("POST", "org/create", "").want(403, `"error":"signup_closed"`, "as many orgs")
+	n.do("POST", "org/create", "", "Authorization: Bearer "+operatorToken).want(200)
+	n.operate("POST", "orgs", "").want(200)
+	n.do("POST", "org/create", "").want(403, "signup_closed")
 }

@@ -97,6 +97,8 @@ func (f *refusal) answer() *wire.Error {
 		return wire.InvalidToken()
 	case state.TokenMoved:
 		return wire.InvalidOperatorToken()
+	case state.OrgLimit:
+		return wire.SignupFull()
 	case state.Granted, state.KeyTaken, state.BillingMoved, state.CustomerTaken, state.NoCustomer:
 	}
 	// A refusal that this code does not know changed nothing all the same.

@@ -39,6 +39,9 @@ func createOrg(r *request) (step, error) {
 			c.Version = more.GetVersion()
 		}
 	}
+	if r.actor.GetType() == statepb.Actor_SIGNUP {
+		c.SignUp = &statepb.SignUp{MaxOrgs: r.api.cfg.MaxOrgs}
+	}
 	if name != nil {
 		c.Name = *name
 	}

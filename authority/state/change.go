@@ -22,6 +22,9 @@ func (t *tx) changeOrg(id OrgID, change func(*statepb.Org) *statepb.Org) (org *s
 		return old, false
 	}
 	t.put(orgKey(id), next)
+	if old == nil {
+		t.m.recent.count++
+	}
 	t.m.recent.keepOrg(id, next)
 	return next, true
 }
@@ -30,6 +33,7 @@ func (t *tx) changeOrg(id OrgID, change func(*statepb.Org) *statepb.Org) (org *s
 func (t *tx) dropOrg(id OrgID) {
 	t.concern(Concern{Kind: ConcernHolder, Org: id})
 	t.del(orgKey(id))
+	t.m.recent.count--
 	t.m.recent.keepOrg(id, nil)
 	t.m.recent.keepSeats(id, nil)
 }

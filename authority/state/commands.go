@@ -52,6 +52,8 @@ func (t *tx) run() Outcome {
 		return t.deleteOrg(c.DeleteOrg)
 	case *statepb.Command_SetPlans:
 		return t.setPlans(c.SetPlans)
+	case *statepb.Command_ExpireSignups:
+		return t.expireSignups(c.ExpireSignups)
 	case *statepb.Command_RotateToken:
 		return t.rotateToken(c.RotateToken)
 	case *statepb.Command_SetBilling:

@@ -166,6 +166,8 @@ func TestGoldenKeys(t *testing.T) {
 		{"gone", goneKey(org)},
 		{"keys of a gone", goneKeysKey(start, org)},
 		{"seen", seenKey(org, "worker/prod/α")},
+		{"used", usedKey(hash)},
+		{"signup", signupKey(start, org)},
 		{"billing", billingKey(org)},
 		{"customer", customerKey("cus_1")},
 		{"after orgs", after([]byte{prefixOrg})},

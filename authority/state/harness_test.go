@@ -291,6 +291,18 @@ func check(r Reader) error {
 			}
 		case prefixCustomer:
 			customers[id] = string(v)
+		case prefixUsed:
+			key, err := r.Key([32]byte([]byte(id)))
+			if err != nil {
+				return false, err
+			}
+			if key == nil || len(v) != 8 {
+				return false, fmt.Errorf("key %x was used and is not there", id)
+			}
+		case prefixSignup:
+			if len(id) != 24 || len(v) != 0 {
+				return false, fmt.Errorf("%x is no sign-up", k)
+			}
 		case prefixCluster, prefixPlans, prefixMark, prefixOrg, prefixGone, prefixGoneKeys:
 		default:
 			return false, fmt.Errorf("unknown key %q", k)

@@ -30,6 +30,7 @@ const (
 	prefixGone     = 'g' // org -> its last audit entry: a deleted one that has left something
 	prefixGoneKeys = 'G' // time of its deletion, org -> nothing: its keys are kept for a while
 	prefixSeen     = 't' // holder, id -> when an occupant asked last, 8 bytes
+	prefixSignup   = 'i' // time, org -> nothing: signed up then, and not looked at since
 	prefixUsed     = 'u' // SHA-256 of a key -> when it was used last, 8 bytes
 	prefixBilling  = 'b' // org -> Billing
 	prefixCustomer = 'B' // Stripe's customer -> org

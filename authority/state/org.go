@@ -19,8 +19,13 @@ func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
 	for _, k := range c.GetKeys() {
 		sound = sound && len(k.GetHash()) == len([32]byte{})
 	}
+	full := false
 	org, made := t.changeOrg(id, func(old *statepb.Org) *statepb.Org {
 		if old != nil || !sound || !known {
+			return nil
+		}
+		if most := c.GetSignUp().GetMaxOrgs(); most > 0 && t.countOrgs() >= uint64(most) {
+			full = true
 			return nil
 		}
 		return &statepb.Org{
@@ -29,6 +34,9 @@ func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
 	})
 	if !sound {
 		return Outcome{Refusal: OrgNotFound} // there can be no such org
+	}
+	if full {
+		return Outcome{Refusal: OrgLimit}
 	}
 	if org == nil {
 		return Outcome{Refusal: TierUnknown}
@@ -43,6 +51,9 @@ func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
 		})
 	}
 	if made {
+		if c.GetSignUp() != nil {
+			t.signedUp(id)
+		}
 		t.audit(id, "org.created", id.String())
 	}
 	return Outcome{Changed: made, Org: org, Plan: t.plan(t.seated(id, org))}

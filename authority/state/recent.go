@@ -10,6 +10,9 @@ type recent struct {
 	keys  map[[32]byte]*statepb.Key
 	orgs  map[OrgID]*statepb.Org
 	seats map[OrgID]*statepb.Seats
+	// count is how many orgs there are, once they were counted.
+	counted bool
+	count   uint64
 }
 
 // recentMax bounds each; a full one is emptied, which costs reads.

@@ -90,6 +90,8 @@ const (
 	TokenUnknown
 	// TokenMoved: the operator's token is another already.
 	TokenMoved
+	// OrgLimit: there are as many orgs as may be signed up.
+	OrgLimit
 )
 
 // Outcome is what Apply hands to the proposer of a command.

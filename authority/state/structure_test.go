@@ -36,6 +36,7 @@ var writers = map[string]string{
 	"onceRangeKey(":        "remember",
 	"seenKey(":             "setSeen forgetSeen",
 	"usedKey(":             "setUsed dropKey",
+	"signupKey(":           "signedUp expireSignups",
 	"billingKey(":          "putBilling dropBilling",
 	"customerKey(":         "putBilling dropBilling",
 }

@@ -31,6 +31,8 @@ type authorityFlags struct {
 	version                      uint32
 	deadAfter                    time.Duration
 	minVoters                    int
+	maxOrgs                      uint32
+	idleAfter                    time.Duration
 	times                        timeFlags
 	billing                      billingFlags
 	mail                         mailFlags
@@ -59,6 +61,8 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node; does nothing where state exists")
 	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2")
 	fs.BoolVar(&f.signup, "open-signup", false, "let anyone create an org; otherwise that needs the operator's token")
+	fs.Uint32Var(&f.maxOrgs, "max-orgs", 0, "how many orgs there may be for one more to be signed up with --open-signup; 0: any number")
+	fs.DurationVar(&f.idleAfter, "delete-idle-after", 30*24*time.Hour, "delete an org that was signed up so long ago and never had a device, 24h at least; 0s: never")
 	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token, for --bootstrap and --join; --bootstrap without it makes one in --data")
 	fs.DurationVar(&f.deadAfter, "dead-server-after", 0, "remove a node that is silent for so long, 1m at least; 0s: nodes are removed by people only")
 	fs.IntVar(&f.minVoters, "min-voters", 3, "how many voters --dead-server-after leaves in any case")
@@ -99,6 +103,9 @@ func (f *authorityFlags) validate(env environment) error {
 	if f.deadAfter != 0 && f.deadAfter < raftstore.MinDeadServerAfter {
 		faults = append(faults, fmt.Errorf("--dead-server-after: %s is out of range; choose %s or more, or 0s for never", f.deadAfter, raftstore.MinDeadServerAfter))
 	}
+	if f.idleAfter != 0 && f.idleAfter < 24*time.Hour {
+		faults = append(faults, fmt.Errorf("--delete-idle-after: %v is out of range; choose 24h or more, or 0s for never", f.idleAfter))
+	}
 	if f.minVoters < 1 {
 		faults = append(faults, fmt.Errorf("--min-voters: %d is out of range; choose 1 or more", f.minVoters))
 	}
@@ -138,7 +145,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
 		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), DeadServerAfter: f.deadAfter, MinVoters: f.minVoters,
-		Bootstrap: f.bootstrap, OpenSignup: f.signup, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
+		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
 	})

@@ -203,6 +203,13 @@ func SignupClosed() *Error {
 	}
 }
 
+// SignupFull answers org/create where there are as many orgs as may be.
+func SignupFull() *Error {
+	e := SignupClosed()
+	e.Message = "there are as many orgs here as may be signed up: ask the operator for one"
+	return e
+}
+
 // NotConfigured answers a call that this installation is not set up for.
 func NotConfigured(message string) *Error {
 	return &Error{

@@ -137,7 +137,7 @@ func (x Subscription_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Subscription_Status.Descriptor instead.
 func (Subscription_Status) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37, 0}
 }
 
 type Key_Scope int32
@@ -189,7 +189,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -223,6 +223,7 @@ type Command struct {
 	//	*Command_SetPlans
 	//	*Command_DeleteOrg
 	//	*Command_RotateToken
+	//	*Command_ExpireSignups
 	//	*Command_SetSeen
 	//	*Command_SetBilling
 	//	*Command_BeginRecovery
@@ -464,6 +465,15 @@ func (x *Command) GetRotateToken() *RotateToken {
 	return nil
 }
 
+func (x *Command) GetExpireSignups() *ExpireSignups {
+	if x != nil {
+		if x, ok := x.Change.(*Command_ExpireSignups); ok {
+			return x.ExpireSignups
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetSetSeen() *SetSeen {
 	if x != nil {
 		if x, ok := x.Change.(*Command_SetSeen); ok {
@@ -572,6 +582,10 @@ type Command_RotateToken struct {
 	RotateToken *RotateToken `protobuf:"bytes,26,opt,name=rotate_token,json=rotateToken,proto3,oneof"`
 }
 
+type Command_ExpireSignups struct {
+	ExpireSignups *ExpireSignups `protobuf:"bytes,27,opt,name=expire_signups,json=expireSignups,proto3,oneof"`
+}
+
 type Command_SetSeen struct {
 	SetSeen *SetSeen `protobuf:"bytes,60,opt,name=set_seen,json=setSeen,proto3,oneof"`
 }
@@ -621,6 +635,8 @@ func (*Command_SetPlans) isCommand_Change() {}
 func (*Command_DeleteOrg) isCommand_Change() {}
 
 func (*Command_RotateToken) isCommand_Change() {}
+
+func (*Command_ExpireSignups) isCommand_Change() {}
 
 func (*Command_SetSeen) isCommand_Change() {}
 
@@ -912,7 +928,9 @@ type CreateOrg struct {
 	// The API generation, 1 or 2; 0 means 2.
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Empty means free.
-	PlanTier      string `protobuf:"bytes,6,opt,name=plan_tier,json=planTier,proto3" json:"plan_tier,omitempty"`
+	PlanTier string `protobuf:"bytes,6,opt,name=plan_tier,json=planTier,proto3" json:"plan_tier,omitempty"`
+	// Missing where an operator makes it.
+	SignUp        *SignUp `protobuf:"bytes,7,opt,name=sign_up,json=signUp,proto3" json:"sign_up,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -989,6 +1007,104 @@ func (x *CreateOrg) GetPlanTier() string {
 	return ""
 }
 
+func (x *CreateOrg) GetSignUp() *SignUp {
+	if x != nil {
+		return x.SignUp
+	}
+	return nil
+}
+
+// SignUp is an org that whoever wants one makes.
+type SignUp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many orgs there may be then; zero is any number.
+	MaxOrgs       uint32 `protobuf:"varint,1,opt,name=max_orgs,json=maxOrgs,proto3" json:"max_orgs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignUp) Reset() {
+	*x = SignUp{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignUp) ProtoMessage() {}
+
+func (x *SignUp) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignUp.ProtoReflect.Descriptor instead.
+func (*SignUp) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SignUp) GetMaxOrgs() uint32 {
+	if x != nil {
+		return x.MaxOrgs
+	}
+	return 0
+}
+
+// ExpireSignups deletes orgs that were signed up before a time and never had a device.
+type ExpireSignups struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BeforeMs      int64                  `protobuf:"varint,1,opt,name=before_ms,json=beforeMs,proto3" json:"before_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireSignups) Reset() {
+	*x = ExpireSignups{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireSignups) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireSignups) ProtoMessage() {}
+
+func (x *ExpireSignups) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireSignups.ProtoReflect.Descriptor instead.
+func (*ExpireSignups) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ExpireSignups) GetBeforeMs() int64 {
+	if x != nil {
+		return x.BeforeMs
+	}
+	return 0
+}
+
 // SetExecution switches an org on or off.
 type SetExecution struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1000,7 +1116,7 @@ type SetExecution struct {
 
 func (x *SetExecution) Reset() {
 	*x = SetExecution{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1128,7 @@ func (x *SetExecution) String() string {
 func (*SetExecution) ProtoMessage() {}
 
 func (x *SetExecution) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1141,7 @@ func (x *SetExecution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetExecution.ProtoReflect.Descriptor instead.
 func (*SetExecution) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SetExecution) GetOrgId() []byte {
@@ -1063,7 +1179,7 @@ type UpdateOrg struct {
 
 func (x *UpdateOrg) Reset() {
 	*x = UpdateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1191,7 @@ func (x *UpdateOrg) String() string {
 func (*UpdateOrg) ProtoMessage() {}
 
 func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1204,7 @@ func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateOrg.ProtoReflect.Descriptor instead.
 func (*UpdateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateOrg) GetOrgId() []byte {
@@ -1150,7 +1266,7 @@ type SetPlans struct {
 
 func (x *SetPlans) Reset() {
 	*x = SetPlans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1278,7 @@ func (x *SetPlans) String() string {
 func (*SetPlans) ProtoMessage() {}
 
 func (x *SetPlans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1291,7 @@ func (x *SetPlans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPlans.ProtoReflect.Descriptor instead.
 func (*SetPlans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SetPlans) GetPlans() *Plans {
@@ -1195,7 +1311,7 @@ type DeleteOrg struct {
 
 func (x *DeleteOrg) Reset() {
 	*x = DeleteOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1323,7 @@ func (x *DeleteOrg) String() string {
 func (*DeleteOrg) ProtoMessage() {}
 
 func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1336,7 @@ func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
 func (*DeleteOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteOrg) GetOrgId() []byte {
@@ -1249,7 +1365,7 @@ type SetBilling struct {
 
 func (x *SetBilling) Reset() {
 	*x = SetBilling{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1377,7 @@ func (x *SetBilling) String() string {
 func (*SetBilling) ProtoMessage() {}
 
 func (x *SetBilling) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1390,7 @@ func (x *SetBilling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBilling.ProtoReflect.Descriptor instead.
 func (*SetBilling) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SetBilling) GetOrgId() []byte {
@@ -1326,7 +1442,7 @@ type BeginRecovery struct {
 
 func (x *BeginRecovery) Reset() {
 	*x = BeginRecovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1454,7 @@ func (x *BeginRecovery) String() string {
 func (*BeginRecovery) ProtoMessage() {}
 
 func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1467,7 @@ func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRecovery.ProtoReflect.Descriptor instead.
 func (*BeginRecovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BeginRecovery) GetOrgId() []byte {
@@ -1387,7 +1503,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1515,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1528,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Recover) GetOrgId() []byte {
@@ -1447,7 +1563,7 @@ type AddKey struct {
 
 func (x *AddKey) Reset() {
 	*x = AddKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1575,7 @@ func (x *AddKey) String() string {
 func (*AddKey) ProtoMessage() {}
 
 func (x *AddKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1588,7 @@ func (x *AddKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
 func (*AddKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AddKey) GetOrgId() []byte {
@@ -1504,7 +1620,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1632,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1645,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RotateKey) GetOrgId() []byte {
@@ -1570,7 +1686,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1582,7 +1698,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1595,7 +1711,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RevokeKey) GetOrgId() []byte {
@@ -1630,7 +1746,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1758,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1771,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -1710,7 +1826,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1838,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1851,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -1762,7 +1878,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1890,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1903,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -1814,7 +1930,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1942,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1955,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -1870,7 +1986,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +1998,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2011,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -1933,7 +2049,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2061,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2074,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -1996,7 +2112,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2124,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2137,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -2057,7 +2173,7 @@ type RotateToken struct {
 
 func (x *RotateToken) Reset() {
 	*x = RotateToken{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2185,7 @@ func (x *RotateToken) String() string {
 func (*RotateToken) ProtoMessage() {}
 
 func (x *RotateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2198,7 @@ func (x *RotateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateToken.ProtoReflect.Descriptor instead.
 func (*RotateToken) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RotateToken) GetOldHash() []byte {
@@ -2110,7 +2226,7 @@ type SetSeen struct {
 
 func (x *SetSeen) Reset() {
 	*x = SetSeen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2238,7 @@ func (x *SetSeen) String() string {
 func (*SetSeen) ProtoMessage() {}
 
 func (x *SetSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2251,7 @@ func (x *SetSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
 func (*SetSeen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SetSeen) GetOrgs() []*Seen {
@@ -2164,7 +2280,7 @@ type Used struct {
 
 func (x *Used) Reset() {
 	*x = Used{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2292,7 @@ func (x *Used) String() string {
 func (*Used) ProtoMessage() {}
 
 func (x *Used) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2305,7 @@ func (x *Used) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Used.ProtoReflect.Descriptor instead.
 func (*Used) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Used) GetKeyHash() []byte {
@@ -2218,7 +2334,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2346,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2359,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -2284,7 +2400,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2296,7 +2412,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2309,7 +2425,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -2365,7 +2481,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2493,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2506,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -2447,7 +2563,7 @@ type LeaseHolder struct {
 
 func (x *LeaseHolder) Reset() {
 	*x = LeaseHolder{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2575,7 @@ func (x *LeaseHolder) String() string {
 func (*LeaseHolder) ProtoMessage() {}
 
 func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2588,7 @@ func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
 func (*LeaseHolder) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LeaseHolder) GetProcessId() []byte {
@@ -2501,7 +2617,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2629,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2642,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -2553,7 +2669,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2565,7 +2681,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2578,7 +2694,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Plan) GetTier() string {
@@ -2625,7 +2741,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2753,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2766,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Org) GetId() []byte {
@@ -2769,7 +2885,7 @@ type Billing struct {
 
 func (x *Billing) Reset() {
 	*x = Billing{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +2897,7 @@ func (x *Billing) String() string {
 func (*Billing) ProtoMessage() {}
 
 func (x *Billing) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +2910,7 @@ func (x *Billing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Billing.ProtoReflect.Descriptor instead.
 func (*Billing) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Billing) GetCustomerId() string {
@@ -2848,7 +2964,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +2976,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2989,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Subscription) GetId() string {
@@ -2930,7 +3046,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3058,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3071,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Recovery) GetTokenHash() []byte {
@@ -2991,7 +3107,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3119,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3132,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Key) GetHash() []byte {
@@ -3088,7 +3204,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3100,7 +3216,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3113,7 +3229,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -3153,7 +3269,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3281,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3294,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Occupant) GetId() string {
@@ -3259,7 +3375,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3271,7 +3387,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3284,7 +3400,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -3451,7 +3567,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3463,7 +3579,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3476,7 +3592,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -3539,7 +3655,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\x9d\f\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xe9\f\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -3570,7 +3686,8 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\tset_plans\x18\x18 \x01(\v2\x1c.machineid.state.v1.SetPlansH\x00R\bsetPlans\x12>\n" +
 	"\n" +
 	"delete_org\x18\x19 \x01(\v2\x1d.machineid.state.v1.DeleteOrgH\x00R\tdeleteOrg\x12D\n" +
-	"\frotate_token\x18\x1a \x01(\v2\x1f.machineid.state.v1.RotateTokenH\x00R\vrotateToken\x128\n" +
+	"\frotate_token\x18\x1a \x01(\v2\x1f.machineid.state.v1.RotateTokenH\x00R\vrotateToken\x12J\n" +
+	"\x0eexpire_signups\x18\x1b \x01(\v2!.machineid.state.v1.ExpireSignupsH\x00R\rexpireSignups\x128\n" +
 	"\bset_seen\x18< \x01(\v2\x1b.machineid.state.v1.SetSeenH\x00R\asetSeen\x12A\n" +
 	"\vset_billing\x18( \x01(\v2\x1e.machineid.state.v1.SetBillingH\x00R\n" +
 	"setBilling\x12J\n" +
@@ -3598,7 +3715,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x05plans\x18\x02 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"U\n" +
 	"\aSetLink\x126\n" +
 	"\x06record\x18\x01 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x06record\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"\xbb\x01\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\xf0\x01\n" +
 	"\tCreateOrg\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
@@ -3606,7 +3723,12 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"externalId\x12+\n" +
 	"\x04keys\x18\x04 \x03(\v2\x17.machineid.state.v1.KeyR\x04keys\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12\x1b\n" +
-	"\tplan_tier\x18\x06 \x01(\tR\bplanTier\"?\n" +
+	"\tplan_tier\x18\x06 \x01(\tR\bplanTier\x123\n" +
+	"\asign_up\x18\a \x01(\v2\x1a.machineid.state.v1.SignUpR\x06signUp\"#\n" +
+	"\x06SignUp\x12\x19\n" +
+	"\bmax_orgs\x18\x01 \x01(\rR\amaxOrgs\",\n" +
+	"\rExpireSignups\x12\x1b\n" +
+	"\tbefore_ms\x18\x01 \x01(\x03R\bbeforeMs\"?\n" +
 	"\fSetExecution\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x18\n" +
 	"\aenabled\x18\x02 \x01(\bR\aenabled\"\xa0\x02\n" +
@@ -3861,7 +3983,7 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),          // 0: machineid.state.v1.Actor.Type
 	(Subscription_Status)(0), // 1: machineid.state.v1.Subscription.Status
@@ -3873,41 +3995,43 @@ var file_authority_state_statepb_state_proto_goTypes = []any{
 	(*Seed)(nil),             // 7: machineid.state.v1.Seed
 	(*SetLink)(nil),          // 8: machineid.state.v1.SetLink
 	(*CreateOrg)(nil),        // 9: machineid.state.v1.CreateOrg
-	(*SetExecution)(nil),     // 10: machineid.state.v1.SetExecution
-	(*UpdateOrg)(nil),        // 11: machineid.state.v1.UpdateOrg
-	(*SetPlans)(nil),         // 12: machineid.state.v1.SetPlans
-	(*DeleteOrg)(nil),        // 13: machineid.state.v1.DeleteOrg
-	(*SetBilling)(nil),       // 14: machineid.state.v1.SetBilling
-	(*BeginRecovery)(nil),    // 15: machineid.state.v1.BeginRecovery
-	(*Recover)(nil),          // 16: machineid.state.v1.Recover
-	(*AddKey)(nil),           // 17: machineid.state.v1.AddKey
-	(*RotateKey)(nil),        // 18: machineid.state.v1.RotateKey
-	(*RevokeKey)(nil),        // 19: machineid.state.v1.RevokeKey
-	(*Register)(nil),         // 20: machineid.state.v1.Register
-	(*Revoke)(nil),           // 21: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),         // 22: machineid.state.v1.Unrevoke
-	(*Remove)(nil),           // 23: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),      // 24: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil),    // 25: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),          // 26: machineid.state.v1.Stretch
-	(*RotateToken)(nil),      // 27: machineid.state.v1.RotateToken
-	(*SetSeen)(nil),          // 28: machineid.state.v1.SetSeen
-	(*Used)(nil),             // 29: machineid.state.v1.Used
-	(*Seen)(nil),             // 30: machineid.state.v1.Seen
-	(*Cluster)(nil),          // 31: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),       // 32: machineid.state.v1.LinkRecord
-	(*LeaseHolder)(nil),      // 33: machineid.state.v1.LeaseHolder
-	(*Plans)(nil),            // 34: machineid.state.v1.Plans
-	(*Plan)(nil),             // 35: machineid.state.v1.Plan
-	(*Org)(nil),              // 36: machineid.state.v1.Org
-	(*Billing)(nil),          // 37: machineid.state.v1.Billing
-	(*Subscription)(nil),     // 38: machineid.state.v1.Subscription
-	(*Recovery)(nil),         // 39: machineid.state.v1.Recovery
-	(*Key)(nil),              // 40: machineid.state.v1.Key
-	(*Seats)(nil),            // 41: machineid.state.v1.Seats
-	(*Occupant)(nil),         // 42: machineid.state.v1.Occupant
-	(*Remembered)(nil),       // 43: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),       // 44: machineid.state.v1.AuditEntry
+	(*SignUp)(nil),           // 10: machineid.state.v1.SignUp
+	(*ExpireSignups)(nil),    // 11: machineid.state.v1.ExpireSignups
+	(*SetExecution)(nil),     // 12: machineid.state.v1.SetExecution
+	(*UpdateOrg)(nil),        // 13: machineid.state.v1.UpdateOrg
+	(*SetPlans)(nil),         // 14: machineid.state.v1.SetPlans
+	(*DeleteOrg)(nil),        // 15: machineid.state.v1.DeleteOrg
+	(*SetBilling)(nil),       // 16: machineid.state.v1.SetBilling
+	(*BeginRecovery)(nil),    // 17: machineid.state.v1.BeginRecovery
+	(*Recover)(nil),          // 18: machineid.state.v1.Recover
+	(*AddKey)(nil),           // 19: machineid.state.v1.AddKey
+	(*RotateKey)(nil),        // 20: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),        // 21: machineid.state.v1.RevokeKey
+	(*Register)(nil),         // 22: machineid.state.v1.Register
+	(*Revoke)(nil),           // 23: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),         // 24: machineid.state.v1.Unrevoke
+	(*Remove)(nil),           // 25: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),      // 26: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil),    // 27: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),          // 28: machineid.state.v1.Stretch
+	(*RotateToken)(nil),      // 29: machineid.state.v1.RotateToken
+	(*SetSeen)(nil),          // 30: machineid.state.v1.SetSeen
+	(*Used)(nil),             // 31: machineid.state.v1.Used
+	(*Seen)(nil),             // 32: machineid.state.v1.Seen
+	(*Cluster)(nil),          // 33: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),       // 34: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),      // 35: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),            // 36: machineid.state.v1.Plans
+	(*Plan)(nil),             // 37: machineid.state.v1.Plan
+	(*Org)(nil),              // 38: machineid.state.v1.Org
+	(*Billing)(nil),          // 39: machineid.state.v1.Billing
+	(*Subscription)(nil),     // 40: machineid.state.v1.Subscription
+	(*Recovery)(nil),         // 41: machineid.state.v1.Recovery
+	(*Key)(nil),              // 42: machineid.state.v1.Key
+	(*Seats)(nil),            // 43: machineid.state.v1.Seats
+	(*Occupant)(nil),         // 44: machineid.state.v1.Occupant
+	(*Remembered)(nil),       // 45: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),       // 46: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	4,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
@@ -3916,54 +4040,56 @@ var file_authority_state_statepb_state_proto_depIdxs = []int32{
 	7,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
 	8,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
 	9,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
-	10, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	20, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	21, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	22, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	23, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	24, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	25, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
-	11, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
-	17, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
-	18, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
-	19, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
-	12, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
-	13, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
-	27, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
-	28, // 20: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
-	14, // 21: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
-	15, // 22: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
-	16, // 23: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
-	0,  // 24: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	2,  // 25: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	31, // 26: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	34, // 27: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	32, // 28: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	40, // 29: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	34, // 30: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	38, // 31: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
-	40, // 32: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
-	40, // 33: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	40, // 34: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	26, // 35: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	26, // 36: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	30, // 37: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
-	29, // 38: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
-	32, // 39: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	33, // 40: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
-	35, // 41: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	38, // 42: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
-	39, // 43: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
-	1,  // 44: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
-	2,  // 45: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	42, // 46: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	26, // 47: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	4,  // 48: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	12, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
+	22, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	23, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	24, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	25, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	26, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	27, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	13, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
+	19, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	20, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	21, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	14, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
+	15, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
+	29, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
+	11, // 20: machineid.state.v1.Command.expire_signups:type_name -> machineid.state.v1.ExpireSignups
+	30, // 21: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	16, // 22: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
+	17, // 23: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
+	18, // 24: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
+	0,  // 25: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	2,  // 26: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	33, // 27: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	36, // 28: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	34, // 29: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	42, // 30: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	10, // 31: machineid.state.v1.CreateOrg.sign_up:type_name -> machineid.state.v1.SignUp
+	36, // 32: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	40, // 33: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
+	42, // 34: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
+	42, // 35: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	42, // 36: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	28, // 37: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	28, // 38: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	32, // 39: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	31, // 40: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
+	34, // 41: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	35, // 42: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	37, // 43: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	40, // 44: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
+	41, // 45: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
+	1,  // 46: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
+	2,  // 47: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	44, // 48: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	28, // 49: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	4,  // 50: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -3989,21 +4115,22 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_SetPlans)(nil),
 		(*Command_DeleteOrg)(nil),
 		(*Command_RotateToken)(nil),
+		(*Command_ExpireSignups)(nil),
 		(*Command_SetSeen)(nil),
 		(*Command_SetBilling)(nil),
 		(*Command_BeginRecovery)(nil),
 		(*Command_Recover)(nil),
 	}
-	file_authority_state_statepb_state_proto_msgTypes[8].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[17].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[33].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[10].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[19].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[35].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
