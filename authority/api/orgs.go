@@ -39,9 +39,6 @@ func createOrg(r *request) (step, error) {
 			c.Version = more.GetVersion()
 		}
 	}
-	if r.actor.GetType() == statepb.Actor_SIGNUP {
-		c.SignUp = &statepb.SignUp{MaxOrgs: r.api.cfg.MaxOrgs}
-	}
 	if name != nil {
 		c.Name = *name
 	}
@@ -57,6 +54,9 @@ func (r *request) createOrg(ctx context.Context, c *statepb.CreateOrg) (any, err
 		return nil, &unavailable{outcome: wire.OutcomeNotDone, cause: fmt.Errorf("make an org's id: %w", err)}
 	}
 	c.OrgId = id[:]
+	if r.actor.GetType() == statepb.Actor_SIGNUP {
+		c.SignUp = &statepb.SignUp{MaxOrgs: r.api.cfg.MaxOrgs}
+	}
 	admin, err := addKey(c, "admin", statepb.Key_ADMIN)
 	if err != nil {
 		return nil, err
