@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -33,6 +34,11 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 	for round := range rounds {
 		var work sync.WaitGroup
 		over := make(chan struct{})
+		end := sync.OnceFunc(func() {
+			close(over)
+			work.Wait()
+		})
+		defer end() // also where a call below gives up: clients are closed after
 		hits, denied := make([]int, len(edges)), make([]int, len(edges))
 		for i, e := range edges {
 			work.Go(func() {
@@ -76,10 +82,13 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 			})
 		}
 		began := time.Now()
-		newClient(t, c.leader().http).must(t, "devices/register", o.admin, naming(fmt.Sprint("agent-1", round%2)))
+		admin := newClient(t, c.leader().http)
+		eventually(t, patient, "a change is in force", func() bool {
+			a, err := admin.post("devices/register", o.admin, naming(fmt.Sprint("agent-1", round%2)))
+			return err == nil && a.StatusCode == http.StatusOK
+		})
 		changed := time.Since(began)
-		close(over)
-		work.Wait()
+		end()
 		t.Logf("round %d: %v validates of what is remembered, %v denied; what is not: answered again %v after the kill; a change then took %v",
 			round, hits, denied, slices.Max(back).Round(time.Millisecond), changed.Round(time.Millisecond))
 		leader.begin()
