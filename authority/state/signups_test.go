@@ -42,6 +42,9 @@ func TestMaxOrgs(t *testing.T) {
 	is(deleteOrg(0), Granted)
 	is(signUp(0, 2), Granted)
 	is(signUp(2, 2), OrgLimit)
+	is(deleteOrg(0), Granted) // counted already
+	is(signUp(0, 2), Granted)
+	is(signUp(2, 2), OrgLimit)
 	n.restart()
 	is(signUp(2, 2), OrgLimit)
 	is(signUp(2, 0), Granted)
