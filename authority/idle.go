@@ -15,15 +15,15 @@ const expireEvery = time.Hour
 // expireSignups deletes orgs that were signed up long ago and never had a device, for as long as this node leads.
 func (n *Node) expireSignups(ctx context.Context) {
 	for n.cfg.DeleteIdleAfter > 0 && pause(ctx, expireEvery) {
-		if err := n.expireDue(ctx); err != nil && ctx.Err() == nil {
+		if err := n.expireDue(ctx, n.cfg.DeleteIdleAfter); err != nil && ctx.Err() == nil {
 			n.log.LogAttrs(ctx, slog.LevelWarn, "orgs that were signed up and never used could not be deleted; that is tried again in an hour", slog.Any("error", err))
 		}
 	}
 }
 
 // expireDue looks at what is due, a few orgs a command: what is refused there stays.
-func (n *Node) expireDue(ctx context.Context) error {
-	before := n.Now() - n.cfg.DeleteIdleAfter.Milliseconds()
+func (n *Node) expireDue(ctx context.Context, age time.Duration) error {
+	before := n.Now() - age.Milliseconds()
 	for {
 		var due bool
 		err := nodeLedger{n}.View(ctx, func(r state.Reader) (err error) {

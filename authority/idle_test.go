@@ -44,12 +44,11 @@ func TestIdleSignupsGo(t *testing.T) {
 		}
 		return ids
 	}
-	if err := n.expireDue(t.Context()); err != nil || len(left()) != len(made) {
+	if err := n.expireDue(t.Context(), time.Hour); err != nil || len(left()) != len(made) {
 		t.Fatalf("too early: %v, %d are left", err, len(left()))
 	}
-	n.cfg.DeleteIdleAfter = time.Millisecond
 	for n.Now() <= begun+int64(len(made)) || len(left()) > 1 {
-		if err := n.expireDue(t.Context()); err != nil {
+		if err := n.expireDue(t.Context(), time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
 		select {

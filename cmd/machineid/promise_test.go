@@ -83,11 +83,11 @@ var mutants = map[string]mutant{
 			return f, nil
 		}
 	},
-	// I1.3: a lease that counts from when it was received, not from when it was asked for.
+	// I1.3: a lease that ends as if it counted from when it was received, not from when it was asked for.
 	"counted from the answer": func(r *relay) {
 		r.down = func(f *link.ToEdge) (*link.ToEdge, *link.ToAuthority) {
 			if g := f.GetGrant(); g != nil {
-				g.AskedAtNs += int64(1400 * time.Millisecond)
+				g.GrantedNs += int64(1400 * time.Millisecond)
 			}
 			return f, nil
 		}
