@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,7 +50,7 @@ func TestHandoverStallsNothing(t *testing.T) {
 			}
 		})
 	}
-	var longest time.Duration // the changes' own
+	var longest atomic.Int64 // of the changes of a hand-over, in nanoseconds
 	work.Go(func() {
 		for i := 0; !over.Load(); i++ {
 			path, want := "devices/revoke", "DEVICE_REVOKED"
@@ -67,7 +68,7 @@ func TestHandoverStallsNothing(t *testing.T) {
 				again.Add(1)
 				time.Sleep(5 * time.Millisecond)
 			}
-			longest = max(longest, time.Since(began))
+			longest.Store(max(longest.Load(), int64(time.Since(began))))
 			changes.Add(1)
 			for j, e := range edges {
 				conn := &client{addr: e.http}
@@ -80,8 +81,10 @@ func TestHandoverStallsNothing(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	})
-	for round := range 5 {
+	took := make([]time.Duration, 5)
+	for round := range took {
 		before := changes.Load()
+		longest.Store(0)
 		if old := c.leader(); round%2 == 0 {
 			to := c.nodes[0]
 			if to == old {
@@ -96,13 +99,15 @@ func TestHandoverStallsNothing(t *testing.T) {
 			old.ready()
 		}
 		eventually(t, patient, "changes go on", func() bool { return changes.Load() > before+10 })
+		took[round] = time.Duration(longest.Load()).Round(time.Millisecond)
 		eventually(t, patient, "all are there", func() bool { return len(c.view().voters()) == 3 })
 	}
 	over.Store(true)
 	work.Wait()
-	t.Logf("5 hand-overs: %d changes, the longest took %v, %d tries were answered otherwise; %d validates of what is remembered",
-		changes.Load(), longest, again.Load(), validates.Load())
-	if longest >= stall {
-		t.Errorf("a change took %v", longest)
+	t.Logf("hand-overs: %d changes, the longest of each took %v, %d tries were answered otherwise; %d validates of what is remembered",
+		changes.Load(), took, again.Load(), validates.Load())
+	// A starved machine may hold up one of them, or elect another leader; what waits for leases holds up each.
+	if slices.Min(took) >= stall {
+		t.Errorf("every hand-over held changes up: %v", took)
 	}
 }
