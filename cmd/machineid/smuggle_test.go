@@ -329,7 +329,7 @@ var oddLines = []string{
 	"x-org-key: $KEY\r\n", "X-Org-Key: smuggled\r\n", "Content-Length: 19\r\n", "Content-Length: 0\r\n", "Content-Length: 19,19\r\n", "Transfer-Encoding: chunked\r\n",
 	"Transfer-Encoding: identity\r\n", "Transfer-Encoding : chunked\r\n", "Transfer-Encoding: chunked\n", "Transfer-Encoding: x\r\n", "Connection: close\r\n", "Connection: x-org-key\r\n",
 	"Expect: 100-continue\r\n", "MachineID-Edge: smuggled\r\n", "MachineID-Client: smuggled\r\n", "X: a\x00\r\n", "X: a\rb\r\n", " folded\r\n", "X\r\n", "Upgrade: h2c\r\n", "Idempotency-Key: k\r\n",
-	"Prefer: respond-async\r\n", "X-Request-Id: a\r\n", "Cookie: smuggled\r\n", "\n", "Content-Encoding: gzip\r\n", "Trailer: x-org-key\r\n", "X-A: smuggled\r\n", "MachineID-Timeout-Ms: 0\r\n",
+	"Prefer: return=minimal\r\n", "X-Request-Id: a\r\n", "Cookie: smuggled\r\n", "\n", "Content-Encoding: gzip\r\n", "Trailer: x-org-key\r\n", "X-A: smuggled\r\n", "MachineID-Timeout-Ms: 0\r\n",
 }
 
 // randomStream is one to four requests, most of them right. The victim is named only where it does not count: in the query of a POST, in
