@@ -61,6 +61,7 @@ func TestMembership(t *testing.T) {
 				}
 			}
 			// raft may have missed what the new voter acknowledged, if nothing follows: about once in 2,000 promotions.
+			synctest.Wait() // the promotion may be answered before raft has taken the entry that follows
 			if conf, last := s.fsm.configuration().index, s.raft.LastIndex(); last <= conf {
 				t.Errorf("no entry follows the promotion at %d", conf)
 			}
