@@ -21,7 +21,7 @@ import (
 // TestAllocValidate: a validate that memory answers allocates nothing, with limits
 // on, from the request that the server has read to the answer that it writes.
 func TestAllocValidate(t *testing.T) {
-	e, err := New(Config{ID: "e1", CacheEntries: 100, Limits: DefaultLimits(), NoDate: true, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	e, err := New(Config{ID: "e1", CacheEntries: MinCacheEntries, Limits: DefaultLimits(), NoDate: true, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ type Config struct {
 	HTTP net.Listener
 	// MaxWait bounds how long a validate waits for the link or its fetch (I9).
 	MaxWait time.Duration
-	// CacheEntries bounds how many devices are remembered, and how many keys.
+	// CacheEntries bounds how many devices are remembered, and how many keys: [MinCacheEntries] to [MaxCacheEntries].
 	CacheEntries int64
 	// Limits bound what the authority is asked. The zero value is no limit.
 	Limits Limits
@@ -58,6 +58,12 @@ type Config struct {
 const (
 	DefaultMaxWait      = 250 * time.Millisecond
 	DefaultCacheEntries = 1_000_000
+)
+
+// Bounds of Config.CacheEntries. ristretto v2.4.2 panics, at its first eviction, with a cache of one entry; some of ours get an eighth.
+const (
+	MinCacheEntries = 1_000
+	MaxCacheEntries = 100_000_000
 )
 
 // Edge is safe for concurrent use.
@@ -95,6 +101,9 @@ func New(cfg Config) (*Edge, error) {
 	}
 	if cfg.CacheEntries == 0 {
 		cfg.CacheEntries = DefaultCacheEntries
+	}
+	if cfg.CacheEntries < MinCacheEntries || cfg.CacheEntries > MaxCacheEntries {
+		return nil, fmt.Errorf("remember %d devices: choose %d to %d", cfg.CacheEntries, MinCacheEntries, MaxCacheEntries)
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System()

@@ -78,7 +78,7 @@ func FuzzFrames(f *testing.F) {
 	addFrames(f, &link.ToEdge{Grant: &link.Grant{AskedAtNs: int64(time.Hour) + 1, GrantedNs: math.MaxInt64}})
 
 	e, err := New(Config{
-		ID: "e1", HTTP: fasthttputil.NewInmemoryListener(), CacheEntries: 10, NoDate: true, Logger: slog.New(slog.DiscardHandler),
+		ID: "e1", HTTP: fasthttputil.NewInmemoryListener(), CacheEntries: MinCacheEntries, NoDate: true, Logger: slog.New(slog.DiscardHandler),
 		Registerer: prometheus.NewRegistry(), Clock: stopped{},
 	})
 	if err != nil {

@@ -87,7 +87,7 @@ const (
 
 func newCaches(entries int64) (c *caches, err error) {
 	c = &caches{overtaken: &atomic.Uint64{}}
-	few := max(entries/refusedShare, 1)
+	few := entries / refusedShare
 	if c.keys, err = newCache[*keyEntry](entries, countersOther); err != nil {
 		return nil, err
 	}

@@ -2,12 +2,15 @@ package edge
 
 import (
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"machineid/shared/clock"
 	"machineid/shared/decision"
@@ -320,5 +323,28 @@ func TestFloorsOnlyRise(t *testing.T) {
 	}
 	if n := m.overtaken.Load(); n != 1 {
 		t.Errorf("%d entries were below their floor", n)
+	}
+}
+
+// TestRoom: ristretto panics in the background with the first eviction from a cache of one entry, so an edge has bounds.
+func TestRoom(t *testing.T) {
+	for entries, ok := range map[int64]bool{1: false, MinCacheEntries - 1: false, MinCacheEntries: true, MaxCacheEntries + 1: false, -1: false} {
+		e, err := New(Config{ID: "e1", CacheEntries: entries, NoDate: true, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		if (err == nil) != ok {
+			t.Errorf("room for %d: %v", entries, err)
+		}
+		if err != nil {
+			continue
+		}
+		for i := range uint64(4 * MinCacheEntries) {
+			e.caches.refusedKeys.Set(i, &keyEntry{}, 1)
+			e.caches.refusedDevices.Set(i, &deviceEntry{}, 1)
+		}
+		e.caches.refusedKeys.Wait()
+		e.caches.refusedDevices.Wait()
+		if n := e.caches.refusedKeys.Metrics.KeysEvicted(); n == 0 && e.caches.refusedKeys.RemainingCost() > 0 {
+			t.Errorf("room for %d: nothing was evicted, %d left", entries, e.caches.refusedKeys.RemainingCost())
+		}
+		e.caches.close()
 	}
 }

@@ -104,7 +104,7 @@ func newFront(t *testing.T, addr string) *front {
 	t.Helper()
 	f := &front{t: t, l: fasthttputil.NewInmemoryListener()}
 	e, err := New(Config{
-		ID: "e1", HTTP: f.l, CacheEntries: 10, NoDate: true, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		ID: "e1", HTTP: f.l, CacheEntries: MinCacheEntries, NoDate: true, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)

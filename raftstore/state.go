@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/hashicorp/raft"
 )
 
@@ -86,13 +87,12 @@ func (c configuration) decode() (conf raft.Configuration, err error) {
 	if c.index == 0 {
 		return raft.Configuration{}, nil
 	}
-	// raft panics on what it cannot decode. A snapshot from elsewhere is not ours to trust.
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("decode the configuration of index %d: %v", c.index, p)
-		}
-	}()
-	return raft.DecodeConfiguration(c.encoded), nil
+	// A snapshot from elsewhere is not ours to trust. raft.DecodeConfiguration panics on what it cannot decode, and since it reads from
+	// a stream it believes a length of gigabytes; the same decoder takes no more from a slice than there is.
+	if err := codec.NewDecoderBytes(c.encoded, &codec.MsgpackHandle{}).Decode(&conf); err != nil {
+		return raft.Configuration{}, fmt.Errorf("decode the configuration of index %d: %w", c.index, err)
+	}
+	return conf, nil
 }
 
 func (c configuration) encode() []byte {

@@ -67,8 +67,8 @@ func (f *edgeFlags) validate() error {
 		}
 	}
 	faults = append(faults, checkMaxWait(f.maxWait)...)
-	if f.entries < 1000 || f.entries > 100_000_000 {
-		faults = append(faults, fmt.Errorf("--cache-entries: %d is out of range; choose 1000 to 100000000", f.entries))
+	if f.entries < edge.MinCacheEntries || f.entries > edge.MaxCacheEntries {
+		faults = append(faults, fmt.Errorf("--cache-entries: %d is out of range; choose %d to %d", f.entries, edge.MinCacheEntries, edge.MaxCacheEntries))
 	}
 	faults = append(faults, f.limits.validate()...)
 	return errors.Join(append(faults, f.log.validate()...)...)
