@@ -131,11 +131,13 @@ func FuzzFrames(f *testing.F) {
 			holdLanded(t, fl, sum, extra)
 		}
 		if code, _ := m.judge(q, stopped{}.Now(), 1, extra); code == decision.Allow {
-			d := extra.device
-			org, id := d.name()
-			floor := floors[hasher.Device(&org, []byte(id))&(1<<floorBits-1)] // of whichever org the key is said to open
-			if !extra.key.rec.Known || !extra.org.rec.Known || !d.known || d.revoked || d.index < floor {
-				t.Fatalf("ALLOW by %+v, %+v, %+v with the floor %d", extra.key.rec, extra.org.rec, d, floor)
+			k := m.key(q, stopped{}.Now(), extra)
+			o := m.org(k, stopped{}.Now(), extra)
+			of := hasher.Device(&k.org, q.device) // of whichever org the key is said to open
+			d := m.device(k, q, of, stopped{}.Now(), extra)
+			floor := func(h uint64) uint64 { return floors[h&(1<<floorBits-1)] }
+			if !k.rec.Known || !o.rec.Known || !d.known || d.revoked || k.index < floor(k.hash) || o.index < floor(k.orgHash) || d.index < floor(of) {
+				t.Fatalf("ALLOW by %+v, %+v, %+v with the floors %d, %d, %d", k, o, d, floor(k.hash), floor(k.orgHash), floor(of))
 			}
 		}
 	})

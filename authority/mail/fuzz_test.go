@@ -17,6 +17,7 @@ func FuzzMail(f *testing.F) {
 	f.Add("a@example.com\r\nBcc: b@example.com", "x\r\nBcc: b@example.com", "\r\n.\r\n")
 	f.Add(" \"a b\"@example.com", "α", "=\xff")
 	f.Add("a@example.com, b@example.com", "", "")
+	f.Add("a@example.com", "x", "a\r\x80\nb\r\rc\n\r")
 	f.Add("a@example.com", "=?utf-8?q?x?=", strings.Repeat("x", 1000))
 	f.Fuzz(func(t *testing.T, address, subject, text string) {
 		to, ok := Plain(address)

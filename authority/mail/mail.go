@@ -178,7 +178,8 @@ func compose(from, to string, m Message, now time.Time) []byte {
 	}
 	b.WriteString("\r\n")
 	w := quotedprintable.NewWriter(&b)
-	_, _ = w.Write([]byte(m.Text)) // a buffer takes it
+	// quotedprintable takes CR, something, LF for one end of a line (go1.26), so the text's ends are made one kind before.
+	_, _ = w.Write([]byte(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(m.Text))) // a buffer takes it
 	_ = w.Close()
 	return b.Bytes()
 }
