@@ -173,6 +173,7 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 			answer, err = r.serve(e.call)
 		}
 		if _, made := answer.(streamed); err != nil {
+			ctx.Response.Header.Del(preferenceApplied) // of a command before the one that failed
 			in.Error(ctx, r.fault(err))
 		} else if !made {
 			in.JSON(ctx, r.status, answer)

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -8,7 +9,9 @@ import (
 
 	"machineid/authority/api"
 	"machineid/authority/hub"
+	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/raftstore"
 )
 
 func devicesOf(ids ...string) string {
@@ -100,6 +103,15 @@ func TestBatchOfMany(t *testing.T) {
 	n.hub.fail(nil)
 	n.with(o.admin, "POST", "devices/revoke_batch", `{"scope":"all_active"}`, once("again")).want(200, `"revokedCount":700`)
 	n.with(o.admin, "GET", "usage", "").want(200, `"devicesUsed":0`)
+
+	// A caller that would not wait, and whose second command fails, is not told that its preference was kept to.
+	n.store.before(func(*statepb.Command) {
+		n.store.fail(func(context.Context) (state.Outcome, error) { return state.Outcome{}, raftstore.ErrOverloaded }, nil)
+	})
+	a = n.with(o.admin, "POST", "devices/unrevoke_batch", `{"scope":"all_revoked"}`, "Prefer: respond-async")
+	if a.want(503, `"outcome":"unknown"`); a.Header.Get("Preference-Applied") != "" {
+		t.Errorf("HTTP %d with Preference-Applied %q", a.StatusCode, a.Header.Get("Preference-Applied"))
+	}
 }
 
 // TestFirstGeneration: an org of version 1 restores by registering, with an admin key, and answers the cap without an error.

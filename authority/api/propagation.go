@@ -10,8 +10,11 @@ import (
 	"machineid/shared/wire"
 )
 
-// respondAsync is the preference of a caller who does not wait for the edges (RFC 7240, 4.1).
-const respondAsync = "respond-async"
+// respondAsync is the preference of a caller who does not wait for the edges (RFC 7240, 4.1); preferenceApplied says that it was kept to.
+const (
+	respondAsync      = "respond-async"
+	preferenceApplied = "Preference-Applied"
+)
 
 // async tells whether the caller prefers an answer as soon as the change is committed.
 func (r *request) async() bool {

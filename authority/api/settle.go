@@ -93,7 +93,7 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 	if out.Refusal == state.Granted && r.async() {
 		// Nothing is claimed but that it is committed. A refusal reports a state, and so it waits.
 		r.replayed(&out)
-		r.http.Response.Header.Set("Preference-Applied", respondAsync)
+		r.http.Response.Header.Set(preferenceApplied, respondAsync)
 		r.status = fasthttp.StatusAccepted
 		return done{out, hub.Propagation{Index: index, Pending: true}}, nil
 	}
