@@ -90,9 +90,7 @@ func TestHandoverStallsNothing(t *testing.T) {
 			if to == old {
 				to = c.nodes[1]
 			}
-			if out, code := c.operate("cluster", "transfer", to.id); code != exitDone {
-				t.Errorf("transfer to %s: exit %d, %s", to.id, code, out)
-			}
+			c.transfer(to.id)
 		} else {
 			old.interrupt()
 			old.begin()
