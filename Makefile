@@ -30,7 +30,7 @@ help: ## Print this list
 	  'MACHINEID_TEST_NO_SKIP=1  makes a skipped test fail "make test" (CI sets it)' \
 	  'FUZZTIME=30s              how long each fuzz test runs on what it found, or how many inputs it is given (1000000x)' \
 	  'FUZZGUIDED=5m             the same, before, guided by coverage (30s)' \
-	  'FUZZ=FuzzHop              which fuzz tests run (a regular expression); FUZZFLAGS=-parallel=1: with what else' \
+	  'FUZZ=FuzzHop              which fuzz tests run (a regular expression); FUZZFLAGS=-parallel=1: with what else, while guided' \
 	  'TORTURE=20m               how long "make torture" hurts clusters of processes; other tests run in proportion' \
 	  'SCALE="-devices 100000"   another size of "make scale" (also -orgs, -connections, -dir)' \
 	  'BENCH=Validate            which benchmarks run (a regular expression)'

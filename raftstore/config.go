@@ -29,7 +29,7 @@ const (
 const MinDeadServerAfter = time.Minute
 
 // MinHeartbeatTimeout is the least Config.HeartbeatTimeout: raft sends ten heartbeats in it.
-const MinHeartbeatTimeout = 50 * time.Millisecond
+const MinHeartbeatTimeout = 100 * time.Millisecond
 
 // exitFault is the exit status of the default Fatal hook (EX_SOFTWARE of sysexits.h).
 const exitFault = 70

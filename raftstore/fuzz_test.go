@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -64,12 +65,27 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
+// hostileConfiguration says of a field that 3.4 GB follow; make fuzz found it.
+var hostileConfiguration = []byte("\x81\xa7S\x93l\xa1s\xc9\xc9\xc9\xc9\x93\x93\x93\xffss\xe2")
+
+// TestHostileConfiguration is refused without the room that it asks for.
+func TestHostileConfiguration(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := configuration{index: 2, encoded: hostileConfiguration}.decode()
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; err == nil || took > 64<<20 { // others of this package run meanwhile
+		t.Errorf("it took %d bytes, %v", took, err)
+	}
+}
+
 // FuzzConfiguration: a membership from a snapshot is refused or read, and says the same when it is written again.
 func FuzzConfiguration(f *testing.F) {
 	good := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: "a1", Address: "h:1"}, {Suffrage: raft.Nonvoter, ID: "a2", Address: "h:2"}}})
 	f.Add(uint64(1), good)
 	f.Add(uint64(0), []byte("anything"))
 	f.Add(uint64(7), good[:len(good)-3])
+	f.Add(uint64(2), hostileConfiguration)
 	f.Add(uint64(7), []byte{0x81, 0xa7, 'S', 'e', 'r', 'v', 'e', 'r', 's', 0xdd, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, index uint64, encoded []byte) {
 		conf, err := configuration{index: index, encoded: encoded}.decode()

@@ -102,8 +102,8 @@ func (f *authorityFlags) validate(env environment) error {
 			faults = append(faults, fmt.Errorf("--join: %q is no host:port address", addr))
 		}
 	}
-	if f.heartbeat < 100*time.Millisecond || f.heartbeat > 10*time.Second {
-		faults = append(faults, fmt.Errorf("--heartbeat-timeout: %v is out of range; choose 100ms to 10s, and the same on all nodes", f.heartbeat))
+	if f.heartbeat < raftstore.MinHeartbeatTimeout || f.heartbeat > 10*time.Second {
+		faults = append(faults, fmt.Errorf("--heartbeat-timeout: %v is out of range; choose %v to 10s, and the same on all nodes", f.heartbeat, raftstore.MinHeartbeatTimeout))
 	}
 	if f.deadAfter != 0 && f.deadAfter < raftstore.MinDeadServerAfter {
 		faults = append(faults, fmt.Errorf("--dead-server-after: %s is out of range; choose %s or more, or 0s for never", f.deadAfter, raftstore.MinDeadServerAfter))

@@ -23,6 +23,9 @@ SEEDS: List[bytes] = [
     b'{"handler":"devices/validate_batch","decisions":[{"deviceId":"a","allowed":true,"code":"ALLOW"},{"deviceId":"b","allowed":true,"code":"ALLOW"}]}',
     b'{"handler":"devices/validate_batch","decisions":["a"]}',
     b'{"status":"ok","handler":"devices/revoke","revoked":true}',
+    b'{"allowed":1,"code":"ALLOW","handler":"devices/validate","deviceId":"a"}',
+    b'{"handler":"devices/validate_batch","decisions":[{"deviceId":"a","allowed":1,"code":"ALLOW"}]}',
+    b'{"handler":"devices/revoke","revoked":1}',
     b"<html>", b"[]", b"{}x", b"\xff", b"\xef\xbb\xbf{}", b'{"a":' + b"1" * 5000 + b"}", b"[" * 2000,
 ]
 TOKENS: List[bytes] = [
@@ -82,19 +85,19 @@ class FuzzJudge(unittest.TestCase):
             if judged(_judge.decision, answer, device).get("allowed"):
                 allowed += 1
                 read = plainly(body)
-                got = (status, read.get("allowed"), read.get("code"), read.get("handler"), read.get("deviceId"))
+                got = (status, read.get("allowed") is True, read.get("code"), read.get("handler"), read.get("deviceId"))
                 self.assertEqual(got, (200, True, "ALLOW", "devices/validate", device.strip(" \t\r\n")), told)
             for one in judged(_judge.decisions, answer, [device]).get("decisions", []):
                 if one["allowed"]:
                     allowed += 1
                     read = plainly(body)
                     given = read.get("decisions") or [{}]
-                    got = (status, read.get("handler"), len(given), given[0].get("code"), given[0].get("deviceId"))
-                    self.assertEqual(got, (200, "devices/validate_batch", 1, "ALLOW", device.strip(" \t\r\n")), told)
+                    one_got = (status, read.get("handler"), len(given), given[0].get("allowed") is True, given[0].get("code"), given[0].get("deviceId"))
+                    self.assertEqual(one_got, (200, "devices/validate_batch", 1, True, "ALLOW", device.strip(" \t\r\n")), told)
             if judged(_judge.success, answer, "devices/revoke", REVOKED):
                 allowed += 1
                 read = plainly(body)
-                self.assertEqual((status // 100, read.get("handler"), read.get("revoked")), (2, "devices/revoke", True), told)
+                self.assertEqual((status // 100, read.get("handler"), read.get("revoked") is True), (2, "devices/revoke", True), told)
         self.assertGreater(allowed, inputs // 200, f"seed {seed}: hardly any input is let through, so this shows nothing")
 
 
