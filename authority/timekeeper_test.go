@@ -13,9 +13,9 @@ import (
 func TestOffMedian(t *testing.T) {
 	const now = int64(1_000_000_000)
 	clock := func(id string, off time.Duration) raftstore.Member {
-		return raftstore.Member{ID: id, Voter: true, Status: raftstore.NodeStatus{TimeMs: now + off.Milliseconds()}}
+		return raftstore.Member{Life: raftstore.Life{ID: id}, Voter: true, Status: raftstore.NodeStatus{TimeMs: now + off.Milliseconds()}}
 	}
-	dead := raftstore.Member{ID: "a9", Voter: true, Err: errors.New("dead")}
+	dead := raftstore.Member{Life: raftstore.Life{ID: "a9"}, Voter: true, Err: errors.New("dead")}
 	listener := clock("a8", 0)
 	listener.Voter = false
 	for name, c := range map[string]struct {

@@ -83,7 +83,7 @@ func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
 		}
 		known[server.ID] = &autopilot.Server{
 			ID: server.ID, Name: string(server.ID), Address: server.Address, NodeStatus: status, NodeType: autopilot.NodeVoter,
-			IsLeader: server.ID == raft.ServerID(p.store.cfg.ID),
+			IsLeader: server.ID == p.store.life().server(),
 		}
 	}
 	return known
@@ -104,13 +104,14 @@ func (p *pilot) RemoveFailedServer(dead *autopilot.Server) {
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, p.store.cfg.RPCTimeout)
 	defer cancel()
-	logger := p.store.cfg.Logger.With(slog.String("member", string(dead.ID)), slog.Duration("silent_for", p.store.cfg.DeadServerAfter))
-	if err := p.store.Remove(ctx, string(dead.ID)); err != nil {
+	life := lifeOf(dead.ID)
+	logger := p.store.cfg.Logger.With(slog.String("member", life.String()), slog.Duration("silent_for", p.store.cfg.DeadServerAfter))
+	if err := p.store.Remove(ctx, life.ID); err != nil {
 		logger.Warn("a dead member is not removed", slog.Any("cause", err))
 		return
 	}
 	p.looked(dead.ID, true)
-	logger.Warn("a dead member is removed; if its machine comes back, wipe its data folder and let it join under a new name")
+	logger.Warn("a dead member is removed; if its machine comes back, wipe its data folder and let it join again")
 }
 
 // keepVotes is autopilot's promoter without promotions.

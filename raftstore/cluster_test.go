@@ -59,7 +59,7 @@ func newCluster(tb testing.TB, n int, options ...option) *cluster {
 			}
 			continue
 		}
-		if err := c.leader().store.raft.AddVoter(raft.ServerID(m.name), m.addr, 0, 0).Error(); err != nil {
+		if err := c.leader().store.raft.AddVoter(m.store.life().server(), m.addr, 0, 0).Error(); err != nil {
 			tb.Fatal(err)
 		}
 	}

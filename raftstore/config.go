@@ -227,8 +227,8 @@ func aboutSize(about map[string]string) (n int) {
 // Validate reports every fault of the configuration at once.
 func (c Config) Validate() error {
 	var faults []error
-	if c.ID == "" {
-		faults = append(faults, errors.New("the node's name (ID) is empty"))
+	if err := CheckID(c.ID); err != nil {
+		faults = append(faults, fmt.Errorf("the node's name (ID) is %q: %w", c.ID, err))
 	}
 	if c.Dir == "" {
 		faults = append(faults, errors.New("the data folder (Dir) is empty"))
@@ -263,9 +263,9 @@ func (c Config) Validate() error {
 
 // raftConfig is section 8's choice of hashicorp/raft's settings. RestoreCommittedLogs stays off (it loses the configuration and
 // can hang NewRaft in v1.8.0), and NoSnapshotRestoreOnStart on: the state on disk is the state.
-func (c Config) raftConfig(notify chan<- bool) *raft.Config {
+func (c Config) raftConfig(l Life, notify chan<- bool) *raft.Config {
 	rc := raft.DefaultConfig()
-	rc.LocalID = raft.ServerID(c.ID)
+	rc.LocalID = l.server()
 	rc.HeartbeatTimeout = c.HeartbeatTimeout
 	rc.ElectionTimeout = c.HeartbeatTimeout
 	rc.LeaderLeaseTimeout = c.HeartbeatTimeout // shorter, and a pause of a leader that nobody misses yet costs an election (DESIGN.md)

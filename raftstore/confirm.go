@@ -84,14 +84,14 @@ func (s *Store) askQuorum(voters []raft.Server, term uint64) error {
 	defer cancel()
 	answers := make(chan error, len(voters))
 	for _, v := range voters {
-		if v.ID == raft.ServerID(s.cfg.ID) {
+		if v.ID == s.life().server() {
 			need-- // its own term is checked after the round
 			continue
 		}
 		open++
 		// Joined here, so that the question is asked after the round began, and answered by whoever asks next: a voter that
 		// is slow has one question under way, whatever the number of rounds.
-		question, err := s.asking.join(string(v.Address))
+		question, err := s.asking.join(targetOf(v))
 		if err != nil {
 			return err
 		}
@@ -121,15 +121,18 @@ func (s *Store) askQuorum(voters []raft.Server, term uint64) error {
 func (s *Store) vouches(ctx context.Context, question *turn[NodeStatus], v raft.Server, term uint64) error {
 	status, err := question.wait(ctx)
 	if err == nil {
-		err = status.isOf(string(v.ID), s.clusterName())
+		err = status.isOf(lifeOf(v.ID), s.clusterName())
+	}
+	if err == nil && status.Cluster == "" {
+		err = errors.New("it is in no cluster yet, and has no voice")
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("ask %s at %s: %w", v.ID, v.Address, err)
+		return fmt.Errorf("ask %s at %s: %w", lifeOf(v.ID), v.Address, err)
 	case status.Term > term:
-		return fmt.Errorf("%w: %s is at term %d, this node at %d", ErrNotLeader, v.ID, status.Term, term)
+		return fmt.Errorf("%w: %s is at term %d, this node at %d", ErrNotLeader, lifeOf(v.ID).ID, status.Term, term)
 	case status.Term < term:
-		return fmt.Errorf("%s is at term %d, this node at %d", v.ID, status.Term, term)
+		return fmt.Errorf("%s is at term %d, this node at %d", lifeOf(v.ID).ID, status.Term, term)
 	}
 	return nil
 }

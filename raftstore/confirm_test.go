@@ -116,6 +116,14 @@ func confirmOwnTerm(t *testing.T, mutant bool) {
 	}
 }
 
+// lyingDoor answers what the node behind it would not.
+type lyingDoor struct {
+	Door
+	status func() (NodeStatus, error)
+}
+
+func (d *lyingDoor) Status() (NodeStatus, error) { return d.status() }
+
 // An answer of the right term counts only if it is the voter's own: its address may have come to belong to another.
 func TestConfirmWrongNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -123,15 +131,15 @@ func TestConfirmWrongNode(t *testing.T) {
 		defer c.stop()
 		l := c.leader()
 		for _, wrong := range []func(*NodeStatus){
-			func(s *NodeStatus) { s.ID = "n9" }, func(s *NodeStatus) { s.ID = l.name }, func(s *NodeStatus) { s.Cluster = "another" },
+			func(s *NodeStatus) { s.ID = "n9" }, func(s *NodeStatus) { s.Store = "another" }, func(s *NodeStatus) { s.ID = l.name }, func(s *NodeStatus) { s.Cluster = "another" },
 			func(s *NodeStatus) { s.Cluster = "" }, func(s *NodeStatus) { s.Term-- }, func(s *NodeStatus) { *s = NodeStatus{} },
 		} {
 			for _, m := range c.followers() {
-				m.end.Serve(func() (NodeStatus, error) {
+				m.end.Serve(&lyingDoor{Door: &m.store.door, status: func() (NodeStatus, error) {
 					status := m.store.Status()
 					wrong(&status)
 					return status, nil
-				})
+				}})
 			}
 			if _, err := confirmIn(t, l.store, time.Second); !errors.Is(err, ErrNoQuorum) {
 				t.Errorf("confirmed by the wrong nodes: %v", err)

@@ -46,7 +46,7 @@ func (s *Store) watchFollowers(ctx context.Context, p *pilot) {
 		before = s.raft.LastIndex()
 		stalled, voter := 0, false
 		for _, server := range conf.Configuration().Servers {
-			if server.ID == raft.ServerID(s.cfg.ID) {
+			if server.ID == s.life().server() {
 				continue
 			}
 			status, err := s.statusOf(ctx, server)
@@ -83,7 +83,7 @@ func (s *Store) stalls(server raft.Server, status NodeStatus, target uint64, see
 	if stuck < s.cfg.StallTimeout {
 		return false
 	}
-	s.cfg.Logger.Warn("a follower answers and does not get further", slog.String("follower", string(server.ID)),
+	s.cfg.Logger.Warn("a follower answers and does not get further", slog.String("follower", lifeOf(server.ID).ID),
 		slog.Uint64("its_index", status.LastIndex), slog.Uint64("log_index", target), slog.Duration("for", stuck))
 	return true
 }

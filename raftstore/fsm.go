@@ -53,7 +53,9 @@ type fsm struct {
 
 	// mu keeps Persist, which runs on another goroutine, from moving the applied position back under ApplyBatch.
 	mu   sync.Mutex
-	conf configuration // the last applied one; guarded by mu
+	conf atomic.Pointer[configuration] // the last applied one; changed under mu
+	// members hears of each change of it, and must not block; nil: nobody does.
+	members func()
 
 	applied atomic.Pointer[Position]  // visible in the state
 	durable atomic.Pointer[stateMeta] // on disk for certain (R2)
@@ -75,7 +77,7 @@ func (f *fsm) begin(m stateMeta, next *state) {
 	if next != nil {
 		f.states.swap(next)
 	}
-	f.conf = m.conf
+	f.member(m.conf)
 	f.cluster.Store(&m.cluster)
 	f.format.Store(int64(m.format))
 	f.durable.Store(&m)
@@ -100,7 +102,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 
 	answers := make([]any, len(logs))
 	b := st.db.NewIndexedBatch()
-	applied, conf := *f.applied.Load(), f.conf
+	applied, conf := *f.applied.Load(), f.configuration()
 	from, commands := 0, 0 // logs[from:i] are in b
 	for i, l := range logs {
 		if l.Index <= applied.Index {
@@ -145,9 +147,20 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 // configuration is the newest one that was applied.
 func (f *fsm) configuration() configuration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.conf
+	if conf := f.conf.Load(); conf != nil {
+		return *conf
+	}
+	return configuration{}
+}
+
+func (f *fsm) member(conf configuration) {
+	if now := f.conf.Load(); now != nil && now.index == conf.index {
+		return
+	}
+	f.conf.Store(&conf)
+	if f.members != nil {
+		f.members()
+	}
 }
 
 // learnCluster writes the cluster's name to a state that has none: that of a node that joined by the log alone.
@@ -189,7 +202,7 @@ func (f *fsm) commit(b *pebble.Batch, at Position, conf configuration) {
 	}
 	f.fault.halt()
 	closeBatch(b)
-	f.conf = conf
+	f.member(conf)
 	f.publish(at)
 }
 

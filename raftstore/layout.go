@@ -1,8 +1,6 @@
 package raftstore
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,7 +27,9 @@ type layout struct {
 }
 
 const (
-	formatFolder = 1
+	formatFolder = 2
+	// formatNoStore is the format of folders that were made before stores had ids.
+	formatNoStore = 1
 
 	nameLock    = "LOCK"
 	nameIdent   = "IDENT"
@@ -43,12 +43,15 @@ const (
 	dirMode = 0o750
 )
 
-// ident is the IDENT file. Cluster is empty on a node that has not joined one yet.
+// ident is the IDENT file. Cluster is empty on a node that has not joined one yet. Store is made with the folder and never changes.
 type ident struct {
 	Format  int    `json:"format"`
 	Cluster string `json:"cluster"`
 	Node    string `json:"node"`
+	Store   string `json:"store"`
 }
+
+func (i ident) life() Life { return Life{ID: i.Node, Store: i.Store} }
 
 // pointer is the STATE file: the generation that counts, and the position at which it was installed (zero for the first).
 type pointer struct {
@@ -128,12 +131,16 @@ func (l layout) readIdent(node string) (ident, error) {
 		if err := l.refuseOrphans(nameIdent, nameState, nameLog); err != nil {
 			return ident{}, err
 		}
-		id = ident{Format: formatFolder, Node: node}
+		id = ident{Format: formatFolder, Node: node, Store: randomID()}
 		return id, l.writeFile(nameIdent, id)
+	case id.Format == formatNoStore:
+		return ident{}, fmt.Errorf("%s: the data folder was made before stores had ids: machineid recover makes one of it that this program takes", nameIdent)
 	case id.Format != formatFolder:
 		return ident{}, fmt.Errorf("%s: format %d is not one this program knows (newest: %d)", nameIdent, id.Format, formatFolder)
 	case id.Node != node:
 		return ident{}, fmt.Errorf("%s: the data folder belongs to node %q, not to %q", nameIdent, id.Node, node)
+	case id.Store == "":
+		return ident{}, fmt.Errorf("%s: it names no store: restore the file, or wipe the folder and join again", nameIdent)
 	}
 	return id, nil
 }
@@ -143,8 +150,7 @@ func (l layout) readIdent(node string) (ident, error) {
 func (l layout) refuseOrphans(missing string, later ...string) error {
 	for _, name := range later {
 		if _, err := l.fs.Stat(l.path(name)); err == nil {
-			return fmt.Errorf("the data folder holds %s but no %s: restore the file, or wipe the folder and join again under a "+
-				"new id", name, missing)
+			return fmt.Errorf("the data folder holds %s but no %s: restore the file, or wipe the folder and join again", name, missing)
 		} else if !oserror.IsNotExist(err) {
 			return fmt.Errorf("look for %s: %w", name, err)
 		}
@@ -225,11 +231,4 @@ func (l layout) syncDir(dir string) error {
 		return fmt.Errorf("sync folder %s: %w", dir, err)
 	}
 	return nil
-}
-
-// newClusterID returns a random name for a new cluster.
-func newClusterID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails (Go 1.24)
-	return hex.EncodeToString(b[:])
 }

@@ -179,5 +179,5 @@ func (s *Store) Leading() (term uint64, ok bool) {
 // Leader returns the node that this one believes leads, both empty if it knows of none.
 func (s *Store) Leader() (id, addr string) {
 	a, i := s.raft.LeaderWithID()
-	return string(i), string(a)
+	return lifeOf(i).ID, string(a)
 }

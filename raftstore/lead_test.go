@@ -60,7 +60,7 @@ func TestLead(t *testing.T) {
 func depose(tb testing.TB, n *node, s *Store) {
 	tb.Helper()
 	req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}
-	if err := n.trans.TimeoutNow(raft.ServerID(s.cfg.ID), n.trans.LocalAddr(), req, new(raft.TimeoutNowResponse)); err != nil {
+	if err := n.trans.TimeoutNow(s.life().server(), n.trans.LocalAddr(), req, new(raft.TimeoutNowResponse)); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -213,11 +213,12 @@ func TestMux(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := newMux(l, "named:1", nil, newNode().cfg.withDefaults().Logger)
+		d := testDoor(Life{"n1", "s1"}, nil)
+		m := newMux(l, d, "named:1", nil, newNode().cfg.withDefaults().Logger)
 		if got := m.Addr().String(); got != "named:1" {
 			t.Errorf("address %q", got)
 		}
-		out, err := m.Dial(raft.ServerAddress(l.Addr().String()), time.Second)
+		out, err := m.Dial(dialled(d.life.server(), raft.ServerAddress(l.Addr().String())), 5*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +233,7 @@ func TestMux(t *testing.T) {
 		if _, err := in.Read(b); err != nil || b[0] != 'x' {
 			t.Errorf("read %q, %v", b, err)
 		}
-		for _, first := range []byte{0, muxOwn, 'G'} {
+		for _, first := range []byte{0, 1, 2, 'G'} {
 			c, err := net.Dial("tcp", l.Addr().String())
 			if err != nil {
 				t.Fatal(err)

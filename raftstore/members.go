@@ -19,7 +19,7 @@ var ErrRefused = errors.New("refused")
 
 // Member is one node of the cluster, as this node sees it.
 type Member struct {
-	ID      string
+	Life
 	Address string
 	Voter   bool // else it only receives
 	Leader  bool // this node believes so
@@ -37,18 +37,18 @@ func (s *Store) Members(ctx context.Context) ([]Member, error) {
 	if err := conf.Error(); err != nil {
 		return nil, fmt.Errorf("read the members: %w", err)
 	}
-	leader, _ := s.Leader()
+	_, leader := s.raft.LeaderWithID()
 	servers := conf.Configuration().Servers
 	members := make([]Member, len(servers))
 	var asked sync.WaitGroup
 	for i, server := range servers {
 		m := &members[i]
 		*m = Member{
-			ID: string(server.ID), Address: string(server.Address), Voter: server.Suffrage == raft.Voter, Leader: string(server.ID) == leader,
+			Life: lifeOf(server.ID), Address: string(server.Address), Voter: server.Suffrage == raft.Voter, Leader: server.ID == leader,
 		}
 		asked.Go(func() {
 			m.Status, m.Err = s.statusOf(ctx, server)
-			m.Contact = s.asking.contact(m.Address)
+			m.Contact = s.asking.contact(targetOf(server))
 		})
 	}
 	asked.Wait()
@@ -57,15 +57,15 @@ func (s *Store) Members(ctx context.Context) ([]Member, error) {
 
 // statusOf asks one member, and checks that it is the one that answers. A status that comes with an error is of no use.
 func (s *Store) statusOf(ctx context.Context, server raft.Server) (NodeStatus, error) {
-	if server.ID == raft.ServerID(s.cfg.ID) {
+	if server.ID == s.life().server() {
 		return s.Status(), nil
 	}
-	status, err := s.asking.ask(ctx, string(server.Address))
+	status, err := s.asking.ask(ctx, targetOf(server))
 	if err == nil {
-		err = status.isOf(string(server.ID), s.clusterName())
+		err = status.isOf(lifeOf(server.ID), s.clusterName())
 	}
 	if err != nil {
-		return NodeStatus{}, fmt.Errorf("ask %s at %s: %w", server.ID, server.Address, err)
+		return NodeStatus{}, fmt.Errorf("ask %s at %s: %w", lifeOf(server.ID), server.Address, err)
 	}
 	return status, nil
 }
@@ -76,9 +76,10 @@ type membership struct {
 	servers []raft.Server
 }
 
+// find returns the member with a name: there is one at most, since a name is taken in again only when its life before is out.
 func (m membership) find(id string) (raft.Server, bool) {
 	for _, server := range m.servers {
-		if server.ID == raft.ServerID(id) {
+		if lifeOf(server.ID).ID == id {
 			return server, true
 		}
 	}
@@ -147,61 +148,24 @@ func classifyChange(err error) error {
 	}
 }
 
-// AddNonvoter adds the node id, which answers at addr, to those that receive the log; it has no vote until Promote. The node
-// must be running: opened without Bootstrap on an empty folder, it waits for this. Adding a member again does nothing. An
-// address belongs to one member: to replace a node at its address, Remove the old id first; a wiped node needs a new id.
-//
-// Changes of the membership have four outcomes: done (nil); refused (ErrRefused); not done, because this node does not lead
-// (ErrNotLeader); and unknown (Unknown reports it): look at Members, and repeat. One is under way at a time.
-func (s *Store) AddNonvoter(ctx context.Context, id, addr string) error {
-	s.admitting.Lock()
-	defer s.admitting.Unlock()
-	err := s.change(ctx, func(m membership, _ uint64) (step, error) {
-		for _, server := range m.servers {
-			switch {
-			case server.ID == raft.ServerID(id) && server.Address == raft.ServerAddress(addr):
-				return nil, nil //nolint:nilnil // nothing to do
-			case server.ID == raft.ServerID(id):
-				// raft v1.8.0 has a data race when it changes the address of a peer it sends to (startStopReplication).
-				return nil, fmt.Errorf("%w: it is a member at %s; remove it first", ErrRefused, server.Address)
-			case server.Address == raft.ServerAddress(addr):
-				return nil, fmt.Errorf("%w: %s is the address of %s; remove that one first", ErrRefused, addr, server.ID)
-			}
-		}
-		status, err := s.asking.ask(ctx, addr)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("%w: it must be running: ask it at %s: %w", ErrRefused, addr, err)
-		case status.ID != id:
-			return nil, fmt.Errorf("%w: at %s is node %q", ErrRefused, addr, status.ID)
-		case status.Cluster != "" && status.Cluster != s.clusterName():
-			return nil, fmt.Errorf("%w: it is of cluster %q, this one is %q; wipe its data folder", ErrRefused, status.Cluster, s.clusterName())
-		}
-		if now := s.Format(); status.newestFormat() < now {
-			return nil, fmt.Errorf("%w: its program (version %s) knows formats up to %d, the cluster is at %d: install a newer one there",
-				ErrRefused, status.Version, status.newestFormat(), now)
-		}
-		return func(prev uint64, timeout time.Duration) raft.IndexFuture {
-			return s.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), prev, timeout)
-		}, nil
-	})
-	if err != nil {
-		return fmt.Errorf("add %s: %w", id, err)
-	}
-	return nil
-}
-
 // Promote gives a member its vote once it has caught up, for which it waits until ctx ends. It is refused if the voters that
 // answer would then be no quorum. An even number of voters tolerates no more failures than one voter less: callers should
 // promote in pairs. For the outcomes see AddNonvoter.
 func (s *Store) Promote(ctx context.Context, id string) error {
+	if err := s.promote(ctx, id); err != nil {
+		return fmt.Errorf("promote %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) promote(ctx context.Context, id string) error {
 	server, ok := s.memberNow(id)
 	if ok && server.Suffrage != raft.Voter {
 		if err := s.caughtUp(ctx, server); err != nil {
-			return fmt.Errorf("promote %s: %w", id, err)
+			return err
 		}
 	}
-	err := s.change(ctx, func(m membership, term uint64) (step, error) {
+	return s.change(ctx, func(m membership, term uint64) (step, error) {
 		now, ok := m.find(id)
 		switch {
 		case !ok:
@@ -222,10 +186,6 @@ func (s *Store) Promote(ctx context.Context, id string) error {
 			return future
 		}, nil
 	})
-	if err != nil {
-		return fmt.Errorf("promote %s: %w", id, err)
-	}
-	return nil
 }
 
 func (s *Store) memberNow(id string) (raft.Server, bool) {
@@ -304,7 +264,7 @@ func (s *Store) HandTo(ctx context.Context, to Member) error {
 		return nil
 	}
 	err := s.await(ctx, func() raft.Future {
-		return s.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address))
+		return s.raft.LeadershipTransferToServer(to.server(), raft.ServerAddress(to.Address))
 	})
 	if err != nil {
 		return fmt.Errorf("hand over the leadership: %w", err)

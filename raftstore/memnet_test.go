@@ -42,7 +42,7 @@ type memEnd struct {
 	*raft.InmemTransport
 	net    *memNet
 	addr   raft.ServerAddress
-	answer func() (NodeStatus, error)
+	door   Door // nil until the node serves
 	gone   bool // unplugged for good; guarded by net.mu
 }
 
@@ -116,8 +116,11 @@ func (n *memNet) pass(ctx context.Context, e *memEnd, from, to raft.ServerAddres
 }
 
 // carry takes a message there and its answer back.
-func (e *memEnd) carry(to raft.ServerAddress, deliver func() error) error {
+func (e *memEnd) carry(id raft.ServerID, to raft.ServerAddress, deliver func() error) error {
 	there, err := e.net.pass(context.Background(), e, e.addr, to)
+	if err == nil {
+		err = e.greet(there, lifeOf(id), true)
+	}
 	if err != nil {
 		return err
 	}
@@ -128,8 +131,19 @@ func (e *memEnd) carry(to raft.ServerAddress, deliver func() error) error {
 	return err
 }
 
+// greet is how each message begins here: as each connection does on a network.
+func (e *memEnd) greet(there *memEnd, to Life, forRaft bool) error {
+	e.net.mu.Lock()
+	here, at := e.door, there.door
+	e.net.mu.Unlock()
+	if here == nil || at == nil {
+		return errLost
+	}
+	return here.Accept(to, at.Admit(here.Greet(to), forRaft))
+}
+
 // Status makes memEnd Peers.
-func (e *memEnd) Status(ctx context.Context, addr string) (NodeStatus, error) {
+func (e *memEnd) Status(ctx context.Context, life Life, addr string) (NodeStatus, error) {
 	to := raft.ServerAddress(addr)
 	e.net.mu.Lock()
 	e.net.asked[route{e.addr, to}]++
@@ -138,13 +152,10 @@ func (e *memEnd) Status(ctx context.Context, addr string) (NodeStatus, error) {
 	if err != nil {
 		return NodeStatus{}, err
 	}
-	e.net.mu.Lock()
-	answer := there.answer
-	e.net.mu.Unlock()
-	if answer == nil {
-		return NodeStatus{}, errLost
+	if err := e.greet(there, life, false); err != nil {
+		return NodeStatus{}, err
 	}
-	status, err := answer()
+	status, err := there.door.Status()
 	if err != nil {
 		return NodeStatus{}, err
 	}
@@ -152,10 +163,10 @@ func (e *memEnd) Status(ctx context.Context, addr string) (NodeStatus, error) {
 	return status, err
 }
 
-func (e *memEnd) Serve(answer func() (NodeStatus, error)) {
+func (e *memEnd) Serve(door Door) {
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()
-	e.answer = answer
+	e.door = door
 }
 
 func (e *memEnd) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
@@ -170,25 +181,25 @@ func (e *memEnd) AppendEntries(id raft.ServerID, to raft.ServerAddress, q *raft.
 		time.Sleep(e.net.timeout)
 		return errLost
 	}
-	return e.carry(to, func() error { return e.InmemTransport.AppendEntries(id, to, q, a) })
+	return e.carry(id, to, func() error { return e.InmemTransport.AppendEntries(id, to, q, a) })
 }
 
 func (e *memEnd) RequestVote(id raft.ServerID, to raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
-	return e.carry(to, func() error { return e.InmemTransport.RequestVote(id, to, q, a) })
+	return e.carry(id, to, func() error { return e.InmemTransport.RequestVote(id, to, q, a) })
 }
 
 func (e *memEnd) RequestPreVote(
 	id raft.ServerID, to raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse,
 ) error {
-	return e.carry(to, func() error { return e.InmemTransport.RequestPreVote(id, to, q, a) })
+	return e.carry(id, to, func() error { return e.InmemTransport.RequestPreVote(id, to, q, a) })
 }
 
 func (e *memEnd) InstallSnapshot(
 	id raft.ServerID, to raft.ServerAddress, q *raft.InstallSnapshotRequest, a *raft.InstallSnapshotResponse, data io.Reader,
 ) error {
-	return e.carry(to, func() error { return e.InmemTransport.InstallSnapshot(id, to, q, a, data) })
+	return e.carry(id, to, func() error { return e.InmemTransport.InstallSnapshot(id, to, q, a, data) })
 }
 
 func (e *memEnd) TimeoutNow(id raft.ServerID, to raft.ServerAddress, q *raft.TimeoutNowRequest, a *raft.TimeoutNowResponse) error {
-	return e.carry(to, func() error { return e.InmemTransport.TimeoutNow(id, to, q, a) })
+	return e.carry(id, to, func() error { return e.InmemTransport.TimeoutNow(id, to, q, a) })
 }

@@ -66,7 +66,7 @@ func (o *Restoring) config(dir string) Config {
 	return Config{ID: o.ID, Dir: dir, FS: o.FS, Logger: o.Logger, Fatal: o.Fatal}.withDefaults()
 }
 
-func (o *Restoring) configuration() (raft.Configuration, error) {
+func (o *Restoring) configuration(store string) (raft.Configuration, error) {
 	var conf raft.Configuration
 	voters, self := 0, false
 	for _, p := range o.Members {
@@ -76,8 +76,11 @@ func (o *Restoring) configuration() (raft.Configuration, error) {
 		} else {
 			voters++
 		}
-		self = self || p.ID == o.ID
-		conf.Servers = append(conf.Servers, raft.Server{Suffrage: suffrage, ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Address)})
+		life := Life{ID: p.ID}
+		if p.ID == o.ID {
+			self, life.Store = true, store
+		}
+		conf.Servers = append(conf.Servers, raft.Server{Suffrage: suffrage, ID: life.server(), Address: raft.ServerAddress(p.Address)})
 	}
 	seen := map[string]bool{}
 	for _, p := range o.Members {
@@ -115,7 +118,8 @@ func Restore(dir string, r io.Reader, o Restoring) (Archive, error) {
 
 func restore(dir string, r io.Reader, o *Restoring) (Archive, error) {
 	cfg := o.config(dir)
-	conf, err := o.configuration()
+	store := randomID()
+	conf, err := o.configuration(store)
 	if err != nil {
 		return Archive{}, err
 	}
@@ -136,7 +140,7 @@ func restore(dir string, r io.Reader, o *Restoring) (Archive, error) {
 	if err != nil {
 		return Archive{}, err
 	}
-	if err := plant(&cfg, l, o, conf, h.meta(), h.Term); err != nil {
+	if err := plant(&cfg, l, o, store, conf, h.meta(), h.Term); err != nil {
 		return Archive{}, err
 	}
 	return h.describe(), putInPlace(cfg.FS, tmp, dir)
@@ -196,7 +200,7 @@ func peersOf(c configuration) (peers []Peer) {
 		return nil
 	}
 	for _, server := range conf.Servers {
-		peers = append(peers, Peer{ID: string(server.ID), Address: string(server.Address), NonVoter: server.Suffrage != raft.Voter})
+		peers = append(peers, Peer{ID: lifeOf(server.ID).ID, Address: string(server.Address), NonVoter: server.Suffrage != raft.Voter})
 	}
 	return peers
 }
@@ -244,7 +248,7 @@ func offlineDatabases(cfg *Config) (dbs *databases, done func()) {
 
 // plant makes a whole folder around a state that lies in state-1: the members are conf, the log is empty behind a boundary at the state's
 // position, and the term is at least term, so that what the node says is newer than what was said before.
-func plant(cfg *Config, l layout, o *Restoring, conf raft.Configuration, meta stateMeta, term uint64) error {
+func plant(cfg *Config, l layout, o *Restoring, store string, conf raft.Configuration, meta stateMeta, term uint64) error {
 	at := meta.applied
 	if at.Index <= 1 || meta.cluster == "" {
 		return fmt.Errorf("the state is at %d of cluster %q: there is nothing in it to begin with", at.Index, meta.cluster)
@@ -259,7 +263,7 @@ func plant(cfg *Config, l layout, o *Restoring, conf raft.Configuration, meta st
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	id := ident{Format: formatFolder, Cluster: meta.cluster, Node: cfg.ID}
+	id := ident{Format: formatFolder, Cluster: meta.cluster, Node: cfg.ID, Store: store}
 	if err := plantLog(dbs, l, id, at, max(term, at.Term)); err != nil {
 		return err
 	}
@@ -333,7 +337,8 @@ func Recover(dir string, machine Machine, o Restoring) (Position, error) {
 
 func recoverFolder(dir string, machine Machine, o *Restoring) (Position, error) {
 	cfg := o.config(dir)
-	conf, err := o.configuration()
+	store := randomID()
+	conf, err := o.configuration(store)
 	if err != nil {
 		return Position{}, err
 	}
@@ -357,7 +362,7 @@ func recoverFolder(dir string, machine Machine, o *Restoring) (Position, error) 
 	if err != nil {
 		return Position{}, err
 	}
-	if err := plant(&cfg, fresh, o, conf, meta, term); err != nil {
+	if err := plant(&cfg, fresh, o, store, conf, meta, term); err != nil {
 		return Position{}, err
 	}
 	kept := dir + suffixBefore

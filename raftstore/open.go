@@ -59,6 +59,7 @@ func (s *Store) openFolder() (pointer, error) {
 	if s.ident, err = s.layout.readIdent(s.cfg.ID); err != nil {
 		return pointer{}, err
 	}
+	s.storeID = s.ident.Store
 	return s.layout.readPointer()
 }
 
@@ -122,11 +123,11 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 // checkIdent refuses folders whose parts are of different nodes or clusters (R8), and learns the cluster's name from the state.
 func (s *Store) checkIdent(meta stateMeta) error {
 	if meta.cluster != "" && s.ident.Cluster == "" {
-		s.ident.Cluster = meta.cluster
-		if err := s.layout.writeFile(nameIdent, s.ident); err != nil {
+		if err := s.nameCluster(meta.cluster); err != nil {
 			return err
 		}
 	}
+	s.pinned.Store(&s.ident.Cluster)
 	if meta.cluster != "" && meta.cluster != s.ident.Cluster {
 		return fmt.Errorf("the state is of cluster %q and the folder of %q", meta.cluster, s.ident.Cluster)
 	}
@@ -147,10 +148,33 @@ func (s *Store) checkIdent(meta stateMeta) error {
 	switch {
 	case id.Node != s.ident.Node:
 		return fmt.Errorf("the log is of node %q and the folder of %q", id.Node, s.ident.Node)
+	case id.Store != s.ident.Store:
+		return fmt.Errorf("the log is of store %q and the folder of %q", id.Store, s.ident.Store)
 	case id.Cluster == s.ident.Cluster:
 		return nil
 	case id.Cluster != "":
 		return fmt.Errorf("the log is of cluster %q and the folder of %q", id.Cluster, s.ident.Cluster)
+	}
+	return s.writeLogIdent()
+}
+
+// nameCluster writes the cluster's name to the folder. The log's copy follows (writeLogIdent); a start makes up for one that is missing.
+func (s *Store) nameCluster(name string) error {
+	next := s.ident
+	next.Cluster = name
+	if err := s.layout.writeFile(nameIdent, next); err != nil {
+		return err
+	}
+	s.ident = next
+	s.pinned.Store(&name)
+	return nil
+}
+
+// pin makes this store one of a cluster, for good (door).
+func (s *Store) pin(cluster string) error {
+	s.fault.halt()
+	if err := s.nameCluster(cluster); err != nil {
+		return err
 	}
 	return s.writeLogIdent()
 }
@@ -190,8 +214,7 @@ func (s *Store) bootstrap(db *pebble.DB, meta stateMeta) error {
 		return nil
 	}
 	if s.ident.Cluster == "" {
-		s.ident.Cluster = newClusterID()
-		if err := s.layout.writeFile(nameIdent, s.ident); err != nil {
+		if err := s.nameCluster(randomID()); err != nil {
 			return err
 		}
 	}
@@ -202,7 +225,7 @@ func (s *Store) bootstrap(db *pebble.DB, meta stateMeta) error {
 		return fmt.Errorf("write the cluster's name: %w", err)
 	}
 	return s.log.bootstrap(raft.Configuration{Servers: []raft.Server{{
-		Suffrage: raft.Voter, ID: raft.ServerID(s.cfg.ID), Address: s.advertised(),
+		Suffrage: raft.Voter, ID: s.life().server(), Address: s.advertised(),
 	}}})
 }
 
@@ -220,9 +243,12 @@ func (s *Store) advertised() raft.ServerAddress {
 // startRaft starts everything that runs.
 func (s *Store) startRaft() error {
 	s.trans, s.asking.peers, s.asking.timeout = s.cfg.Transport, s.cfg.Peers, s.cfg.HeartbeatTimeout
+	s.door.life, s.door.logger, s.door.status = s.life(), s.cfg.Logger, s.answer
+	s.door.cluster, s.door.pin, s.door.applied = s.clusterName, s.pin, s.fsm.configuration
 	switch {
 	case s.trans == nil:
-		s.mux = newMux(s.cfg.Listener, s.cfg.Advertise, s.cfg.Dial, s.cfg.Logger)
+		s.mux = newMux(s.cfg.Listener, &s.door, s.cfg.Advertise, s.cfg.Dial, s.cfg.Logger)
+		s.fsm.members = s.mux.sweepSoon
 		s.trans, s.asking.peers = newTransport(s.mux, &s.cfg), newOwnPeers(s.mux, s.cfg.Logger)
 	case s.asking.peers == nil:
 		s.asking.peers = noPeers{}
@@ -231,14 +257,15 @@ func (s *Store) startRaft() error {
 	if s.cfg.wrapLog != nil {
 		logs = s.cfg.wrapLog(logs)
 	}
-	r, err := raft.NewRaft(s.cfg.raftConfig(s.lead.notify), s.fsm, logs, s.log, s.snaps, s.trans)
+	s.asking.peers.Serve(&s.door) // before raft: nobody is to find a node without a door
+	r, err := raft.NewRaft(s.cfg.raftConfig(s.life(), s.lead.notify), s.fsm, logs, s.log, s.snaps, s.trans)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	s.raft = r
 	s.packer = newPacker(r, s.cfg.MaxPendingBytes, s.fault, s.metrics)
+	s.door.raft.Store(r)
 	go s.packer.run()
-	s.asking.peers.Serve(s.answer)
 	s.lead.start()
 	if err := s.metrics.register(s); err != nil {
 		return errors.Join(err, s.shutDown(context.Background()))
@@ -266,7 +293,7 @@ func (s *Store) leadAlone() {
 			voters = append(voters, server)
 		}
 	}
-	if len(voters) != 1 || voters[0].ID != raft.ServerID(s.cfg.ID) || s.raft.State() != raft.Follower {
+	if len(voters) != 1 || voters[0].ID != s.life().server() || s.raft.State() != raft.Follower {
 		return
 	}
 	to := s.trans.LocalAddr()

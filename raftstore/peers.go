@@ -11,10 +11,11 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
-// Our own messages on the Raft listener: after the first byte (muxOwn), frames of a length (4B, big endian) and JSON. One
-// question, then its answer; a connection carries any number of such pairs, one after the other. Unknown fields are ignored and
+// Our own messages on the Raft listener: after the first byte (muxOwn) and the Greeting, frames. One question, then its answer; a connection carries any number of such pairs, one after the other. Unknown fields are ignored and
 // unknown questions end the connection, so that versions can meet.
 const (
 	ownMaxFrame = 16 << 10
@@ -36,15 +37,23 @@ type ownPeers struct {
 	slots  chan struct{}
 
 	mu   sync.Mutex
-	idle map[string][]net.Conn // by address; none has a question under way
+	idle map[target][]net.Conn // none has a question under way
 }
 
+// target is whom a question is for, and where: without a name, whoever is there.
+type target struct {
+	life Life
+	addr string
+}
+
+func targetOf(s raft.Server) target { return target{life: lifeOf(s.ID), addr: string(s.Address)} }
+
 func newOwnPeers(m *mux, logger *slog.Logger) *ownPeers {
-	return &ownPeers{mux: m, logger: logger, slots: make(chan struct{}, ownMaxConns), idle: make(map[string][]net.Conn)}
+	return &ownPeers{mux: m, logger: logger, slots: make(chan struct{}, ownMaxConns), idle: make(map[target][]net.Conn)}
 }
 
 // Serve answers questions that come in.
-func (p *ownPeers) Serve(answer func() (NodeStatus, error)) {
+func (p *ownPeers) Serve(d Door) {
 	p.mux.serveOwn(func(c net.Conn) {
 		select {
 		case p.slots <- struct{}{}:
@@ -55,7 +64,7 @@ func (p *ownPeers) Serve(answer func() (NodeStatus, error)) {
 		}
 		patience := muxHandshake // the first question must come at once
 		for {
-			if err := p.serveOne(c, patience, answer); err != nil {
+			if err := p.serveOne(c, patience, d.Status); err != nil {
 				p.logger.Debug("connection ended", slog.String("remote", c.RemoteAddr().String()), slog.Any("cause", err))
 				return
 			}
@@ -87,25 +96,26 @@ func (p *ownPeers) serveOne(c net.Conn, patience time.Duration, answer func() (N
 
 // Status asks over a connection that is kept for the next question. A kept one may have been closed by the other side since:
 // then a new one is dialled.
-func (p *ownPeers) Status(ctx context.Context, addr string) (NodeStatus, error) {
+func (p *ownPeers) Status(ctx context.Context, to Life, addr string) (NodeStatus, error) {
+	at := target{to, addr}
 	for {
-		c := p.take(addr)
+		c := p.take(at)
 		if c == nil {
 			break
 		}
-		if status, err := p.ask(ctx, addr, c); err == nil || ctx.Err() != nil {
+		if status, err := p.ask(ctx, at, c); err == nil || ctx.Err() != nil {
 			return status, err
 		}
 	}
-	c, err := p.mux.dial(ctx, addr, muxOwn)
+	c, err := p.mux.dial(ctx, to, addr, muxOwn)
 	if err != nil {
 		return NodeStatus{}, err
 	}
-	return p.ask(ctx, addr, c)
+	return p.ask(ctx, at, c)
 }
 
 // ask owns c. A connection whose answer did not come in full is closed: what came late would be taken for the next answer.
-func (p *ownPeers) ask(ctx context.Context, addr string, c net.Conn) (status NodeStatus, err error) {
+func (p *ownPeers) ask(ctx context.Context, at target, c net.Conn) (status NodeStatus, err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		err = c.SetDeadline(deadline)
 	}
@@ -119,39 +129,46 @@ func (p *ownPeers) ask(ctx context.Context, addr string, c net.Conn) (status Nod
 		_ = c.Close()
 		return NodeStatus{}, fmt.Errorf("ask for the status: %w", err)
 	}
-	p.keep(addr, c)
+	p.keep(at, c)
 	return status, nil
 }
 
-func (p *ownPeers) take(addr string) net.Conn {
+func (p *ownPeers) take(at target) net.Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	conns := p.idle[addr]
+	conns := p.idle[at]
 	if len(conns) == 0 {
 		return nil
 	}
 	c := conns[len(conns)-1]
-	p.idle[addr] = conns[:len(conns)-1]
+	p.idle[at] = conns[:len(conns)-1]
 	return c
 }
 
-func (p *ownPeers) keep(addr string, c net.Conn) {
+func (p *ownPeers) keep(at target, c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle[addr]) >= ownPool || (len(p.idle) >= askersKept && p.idle[addr] == nil) {
+	if len(p.idle[at]) >= ownPool || (len(p.idle) >= askersKept && p.idle[at] == nil) {
 		_ = c.Close()
 		return
 	}
-	p.idle[addr] = append(p.idle[addr], c)
+	p.idle[at] = append(p.idle[at], c)
+}
+
+// appendFrame appends v as a frame: a length (4B, big endian) and JSON.
+func appendFrame(dst []byte, v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	return append(binary.BigEndian.AppendUint32(dst, uint32(len(body))), body...), nil //nolint:gosec // a few hundred bytes
 }
 
 func writeFrame(w io.Writer, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode: %w", err)
+	frame, err := appendFrame(nil, v)
+	if err == nil {
+		_, err = w.Write(frame)
 	}
-	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body))) //nolint:gosec // a few hundred bytes
-	_, err = w.Write(append(frame, body...))
 	return err
 }
 

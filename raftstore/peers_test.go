@@ -22,13 +22,22 @@ func served(tb testing.TB, addr string, answer func() (NodeStatus, error)) (*own
 		tb.Fatal(err)
 	}
 	logger := slog.New(slog.DiscardHandler)
-	m := newMux(l, "", nil, logger)
+	d := testDoor(Life{"n2", "s2"}, answer)
+	m := newMux(l, d, "", nil, logger)
 	tb.Cleanup(func() { _ = m.Close() })
 	p := newOwnPeers(m, logger)
 	if answer != nil {
-		p.Serve(answer)
+		p.Serve(d)
 	}
 	return p, l.Addr().String()
+}
+
+// testDoor is that of a node without a membership.
+func testDoor(l Life, answer func() (NodeStatus, error)) *door {
+	return &door{
+		life: l, logger: slog.New(slog.DiscardHandler), status: answer, cluster: func() string { return "c" },
+		pin: func(string) error { return nil }, applied: func() configuration { return configuration{} },
+	}
 }
 
 // Questions share connections, which are dialled again when the other side went away; what answers late or not at all costs its
@@ -42,7 +51,7 @@ func TestPeers(t *testing.T) {
 		ask := func(addr string) (NodeStatus, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
-			return client.Status(ctx, addr)
+			return client.Status(ctx, Life{}, addr)
 		}
 		for range 100 {
 			if got, err := ask(addr); err != nil || !reflect.DeepEqual(got, want) {
@@ -89,13 +98,13 @@ func TestPeersSilent(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if _, err := client.Status(ctx, addr); err == nil {
+		if _, err := client.Status(ctx, Life{}, addr); err == nil {
 			t.Fatal("nothing was answered")
 		}
 		close(first)
 		again, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		if got, err := client.Status(again, addr); err != nil || got.Term != 2 {
+		if got, err := client.Status(again, Life{}, addr); err != nil || got.Term != 2 {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	})
@@ -124,7 +133,14 @@ func TestPeersGarbage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _ = c.Write(append([]byte{muxOwn}, sent...)) // it may be closed in the middle
+			greet := must[[]byte](t)(appendFrame([]byte{muxOwn}, Greeting{From: Life{"n3", "s3"}}))
+			var w Welcome
+			if _, err := c.Write(greet); err != nil {
+				t.Error(err)
+			} else if err := readFrame(c, &w); err != nil || w.Refused != "" {
+				t.Errorf("greeted: %+v, %v", w, err)
+			}
+			_, _ = io.WriteString(c, sent) // it may be closed in the middle
 			if tcp, ok := c.(*net.TCPConn); ok {
 				_ = tcp.CloseWrite() // it may be closed already
 			}
@@ -136,7 +152,7 @@ func TestPeersGarbage(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		if _, err := client.Status(ctx, addr); err != nil {
+		if _, err := client.Status(ctx, Life{}, addr); err != nil {
 			t.Error(err)
 		}
 	})
@@ -161,8 +177,12 @@ func TestPeersGarbageAnswers(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				var g Greeting
 				var q ownQuestion
 				if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+					t.Error(err)
+				}
+				if err := errors.Join(readFrame(c, &g), writeFrame(c, Welcome{Life: Life{"n2", "s2"}})); err != nil {
 					t.Error(err)
 				}
 				if err := readFrame(c, &q); err != nil {
@@ -172,10 +192,10 @@ func TestPeersGarbageAnswers(t *testing.T) {
 				_ = c.Close()
 			}()
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-			status, err := client.Status(ctx, l.Addr().String())
+			status, err := client.Status(ctx, Life{}, l.Addr().String())
 			cancel()
 			if err == nil { // an empty one names no node, and is refused there
-				err = status.isOf("n2", "c")
+				err = status.isOf(Life{"n2", "s2"}, "c")
 			}
 			if err == nil {
 				t.Errorf("%q passes for an answer", answer)
@@ -189,13 +209,13 @@ func TestPeersGarbageAnswers(t *testing.T) {
 }
 
 func TestStatusIsOf(t *testing.T) {
-	status := NodeStatus{ID: "n2", Cluster: "c"}
-	if err := status.isOf("n2", "c"); err != nil {
+	status := NodeStatus{ID: "n2", Store: "s", Cluster: "c"}
+	if err := status.isOf(Life{"n2", "s"}, "c"); err != nil {
 		t.Error(err)
 	}
-	for _, other := range [][2]string{{"n3", "c"}, {"n2", "d"}, {"", "c"}, {"n2", ""}} {
-		if err := status.isOf(other[0], other[1]); err == nil {
-			t.Errorf("%v passes for %q of %q", status, other[0], other[1])
+	for _, other := range [][3]string{{"n3", "s", "c"}, {"n2", "s", "d"}, {"", "s", "c"}, {"n2", "t", "c"}, {"n2", "", "c"}} {
+		if err := status.isOf(Life{other[0], other[1]}, other[2]); err == nil {
+			t.Errorf("%v passes for %q", status, other)
 		}
 	}
 }
@@ -203,7 +223,7 @@ func TestStatusIsOf(t *testing.T) {
 // The words of the protocol: other versions read them.
 func TestPeersGolden(t *testing.T) {
 	var out strings.Builder
-	full := NodeStatus{ID: "n2", Cluster: "c", Term: 7, State: "Follower", Leader: "n1", Applied: 5, LastIndex: 6, Version: "v"}
+	full := NodeStatus{ID: "n2", Store: "s", Cluster: "c", Term: 7, State: "Follower", Leader: "n1", Applied: 5, LastIndex: 6, Version: "v"}
 	for _, v := range []any{ownQuestion{Ask: askStatus}, full} {
 		if err := writeFrame(&out, v); err != nil {
 			t.Fatal(err)

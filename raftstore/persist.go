@@ -68,5 +68,5 @@ func (f *fsm) advance(at Position) (*state, stateMeta, error) {
 		f.publish(at)
 		applied = at
 	}
-	return st, stateMeta{applied: applied, conf: f.conf}, nil
+	return st, stateMeta{applied: applied, conf: f.configuration()}, nil
 }

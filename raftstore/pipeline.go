@@ -2,17 +2,43 @@ package raftstore
 
 import (
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/hashicorp/raft"
 )
 
-// transport is raft's own, with a pipeline that cannot wedge.
+// transport is raft's own, with a pipeline that cannot wedge, and connections that are for one life of a member (R14): what raft calls a
+// member goes with the address to where it is dialled.
 type transport struct{ *raft.NetworkTransport }
+
+func (t transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
+	return t.NetworkTransport.AppendEntries(id, dialled(id, to), q, a) //nolint:wrapcheck // raft's, for raft
+}
+
+func (t transport) RequestVote(id raft.ServerID, to raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
+	return t.NetworkTransport.RequestVote(id, dialled(id, to), q, a) //nolint:wrapcheck // likewise
+}
+
+func (t transport) RequestPreVote(
+	id raft.ServerID, to raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse,
+) error {
+	return t.NetworkTransport.RequestPreVote(id, dialled(id, to), q, a) //nolint:wrapcheck // likewise
+}
+
+func (t transport) InstallSnapshot(
+	id raft.ServerID, to raft.ServerAddress, q *raft.InstallSnapshotRequest, a *raft.InstallSnapshotResponse, data io.Reader,
+) error {
+	return t.NetworkTransport.InstallSnapshot(id, dialled(id, to), q, a, data) //nolint:wrapcheck // likewise
+}
+
+func (t transport) TimeoutNow(id raft.ServerID, to raft.ServerAddress, q *raft.TimeoutNowRequest, a *raft.TimeoutNowResponse) error {
+	return t.NetworkTransport.TimeoutNow(id, dialled(id, to), q, a) //nolint:wrapcheck // likewise
+}
 
 // AppendEntriesPipeline opens a pipeline to a follower.
 func (t transport) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
-	p, err := t.NetworkTransport.AppendEntriesPipeline(id, to)
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, dialled(id, to))
 	if err != nil {
 		return nil, fmt.Errorf("pipeline entries to %s: %w", id, err)
 	}

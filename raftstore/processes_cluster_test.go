@@ -410,8 +410,8 @@ func (c *processes) mend(l *process) error {
 	}
 	voters := 0
 	for _, m := range members {
-		if c.find(string(m.ID)) == nil {
-			return cmp.Or(l.do(patience, "remove", string(m.ID), ""), errors.New("a member was removed that is gone"))
+		if c.find(lifeOf(m.ID).ID) == nil {
+			return cmp.Or(l.do(patience, "remove", lifeOf(m.ID).ID, ""), errors.New("a member was removed that is gone"))
 		}
 		if m.Suffrage == raft.Voter {
 			voters++
@@ -419,7 +419,7 @@ func (c *processes) mend(l *process) error {
 	}
 	nodes := c.all()
 	for _, p := range nodes {
-		i := slices.IndexFunc(members, func(m raft.Server) bool { return string(m.ID) == p.cfg.ID })
+		i := slices.IndexFunc(members, func(m raft.Server) bool { return lifeOf(m.ID).ID == p.cfg.ID })
 		switch {
 		case i < 0: // it was removed, and must not come back with what it has; or never came in
 			c.retire(p)

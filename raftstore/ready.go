@@ -63,9 +63,9 @@ func (s *Store) working(ctx context.Context, voters []raft.Server, term uint64) 
 			switch {
 			case err != nil:
 			case status.Term != term:
-				err = fmt.Errorf("%s is at term %d, this node at %d", v.ID, status.Term, term)
+				err = fmt.Errorf("%s is at term %d, this node at %d", lifeOf(v.ID).ID, status.Term, term)
 			case status.LastIndex+1 < first:
-				err = fmt.Errorf("%s is at %d and needs a snapshot to catch up", v.ID, status.LastIndex)
+				err = fmt.Errorf("%s is at %d and needs a snapshot to catch up", lifeOf(v.ID).ID, status.LastIndex)
 			}
 			answers <- err
 		}()

@@ -78,7 +78,7 @@ func (s *logStore) checkState(at Position) error {
 	}
 	if !started {
 		return fmt.Errorf("the state is at %d but the log holds no term: its folder was lost or replaced, and with it this "+
-			"node's votes; wipe the data folder and join again under a new id", at.Index)
+			"node's votes; wipe the data folder and join again", at.Index)
 	}
 	if last == 0 && emptied.lo > 0 && (at.Index == emptied.lo-1 || at.Index >= emptied.hi) {
 		// Emptied on purpose: by a conflict in everything after the state, or by a truncation of all that the state holds.

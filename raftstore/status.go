@@ -13,6 +13,7 @@ import (
 // NodeStatus is what a node says of itself, to the others and to operators.
 type NodeStatus struct {
 	ID        string `json:"id"`
+	Store     string `json:"store"`             // the life of the node (Life)
 	Cluster   string `json:"cluster,omitempty"` // empty: not in one yet, as far as it knows
 	Term      uint64 `json:"term"`
 	State     string `json:"state"` // Follower, Candidate, Leader or Shutdown
@@ -30,12 +31,16 @@ type NodeStatus struct {
 	DiskFull bool `json:"disk_full,omitempty"`
 }
 
-// isOf checks that an answer is that of the node that was meant: an address can come to belong to another.
-func (n NodeStatus) isOf(id, cluster string) error {
+// Life is the node's.
+func (n NodeStatus) Life() Life { return Life{ID: n.ID, Store: n.Store} }
+
+// isOf checks that an answer is that of the life that was meant: an address can come to belong to another. One that was taken in a moment ago
+// may not know its cluster's name yet.
+func (n NodeStatus) isOf(l Life, cluster string) error {
 	switch {
-	case n.ID != id:
-		return fmt.Errorf("the answer is of node %q", n.ID)
-	case n.Cluster != cluster:
+	case n.Life() != l:
+		return fmt.Errorf("the answer is of %s", n.Life())
+	case n.Cluster != cluster && n.Cluster != "":
 		return fmt.Errorf("the answer is of cluster %q, this one is %q", n.Cluster, cluster)
 	}
 	return nil
@@ -45,10 +50,10 @@ func (n NodeStatus) isOf(id, cluster string) error {
 // is for tests, Config.Peers takes its place. An implementation must ask after the call began, and answer for no node but the
 // one at the address. It is safe for concurrent use.
 type Peers interface {
-	// Status asks the node at addr. It returns by the deadline of ctx.
-	Status(ctx context.Context, addr string) (NodeStatus, error)
-	// Serve sets what answers the others. It is called once.
-	Serve(answer func() (NodeStatus, error))
+	// Status asks the node at addr, if it is the one that is meant. It returns by the deadline of ctx.
+	Status(ctx context.Context, to Life, addr string) (NodeStatus, error)
+	// Serve sets the door through which the others are let in, with raft's messages too. It is called once, before any of them.
+	Serve(door Door)
 }
 
 var errNoPeers = errors.New("there is no way to ask other nodes (Config.Peers is not set)")
@@ -56,14 +61,16 @@ var errNoPeers = errors.New("there is no way to ask other nodes (Config.Peers is
 // noPeers is what a node with a Transport and without Peers has.
 type noPeers struct{}
 
-func (noPeers) Status(context.Context, string) (NodeStatus, error) { return NodeStatus{}, errNoPeers }
-func (noPeers) Serve(func() (NodeStatus, error))                   {}
+func (noPeers) Status(context.Context, Life, string) (NodeStatus, error) {
+	return NodeStatus{}, errNoPeers
+}
+func (noPeers) Serve(Door) {}
 
 // Status is this node's own. It costs a few atomic loads.
 func (s *Store) Status() NodeStatus {
 	leader, _ := s.Leader()
 	return NodeStatus{
-		ID: s.cfg.ID, Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
+		ID: s.cfg.ID, Store: s.storeID, Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
 		Applied: s.Applied().Index, LastIndex: s.raft.LastIndex(), Version: s.cfg.Version,
 		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), DiskFull: s.space.closed.Load(),
 		Format: s.Format(), NewestFormat: s.cfg.newestFormat(),
@@ -75,16 +82,16 @@ var ErrNoLeader = errors.New("no leader is known")
 
 // LeaderStatus asks the node that this one believes leads, which may be itself. That one may see it otherwise: its State tells.
 func (s *Store) LeaderStatus(ctx context.Context) (NodeStatus, error) {
-	id, addr := s.Leader()
+	addr, id := s.raft.LeaderWithID()
 	if id == "" {
 		return NodeStatus{}, ErrNoLeader
 	}
-	return s.statusOf(ctx, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(addr)})
+	return s.statusOf(ctx, raft.Server{ID: id, Address: addr})
 }
 
 // answer is what others are told. A node that stopped after a fault tells nothing: its word counts for no quorum.
 func (s *Store) answer() (NodeStatus, error) {
-	if s.fault.err() != nil || s.packer.closing() {
+	if s.door.raft.Load() == nil || s.fault.err() != nil || s.packer.closing() {
 		return NodeStatus{}, ErrClosed
 	}
 	return s.Status(), nil
@@ -96,55 +103,55 @@ type askers struct {
 	timeout time.Duration
 
 	mu     sync.Mutex
-	at     map[string]*turns[NodeStatus] // by address
-	heard  map[string]time.Time          // when the node at an address last answered
+	at     map[target]*turns[NodeStatus]
+	heard  map[target]time.Time // when it last answered
 	closed bool
 }
 
 // askersKept bounds how many addresses are remembered; a cluster has a handful.
 const askersKept = 64
 
-// join returns the next answer of the node at addr, to a question asked after the call.
-func (a *askers) join(addr string) (*turn[NodeStatus], error) {
+// join returns the next answer of a node, to a question asked after the call.
+func (a *askers) join(at target) (*turn[NodeStatus], error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return nil, ErrClosed
 	}
-	t := a.at[addr]
+	t := a.at[at]
 	if t == nil {
 		if a.at == nil || len(a.at) >= askersKept {
-			a.at = make(map[string]*turns[NodeStatus]) // those under way end by themselves
-			a.heard = make(map[string]time.Time)
+			a.at = make(map[target]*turns[NodeStatus]) // those under way end by themselves
+			a.heard = make(map[target]time.Time)
 		}
 		t = &turns[NodeStatus]{do: func() (NodeStatus, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 			defer cancel()
-			status, err := a.peers.Status(ctx, addr)
+			status, err := a.peers.Status(ctx, at.life, at.addr)
 			if err == nil {
 				a.mu.Lock()
-				a.heard[addr] = time.Now()
+				a.heard[at] = time.Now()
 				a.mu.Unlock()
 			}
 			return status, err
 		}}
-		a.at[addr] = t
+		a.at[at] = t
 	}
 	return t.join()
 }
 
-func (a *askers) ask(ctx context.Context, addr string) (NodeStatus, error) {
-	t, err := a.join(addr) //nolint:contextcheck // others wait for the answer too: it is not one caller's to cancel
+func (a *askers) ask(ctx context.Context, at target) (NodeStatus, error) {
+	t, err := a.join(at) //nolint:contextcheck // others wait for the answer too: it is not one caller's to cancel
 	if err != nil {
 		return NodeStatus{}, err
 	}
 	return t.wait(ctx)
 }
 
-func (a *askers) contact(addr string) time.Time {
+func (a *askers) contact(at target) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.heard[addr]
+	return a.heard[at]
 }
 
 // close waits for the questions under way; the transport is closed before, or they end at their time-out.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -24,7 +25,10 @@ type Store struct {
 	fault   *fault
 	metrics *storeMetrics
 	layout  layout
-	ident   ident
+	ident   ident // as on disk; changed at open, and then by pin alone
+	storeID string
+	pinned  atomic.Pointer[string] // ident.Cluster
+	door    door
 	lock    io.Closer
 	fs      vfs.FS // Config.FS, watched: everything but the ballast goes through it
 	space   *space
@@ -67,8 +71,14 @@ func (s *Store) clusterName() string {
 	if name := s.fsm.cluster.Load(); name != nil && *name != "" {
 		return *name
 	}
-	return s.ident.Cluster
+	if name := s.pinned.Load(); name != nil {
+		return *name
+	}
+	return ""
 }
+
+// life is this node's.
+func (s *Store) life() Life { return Life{ID: s.cfg.ID, Store: s.storeID} }
 
 // Close stops the node: it refuses new commands, waits for those under way, ends Config.Lead, stops Raft, and closes the
 // databases once every View is closed. If ctx ends first, it returns an error, every waiting Propose has been answered all the

@@ -14,25 +14,29 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// The first byte of a connection to the Raft listener says what it carries. The values are of the wire: never reuse one.
+// The first byte of a connection to the Raft listener says what it carries. A Greeting follows, and its Welcome, each as a frame (frame.go).
+// The values are of the wire: never reuse one. 1 and 2 carried the same without a Greeting.
 const (
-	muxRaft byte = 1 // hashicorp/raft's messages
-	muxOwn  byte = 2 // our own questions (peers.go)
+	muxRaft byte = 3 // hashicorp/raft's messages
+	muxOwn  byte = 4 // our own questions (peers.go)
 )
 
 const (
-	muxHandshake = 5 * time.Second // to send the first byte in
+	muxHandshake = 5 * time.Second // to send the first byte and the Greeting in
 	muxWaiting   = 64              // connections that may be in that state at once
 	transportMax = 3               // idle connections kept per node
 )
 
-// mux splits one listener by the first byte. It is raft's StreamLayer for the share that is raft's. It knows every connection
-// it accepted or dialled, and closing it closes them: raft's transport leaves incoming ones open.
+// mux splits one listener by the first byte, and has every connection begin with a Greeting, both those that come and those that go. It is
+// raft's StreamLayer for the share that is raft's. It knows every connection it accepted or dialled, and closing it closes them: raft's
+// transport leaves incoming ones open.
 type mux struct {
 	listener  net.Listener
+	door      Door
 	dialler   func(ctx context.Context, addr string) (net.Conn, error)
 	advertise net.Addr
 	logger    *slog.Logger
+	swept     chan struct{} // capacity 1: the members have changed
 	raftC     chan net.Conn
 	closed    chan struct{}
 	slots     chan struct{}
@@ -54,21 +58,31 @@ func (a address) String() string  { return string(a) }
 
 // newMux serves l. dial is Config.Dial.
 func newMux(
-	l net.Listener, advertise string, dial func(ctx context.Context, addr string) (net.Conn, error), logger *slog.Logger,
+	l net.Listener, d Door, advertise string, dial func(ctx context.Context, addr string) (net.Conn, error), logger *slog.Logger,
 ) *mux {
 	if dial == nil {
 		tcp := net.Dialer{KeepAlive: 15 * time.Second} // Go sets TCP_NODELAY itself
 		dial = func(ctx context.Context, addr string) (net.Conn, error) { return tcp.DialContext(ctx, "tcp", addr) }
 	}
 	m := &mux{
-		listener: l, dialler: dial, advertise: l.Addr(), logger: logger,
-		raftC: make(chan net.Conn), closed: make(chan struct{}), slots: make(chan struct{}, muxWaiting),
+		listener: l, door: d, dialler: dial, advertise: l.Addr(), logger: logger,
+		swept: make(chan struct{}, 1), raftC: make(chan net.Conn), closed: make(chan struct{}), slots: make(chan struct{}, muxWaiting),
 		open: make(map[*muxConn]struct{}),
 	}
 	if advertise != "" {
 		m.advertise = address(advertise)
 	}
 	m.wg.Go(m.accept)
+	m.wg.Go(func() {
+		for {
+			select {
+			case <-m.swept:
+				m.sweep()
+			case <-m.closed:
+				return
+			}
+		}
+	})
 	return m
 }
 
@@ -107,24 +121,17 @@ func (m *mux) accept() {
 	}
 }
 
-// sort reads the first byte and passes the connection on.
+// sort lets a caller in and passes the connection on.
 func (m *mux) sort(c *muxConn) {
-	var kind [1]byte
-	err := c.SetReadDeadline(time.Now().Add(muxHandshake))
-	if err == nil {
-		_, err = io.ReadFull(c, kind[:])
-	}
-	if err == nil {
-		err = c.SetReadDeadline(time.Time{})
-	}
-	if err == nil && kind[0] == muxRaft {
+	kind, err := m.letIn(c)
+	if err == nil && kind == muxRaft {
 		select {
 		case m.raftC <- c:
 			return
 		case <-m.closed:
 		}
 	}
-	if own := m.own.Load(); err == nil && kind[0] == muxOwn && own != nil {
+	if own := m.own.Load(); err == nil && kind == muxOwn && own != nil {
 		m.wg.Go(func() { // not in the slot of those that did not say yet what they are
 			defer func() { _ = c.Close() }()
 			(*own)(c)
@@ -132,11 +139,67 @@ func (m *mux) sort(c *muxConn) {
 		return
 	}
 	_ = c.Close() // nothing was promised to the other side
-	if err == nil && kind[0] != muxRaft {
-		err = fmt.Errorf("first byte %d is not one this program serves", kind[0])
-	}
 	if err != nil {
 		m.logger.Debug("connection refused", slog.String("remote", c.RemoteAddr().String()), slog.Any("cause", err))
+	}
+}
+
+// letIn reads what a connection is for and who calls, and answers.
+func (m *mux) letIn(c *muxConn) (kind byte, err error) {
+	var first [1]byte
+	if err := c.SetDeadline(time.Now().Add(muxHandshake)); err != nil {
+		return 0, err
+	}
+	if _, err := io.ReadFull(c, first[:]); err != nil {
+		return 0, err
+	}
+	if kind = first[0]; kind != muxRaft && kind != muxOwn {
+		return 0, fmt.Errorf("first byte %d is not one this program serves", kind)
+	}
+	var g Greeting
+	if err := readFrame(c, &g); err != nil {
+		return 0, fmt.Errorf("read the greeting: %w", err)
+	}
+	w := m.door.Admit(g, kind == muxRaft)
+	if err := writeFrame(c, w); err != nil {
+		return 0, fmt.Errorf("answer the greeting: %w", err)
+	}
+	if w.Refused != "" {
+		return 0, fmt.Errorf("%s: %s", g.From, w.Refused)
+	}
+	c.mu.Lock()
+	c.greeted, c.raft = &g, kind == muxRaft
+	c.mu.Unlock()
+	return kind, c.SetDeadline(time.Time{})
+}
+
+// sweepSoon has the callers judged again. It does not wait.
+func (m *mux) sweepSoon() {
+	select {
+	case m.swept <- struct{}{}:
+	default:
+	}
+}
+
+// sweep judges the callers again, and ends the connections of those that are members no more.
+func (m *mux) sweep() {
+	m.mu.Lock()
+	conns := make([]*muxConn, 0, len(m.open))
+	for c := range m.open {
+		conns = append(conns, c)
+	}
+	m.mu.Unlock()
+	for _, c := range conns {
+		c.mu.Lock()
+		g, forRaft := c.greeted, c.raft
+		c.mu.Unlock()
+		if g == nil {
+			continue // dialled by this node, or not let in yet
+		}
+		if w := m.door.Admit(*g, forRaft); w.Refused != "" {
+			m.logger.Info("a connection is ended", slog.String("from", g.From.String()), slog.String("cause", w.Refused))
+			_ = c.Close()
+		}
 	}
 }
 
@@ -153,16 +216,20 @@ func (m *mux) Accept() (net.Conn, error) {
 // serveOwn sets what serves connections of our own. Each has a goroutine; when serve returns, the connection is closed.
 func (m *mux) serveOwn(serve func(net.Conn)) { m.own.Store(&serve) }
 
-// Dial opens a connection for raft's messages.
+// Dial opens a connection for raft's messages to the member that to names (dialled).
 func (m *mux) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return m.dial(ctx, string(to), muxRaft)
+	who, addr, err := meant(to)
+	if err != nil {
+		return nil, err
+	}
+	return m.dial(ctx, who, addr, muxRaft)
 }
 
-// dial opens a connection and says what it is for. ctx bounds only the dialling.
-func (m *mux) dial(ctx context.Context, to string, kind byte) (net.Conn, error) {
-	conn, err := m.dialler(ctx, to)
+// dial opens a connection, says what it is for, and makes sure of who is there. ctx bounds only that.
+func (m *mux) dial(ctx context.Context, to Life, addr string, kind byte) (net.Conn, error) {
+	conn, err := m.dialler(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -170,18 +237,35 @@ func (m *mux) dial(ctx context.Context, to string, kind byte) (net.Conn, error) 
 	if !ok {
 		return nil, net.ErrClosed
 	}
-	deadline, _ := ctx.Deadline()
-	err = c.SetWriteDeadline(deadline)
-	if err == nil {
-		_, err = c.Write([]byte{kind})
-	}
-	if err == nil {
-		err = c.SetWriteDeadline(time.Time{})
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("greet %s: %w", to, err), c.Close())
+	if err := m.greet(ctx, c, to, kind); err != nil {
+		return nil, errors.Join(fmt.Errorf("greet %s at %s: %w", to, addr, err), c.Close())
 	}
 	return c, nil
+}
+
+func (m *mux) greet(ctx context.Context, c *muxConn, to Life, kind byte) error {
+	deadline := time.Now().Add(muxHandshake)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	if err := c.SetDeadline(deadline); err != nil {
+		return err
+	}
+	frame, err := appendFrame([]byte{kind}, m.door.Greet(to))
+	if err != nil {
+		return err
+	}
+	if _, err := c.Write(frame); err != nil {
+		return err
+	}
+	var w Welcome
+	if err := readFrame(c, &w); err != nil {
+		return fmt.Errorf("wait for an answer (is it a node of another version?): %w", err)
+	}
+	if err := m.door.Accept(to, w); err != nil {
+		return err
+	}
+	return c.SetDeadline(time.Time{})
 }
 
 // Addr is the address that other nodes are told.
@@ -228,6 +312,10 @@ func (m *mux) track(conn net.Conn) (*muxConn, bool) {
 type muxConn struct {
 	net.Conn
 	mux *mux
+
+	mu      sync.Mutex
+	greeted *Greeting // of who was let in; nil: this node dialled, or nobody was
+	raft    bool      // it carries raft's messages
 }
 
 func (c *muxConn) Close() error {

@@ -30,10 +30,10 @@ func (f *fakeNodes) Reasons() []string { return nil }
 
 func (f *fakeNodes) Members(context.Context) ([]raftstore.Member, error) {
 	return []raftstore.Member{
-		{ID: "a1", Address: "h1:7072", Voter: true, Status: raftstore.NodeStatus{
+		{Life: raftstore.Life{ID: "a1", Store: "s1"}, Address: "h1:7072", Voter: true, Status: raftstore.NodeStatus{
 			ID: "a1", State: "Follower", About: map[string]string{"http": "h1:7070", "link": "h1:7071"}, TimeMs: time.Now().UnixMilli(),
 		}},
-		{ID: "a2", Address: "h2:7072", Voter: true, Leader: true, Err: errors.New("no answer")},
+		{Life: raftstore.Life{ID: "a2", Store: "s2"}, Address: "h2:7072", Voter: true, Leader: true, Err: errors.New("no answer")},
 	}, nil
 }
 

@@ -1,0 +1,273 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+// A door between two nodes: each rule, and what is let in.
+func TestDoor(t *testing.T) {
+	own, a2, a3, a4 := Life{"a1", "s1"}, Life{"a2", "s2"}, Life{"a3", "s3"}, Life{"a4", "s4"}
+	members := func(index uint64, lives ...Life) configuration {
+		var conf raft.Configuration
+		for _, l := range lives {
+			conf.Servers = append(conf.Servers, raft.Server{ID: l.server(), Address: raft.ServerAddress(l.ID)})
+		}
+		return configuration{index: index, encoded: raft.EncodeConfiguration(conf)}
+	}
+	three := members(10, own, a2, a3)
+	for name, c := range map[string]struct {
+		cluster string
+		conf    configuration
+		g       Greeting
+		reason  Reason // "": it is let in, with raft's messages too
+	}{
+		"a member":                      {"c", three, Greeting{Cluster: "c", From: a2, To: own, Members: 10}, ""},
+		"a member that lags":            {"c", three, Greeting{Cluster: "c", From: a2, To: own, Members: 3}, ""},
+		"itself":                        {"c", three, Greeting{Cluster: "c", From: own, To: own}, ""},
+		"taken in since":                {"c", three, Greeting{Cluster: "c", From: a4, To: own, Members: 12}, ""},
+		"first contact":                 {"", configuration{}, Greeting{Cluster: "c", From: a2, To: own, Members: 10}, ""},
+		"by the log only so far":        {"c", configuration{}, Greeting{Cluster: "c", From: a2, To: own, Members: 10}, ""},
+		"another node is meant":         {"c", three, Greeting{Cluster: "c", From: a2, To: a3, Members: 10}, OtherLife},
+		"the life before is meant":      {"c", three, Greeting{Cluster: "c", From: a2, To: Life{"a1", "s0"}, Members: 10}, OtherLife},
+		"the one before, at a new disk": {"", configuration{}, Greeting{Cluster: "c", From: a2, To: Life{"a1", "s0"}, Members: 10}, OtherLife},
+		"another cluster":               {"c", three, Greeting{Cluster: "d", From: a2, To: own, Members: 10}, OtherCluster},
+		"another, as first contact":     {"d", configuration{}, Greeting{Cluster: "c", From: a2, To: own, Members: 10}, OtherCluster},
+		"removed":                       {"c", three, Greeting{Cluster: "c", From: a4, To: own, Members: 9}, NoMember},
+		"removed, and knows":            {"c", three, Greeting{Cluster: "c", From: a4, To: own, Members: 10}, NoMember},
+		"an earlier life of a member":   {"c", three, Greeting{Cluster: "c", From: Life{"a2", "s0"}, To: own, Members: 10}, NoMember},
+		"nobody":                        {"c", three, Greeting{Cluster: "c", To: own, Members: 10}, NoMember},
+		"any life is meant":             {"c", three, Greeting{Cluster: "c", From: a2, To: Life{ID: "a1"}, Members: 10}, OtherLife},
+		"whoever is there is meant":     {"c", three, Greeting{Cluster: "c", From: a2, Members: 10}, OtherLife},
+		"a caller without a cluster":    {"c", three, Greeting{From: a2, To: own, Members: 10}, OtherLife},
+	} {
+		d := testDoor(own, nil)
+		cluster := c.cluster
+		d.cluster, d.pin = func() string { return cluster }, func(name string) error { cluster = name; return nil }
+		d.applied = func() configuration { return c.conf }
+		w := d.Admit(c.g, true)
+		if w.Reason != c.reason || (w.Refused == "") != (c.reason == "") {
+			t.Errorf("%s: %+v, want %q", name, w, c.reason)
+		}
+		if w.Refused == "" && (cluster != "c" || w.Cluster != "c") {
+			t.Errorf("%s: let in, and the cluster is %q, told as %q", name, cluster, w.Cluster)
+		}
+		if w.Refused != "" && cluster != c.cluster {
+			t.Errorf("%s: refused, and the cluster is %q", name, cluster)
+		}
+	}
+	d := testDoor(own, nil)
+	for name, c := range map[string]struct {
+		to Life
+		w  Welcome
+		ok bool
+	}{
+		"who was meant":      {a2, Welcome{Cluster: "c", Life: a2}, true},
+		"any life of a name": {Life{ID: "a2"}, Welcome{Life: a2}, true},
+		"whoever is there":   {Life{}, Welcome{Life: a3}, true},
+		"another life":       {a2, Welcome{Cluster: "c", Life: Life{"a2", "s9"}}, false},
+		"another node":       {Life{ID: "a2"}, Welcome{Cluster: "c", Life: a3}, false},
+		"another cluster":    {a2, Welcome{Cluster: "d", Life: a2}, false},
+		"a refusal":          {a2, Welcome{Cluster: "c", Life: a2, Refused: "no", Reason: NoMember}, false},
+	} {
+		if err := d.Accept(c.to, c.w); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// wipe gives a node that is down an empty disk: the next start is another life.
+func (m *member) wipe() { m.fs = vfs.NewCrashableMem() }
+
+// A change that was acknowledged is not lost when a voter's disk is: the empty store that starts under its name and address helps to elect nobody
+// (finding: a node whose log ends before the change came to lead). It is exchanged once a majority of the others leads.
+func TestALostDiskIsAnotherMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		propose(t, c.leader().store, "a=1")
+		c.settle()
+		l, f := c.leader(), c.followers()
+		behind, lost := f[0], f[1]
+		c.down(behind)
+		c.until("the others lead", func() bool { return c.leading() != nil })
+		l = c.leader()
+		propose(t, l.store, "revoked=yes")
+		if l == lost { // which of the two leads is of no importance: the other one is lost
+			l, lost = lost, l
+		}
+		c.down(lost)
+		c.down(l)
+		lost.wipe()
+		c.start(lost, false)
+		c.start(behind, false)
+		time.Sleep(30 * time.Second)
+		if m := c.leading(); m != nil {
+			v, ok := valueOf(t, m.store, "revoked")
+			t.Fatalf("%s was elected by an empty store, and has revoked=%q, %v", m.name, v, ok)
+		}
+		if at := lost.store.Applied(); at.Index != 0 || lost.store.raft.LastIndex() != 0 {
+			t.Fatalf("the empty store was sent something: %+v", lost.store.Status())
+		}
+
+		c.start(l, false)
+		l = c.leader()
+		if v, _ := valueOf(t, l.store, "revoked"); v != "yes" {
+			t.Fatalf("revoked=%q at the leader", v)
+		}
+		ctx := within(t, time.Minute)
+		if err := l.store.AddNonvoter(ctx, lost.name, string(lost.addr)); !errors.Is(err, ErrOtherStore) || !errors.Is(err, ErrRefused) {
+			t.Errorf("added under its old name: %v", err)
+		}
+		if err := l.store.Replace(ctx, lost.name, string(lost.addr)); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.store.Replace(ctx, lost.name, string(lost.addr)); err != nil {
+			t.Errorf("again: %v", err)
+		}
+		if err := l.store.Promote(ctx, lost.name); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		if v, _ := valueOf(t, lost.store, "revoked"); v != "yes" {
+			t.Errorf("revoked=%q at the one that was exchanged", v)
+		}
+		if got := voters(t, l.store); got != "n1 n2 n3" {
+			t.Errorf("voters %s", got)
+		}
+	})
+}
+
+// Only what is lost is exchanged, and only if the rest can do without it.
+func TestReplaceRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, f := c.leader(), c.followers()
+		impostor := &member{name: f[0].name, addr: "elsewhere", fs: vfs.NewCrashableMem()}
+		c.start(impostor, false)
+		defer c.down(impostor)
+		if err := l.store.Replace(within(t, 10*time.Second), f[0].name, "elsewhere"); !errors.Is(err, ErrRefused) {
+			t.Errorf("a member that answers is exchanged: %v", err)
+		}
+		c.down(f[0])
+		c.isolate(f[1], true, true)
+		f[0].wipe()
+		c.start(f[0], false)
+		if err := l.store.Replace(within(t, 10*time.Second), f[0].name, string(f[0].addr)); err == nil {
+			t.Error("exchanged without a majority")
+		}
+		if got := voters(t, l.store); got != "n1 n2 n3" {
+			t.Errorf("voters %s", got)
+		}
+	})
+}
+
+// A node that is out of the cluster gets nothing more: neither answers, nor an obedience (raft's TimeoutNow is obeyed unseen).
+func TestARemovedNodeGetsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 4)
+		defer c.stop()
+		l, f := c.leader(), c.followers()
+		out, other := f[0], f[1]
+		if err := l.store.Remove(within(t, 10*time.Second), out.name); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []*member{l, other} {
+			c.until("the removal is applied", func() bool { return m.store.fsm.configuration().index == l.store.fsm.configuration().index })
+		}
+		term := l.store.raft.CurrentTerm()
+		req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}
+		if err := out.end.TimeoutNow(other.store.life().server(), other.addr, req, new(raft.TimeoutNowResponse)); err == nil {
+			t.Error("its TimeoutNow is obeyed")
+		}
+		if _, err := out.end.Status(within(t, time.Second), other.store.life(), string(other.addr)); err == nil {
+			t.Error("it is told how a member is")
+		}
+		time.Sleep(10 * time.Second)
+		if now := l.store.raft.CurrentTerm(); now != term {
+			t.Errorf("the term is %d, was %d", now, term)
+		}
+		if said := out.store.door.gone.Load(); said == nil || out.store.Health() == nil {
+			t.Errorf("it does not know: %v, %v", said, out.store.Health())
+		}
+	})
+}
+
+// One store, two clusters that want it: it goes to one of them, and stays there after a restart.
+func TestAStoreIsTakenInOnce(t *testing.T) {
+	first, second := tcpCluster(t, 1), tcpCluster(t, 1)
+	waiting := &tcpNode{name: "n9", dir: t.TempDir(), addr: "127.0.0.1:0"}
+	waiting.open(t, false)
+	defer waiting.kill(t)
+	ctx := within(t, time.Minute)
+	if err := first[0].store.AddNonvoter(ctx, "n9", waiting.addr); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is taken in", func() bool { return waiting.store.Cluster() == first[0].store.Cluster() })
+	waiting.kill(t)
+	waiting.open(t, false)
+	if err := second[0].store.AddNonvoter(ctx, "n9", waiting.addr); !errors.Is(err, ErrRefused) {
+		t.Errorf("taken in twice: %v", err)
+	}
+	put(t, first, "a=1")
+	eventually(t, "it goes on with the first", func() bool { return waiting.store.Applied() == first[0].store.Applied() })
+}
+
+// Connections that were let in are ended when their callers are no members any more.
+func TestConnectionsOfRemovedNodesEnd(t *testing.T) {
+	nodes := tcpCluster(t, 3)
+	l := leaderOf(t, nodes)
+	var out *tcpNode
+	for _, n := range nodes {
+		if n != l {
+			out = n
+		}
+	}
+	c, err := out.store.mux.dial(t.Context(), l.store.life(), l.addr, muxRaft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.store.Remove(within(t, time.Minute), out.name); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		t.Errorf("the connection of a removed node goes on: %v", err)
+	}
+	if _, err := out.store.mux.dial(t.Context(), l.store.life(), l.addr, muxRaft); err == nil {
+		t.Error("a removed node is let in again")
+	}
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
+
+// Names that would be taken for something else in raft's names are refused at open.
+func TestIDs(t *testing.T) {
+	for _, id := range []string{"", ".", "..", "a/b", "a@b", "a b", "ä", fmt.Sprintf("%065d", 1)} {
+		if CheckID(id) == nil {
+			t.Errorf("%q is a node's name", id)
+		}
+	}
+	for _, l := range []Life{{"a1", "s"}, {"a.b-c_D", "0123456789abcdef"}} {
+		if got := lifeOf(l.server()); got != l {
+			t.Errorf("%v came back as %v", l, got)
+		}
+		to, addr, err := meant(dialled(l.server(), "[::1]:7072"))
+		if to != l || addr != "[::1]:7072" || err != nil {
+			t.Errorf("%v came back as %v at %s, %v", l, to, addr, err)
+		}
+	}
+}
