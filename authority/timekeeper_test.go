@@ -34,7 +34,7 @@ func TestOffMedian(t *testing.T) {
 		"four clocks, between two":   {others: []raftstore.Member{clock("a2", 20*time.Second), clock("a3", 30*time.Second), clock("a4", 40*time.Second)}, off: -25 * time.Second, best: "a2"},
 		"of five, two may be so off": {others: []raftstore.Member{clock("a2", time.Hour), clock("a3", time.Hour), clock("a4", 0), clock("a5", 0)}, best: "a4"},
 	} {
-		own := raftstore.Member{ID: "a1", Voter: true, Leader: true, Status: raftstore.NodeStatus{TimeMs: now}}
+		own := raftstore.Member{Life: raftstore.Life{ID: "a1"}, Voter: true, Leader: true, Status: raftstore.NodeStatus{TimeMs: now}}
 		off, best := offMedian(append([]raftstore.Member{own}, c.others...), "a1", now)
 		if off != c.off || best != c.best {
 			t.Errorf("%s: off %v, best %q; want %v, %q", name, off, best, c.off, c.best)

@@ -40,10 +40,10 @@ func newMemNet() *memNet {
 // memEnd is one node's end for one run of it: raft's transport and Peers.
 type memEnd struct {
 	*raft.InmemTransport
-	net    *memNet
-	addr   raft.ServerAddress
-	door   Door // nil until the node serves
-	gone   bool // unplugged for good; guarded by net.mu
+	net  *memNet
+	addr raft.ServerAddress
+	door Door // nil until the node serves
+	gone bool // unplugged for good; guarded by net.mu
 }
 
 // plug makes the end of a node that starts. Of an earlier run at the same address nothing arrives any more, nor to it.
