@@ -66,3 +66,28 @@ func TestSilenceIsCountedInLooks(t *testing.T) {
 		t.Error("dead though it answered")
 	}
 }
+
+// A member that is being taken in and answers is not dead, however long its first entries, or its snapshot, are on their way.
+func TestAJoinerThatAnswersIsNotDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, with(func(cfg *Config) { cfg.DeadServerAfter = MinDeadServerAfter }))
+		defer c.stop()
+		l, late := c.leader(), c.add()
+		c.start(late, false)
+		c.net.mu.Lock()
+		c.net.wedged[route{l.addr, late.addr}] = true
+		c.net.mu.Unlock()
+		if err := l.store.AddNonvoter(within(t, 5*time.Second), late.name, string(late.addr)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * MinDeadServerAfter)
+		if got := voters(t, l.store); got != "n1 n2 n3 (n4)" {
+			t.Errorf("the members are %s", got)
+		}
+		c.down(late)
+		time.Sleep(2 * MinDeadServerAfter)
+		if got := voters(t, l.store); got != "n1 n2 n3" {
+			t.Errorf("the members are %s, and n4 is dead", got)
+		}
+	})
+}

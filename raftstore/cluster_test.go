@@ -20,6 +20,7 @@ type cluster struct {
 	net     *memNet
 	options []option
 	members []*member
+	home    string // the cluster's name
 
 	mu sync.Mutex // held where a member's store is set, and where another goroutine reads it
 }
@@ -54,6 +55,7 @@ func newCluster(tb testing.TB, n int, options ...option) *cluster {
 		m := c.add()
 		c.start(m, i == 0)
 		if i == 0 {
+			c.home = m.store.Cluster()
 			if _, err := c.leader().store.Confirm(tb.Context()); err != nil { // by the quorum of one
 				tb.Fatal(err)
 			}
@@ -151,7 +153,7 @@ func (c *cluster) leading() *member {
 	var found *member
 	var newest uint64
 	for _, m := range c.members {
-		if m.store == nil {
+		if m.store == nil || (c.home != "" && m.store.Cluster() != c.home) { // a cluster of its own is not this one
 			continue
 		}
 		if term, ok := m.store.Leading(); ok && term > newest {

@@ -136,6 +136,7 @@ type knobs struct {
 	ballastStays     bool // a full disk does not release the ballast (R10)
 	countsPauses     bool // the watchdog takes the clock's time, pauses included (R11)
 	newestFormat     int  // not 0: a program that knows formats up to this one
+	anyLife          bool // a caller is let in that means another life of this node (R14)
 	noHysteresis     bool // a disk that is low is open again as soon as it is not (R10)
 }
 

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -20,6 +22,13 @@ type Greeting struct {
 	To Life `json:"to"`
 	// Members is the index of the newest membership that the caller has applied.
 	Members uint64 `json:"members,omitempty"`
+	Reach
+}
+
+// Reach is how far a store has the log: a life never goes back behind what it had applied.
+type Reach struct {
+	Applied uint64 `json:"applied,omitempty"`
+	Last    uint64 `json:"last,omitempty"` // of its log, or of the state that took the log's place
 }
 
 // Welcome answers a Greeting: who is there, and why it does not speak to the caller, if it does not.
@@ -28,6 +37,7 @@ type Welcome struct {
 	Life    Life   `json:"life"`
 	Refused string `json:"refused,omitempty"`
 	Reason  Reason `json:"reason,omitempty"`
+	Reach
 }
 
 // Reason is why a Greeting was refused.
@@ -38,6 +48,7 @@ const (
 	OtherLife    Reason = "other_life"    // another node, or another life of it, is there
 	OtherCluster Reason = "other_cluster" // it is of another cluster
 	NoMember     Reason = "no_member"     // the caller is not a member, as far as it is known there
+	WentBack     Reason = "went_back"     // the caller's log ends before what it had applied: its folder is an older copy
 )
 
 // refusal is a Greeting's refusal as an error.
@@ -74,22 +85,27 @@ type door struct {
 	cluster func() string
 	pin     func(cluster string) error
 	applied func() configuration
+	reach   func() Reach
 
-	raft   atomic.Pointer[raft.Raft] // nil until it runs
-	pinned sync.Mutex
-	gone   atomic.Pointer[string] // who says that this node is no member any more, and why; nil: nobody
+	anyLife bool // knobs.anyLife
+	met     reaches
+	raft    atomic.Pointer[raft.Raft] // nil until it runs
+	pinned  sync.Mutex
+
+	mu  sync.Mutex
+	out map[Life]string // who says that this node is out, and why
 }
 
 var _ Door = (*door)(nil)
 
 func (d *door) Greet(to Life) Greeting {
-	return Greeting{Cluster: d.cluster(), From: d.life, To: to, Members: d.applied().index}
+	return Greeting{Cluster: d.cluster(), From: d.life, To: to, Members: d.applied().index, Reach: d.reach()}
 }
 
 func (d *door) Status() (NodeStatus, error) { return d.status() }
 
 func (d *door) Admit(g Greeting, forRaft bool) Welcome {
-	w := Welcome{Life: d.life}
+	w := Welcome{Life: d.life, Reach: d.reach()}
 	err := d.admit(g, forRaft)
 	w.Cluster = d.cluster() // also if it got one just now
 	if err != nil {
@@ -102,6 +118,9 @@ func (d *door) Admit(g Greeting, forRaft bool) Welcome {
 }
 
 func (d *door) admit(g Greeting, forRaft bool) error {
+	if d.anyLife && g.To.ID == d.life.ID {
+		g.To = d.life
+	}
 	switch own := d.cluster(); {
 	case g.To.ID != "" && g.To.ID != d.life.ID:
 		return refused(OtherLife, "here is node %s, and %s is meant", d.life.ID, g.To.ID)
@@ -116,10 +135,17 @@ func (d *door) admit(g Greeting, forRaft bool) error {
 		return refused(NoMember, "the caller does not say who it is")
 	case !d.knows(g):
 		return refused(NoMember, "%s is no member of cluster %s any more, or not yet", g.From, own)
+	}
+	if err := d.met.meet(g.From, g.Reach); err != nil {
+		return err
+	}
+	switch own := d.cluster(); {
 	case !forRaft:
 		return nil
 	case g.To != d.life || g.Cluster == "":
 		return refused(OtherLife, "raft's messages are for one life in one cluster, and the caller names neither")
+	case own == g.Cluster:
+		return nil
 	}
 	return d.enter(g.Cluster)
 }
@@ -166,11 +192,13 @@ func (d *door) enter(cluster string) error {
 }
 
 func (d *door) Accept(to Life, w Welcome) error {
+	if d.anyLife {
+		to.Store = ""
+	}
 	switch own := d.cluster(); {
 	case w.Refused != "":
-		if w.Reason == NoMember {
-			said := w.Life.String() + " says: " + w.Refused
-			d.gone.Store(&said)
+		if w.Reason == NoMember || w.Reason == WentBack {
+			d.said(w.Life, w.Refused)
 		}
 		return &refusal{reason: w.Reason, text: w.Refused}
 	case to.ID != "" && w.Life.ID != to.ID, to.Store != "" && w.Life.Store != to.Store:
@@ -178,7 +206,58 @@ func (d *door) Accept(to Life, w Welcome) error {
 	case own != "" && w.Cluster != "" && own != w.Cluster:
 		return refused(OtherCluster, "%s is of cluster %s, and this node of %s", w.Life, w.Cluster, own)
 	}
-	d.gone.Store(nil)
+	if err := d.met.meet(w.Life, w.Reach); err != nil {
+		return err
+	}
+	d.said(w.Life, "")
+	return nil
+}
+
+// said notes that another says that this node is out, or, without a reason, that it is not.
+func (d *door) said(by Life, why string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if why == "" {
+		delete(d.out, by)
+		return
+	}
+	if d.out == nil || len(d.out) >= askersKept {
+		d.out = make(map[Life]string)
+	}
+	d.out[by] = why
+}
+
+// isOut is what another says against this node, "" if nobody does.
+func (d *door) isOut() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, by := range slices.SortedFunc(maps.Keys(d.out), func(a, b Life) int { return strings.Compare(a.ID, b.ID) }) {
+		return by.String() + " says: " + d.out[by]
+	}
+	return ""
+}
+
+// reaches remembers how far the others have come. An older copy of a folder that is put back has the id of the life that it is a copy of, and has forgotten
+// entries and votes that it has promised; what it had applied before it was copied back gives it away. That is remembered while the process runs: it is no
+// proof that there was none.
+type reaches struct {
+	mu      sync.Mutex
+	applied map[Life]uint64
+}
+
+// meet notes how far a life is, or refuses it if it has been further.
+func (r *reaches) meet(l Life, at Reach) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.applied[l]
+	if at.Last < was {
+		return refused(WentBack, "the log of %s ends at %d, and it had applied %d: its folder is an older copy, which has forgotten what it promised; wipe it, and take it in again",
+			l, at.Last, was)
+	}
+	if r.applied == nil || len(r.applied) >= askersKept && was == 0 {
+		r.applied = make(map[Life]uint64)
+	}
+	r.applied[l] = max(was, at.Applied)
 	return nil
 }
 

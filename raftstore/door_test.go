@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,29 +87,53 @@ func TestDoor(t *testing.T) {
 // wipe gives a node that is down an empty disk: the next start is another life.
 func (m *member) wipe() { m.fs = vfs.NewCrashableMem() }
 
+// loseADisk has a voter's disk lost behind a change that is acknowledged, while the leader is down too, and the third, whose log ends before the change, comes
+// back: the empty store starts under the old name and address.
+func loseADisk(t *testing.T, k knobs) (c *cluster, l, lost *member) {
+	t.Helper()
+	c = newCluster(t, 3, withKnobs(k))
+	propose(t, c.leader().store, "a=1")
+	c.settle()
+	behind := c.followers()[0]
+	c.down(behind)
+	l = c.leader()
+	propose(t, l.store, "revoked=yes")
+	l = c.leader()
+	for _, m := range c.members {
+		if m != l && m != behind {
+			lost = m
+		}
+	}
+	c.down(lost)
+	c.down(l)
+	lost.wipe()
+	c.start(lost, false)
+	c.start(behind, false)
+	time.Sleep(30 * time.Second)
+	return c, l, lost
+}
+
+// Without the Greeting the empty store helps to elect the node that lacks the change.
+func TestALostDiskMutant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _, _ := loseADisk(t, knobs{anyLife: true})
+		defer c.stop()
+		m := c.leading()
+		if m == nil {
+			t.Fatal("nobody was elected: the mutant is not caught")
+		}
+		if v, ok := valueOf(t, m.store, "revoked"); ok {
+			t.Errorf("it has revoked=%q: the mutant is not caught", v)
+		}
+	})
+}
+
 // A change that was acknowledged is not lost when a voter's disk is: the empty store that starts under its name and address helps to elect nobody
 // (finding: a node whose log ends before the change came to lead). It is exchanged once a majority of the others leads.
 func TestALostDiskIsAnotherMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 3)
+		c, l, lost := loseADisk(t, knobs{})
 		defer c.stop()
-		propose(t, c.leader().store, "a=1")
-		c.settle()
-		l, f := c.leader(), c.followers()
-		behind, lost := f[0], f[1]
-		c.down(behind)
-		c.until("the others lead", func() bool { return c.leading() != nil })
-		l = c.leader()
-		propose(t, l.store, "revoked=yes")
-		if l == lost { // which of the two leads is of no importance: the other one is lost
-			l, lost = lost, l
-		}
-		c.down(lost)
-		c.down(l)
-		lost.wipe()
-		c.start(lost, false)
-		c.start(behind, false)
-		time.Sleep(30 * time.Second)
 		if m := c.leading(); m != nil {
 			v, ok := valueOf(t, m.store, "revoked")
 			t.Fatalf("%s was elected by an empty store, and has revoked=%q, %v", m.name, v, ok)
@@ -195,8 +220,8 @@ func TestARemovedNodeGetsNothing(t *testing.T) {
 		if now := l.store.raft.CurrentTerm(); now != term {
 			t.Errorf("the term is %d, was %d", now, term)
 		}
-		if said := out.store.door.gone.Load(); said == nil || out.store.Health() == nil {
-			t.Errorf("it does not know: %v, %v", said, out.store.Health())
+		if said := out.store.Health(); said == nil || !strings.Contains(said.Error(), "no member") {
+			t.Errorf("it does not know: %v", said)
 		}
 	})
 }
@@ -270,4 +295,71 @@ func TestIDs(t *testing.T) {
 			t.Errorf("%v came back as %v at %s, %v", l, to, addr, err)
 		}
 	}
+}
+
+// An older copy of a member's folder, put back, has forgotten what the member promised. Whoever has heard of more refuses it; it is exchanged like a lost one.
+func TestAnOlderCopyIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		propose(t, c.leader().store, "a=1")
+		c.settle()
+		f := c.followers()[0]
+		copied := f.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand(t)})
+		for i := range 20 {
+			propose(t, c.leader().store, fmt.Sprintf("k%d=v", i))
+		}
+		c.settle()
+		time.Sleep(5 * time.Second) // the leader has looked at its followers meanwhile
+		c.down(f)
+		now := f.fs
+		f.fs = copied
+		c.start(f, false)
+		time.Sleep(20 * time.Second)
+		if at := f.store.Applied().Index; at >= c.leader().store.Applied().Index {
+			t.Fatalf("the older copy is at %d, as if nothing had been", at)
+		}
+		if said := f.store.Health(); said == nil || !strings.Contains(said.Error(), "older copy") {
+			t.Errorf("it does not know why: %v", said)
+		}
+		// The folder itself is welcome, as after any restart.
+		c.down(f)
+		f.fs = now
+		c.start(f, false)
+		c.settle()
+		// And what the copy was wiped for is taken in as another life.
+		c.down(f)
+		f.wipe()
+		c.start(f, false)
+		ctx := within(t, time.Minute)
+		if err := c.leader().store.Replace(ctx, f.name, string(f.addr)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.leader().store.Promote(ctx, f.name); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+	})
+}
+
+// A restart never looks like an older copy, whatever a loss of power took of the state.
+func TestReachNeverGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, with(func(cfg *Config) { cfg.SnapshotThreshold, cfg.TrailingLogs, cfg.SnapshotInterval = 20, 5, time.Second }))
+		defer c.stop()
+		rng := newRand(t)
+		for range count(6, 60) {
+			for i := range 1 + rng.IntN(40) {
+				propose(t, c.leader().store, fmt.Sprintf("k%d=v", i))
+			}
+			m := c.members[rng.IntN(len(c.members))]
+			before := m.store.reach()
+			c.crash(m, rng)
+			c.start(m, false)
+			if after := m.store.reach(); after.Last < before.Applied || after.Last < after.Applied {
+				t.Fatalf("it was at %+v, and is at %+v after a loss of power", before, after)
+			}
+			c.settle()
+		}
+	})
 }

@@ -69,8 +69,8 @@ func (s *Store) raftReason() error {
 		return errors.New("raft: this node was removed from the cluster")
 	default:
 		if id, _ := s.Leader(); id == "" {
-			if said := s.door.gone.Load(); said != nil {
-				return fmt.Errorf("raft: no leader is known: %s", *said)
+			if said := s.door.isOut(); said != "" {
+				return fmt.Errorf("raft: no leader is known: %s", said)
 			}
 			return fmt.Errorf("raft: no leader is known (this node is %s)", state)
 		}

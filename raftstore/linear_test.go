@@ -92,7 +92,7 @@ func (h *historian) client(tb testing.TB, c *cluster, id int, rng *rand.Rand, st
 		m := c.members[rng.IntN(len(c.members))]
 		c.mu.Unlock()
 		s := c.running(m)
-		if s == nil {
+		if s == nil || s.Cluster() != c.home {
 			continue
 		}
 		in := access{key: fmt.Sprintf("k%d", rng.IntN(3))}
@@ -179,6 +179,40 @@ func nemesis(c *cluster, rng *rand.Rand, churn bool) {
 	}
 }
 
+// lose takes the disk of a member other than the leader, which starts again by its command line: waiting, or as a cluster of its own. All is well before, so that
+// what was acknowledged is with a majority of the lives that are left, or with a leader without whom there is no majority.
+func lose(c *cluster, rng *rand.Rand) *member {
+	l, m := c.leading(), c.members[rng.IntN(len(c.members))]
+	if l == nil || m == l {
+		return nil
+	}
+	c.down(m)
+	m.wipe()
+	c.start(m, rng.IntN(2) == 0)
+	return m
+}
+
+// exchange takes in what is left of a lost life as another.
+func exchange(c *cluster, m *member) {
+	if m == nil {
+		return
+	}
+	if m.store != nil {
+		c.down(m)
+	}
+	m.wipe()
+	c.start(m, false)
+	c.until(m.name+" is exchanged", func() bool {
+		l := c.leading()
+		if l == nil {
+			return false
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return l.store.Replace(ctx, m.name, string(m.addr)) == nil && l.store.Promote(ctx, m.name) == nil
+	})
+}
+
 // repair brings back whoever is down, mends the links, and gives every member its vote again.
 func repair(c *cluster, churn bool) {
 	c.net.mend()
@@ -219,10 +253,21 @@ func history(t *testing.T, seed uint64, nodes int, churn bool, k knobs) (h *hist
 			clients.Go(func() { h.client(t, c, id, own, stop) })
 		}
 		for range 3 {
+			var lost *member
+			if rng.IntN(2) == 0 {
+				lost = lose(c, rng)
+			}
 			for range 2 + rng.IntN(4) {
 				nemesis(c, rng, churn)
 				time.Sleep(time.Duration(50+rng.IntN(700)) * time.Millisecond)
 			}
+			c.net.mend()
+			for _, m := range c.members {
+				if m.store == nil && m != lost {
+					c.start(m, false)
+				}
+			}
+			exchange(c, lost)
 			repair(c, churn)
 			c.leader()
 			time.Sleep(time.Duration(rng.IntN(500)) * time.Millisecond)

@@ -243,8 +243,9 @@ func (s *Store) advertised() raft.ServerAddress {
 // startRaft starts everything that runs.
 func (s *Store) startRaft() error {
 	s.trans, s.asking.peers, s.asking.timeout = s.cfg.Transport, s.cfg.Peers, s.cfg.HeartbeatTimeout
+	s.asking.met, s.door.anyLife = &s.door.met, s.cfg.knobs.anyLife
 	s.door.life, s.door.logger, s.door.status = s.life(), s.cfg.Logger, s.answer
-	s.door.cluster, s.door.pin, s.door.applied = s.clusterName, s.pin, s.fsm.configuration
+	s.door.cluster, s.door.pin, s.door.applied, s.door.reach = s.clusterName, s.pin, s.fsm.configuration, s.reach
 	switch {
 	case s.trans == nil:
 		s.mux = newMux(s.cfg.Listener, &s.door, s.cfg.Advertise, s.cfg.Dial, s.cfg.Logger)

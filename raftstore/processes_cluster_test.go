@@ -49,6 +49,7 @@ type processes struct {
 	wires  *wires
 	mutant nodeConfig // the mutants of each node but those of wobbles, which only the second has
 	size   int        // voters there should be
+	home   string     // the cluster's name
 	made   int
 
 	began time.Time
@@ -76,6 +77,7 @@ func startProcesses(tb testing.TB, n int, mutant nodeConfig) *processes {
 	first := c.newProcess()
 	first.cfg.Bootstrap = true
 	first.begin()
+	c.home = must[nodeState](tb)(first.state(noHashes)).Cluster
 	c.settle(time.Minute)
 	return c
 }
@@ -160,6 +162,7 @@ func (c *processes) retire(p *process) {
 // begin starts a run of the node and waits until it can be called.
 func (p *process) begin() {
 	c := p.group
+	p.cfg.Home = c.home
 	raw := must[[]byte](c.tb)(json.Marshal(p.cfg))
 	stderr := must[*os.File](c.tb)(os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600))
 	defer func() { _ = stderr.Close() }()
@@ -318,9 +321,22 @@ func (p *process) do(within time.Duration, what, id, at string) error {
 	return p.call(within, "/do?"+url.Values{"what": {what}, "id": {id}, "at": {at}}.Encode(), nil, &ok)
 }
 
+// errForeign: the node is of another cluster, so what it says is not about this one.
+var errForeign = errors.New("the node is of another cluster")
+
 func (p *process) state(since uint64) (s nodeState, err error) {
 	err = p.call(500*time.Millisecond, fmt.Sprintf("/state?since=%d", since), nil, &s)
+	if home := p.group.home; err == nil && home != "" && s.Cluster != "" && s.Cluster != home {
+		err = errForeign
+	}
 	return s, err
+}
+
+// wipe leaves a node that is down without its disk: its next start is another life.
+func (p *process) wipe() {
+	if err := os.RemoveAll(p.cfg.Dir); err != nil {
+		p.group.tb.Error(err)
+	}
 }
 
 // leader returns the node that leads the newest term and is ready, nil if there is none.
@@ -420,6 +436,11 @@ func (c *processes) mend(l *process) error {
 	nodes := c.all()
 	for _, p := range nodes {
 		i := slices.IndexFunc(members, func(m raft.Server) bool { return lifeOf(m.ID).ID == p.cfg.ID })
+		if i >= 0 {
+			if s, err := p.state(noHashes); err == nil && s.Store != lifeOf(members[i].ID).Store {
+				return cmp.Or(l.do(patience, "replace", p.cfg.ID, p.cfg.Advertise), errors.New("a lost disk was exchanged"))
+			}
+		}
 		switch {
 		case i < 0: // it was removed, and must not come back with what it has; or never came in
 			c.retire(p)

@@ -4,6 +4,7 @@ package raftstore
 
 import (
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -16,8 +17,9 @@ type havoc struct {
 	count map[string]int
 	// slowest is the longest time that it took a cluster, put right, to have all its voters level again.
 	slowest time.Duration
-	// filled are the nodes whose disk it took the room of.
+	// filled are the nodes whose disk it took the room of, lost the one whose disk it took.
 	filled []*process
+	lost   *process
 }
 
 // patience is how long an order may take that the cluster may not be able to obey.
@@ -75,6 +77,9 @@ var mishaps = []mishap{
 		}
 	}},
 	{"member replaced", func(h *havoc, l, f *process) { h.add(l); h.remove(l, f) }},
+	{"disk lost", func(h *havoc, _, f *process) { h.lose(f, false) }},
+	{"disk lost, and begun as a cluster of its own", func(h *havoc, _, f *process) { h.lose(f, true) }},
+	{"older copy put back", func(h *havoc, l, f *process) { h.putBack(l, f) }},
 	{"format raised", func(_ *havoc, l, _ *process) { _ = l.do(patience, "raise", "", "") }},
 }
 
@@ -117,6 +122,13 @@ func (h *havoc) repair() {
 	for _, p := range h.c.all() {
 		_ = p.do(patience, "slow", "", "0s") // or it is down, and will begin anew
 	}
+	if p := h.lost; p != nil && slices.Contains(h.c.all(), p) { // an operator takes in what is left of it as another life
+		p.kill()
+		p.wipe()
+		p.cfg.Bootstrap = false
+		p.begin()
+	}
+	h.lost = nil
 	for _, p := range h.filled {
 		if !slices.Contains(h.c.all(), p) {
 			continue
@@ -133,6 +145,68 @@ func (h *havoc) repair() {
 		p.setFilled(false)
 	}
 	h.filled = nil
+}
+
+// alone reports whether nothing else was done to the cluster since it was put right. A life that is lost takes its voice with it: only as long as a majority
+// of the others has what was acknowledged, and none of them is on its way out, does it cost nothing.
+func (h *havoc) alone() bool { return len(h.c.recently()) == 1 && h.lost == nil }
+
+// lose takes a node's disk. It starts again under its name and address by its command line, which may begin a cluster.
+func (h *havoc) lose(f *process, bootstrap bool) {
+	if !h.alone() {
+		return
+	}
+	h.lost = f
+	f.kill()
+	f.wipe()
+	f.cfg.Bootstrap = bootstrap
+	<-time.After(h.millis(0, 500))
+	f.begin()
+}
+
+// putBack takes an older copy of a follower's folder for it, for a while. What the copy has forgotten the others have by then, as in the life of the one
+// who did this: nothing is safe from one who does it to a node that a change hangs on.
+func (h *havoc) putBack(l, f *process) {
+	if !h.alone() {
+		return
+	}
+	older := f.cfg.Dir + "-older"
+	defer func() { _ = os.RemoveAll(older) }()
+	f.pause()
+	err := os.CopyFS(older, os.DirFS(f.cfg.Dir))
+	f.resume()
+	if err != nil {
+		h.c.tb.Error(err)
+		return
+	}
+	<-time.After(h.millis(1500, 3000)) // the leader looks at its followers once a second
+	f.kill()
+	h.lost = f
+	s, err := l.state(noHashes)
+	if err != nil {
+		return
+	}
+	for end := time.Now().Add(5 * time.Second); ; <-time.After(20 * time.Millisecond) {
+		level := 0
+		for _, p := range h.c.all() {
+			if o, err := p.state(noHashes); err == nil && o.Applied >= s.LastIndex {
+				level++
+			}
+		}
+		if level == h.c.size-1 {
+			break
+		}
+		if time.Now().After(end) {
+			return
+		}
+	}
+	f.wipe()
+	if err := os.Rename(older, f.cfg.Dir); err != nil {
+		h.c.tb.Error(err)
+		return
+	}
+	f.begin()
+	<-time.After(h.millis(500, 2000))
 }
 
 // rampage strikes and repairs until the time is over.

@@ -52,6 +52,7 @@ func TestMain(m *testing.M) {
 // nodeConfig says how a node process is to run. The last three are mutants.
 type nodeConfig struct {
 	ID, Dir, Advertise, From string
+	Home                     string // the cluster whose clients it serves; empty: any
 	Bootstrap                bool
 	ReadUnconfirmed          bool // reads do not confirm that the node leads
 	Wobbles                  bool // its machine is not that of the others
@@ -315,7 +316,9 @@ func (n *nodeProcess) handler() http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 		defer cancel()
 		var a regAnswer
-		if cmd.Kind == kindRead {
+		if n.cfg.Home != "" && n.store.Cluster() != n.cfg.Home {
+			a = regAnswer{Outcome: answerRefused, Error: "it is of another cluster"}
+		} else if cmd.Kind == kindRead {
 			a = n.read(ctx, cmd.Key)
 		} else {
 			a = n.propose(ctx, cmd)
@@ -445,6 +448,8 @@ func (n *nodeProcess) do(ctx context.Context, what, id, at string) error {
 		return n.store.TransferLeadership(ctx, id)
 	case "add":
 		return n.store.AddNonvoter(ctx, id, at)
+	case "replace":
+		return n.store.Replace(ctx, id, at)
 	case "promote":
 		return n.store.Promote(ctx, id)
 	case "demote":

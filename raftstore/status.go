@@ -77,6 +77,13 @@ func (s *Store) Status() NodeStatus {
 	}
 }
 
+// reach is how far this node has the log. What is applied was appended here, synced, or installed.
+func (s *Store) reach() Reach {
+	applied := s.Applied().Index
+	last, _ := s.log.LastIndex() // never fails: kept in memory
+	return Reach{Applied: applied, Last: max(last, applied)}
+}
+
 // ErrNoLeader says that this node knows of no leader now.
 var ErrNoLeader = errors.New("no leader is known")
 
@@ -101,6 +108,7 @@ func (s *Store) answer() (NodeStatus, error) {
 type askers struct {
 	peers   Peers
 	timeout time.Duration
+	met     *reaches
 
 	mu     sync.Mutex
 	at     map[target]*turns[NodeStatus]
@@ -128,6 +136,9 @@ func (a *askers) join(at target) (*turn[NodeStatus], error) {
 			ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 			defer cancel()
 			status, err := a.peers.Status(ctx, at.life, at.addr)
+			if err == nil && a.met != nil {
+				err = a.met.meet(status.Life(), Reach{Applied: status.Applied, Last: max(status.LastIndex, status.Applied)})
+			}
 			if err == nil {
 				a.mu.Lock()
 				a.heard[at] = time.Now()
