@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"time"
 
 	"machineid/authority/state/statepb"
@@ -22,7 +23,7 @@ type Nodes interface {
 	Remove(ctx context.Context, id string) error
 	TransferLeadership(ctx context.Context, id string) error
 	RaiseFormat(ctx context.Context, to int) (int, error)
-	Backup() (*raftstore.Backup, error)
+	Backup(ctx context.Context) (*raftstore.Backup, error)
 }
 
 // operator is access by the operator's token.
@@ -193,14 +194,22 @@ const maxFormat = 1 << 20
 // archiveType is the media type of an archive.
 const archiveType = "application/octet-stream"
 
-// snapshot answers with an archive of the state as this node has it, as a stream of known length: the one answer that is no JSON.
+// snapshot answers with an archive of the state as this node has it, as a stream of known length: the one answer that is no JSON. It
+// says if it may lack something that was acknowledged before it was asked for.
 func snapshot(r *request) (step, error) {
-	return step{change: func(context.Context) (any, error) {
-		b, err := r.api.cfg.Nodes.Backup()
+	return step{change: func(ctx context.Context) (any, error) {
+		b, err := r.api.cfg.Nodes.Backup(ctx)
 		if err != nil {
-			return nil, &unavailable{outcome: wire.OutcomeNotDone, cause: err}
+			u := &unavailable{outcome: wire.OutcomeNotDone, cause: err}
+			if errors.Is(err, raftstore.ErrOverloaded) {
+				u.message = err.Error()
+			}
+			return nil, u
 		}
 		h := &r.http.Response.Header
+		if b.Doubt != nil {
+			h.Set(wire.DoubtHeader, strings.Join(strings.Fields(b.Doubt.Error()), " ")) // on one line
+		}
 		h.SetContentType(archiveType)
 		h.Set("Cache-Control", "no-store")
 		h.SetBytesV("X-Request-Id", r.in.ID)
