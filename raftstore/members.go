@@ -17,6 +17,9 @@ import (
 // message says what is in the way.
 var ErrRefused = errors.New("refused")
 
+// ErrNotMember is an ErrRefused: the node that a change of the membership is about is no member. The message names those that are.
+var ErrNotMember = fmt.Errorf("%w: it is not a member", ErrRefused)
+
 // Member is one node of the cluster, as this node sees it.
 type Member struct {
 	ID      string
@@ -83,6 +86,16 @@ func (m membership) find(id string) (raft.Server, bool) {
 		}
 	}
 	return raft.Server{}, false
+}
+
+// missing is ErrNotMember with the members' names.
+func (m membership) missing() error {
+	names := make([]string, len(m.servers))
+	for i, server := range m.servers {
+		names[i] = string(server.ID)
+	}
+	slices.Sort(names)
+	return fmt.Errorf("%w; the members are %s", ErrNotMember, strings.Join(names, ", "))
 }
 
 func (m membership) voters() []raft.Server { return votersOf(raft.Configuration{Servers: m.servers}) }
@@ -177,6 +190,9 @@ func (s *Store) AddNonvoter(ctx context.Context, id, addr string) error {
 		case status.Cluster != "" && status.Cluster != s.clusterName():
 			return nil, fmt.Errorf("%w: it is of cluster %q, this one is %q; wipe its data folder", ErrRefused, status.Cluster, s.clusterName())
 		}
+		if err := s.decided(ctx, status); err != nil {
+			return nil, err
+		}
 		if now := s.Format(); status.newestFormat() < now {
 			return nil, fmt.Errorf("%w: its program (version %s) knows formats up to %d, the cluster is at %d: install a newer one there",
 				ErrRefused, status.Version, status.newestFormat(), now)
@@ -189,6 +205,20 @@ func (s *Store) AddNonvoter(ctx context.Context, id, addr string) error {
 		return fmt.Errorf("add %s: %w", id, err)
 	}
 	return nil
+}
+
+// decided waits until no raise of the format is open that the program of a joiner would not know. A raise whose caller was told "unknown"
+// may still be committed; an entry behind it that was applied proves that it was, or never will be.
+func (s *Store) decided(ctx context.Context, joiner NodeStatus) error {
+	if joiner.newestFormat() >= s.cfg.newestFormat() {
+		return nil // nobody proposes what this program does not know
+	}
+	err := s.await(ctx, func() raft.Future { return s.raft.Apply(encodeBarrier(s.clusterName()), s.cfg.RPCTimeout) })
+	if err == nil || errors.Is(err, ErrNotLeader) {
+		return err
+	}
+	return fmt.Errorf("%w: its program (version %s) knows formats up to %d, and it is not known yet whether a newer one was raised: nothing was begun, try again: %v", //nolint:errorlint // the change itself is not unknown
+		ErrRefused, joiner.Version, joiner.newestFormat(), err)
 }
 
 // Promote gives a member its vote once it has caught up, for which it waits until ctx ends. It is refused if the voters that
@@ -205,7 +235,7 @@ func (s *Store) Promote(ctx context.Context, id string) error {
 		now, ok := m.find(id)
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("%w: it is not a member", ErrRefused)
+			return nil, m.missing()
 		case now.Suffrage == raft.Voter:
 			return nil, nil //nolint:nilnil // nothing to do
 		case now != server:
@@ -236,7 +266,7 @@ func (s *Store) memberNow(id string) (raft.Server, bool) {
 	return membership{servers: conf.Servers}.find(id)
 }
 
-// Demote takes a member's vote; it goes on receiving. It is refused for the leader (hand over first) and if the voters that
+// Demote takes a member's vote; it goes on receiving. One that has none is done already. It is refused for the leader (hand over first) and if the voters that
 // would be left are no working quorum. For the outcomes see AddNonvoter.
 func (s *Store) Demote(ctx context.Context, id string) error {
 	err := s.leave(ctx, id, func(m raft.Server) bool { return m.Suffrage != raft.Voter }, s.demoteVoter)
@@ -250,7 +280,7 @@ func (s *Store) demoteVoter(id raft.ServerID, prev uint64, timeout time.Duration
 	return s.raft.DemoteVoter(id, prev, timeout)
 }
 
-// Remove takes a member out of the cluster, dead or alive; one that is none already is no error. It is refused for the leader
+// Remove takes a member out of the cluster, dead or alive. It is refused for what is no member (ErrNotMember), for the leader
 // (hand over first) and if the voters that would be left are no working quorum. A removed node is not told: it hears of no leader
 // any more, cannot be elected, and its Health says so; stop it. For the outcomes see AddNonvoter.
 func (s *Store) Remove(ctx context.Context, id string) error {
@@ -271,7 +301,10 @@ func (s *Store) leave(
 ) error {
 	return s.change(ctx, func(m membership, term uint64) (step, error) {
 		server, ok := m.find(id)
-		if !ok || already(server) {
+		if !ok {
+			return nil, m.missing()
+		}
+		if already(server) {
 			return nil, nil //nolint:nilnil // nothing to do
 		}
 		if id == s.cfg.ID {

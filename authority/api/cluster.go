@@ -232,6 +232,8 @@ func (r *request) onCluster(do func(context.Context, Nodes) error) step {
 		switch err := do(ctx, r.api.cfg.Nodes); {
 		case err == nil:
 			return r.in.Envelope("ok"), nil
+		case errors.Is(err, raftstore.ErrNotMember):
+			return nil, wire.MemberNotFound(err.Error())
 		case errors.Is(err, raftstore.ErrRefused):
 			return nil, wire.Refused(err.Error())
 		default:

@@ -146,6 +146,7 @@ func TestOutcomesOfTheCluster(t *testing.T) {
 	}{
 		{nil, false, 200, "", ""},
 		{fmt.Errorf("promote a3: %w: it has not caught up", raftstore.ErrRefused), false, 409, "refused", ""},
+		{fmt.Errorf("remove a3: %w; the members are a1, a2", raftstore.ErrNotMember), false, 404, "member_not_found", ""},
 		{raftstore.ErrNotLeader, false, 503, "system_unavailable", "not_done"},
 		{raftstore.ErrOutcomeUnknown, false, 503, "system_unavailable", "unknown"},
 		{nil, true, 503, "system_unavailable", "unknown"},
