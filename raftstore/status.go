@@ -28,6 +28,9 @@ type NodeStatus struct {
 	NewestFormat int `json:"newest_format,omitempty"`
 	// DiskFull says that the node's disk is nearly full: it takes only essential commands, should it lead.
 	DiskFull bool `json:"disk_full,omitempty"`
+	// DiskLeft is how many bytes its disk has left, and DiskReserve below how many it takes only essential commands; zeros: not known.
+	DiskLeft    uint64 `json:"disk_left,omitempty"`
+	DiskReserve uint64 `json:"disk_reserve,omitempty"`
 }
 
 // isOf checks that an answer is that of the node that was meant: an address can come to belong to another.
@@ -62,10 +65,11 @@ func (noPeers) Serve(func() (NodeStatus, error))                   {}
 // Status is this node's own. It costs a few atomic loads.
 func (s *Store) Status() NodeStatus {
 	leader, _ := s.Leader()
+	left, reserve := s.space.room()
 	return NodeStatus{
 		ID: s.cfg.ID, Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
 		Applied: s.Applied().Index, LastIndex: s.raft.LastIndex(), Version: s.cfg.Version,
-		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), DiskFull: s.space.closed.Load(),
+		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), DiskFull: s.space.closed.Load(), DiskLeft: left, DiskReserve: reserve,
 		Format: s.Format(), NewestFormat: s.cfg.newestFormat(),
 	}
 }

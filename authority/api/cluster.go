@@ -64,6 +64,9 @@ type member struct {
 	Format       int     `json:"format"`
 	NewestFormat int     `json:"newestFormat"`
 	DiskFull     bool    `json:"diskFull"`
+	// DiskLeft and DiskReserve are in bytes, null if the node does not know.
+	DiskLeft     *uint64 `json:"diskLeftBytes"`
+	DiskReserve  *uint64 `json:"diskReserveBytes"`
 	TimeOffsetMs int64   `json:"timeOffsetMs"`
 	LastContact  instant `json:"lastContact"`
 }
@@ -74,6 +77,9 @@ func memberOf(m raftstore.Member, now time.Time) member {
 		HTTP: m.Status.About["http"], Link: m.Status.About["link"],
 		Term: m.Status.Term, Applied: m.Status.Applied, LastIndex: m.Status.LastIndex, Version: m.Status.Version,
 		Format: m.Status.Format, NewestFormat: m.Status.NewestFormat, DiskFull: m.Status.DiskFull,
+	}
+	if m.Status.DiskReserve > 0 {
+		out.DiskLeft, out.DiskReserve = &m.Status.DiskLeft, &m.Status.DiskReserve
 	}
 	if m.Err != nil {
 		out.Error = orNull(m.Err.Error())
