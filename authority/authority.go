@@ -61,10 +61,12 @@ type Config struct {
 	HeartbeatTimeout time.Duration
 	DeadServerAfter  time.Duration
 	MinVoters        int
-	Times            hub.Times
-	Clock            clock.Clock // nil is the system's
-	Logger           *slog.Logger
-	Registerer       prometheus.Registerer
+	// DiskReserve is raftstore's DiskReserveBytes; 0 is its default.
+	DiskReserve int64
+	Times       hub.Times
+	Clock       clock.Clock // nil is the system's
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
 	// Version is what this node says of its program.
 	Version string
 	// Wall is the wall clock; nil is time.Now.
@@ -109,6 +111,7 @@ type Node struct {
 	billing *billing.Service
 	recover *recovery.Service
 	joining atomic.Pointer[string] // why this node has not joined yet
+	seeding atomic.Pointer[string] // why the first state is not written yet
 	clocks  clocks
 }
 
@@ -222,7 +225,7 @@ func (n *Node) open() error {
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
 		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall,
-		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
 	}, n.state)
 	if err != nil {
 		return fmt.Errorf("open the state in %s: %w", n.cfg.Dir, err)
@@ -258,8 +261,7 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	case <-ctx.Done():
 		return
 	}
-	if err := n.seed(ctx); err != nil {
-		n.log.LogAttrs(ctx, slog.LevelError, "the cluster's first state could not be written", slog.Any("error", err))
+	if !n.begin(ctx) {
 		return
 	}
 	ctx, end := context.WithCancel(ctx)
@@ -338,7 +340,11 @@ func (n *Node) Ready() []string {
 	if why := n.joining.Load(); why != nil {
 		return []string{*why}
 	}
-	if why := n.store.Reasons(); len(why) > 0 {
+	why := n.store.Reasons()
+	if seeding := n.seeding.Load(); seeding != nil {
+		why = append(why, *seeding)
+	}
+	if len(why) > 0 {
 		return why
 	}
 	if _, leads := n.store.Leading(); leads && !n.hub.Leading() {

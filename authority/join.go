@@ -34,6 +34,9 @@ const (
 // errWrongToken ends a node that joins: it cannot come right by itself.
 var errWrongToken = errors.New("the operator's token is not this cluster's: give the right one in --operator-token-file or MACHINEID_OPERATOR_TOKEN")
 
+// errNoMember says that this node was taken out again before it had a vote: it begins anew.
+var errNoMember = errors.New("this node is no member any more")
+
 // prepareJoin says whether this node has to join, and marks a new folder before anything else is in it.
 func (n *Node) prepareJoin() (joins bool, err error) {
 	if len(n.cfg.Join) == 0 {
@@ -54,7 +57,7 @@ func (n *Node) prepareJoin() (joins bool, err error) {
 }
 
 // join asks the nodes of a cluster to take this one in: first to send it the log, then, when it has caught up, to give it a vote. It tries
-// them in turn until that is done; only a wrong token, or the end of ctx, ends it otherwise.
+// them in turn until that is done, and begins anew if it was taken out meanwhile; only a wrong token, or the end of ctx, ends it otherwise.
 func (n *Node) join(ctx context.Context) error {
 	client := &http.Client{
 		Timeout: joinCall,
@@ -81,6 +84,8 @@ func (n *Node) join(ctx context.Context) error {
 			continue
 		case errors.Is(err, errWrongToken):
 			return fmt.Errorf("join the cluster at %s: %w", addr, err)
+		case errors.Is(err, errNoMember):
+			i = 0
 		}
 		why := fmt.Sprintf("join: not %s yet: %s: %v", step.what, addr, err)
 		n.joining.Store(&why)
@@ -129,9 +134,12 @@ func (n *Node) ask(ctx context.Context, client *http.Client, addr, path string, 
 	case resp.StatusCode == http.StatusUnauthorized:
 		return errWrongToken
 	}
-	var said struct{ Message string }
-	if json.Unmarshal(answer, &said) != nil || said.Message == "" {
+	var said struct{ Error, Message string }
+	switch {
+	case json.Unmarshal(answer, &said) != nil || said.Message == "":
 		return fmt.Errorf("it answers %s: is it an authority's HTTP address?", resp.Status)
+	case said.Error == wire.MemberNotFound("").Code:
+		return fmt.Errorf("%w: %s", errNoMember, said.Message)
 	}
 	return errors.New(said.Message)
 }

@@ -18,6 +18,25 @@ import (
 // runNode runs a node on the disk and over sockets, and returns once it is ready. It ends by stop.
 func runNode(tb testing.TB, dir, id string, change func(*Config)) (n *Node, stop func()) {
 	tb.Helper()
+	n, stop = beginNode(tb, dir, id, change)
+	until(tb, "the node is ready", func() bool { return len(n.Ready()) == 0 })
+	return n, stop
+}
+
+// until waits for what comes by itself.
+func until(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(time.Minute); !cond(); {
+		if time.Now().After(deadline) {
+			tb.Fatalf("waited in vain until %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// beginNode is runNode for a node that is not ready soon.
+func beginNode(tb testing.TB, dir, id string, change func(*Config)) (n *Node, stop func()) {
+	tb.Helper()
 	var ls [3]net.Listener
 	for i := range ls {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -37,13 +56,6 @@ func runNode(tb testing.TB, dir, id string, change func(*Config)) (n *Node, stop
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
-	for len(n.Ready()) > 0 {
-		select {
-		case err := <-ended:
-			tb.Fatal(err)
-		case <-time.After(time.Millisecond):
-		}
-	}
 	return n, func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -81,16 +93,7 @@ func TestAWrongClockHandsOver(t *testing.T) {
 		}
 		return nil
 	}
-	until := func(what string, cond func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !cond(); {
-			if time.Now().After(deadline) {
-				t.Fatalf("waited in vain until %s", what)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-	}
-	until("three have a vote and a1 leads", func() bool {
+	until(t, "three have a vote and a1 leads", func() bool {
 		members, err := nodes[0].store.Members(t.Context())
 		votes := 0
 		for _, m := range members {
@@ -104,7 +107,7 @@ func TestAWrongClockHandsOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	ahead.Store(int64(time.Hour))
-	until("another leads", func() bool { n := leading(); return n != nil && n != nodes[0] })
+	until(t, "another leads", func() bool { n := leading(); return n != nil && n != nodes[0] })
 	if err := propose(leading()); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +123,7 @@ func TestAWrongClockHandsOver(t *testing.T) {
 		if err := leading().store.TransferLeadership(t.Context(), "a1"); err != nil {
 			t.Fatal(err)
 		}
-		until("another leads", func() bool { n := leading(); return n != nil && n != nodes[0] })
+		until(t, "another leads", func() bool { n := leading(); return n != nil && n != nodes[0] })
 	}
 	if err := propose(leading()); err != nil {
 		t.Fatal(err)

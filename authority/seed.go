@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -34,6 +35,33 @@ const MinOperatorToken = 32
 // OperatorTokenFile is where a token that was made at bootstrap is kept, in the
 // data folder.
 const OperatorTokenFile = "operator-token"
+
+// seedRetry is the pause between attempts to write the first state.
+const seedRetry = 500 * time.Millisecond
+
+// begin writes a new cluster's first state, and tries until that is done or ctx ends: nothing else would try again before the next
+// election, and a cluster of one holds none.
+func (n *Node) begin(ctx context.Context) bool {
+	defer n.seeding.Store(nil)
+	said := ""
+	for {
+		err := n.seed(ctx)
+		if err == nil {
+			return true
+		}
+		why := fmt.Sprintf("state: the cluster's first state could not be written, and it is tried again: %v", err)
+		n.seeding.Store(&why)
+		if said != why {
+			n.log.LogAttrs(ctx, slog.LevelError, "the cluster's first state could not be written; it is tried again", slog.Any("error", err))
+			said = why
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(seedRetry):
+		}
+	}
+}
 
 // seed writes a new cluster's first state. It does nothing where one exists.
 func (n *Node) seed(ctx context.Context) error {
@@ -84,28 +112,51 @@ func plans(given []Plan, graceDays *uint32) *statepb.Plans {
 }
 
 // operatorToken returns the token that was given, or one of its own, which is on
-// disk before the state that needs it is written.
+// disk before the state that needs it is written. What is too short to be one is
+// what a crash left of it: no state knows it yet, so nobody can need it.
 func (n *Node) operatorToken(ctx context.Context) (string, error) {
 	if n.cfg.OperatorToken != "" {
 		return string(n.cfg.OperatorToken), nil
 	}
 	path := filepath.Join(n.cfg.Dir, OperatorTokenFile)
-	if b, err := os.ReadFile(path); err == nil {
-		return strings.TrimSpace(string(b)), nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	b, err := os.ReadFile(path)
+	switch token := strings.TrimSpace(string(b)); {
+	case err == nil && len(token) >= MinOperatorToken && !strings.Contains(token, "\x00"): // a crash may leave zeros
+		return token, nil
+	case err == nil:
+		n.log.LogAttrs(ctx, slog.LevelWarn, "the operator's token in the data folder is not whole, as a crash may leave it: it is made anew",
+			slog.String("file", path), slog.Int("characters", len(token)))
+	case !errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("read the operator's token: %w", err)
 	}
 	token := rand.Text() + rand.Text()
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("keep the operator's token: %w", err)
-	}
-	_, err = f.WriteString(token + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := WriteSecret(path, token); err != nil {
 		return "", fmt.Errorf("keep the operator's token: %w", err)
 	}
 	n.log.LogAttrs(ctx, slog.LevelInfo, "made an operator's token", slog.String("file", path))
 	return token, nil
+}
+
+// WriteSecret makes or replaces a file of one line that only its owner can read. When it returns, the file is on the disk; a crash before
+// leaves all of it, or what was there.
+func WriteSecret(path, secret string) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	_, err = f.WriteString(secret + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err //nolint:wrapcheck // names the folder
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // HasState reports whether a data folder holds a node's state.

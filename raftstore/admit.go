@@ -51,6 +51,9 @@ func (s *Store) admit(ctx context.Context, id, addr string) error {
 				return nil, fmt.Errorf("%w: %s is the address of %s; remove that one first", ErrRefused, addr, now.ID)
 			}
 		}
+		if err := s.decided(ctx, status); err != nil {
+			return nil, err
+		}
 		if now := s.Format(); status.newestFormat() < now {
 			return nil, fmt.Errorf("%w: its program (version %s) knows formats up to %d, the cluster is at %d: install a newer one there",
 				ErrRefused, status.Version, status.newestFormat(), now)
@@ -59,6 +62,20 @@ func (s *Store) admit(ctx context.Context, id, addr string) error {
 			return s.raft.AddNonvoter(member, raft.ServerAddress(addr), prev, timeout)
 		}, nil
 	})
+}
+
+// decided waits until no raise of the format is open that the program of a joiner would not know. A raise whose caller was told "unknown"
+// may still be committed; an entry behind it that was applied proves that it was, or never will be.
+func (s *Store) decided(ctx context.Context, joiner NodeStatus) error {
+	if joiner.newestFormat() >= s.cfg.newestFormat() {
+		return nil // nobody proposes what this program does not know
+	}
+	err := s.await(ctx, func() raft.Future { return s.raft.Apply(encodeBarrier(s.clusterName()), s.cfg.RPCTimeout) })
+	if err == nil || errors.Is(err, ErrNotLeader) {
+		return err
+	}
+	return fmt.Errorf("%w: its program (version %s) knows formats up to %d, and it is not known yet whether a newer one was raised: nothing was begun, try again: %v", //nolint:errorlint // the change itself is not unknown
+		ErrRefused, joiner.Version, joiner.newestFormat(), err)
 }
 
 // waiting asks the node id, which is to be taken in, who it is.
@@ -133,7 +150,7 @@ func (s *Store) readdress(ctx context.Context, id, addr string) error {
 	m := membership{servers: conf.Servers}
 	member, ok := m.find(id)
 	if !ok {
-		return fmt.Errorf("%w: it is not a member; add it", ErrRefused)
+		return m.missing()
 	}
 	if string(member.Address) == addr {
 		return nil

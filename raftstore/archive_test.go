@@ -43,14 +43,14 @@ func TestFolderGolden(t *testing.T) {
 	l := layout{fs: vfs.NewMem(), root: "data"}
 	if err := errors.Join(
 		l.create(),
-		l.writeFile(nameIdent, ident{Format: 1, Cluster: "c", Node: "n"}),
-		l.writeFile(nameState, pointer{Format: 1, Generation: 2, Index: 3, Term: 4}),
+		l.writeFile(nameIdent, ident{Format: formatFolder, Cluster: "c", Node: "n", Store: "s"}),
+		l.writeFile(nameState, pointer{Format: formatFolder, Generation: 2, Index: 3, Term: 4}),
 	); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{nameIdent, nameState} {
 		f := must[vfs.File](t)(l.fs.Open(l.path(name)))
-		golden(t, name+"_v1", must[[]byte](t)(io.ReadAll(f)))
+		golden(t, name+"_v2", must[[]byte](t)(io.ReadAll(f)))
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}

@@ -31,6 +31,9 @@ const MinDeadServerAfter = time.Minute
 // MinHeartbeatTimeout is the least Config.HeartbeatTimeout: raft sends ten heartbeats in it.
 const MinHeartbeatTimeout = 100 * time.Millisecond
 
+// DefaultDiskReserve is what Config.DiskReserveBytes is if it is not set.
+const DefaultDiskReserve = 1 << 30
+
 // exitFault is the exit status of the default Fatal hook (EX_SOFTWARE of sysexits.h).
 const exitFault = 70
 
@@ -102,9 +105,9 @@ type Config struct {
 	// BallastBytes is the size of the file that is given up when the disk is full. It takes at most a 64th of the disk. Default
 	// 256 MiB; negative: none.
 	BallastBytes int64
-	// MinFreeBytes is how much of the disk must be left, or Propose refuses with ErrNoSpace what is not essential: at least this
-	// and 5 % of the disk, but never more than a quarter of it. Default 1 GiB; negative: 5 %.
-	MinFreeBytes int64
+	// DiskReserveBytes is how much of the disk must be left, or Propose refuses with ErrNoSpace what is not essential. A disk smaller
+	// than four times as much has a reserve of a quarter of it. Default 1 GiB; negative: none.
+	DiskReserveBytes int64
 	// MaxAppliedLag is how many committed entries the state may be behind before Health says so. Default 1,024.
 	MaxAppliedLag uint64
 	// DiskCheckInterval is how often the disk is asked what it has left. Default 1 s.
@@ -199,10 +202,10 @@ func (c Config) withDefaults() Config {
 	if c.BallastBytes == 0 {
 		c.BallastBytes = 256 << 20
 	}
-	if c.MinFreeBytes == 0 {
-		c.MinFreeBytes = leastFree
+	if c.DiskReserveBytes == 0 {
+		c.DiskReserveBytes = DefaultDiskReserve
 	}
-	c.BallastBytes, c.MinFreeBytes = max(c.BallastBytes, 0), max(c.MinFreeBytes, 0)
+	c.BallastBytes, c.DiskReserveBytes = max(c.BallastBytes, 0), max(c.DiskReserveBytes, 0)
 	if c.MinVoters == 0 {
 		c.MinVoters = 3
 	}

@@ -22,7 +22,6 @@ type Greeting struct {
 	To Life `json:"to"`
 	// Members is the index of the newest membership that the caller has applied.
 	Members uint64 `json:"members,omitempty"`
-	Reach
 }
 
 // Reach is how far a store has the log: a life never goes back behind what it had applied.
@@ -31,7 +30,8 @@ type Reach struct {
 	Last    uint64 `json:"last,omitempty"` // of its log, or of the state that took the log's place
 }
 
-// Welcome answers a Greeting: who is there, and why it does not speak to the caller, if it does not.
+// Welcome answers a Greeting, and then the caller's Reach: who is there, and why it does not speak to the caller, if it does not. The caller says how far it is
+// only when it was welcomed: what both say of that is surely from after the other began, however long a message was under way.
 type Welcome struct {
 	Cluster string `json:"cluster,omitempty"`
 	Life    Life   `json:"life"`
@@ -63,17 +63,22 @@ func refused(reason Reason, format string, args ...any) error {
 	return &refusal{reason: reason, text: fmt.Sprintf(format, args...)}
 }
 
-// Door is a node's side of a Greeting, for Peers.
+// Door is a node's side of a Greeting, for Peers: Greet at the caller, Admit at the one that is called, and then what their Visits say.
 type Door interface {
-	// Greet makes the Greeting of a connection to a node.
-	Greet(to Life) Greeting
-	// Admit judges the Greeting of a caller, for raft's messages or for a question. The Welcome is what the caller is told, and it is
-	// let in if nothing is refused.
-	Admit(g Greeting, forRaft bool) Welcome
-	// Accept judges what the node that was meant said of itself.
-	Accept(to Life, w Welcome) error
+	// Greet begins a connection to a node.
+	Greet(to Life) (Greeting, Visit)
+	// Admit judges who calls, for raft's messages or for a question.
+	Admit(g Greeting, forRaft bool) (Welcome, Visit)
 	// Status answers a question.
 	Status() (NodeStatus, error)
+}
+
+// Visit is one side's view of a connection that begins.
+type Visit struct {
+	door    *door
+	g       Greeting
+	forRaft bool
+	was     uint64 // how far the other had come, as far as was known when the connection began
 }
 
 // door keeps strangers from this node, and this node from strangers (R14).
@@ -98,16 +103,60 @@ type door struct {
 
 var _ Door = (*door)(nil)
 
-func (d *door) Greet(to Life) Greeting {
-	return Greeting{Cluster: d.cluster(), From: d.life, To: to, Members: d.applied().index, Reach: d.reach()}
+func (d *door) Greet(to Life) (Greeting, Visit) {
+	g := Greeting{Cluster: d.cluster(), From: d.life, To: to, Members: d.applied().index}
+	return g, Visit{door: d, g: g, was: d.met.of(to)}
 }
 
 func (d *door) Status() (NodeStatus, error) { return d.status() }
 
-func (d *door) Admit(g Greeting, forRaft bool) Welcome {
-	w := Welcome{Life: d.life, Reach: d.reach()}
-	err := d.admit(g, forRaft)
-	w.Cluster = d.cluster() // also if it got one just now
+func (d *door) Admit(g Greeting, forRaft bool) (Welcome, Visit) {
+	v := Visit{door: d, g: g, forRaft: forRaft, was: d.met.of(g.From)}
+	return d.welcome(d.admit(g, forRaft)), v
+}
+
+// Arrived lets a caller in that was welcomed, and has said how far it is.
+func (v Visit) Arrived(at Reach) Welcome {
+	d := v.door
+	err := d.met.meet(v.g.From, at, v.was)
+	if err == nil && v.forRaft {
+		err = d.enter(v.g.Cluster)
+	}
+	return d.welcome(err)
+}
+
+// Welcomed judges the answer to a Greeting, and returns what is to be said next.
+func (v Visit) Welcomed(w Welcome) (Reach, error) {
+	d, to := v.door, v.g.To
+	if d.anyLife {
+		to.Store = ""
+	}
+	switch own := d.cluster(); {
+	case w.Refused != "":
+		return Reach{}, v.Admitted(w)
+	case to.ID != "" && w.Life.ID != to.ID, to.Store != "" && w.Life.Store != to.Store:
+		return Reach{}, refused(OtherLife, "there is %s, and %s is meant", w.Life, to)
+	case own != "" && w.Cluster != "" && own != w.Cluster:
+		return Reach{}, refused(OtherCluster, "%s is of cluster %s, and this node of %s", w.Life, w.Cluster, own)
+	}
+	return d.reach(), d.met.meet(w.Life, w.Reach, v.was)
+}
+
+// Admitted judges the last answer.
+func (v Visit) Admitted(w Welcome) error {
+	if w.Reason == NoMember || w.Reason == WentBack {
+		v.door.said(w.Life, w.Refused)
+	}
+	if w.Refused != "" {
+		return &refusal{reason: w.Reason, text: w.Refused}
+	}
+	v.door.said(w.Life, "")
+	return nil
+}
+
+// welcome is this node's answer to a caller, refused if err says why.
+func (d *door) welcome(err error) Welcome {
+	w := Welcome{Life: d.life, Cluster: d.cluster(), Reach: d.reach()}
 	if err != nil {
 		w.Refused = err.Error()
 		if r := (*refusal)(nil); errors.As(err, &r) {
@@ -135,19 +184,10 @@ func (d *door) admit(g Greeting, forRaft bool) error {
 		return refused(NoMember, "the caller does not say who it is")
 	case !d.knows(g):
 		return refused(NoMember, "%s is no member of cluster %s any more, or not yet", g.From, own)
-	}
-	if err := d.met.meet(g.From, g.Reach); err != nil {
-		return err
-	}
-	switch own := d.cluster(); {
-	case !forRaft:
-		return nil
-	case g.To != d.life || g.Cluster == "":
+	case forRaft && (g.To != d.life || g.Cluster == ""):
 		return refused(OtherLife, "raft's messages are for one life in one cluster, and the caller names neither")
-	case own == g.Cluster:
-		return nil
 	}
-	return d.enter(g.Cluster)
+	return nil
 }
 
 // knows reports whether the caller is a member, or knows of a newer membership than this node: one that lags must not refuse a leader that
@@ -191,28 +231,6 @@ func (d *door) enter(cluster string) error {
 	}
 }
 
-func (d *door) Accept(to Life, w Welcome) error {
-	if d.anyLife {
-		to.Store = ""
-	}
-	switch own := d.cluster(); {
-	case w.Refused != "":
-		if w.Reason == NoMember || w.Reason == WentBack {
-			d.said(w.Life, w.Refused)
-		}
-		return &refusal{reason: w.Reason, text: w.Refused}
-	case to.ID != "" && w.Life.ID != to.ID, to.Store != "" && w.Life.Store != to.Store:
-		return refused(OtherLife, "there is %s, and %s is meant", w.Life, to)
-	case own != "" && w.Cluster != "" && own != w.Cluster:
-		return refused(OtherCluster, "%s is of cluster %s, and this node of %s", w.Life, w.Cluster, own)
-	}
-	if err := d.met.meet(w.Life, w.Reach); err != nil {
-		return err
-	}
-	d.said(w.Life, "")
-	return nil
-}
-
 // said notes that another says that this node is out, or, without a reason, that it is not.
 func (d *door) said(by Life, why string) {
 	d.mu.Lock()
@@ -245,19 +263,27 @@ type reaches struct {
 	applied map[Life]uint64
 }
 
-// meet notes how far a life is, or refuses it if it has been further.
-func (r *reaches) meet(l Life, at Reach) error {
+// of is how far a life had come, as far as is known.
+func (r *reaches) of(l Life) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	was := r.applied[l]
+	return r.applied[l]
+}
+
+// meet notes how far a life is, or refuses it if it had been further: was is what `of` told before it was asked. What has become known since is no measure, since
+// the answer may be from before.
+func (r *reaches) meet(l Life, at Reach, was uint64) error {
 	if at.Last < was {
 		return refused(WentBack, "the log of %s ends at %d, and it had applied %d: its folder is an older copy, which has forgotten what it promised; wipe it, and take it in again",
 			l, at.Last, was)
 	}
-	if r.applied == nil || len(r.applied) >= askersKept && was == 0 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, known := r.applied[l]
+	if r.applied == nil || len(r.applied) >= askersKept && !known {
 		r.applied = make(map[Life]uint64)
 	}
-	r.applied[l] = max(was, at.Applied)
+	r.applied[l] = max(now, at.Applied)
 	return nil
 }
 

@@ -53,7 +53,10 @@ func TestDoor(t *testing.T) {
 		cluster := c.cluster
 		d.cluster, d.pin = func() string { return cluster }, func(name string) error { cluster = name; return nil }
 		d.applied = func() configuration { return c.conf }
-		w := d.Admit(c.g, true)
+		w, v := d.Admit(c.g, true)
+		if w.Refused == "" {
+			w = v.Arrived(Reach{})
+		}
 		if w.Reason != c.reason || (w.Refused == "") != (c.reason == "") {
 			t.Errorf("%s: %+v, want %q", name, w, c.reason)
 		}
@@ -78,9 +81,39 @@ func TestDoor(t *testing.T) {
 		"another cluster":    {a2, Welcome{Cluster: "d", Life: a2}, false},
 		"a refusal":          {a2, Welcome{Cluster: "c", Life: a2, Refused: "no", Reason: NoMember}, false},
 	} {
-		if err := d.Accept(c.to, c.w); (err == nil) != c.ok {
+		_, v := d.Greet(c.to)
+		_, err := v.Welcomed(c.w)
+		if err == nil {
+			err = v.Admitted(c.w)
+		}
+		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// How far a node has come is judged by what was known before it was asked: an answer that was long under way is no step back.
+func TestReachIsJudgedInOrder(t *testing.T) {
+	l := Life{"a2", "s2"}
+	d := testDoor(Life{"a1", "s1"}, nil)
+	_, late := d.Greet(l) // its answer takes its time
+	_, soon := d.Greet(l)
+	if _, err := soon.Welcomed(Welcome{Life: l, Reach: Reach{Applied: 9, Last: 10}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Welcomed(Welcome{Life: l, Reach: Reach{Applied: 5, Last: 6}}); err != nil {
+		t.Errorf("a late answer is taken for an older copy: %v", err)
+	}
+	_, after := d.Greet(l)
+	if _, err := after.Welcomed(Welcome{Life: l, Reach: Reach{Applied: 5, Last: 8}}); err == nil {
+		t.Error("an older copy is taken for the node")
+	}
+	_, caller := d.Admit(Greeting{Cluster: "c", From: l, To: d.life}, true)
+	if w := caller.Arrived(Reach{Applied: 5, Last: 8}); w.Reason != WentBack {
+		t.Errorf("an older copy is let in: %+v", w)
+	}
+	if w := caller.Arrived(Reach{Applied: 5, Last: 9}); w.Refused != "" { // what it had not applied may be gone
+		t.Errorf("refused: %+v", w)
 	}
 }
 

@@ -101,6 +101,62 @@ func TestRaiseFormat(t *testing.T) {
 	})
 }
 
+// A raise whose outcome is unknown may still come: until that is decided, nobody is let in who could not follow it.
+func TestNobodyOlderJoinsDuringARaise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l := c.leader()
+		options := c.options
+		c.options = append(slices.Clip(c.options), with(olderProgram))
+		late := c.add()
+		c.start(late, false)
+		c.options = options
+		wedge := func(on bool) {
+			c.net.mu.Lock()
+			defer c.net.mu.Unlock()
+			for _, f := range c.members {
+				c.net.wedged[route{l.addr, f.addr}] = on && f != l && f != late // entries wait, as on slow disks; heartbeats pass
+			}
+		}
+		add := func() error {
+			return l.store.AddNonvoter(within(t, time.Second), late.name, string(late.addr))
+		}
+		wedge(true)
+		if _, err := l.store.RaiseFormat(within(t, time.Second), 0); !Unknown(err) {
+			t.Fatalf("raise: %v", err)
+		}
+		err := add()
+		if !errors.Is(err, ErrRefused) || Unknown(err) || !strings.Contains(err.Error(), "nothing was begun") {
+			t.Errorf("add while it is unknown: %v", err)
+		}
+		wedge(false)
+		c.until("it is raised", func() bool { return l.store.Format() == formatNewest })
+		if err := add(); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "install a newer one") {
+			t.Errorf("add afterwards: %v", err)
+		}
+		time.Sleep(10 * time.Second) // it would have stopped by now
+		if err := late.store.fault.err(); err != nil || late.store.Status().LastIndex > 0 {
+			t.Errorf("it was sent the log (%v): %+v", err, late.store.Status())
+		}
+	})
+}
+
+// An older program may join as long as nothing was raised.
+func TestAnOlderProgramJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		defer c.stop()
+		c.options = append(slices.Clip(c.options), with(olderProgram))
+		late := c.add()
+		c.start(late, false)
+		if err := c.members[0].store.AddNonvoter(within(t, 5*time.Second), late.name, string(late.addr)); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+	})
+}
+
 // An older program that is sent the entry stops, rather than go on and write what the others do not expect.
 func TestRaisedBeyondUs(t *testing.T) {
 	n := newNode(with(olderProgram))

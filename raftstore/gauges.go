@@ -1,10 +1,12 @@
 package raftstore
 
 import (
+	"math"
 	"strconv"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -48,13 +50,21 @@ func (m *storeMetrics) addGauges(s *Store) {
 		}
 		return 0
 	})
-	if s.space.usage.Load() != nil {
-		gauge("disk_left_bytes", "Bytes that are left on the disk of the data folder.", func() float64 {
-			return float64(s.space.usage.Load().AvailBytes)
-		})
-		gauge("disk_size_bytes", "Bytes of the disk of the data folder.", func() float64 {
-			return float64(s.space.usage.Load().TotalBytes)
-		})
+	if !s.space.mute {
+		disk := func(of func(u *vfs.DiskUsage) uint64) func() float64 {
+			return func() float64 {
+				if u := s.space.usage.Load(); u != nil {
+					return float64(of(u))
+				}
+				return math.NaN() // it has not said yet
+			}
+		}
+		gauge("disk_left_bytes", "Bytes that are left on the disk of the data folder.", disk(func(u *vfs.DiskUsage) uint64 { return u.AvailBytes }))
+		gauge("disk_size_bytes", "Bytes of the disk of the data folder.", disk(func(u *vfs.DiskUsage) uint64 { return u.TotalBytes }))
+		gauge("disk_reserve_bytes", "Bytes below which only essential commands are taken.", disk(func(u *vfs.DiskUsage) uint64 {
+			reserve, _ := s.space.limits(u.TotalBytes)
+			return reserve
+		}))
 		gauge("disk_full", "1 while only essential commands are taken.", func() float64 { return flag(s.space.closed.Load()) })
 		gauge("ballast_bytes", "Bytes held back for a full disk.", func() float64 { return float64(s.space.ballast.size.Load()) })
 	}

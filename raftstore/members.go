@@ -17,6 +17,9 @@ import (
 // message says what is in the way.
 var ErrRefused = errors.New("refused")
 
+// ErrNotMember is an ErrRefused: the node that a change of the membership is about is no member. The message names those that are.
+var ErrNotMember = fmt.Errorf("%w: it is not a member", ErrRefused)
+
 // Member is one node of the cluster, as this node sees it.
 type Member struct {
 	Life
@@ -84,6 +87,16 @@ func (m membership) find(id string) (raft.Server, bool) {
 		}
 	}
 	return raft.Server{}, false
+}
+
+// missing is ErrNotMember with the members' names.
+func (m membership) missing() error {
+	names := make([]string, len(m.servers))
+	for i, server := range m.servers {
+		names[i] = lifeOf(server.ID).ID
+	}
+	slices.Sort(names)
+	return fmt.Errorf("%w; the members are %s", ErrNotMember, strings.Join(names, ", "))
 }
 
 func (m membership) voters() []raft.Server { return votersOf(raft.Configuration{Servers: m.servers}) }
@@ -169,7 +182,7 @@ func (s *Store) promote(ctx context.Context, id string) error {
 		now, ok := m.find(id)
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("%w: it is not a member", ErrRefused)
+			return nil, m.missing()
 		case now.Suffrage == raft.Voter:
 			return nil, nil //nolint:nilnil // nothing to do
 		case now != server:
@@ -196,7 +209,7 @@ func (s *Store) memberNow(id string) (raft.Server, bool) {
 	return membership{servers: conf.Servers}.find(id)
 }
 
-// Demote takes a member's vote; it goes on receiving. It is refused for the leader (hand over first) and if the voters that
+// Demote takes a member's vote; it goes on receiving. One that has none is done already. It is refused for the leader (hand over first) and if the voters that
 // would be left are no working quorum. For the outcomes see AddNonvoter.
 func (s *Store) Demote(ctx context.Context, id string) error {
 	err := s.leave(ctx, id, func(m raft.Server) bool { return m.Suffrage != raft.Voter }, s.demoteVoter)
@@ -210,7 +223,7 @@ func (s *Store) demoteVoter(id raft.ServerID, prev uint64, timeout time.Duration
 	return s.raft.DemoteVoter(id, prev, timeout)
 }
 
-// Remove takes a member out of the cluster, dead or alive; one that is none already is no error. It is refused for the leader
+// Remove takes a member out of the cluster, dead or alive. It is refused for what is no member (ErrNotMember), for the leader
 // (hand over first) and if the voters that would be left are no working quorum. A removed node is not told: it hears of no leader
 // any more, cannot be elected, and its Health says so; stop it. For the outcomes see AddNonvoter.
 func (s *Store) Remove(ctx context.Context, id string) error {
@@ -231,7 +244,10 @@ func (s *Store) leave(
 ) error {
 	return s.change(ctx, func(m membership, term uint64) (step, error) {
 		server, ok := m.find(id)
-		if !ok || already(server) {
+		if !ok {
+			return nil, m.missing()
+		}
+		if already(server) {
 			return nil, nil //nolint:nilnil // nothing to do
 		}
 		if id == s.cfg.ID {

@@ -87,7 +87,6 @@ func TestMembership(t *testing.T) {
 			{"demote again", s.Demote, "(n1) n2 n3"},
 			{"promote", s.Promote, "n1 n2 n3"},
 			{"remove", s.Remove, "n2 n3"},
-			{"remove again", s.Remove, "n2 n3"},
 		} {
 			if err := step.do(within(t, 5*time.Second), "n1"); err != nil {
 				t.Errorf("%s: %v", step.what, err)
@@ -154,7 +153,14 @@ func TestMembershipRefuses(t *testing.T) {
 		refused("add at a member's address", s.AddNonvoter(ctx, "n4", string(others[0].addr)))
 		refused("change an address", s.AddNonvoter(ctx, others[0].name, string(empty.addr)))
 		refused("add a node of another cluster", s.AddNonvoter(ctx, "n4", "at-foreign"))
-		refused("promote a stranger", s.Promote(ctx, "n9"))
+		for what, err := range map[string]error{
+			"promote": s.Promote(ctx, "n9"), "demote": s.Demote(ctx, "n9"), "remove": s.Remove(ctx, "n9"), "remove what waits to be added": s.Remove(ctx, empty.name),
+		} {
+			refused(what+" a stranger", err)
+			if !errors.Is(err, ErrNotMember) || !strings.Contains(err.Error(), "it is not a member; the members are n1, n2, n3") {
+				t.Errorf("%s a stranger: %v", what, err)
+			}
+		}
 		refused("demote the leader", s.Demote(ctx, l.name))
 		refused("remove the leader", s.Remove(ctx, l.name))
 		refused("hand over to a stranger", s.TransferLeadership(ctx, "n9"))
@@ -197,6 +203,36 @@ func TestMembershipRefuses(t *testing.T) {
 			t.Errorf("health: %v", err)
 		}
 		propose(t, s, "a=b")
+	})
+}
+
+// A vote is not given if the voters that answer would be no quorum (R13): nothing could be committed any more, this change neither.
+func TestPromoteNeedsAQuorumThatWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, others := c.leader(), c.followers()
+		m := c.add()
+		c.start(m, false)
+		if err := l.store.AddNonvoter(within(t, 5*time.Second), m.name, string(m.addr)); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		for _, f := range others { // as after a fault; raft's own messages still pass
+			f.end.Serve(&lyingDoor{Door: &f.store.door, status: func() (NodeStatus, error) { return NodeStatus{}, ErrClosed }})
+		}
+		before := l.store.fsm.configuration().index
+		err := l.store.Promote(within(t, 10*time.Second), m.name)
+		if !errors.Is(err, ErrRefused) || Unknown(err) || !strings.Contains(err.Error(), "of the 4 voters there would be, 2 work, and 3 must") {
+			t.Errorf("promote: %v", err)
+		}
+		if now := l.store.fsm.configuration().index; now != before {
+			t.Errorf("the configuration changed: %s", voters(t, l.store))
+		}
+		others[0].end.Serve(&others[0].store.door)
+		if err := l.store.Promote(within(t, 10*time.Second), m.name); err != nil {
+			t.Errorf("with three of four: %v", err)
+		}
 	})
 }
 

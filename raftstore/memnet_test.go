@@ -139,7 +139,13 @@ func (e *memEnd) greet(there *memEnd, to Life, forRaft bool) error {
 	if here == nil || at == nil {
 		return errLost
 	}
-	return here.Accept(to, at.Admit(here.Greet(to), forRaft))
+	g, calling := here.Greet(to)
+	w, called := at.Admit(g, forRaft)
+	reach, err := calling.Welcomed(w)
+	if err != nil {
+		return err
+	}
+	return calling.Admitted(called.Arrived(reach))
 }
 
 // Status makes memEnd Peers.

@@ -15,26 +15,6 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Backup is an archive of the state as it was at one position, and how many bytes it has. Close gives back the checkpoint behind it.
-type Backup struct {
-	io.ReadCloser
-	Size     int64
-	Position Position
-}
-
-// Backup opens an archive of the state as this node has applied it. Any node can make one; it takes no room but that of files which
-// the state has rewritten since.
-func (s *Store) Backup() (*Backup, error) {
-	if err := s.fault.err(); err != nil {
-		return nil, fmt.Errorf("back up the state: %w: %w", ErrClosed, err)
-	}
-	meta, r, err := s.snaps.openLive()
-	if err != nil {
-		return nil, fmt.Errorf("back up the state: %w", err)
-	}
-	return &Backup{ReadCloser: r, Size: meta.Size, Position: Position{Index: meta.Index, Term: meta.Term}}, nil
-}
-
 // Archive is what an archive says of itself.
 type Archive struct {
 	Position Position `json:"position"`

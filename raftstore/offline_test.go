@@ -19,7 +19,7 @@ import (
 // backup returns an archive of a node's state.
 func backup(tb testing.TB, s *Store) []byte {
 	tb.Helper()
-	b := must[*Backup](tb)(s.Backup())
+	b := must[*Backup](tb)(s.Backup(tb.Context()))
 	raw := must[[]byte](tb)(io.ReadAll(b))
 	if err := b.Close(); err != nil {
 		tb.Error(err)

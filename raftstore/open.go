@@ -16,7 +16,7 @@ import (
 // here.
 func Open(cfg Config, machine Machine) (_ *Store, err error) {
 	cfg = cfg.withDefaults()
-	s := &Store{cfg: cfg, gone: make(chan struct{})}
+	s := &Store{cfg: cfg, gone: make(chan struct{}), backups: make(chan struct{}, backupsAtOnce)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open raftstore in %s: %w", cfg.Dir, err), s.giveBack())

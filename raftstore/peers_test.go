@@ -137,7 +137,7 @@ func TestPeersGarbage(t *testing.T) {
 			var w Welcome
 			if _, err := c.Write(greet); err != nil {
 				t.Error(err)
-			} else if err := readFrame(c, &w); err != nil || w.Refused != "" {
+			} else if err := errors.Join(readFrame(c, &w), writeFrame(c, Reach{}), readFrame(c, &w)); err != nil || w.Refused != "" {
 				t.Errorf("greeted: %+v, %v", w, err)
 			}
 			_, _ = io.WriteString(c, sent) // it may be closed in the middle
@@ -182,7 +182,8 @@ func TestPeersGarbageAnswers(t *testing.T) {
 				if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 					t.Error(err)
 				}
-				if err := errors.Join(readFrame(c, &g), writeFrame(c, Welcome{Life: Life{"n2", "s2"}})); err != nil {
+				welcome := Welcome{Life: Life{"n2", "s2"}}
+				if err := errors.Join(readFrame(c, &g), writeFrame(c, welcome), readFrame(c, new(Reach)), writeFrame(c, welcome)); err != nil {
 					t.Error(err)
 				}
 				if err := readFrame(c, &q); err != nil {

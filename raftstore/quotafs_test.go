@@ -17,7 +17,8 @@ type quotaFS struct {
 	mu      sync.Mutex
 	left    int64
 	charged map[string]int64
-	hits    int // how often a write met the end of the budget
+	hits    int  // how often a write met the end of the budget
+	mute    bool // it does not say what is left
 }
 
 func newQuotaFS(under vfs.FS, total int64) *quotaFS {
@@ -31,6 +32,12 @@ func (q *quotaFS) leave(n int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.left = n
+}
+
+func (q *quotaFS) setMute(mute bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.mute = mute
 }
 
 func (q *quotaFS) remaining() int64 {
@@ -60,7 +67,12 @@ func (q *quotaFS) giveBack(name string) {
 }
 
 func (q *quotaFS) GetDiskUsage(string) (vfs.DiskUsage, error) {
-	left := q.remaining()
+	q.mu.Lock()
+	left, mute := q.left, q.mute
+	q.mu.Unlock()
+	if mute {
+		return vfs.DiskUsage{}, &fs.PathError{Op: "statfs", Path: "data", Err: syscall.EIO}
+	}
 	return vfs.DiskUsage{AvailBytes: uint64(left), TotalBytes: uint64(q.total), UsedBytes: uint64(q.total - left)}, nil
 }
 

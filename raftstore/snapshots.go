@@ -78,7 +78,7 @@ func (s *snapshotStore) Create(
 // that of the checkpoint, which may be newer than what List showed.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if id == idLive {
-		return s.openLive()
+		return s.openLive(0)
 	}
 	s.mu.Lock()
 	m, ok := s.staged[id]
@@ -123,7 +123,9 @@ type outgoing struct {
 	refs    int // guarded by snapshotStore.mu
 }
 
-func (s *snapshotStore) openLive() (*raft.SnapshotMeta, io.ReadCloser, error) {
+// openLive returns the stream of a checkpoint that holds the state at index least, or a later one. Those who read at the same time share
+// one if it is new enough.
+func (s *snapshotStore) openLive(least uint64) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first, err := s.log.FirstIndex()
@@ -131,7 +133,7 @@ func (s *snapshotStore) openLive() (*raft.SnapshotMeta, io.ReadCloser, error) {
 		return nil, nil, err
 	}
 	// A checkpoint that the log no longer reaches back to would only be followed by another.
-	if s.out == nil || s.out.meta.applied.Index+1 < first {
+	if s.out == nil || s.out.meta.applied.Index < least || s.out.meta.applied.Index+1 < first {
 		out, err := s.checkpoint()
 		if err != nil {
 			return nil, nil, fmt.Errorf("open the live snapshot: %w", err)

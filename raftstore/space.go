@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,10 +14,7 @@ import (
 )
 
 const (
-	// Below so much left, ordinary commands are refused: this share of the disk, and at least leastFree (Config.MinFreeBytes).
-	minFreeShare = 20 // 5 %
-	leastFree    = 1 << 30
-	// smallDisk keeps a disk of a few GiB usable: its limit is a quarter of it at most.
+	// smallDisk keeps a disk of a few GiB usable: the reserve is a quarter of it at most.
 	smallDisk = 4
 	// resumeShare is by how much more than the limit must be left before commands are taken again.
 	resumeShare = 4
@@ -27,7 +25,7 @@ const (
 // space watches how much the disk of the data folder has left, and says what may still be proposed (R10). It is closed to
 // ordinary commands when little is left, or at once when a write met a full disk, which also releases the ballast. It opens
 // again only when there is clearly more room, and the ballast is in place: a limit without hysteresis would flap, because each
-// refusal and each compaction changes what is left.
+// refusal and each compaction changes what is left. A disk that does not say what it has left is judged by its writes alone.
 //
 // mu is never held across a file operation: fullDisk is called while all writes of the process wait for it.
 type space struct {
@@ -40,7 +38,10 @@ type space struct {
 	kick    chan struct{} // capacity 1: look now
 
 	closed atomic.Bool
-	usage  atomic.Pointer[vfs.DiskUsage] // nil while unknown
+	usage  atomic.Pointer[vfs.DiskUsage] // as last told, nil: never
+	mute   bool                          // it never tells, such as a file system in memory; set by begin
+	silent bool                          // the last look got no answer; of the goroutine that looks
+	told   time.Time                     // when the last answer came, likewise
 
 	mu     sync.Mutex
 	fulls  int // how often a write met a full disk
@@ -53,9 +54,9 @@ func newSpace(cfg *Config, a *aside) *space {
 	return s
 }
 
-// limits returns below how much left commands are refused, and from how much on they are taken again.
+// limits returns below how much left commands are refused, the reserve, and from how much on they are taken again.
 func (s *space) limits(total uint64) (low, resume uint64) {
-	low = min(max(total/minFreeShare, uint64(s.cfg.MinFreeBytes)), total/smallDisk) //nolint:gosec // never negative
+	low = min(uint64(s.cfg.DiskReserveBytes), total/smallDisk) //nolint:gosec // never negative
 	if s.cfg.knobs.noHysteresis {
 		return low, low
 	}
@@ -65,10 +66,14 @@ func (s *space) limits(total uint64) (low, resume uint64) {
 // begin looks at the disk for the first time, and takes over or makes the ballast. Nothing of it keeps the node from starting: a
 // full disk is a reason to start, so that something can be revoked.
 func (s *space) begin() {
+	s.told = time.Now()
 	usage, err := s.fs.GetDiskUsage(s.dir)
-	if err != nil { // such as a file system in memory
-		s.logger.Debug("the file system does not say how much is left: no ballast, and no refusal before it is full",
-			slog.Any("cause", err))
+	if err != nil {
+		s.mute = errors.Is(err, vfs.ErrUnsupported)
+		s.unanswered(err)
+		if err := s.ballast.find(s.cfg.BallastBytes); err != nil { // of a run before: it is there to be released
+			s.logger.Warn("there is no ballast for a full disk", slog.Any("cause", err))
+		}
 		return
 	}
 	s.usage.Store(&usage)
@@ -103,9 +108,6 @@ func (s *space) begin() {
 
 // run looks at the disk from time to time until done. It is on a goroutine of its own, because asking a dead disk may hang.
 func (s *space) run(done, tripped <-chan struct{}) {
-	if s.usage.Load() == nil {
-		return
-	}
 	tick := time.NewTicker(s.cfg.DiskCheckInterval)
 	defer tick.Stop()
 	for {
@@ -123,15 +125,17 @@ func (s *space) run(done, tripped <-chan struct{}) {
 
 // look settles whether commands are taken, and makes the ballast again when there is room for it.
 func (s *space) look() {
-	usage, err := s.fs.GetDiskUsage(s.dir)
-	if err != nil {
-		return // what was known stays
-	}
-	s.usage.Store(&usage)
-	low, resume := s.limits(usage.TotalBytes)
 	s.mu.Lock()
 	fulls, since := s.fulls, time.Since(s.fullAt)
 	s.mu.Unlock()
+	usage, err := s.fs.GetDiskUsage(s.dir)
+	if err != nil {
+		s.lookBlind(err, fulls, since)
+		return
+	}
+	s.answered()
+	s.usage.Store(&usage)
+	low, resume := s.limits(usage.TotalBytes)
 	wanted := s.ballast.wanted(s.cfg.BallastBytes, usage.TotalBytes)
 	missing := max(wanted-s.ballast.size.Load(), 0)
 	if usage.AvailBytes < low {
@@ -147,6 +151,49 @@ func (s *space) look() {
 	if held || usage.AvailBytes < resume+uint64(missing) {
 		return
 	}
+	s.reopen(wanted, missing, fulls, slog.Uint64("disk_left", usage.AvailBytes))
+}
+
+// lookBlind is a look at a disk that does not say what it has left. What was known stays for a while. Then a store that is closed opens when
+// the disk has not been full for as long and the ballast is there, or can be made: that is room which no answer need vouch for.
+func (s *space) lookBlind(cause error, fulls int, since time.Duration) {
+	s.unanswered(cause)
+	if !s.closed.Load() || (fulls > 0 && since < resumeAfter) || time.Since(s.told) < resumeAfter {
+		return
+	}
+	var wanted int64
+	if known := s.usage.Load(); known != nil {
+		wanted = s.ballast.wanted(s.cfg.BallastBytes, known.TotalBytes)
+	}
+	s.reopen(wanted, max(wanted-s.ballast.size.Load(), 0), fulls, slog.String("disk_left", "unknown"))
+}
+
+// unanswered notes that the disk does not say what it has left.
+func (s *space) unanswered(cause error) {
+	if s.silent {
+		return
+	}
+	s.silent = true
+	level := slog.LevelWarn
+	if s.mute {
+		level = slog.LevelDebug
+	}
+	s.aside.do(func() {
+		s.logger.Log(context.Background(), level, "the file system does not say how much is left: nothing is refused before a write finds it full; it is asked again",
+			slog.Any("cause", cause))
+	})
+}
+
+func (s *space) answered() {
+	s.told = time.Now()
+	if s.silent {
+		s.silent = false
+		s.aside.do(func() { s.logger.Info("the file system says again how much is left") })
+	}
+}
+
+// reopen makes what the ballast is short of, and then takes all commands again, unless a write met a full disk meanwhile.
+func (s *space) reopen(wanted, missing int64, fulls int, left slog.Attr) {
 	if missing > 0 {
 		if err := s.ballast.make(wanted); err != nil {
 			s.aside.do(func() { s.logger.Warn("the ballast could not be made again", slog.Any("cause", err)) })
@@ -159,9 +206,19 @@ func (s *space) look() {
 	s.mu.Unlock()
 	if opened {
 		s.aside.do(func() {
-			s.logger.Info("the disk has room again: all commands are taken", slog.Uint64("disk_left", usage.AvailBytes))
+			s.logger.LogAttrs(context.Background(), slog.LevelInfo, "the disk has room again: all commands are taken", left)
 		})
 	}
+}
+
+// room is what the disk has left and below how much it is closed to ordinary commands, zeros while unknown.
+func (s *space) room() (left, reserve uint64) {
+	u := s.usage.Load()
+	if u == nil {
+		return 0, 0
+	}
+	reserve, _ = s.limits(u.TotalBytes)
+	return u.AvailBytes, reserve
 }
 
 // fullDisk is called when a write met a full disk, before it is tried again. Writes wait until it returns.

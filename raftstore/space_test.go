@@ -19,8 +19,8 @@ const (
 	disk = 1 << 30 // of the tests
 )
 
-// smallBallast keeps the tests' memory small; MinFreeBytes is out of the way, so 5 % of the disk is the limit.
-func smallBallast(c *Config) { c.BallastBytes, c.MinFreeBytes = 2*mib, -1 }
+// smallBallast keeps the tests' memory small; the reserve is that of a small disk too.
+func smallBallast(c *Config) { c.BallastBytes, c.DiskReserveBytes = 2*mib, 50*mib }
 
 func essential(ctx context.Context, s *Store, cmd string) error {
 	_, err := s.ProposeWith(ctx, []byte(cmd), ProposeOptions{Essential: true})
@@ -69,6 +69,133 @@ func TestNearlyFullDisk(t *testing.T) {
 				t.Errorf("%d left: reasons %q, health %v", step.left, reasons, s.Health())
 			}
 		}
+	})
+}
+
+// The reserve is what was asked for, whatever the disk's size, and a quarter of a small disk.
+func TestDiskReserve(t *testing.T) {
+	const gib = 1 << 30
+	for _, c := range []struct {
+		configured  int64
+		total, want uint64
+	}{
+		{0, 100 * gib, gib},
+		{0, 4000 * gib, gib},
+		{0, 4 * gib, gib},
+		{0, 2 * gib, gib / 2},
+		{20 * gib, 4000 * gib, 20 * gib},
+		{20 * gib, 40 * gib, 10 * gib},
+		{64 * mib, 100 * gib, 64 * mib},
+		{-1, 100 * gib, 0},
+	} {
+		cfg := Config{DiskReserveBytes: c.configured}.withDefaults()
+		s := newSpace(&cfg, &aside{})
+		s.usage.Store(&vfs.DiskUsage{TotalBytes: c.total, AvailBytes: 7})
+		low, resume := s.limits(c.total)
+		if left, reserve := s.room(); low != c.want || reserve != c.want || left != 7 || resume != c.want+c.want/resumeShare {
+			t.Errorf("%d of a disk of %d: %d, open again at %d; told %d of %d", c.configured, c.total, low, resume, left, reserve)
+		}
+	}
+}
+
+// A node tells what its disk has left and what its reserve is, to others and as metrics.
+func TestStatusTellsOfTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotaFS(vfs.NewMem(), disk)
+		s, _ := start(t, onFS(q), with(smallBallast))
+		q.leave(60 * mib)
+		time.Sleep(1100 * time.Millisecond)
+		if got := s.Status(); got.DiskLeft != 60*mib || got.DiskReserve != 50*mib || got.DiskFull {
+			t.Errorf("%+v", got)
+		}
+		q.leave(40 * mib)
+		time.Sleep(1100 * time.Millisecond)
+		if got := s.Status(); got.DiskLeft != 40*mib || !got.DiskFull {
+			t.Errorf("%+v", got)
+		}
+		q.leave(disk / 2)
+	})
+}
+
+// A disk that does not say what it has left is asked again and again. Until it answers, a write that finds it full closes the store, and room for
+// the ballast opens it: one failed question must not close a node until it is started again.
+func TestDiskThatDoesNotTell(t *testing.T) {
+	closed := func(t *testing.T, s *Store, want bool, when string) {
+		t.Helper()
+		if got := s.space.closed.Load(); got != want {
+			t.Errorf("%s: closed is %v", when, got)
+		}
+	}
+	look := time.Second + 100*time.Millisecond
+	t.Run("from the start", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			mem := vfs.NewMem()
+			before, _ := start(t, onFS(newQuotaFS(mem, disk)), with(smallBallast))
+			stop(t, before)
+			q := newQuotaFS(mem, disk)
+			q.charged[q.PathJoin("data", nameBallast)] = 2 * mib
+			q.setMute(true)
+			s, _ := start(t, onFS(q), with(smallBallast))
+			if s.space.ballast.size.Load() != 2*mib {
+				t.Error("the ballast of the run before is not known: it could not be released")
+			}
+			propose(t, s, "a=1")
+			q.leave(10)
+			propose(t, s, "b=1") // the ballast pays for it
+			closed(t, s, true, "after a write that met a full disk")
+			q.leave(disk / 2)
+			time.Sleep(resumeAfter / 2)
+			closed(t, s, true, "a moment later")
+			time.Sleep(resumeAfter)
+			closed(t, s, false, "with room, unknown")
+			q.leave(40 * mib)
+			q.setMute(false)
+			time.Sleep(look)
+			closed(t, s, true, "it tells, and is nearly full")
+			q.leave(disk / 2)
+			time.Sleep(look)
+			closed(t, s, false, "it tells that there is room")
+			if ballastSize(q) != 2*mib {
+				t.Errorf("the ballast has %d bytes", ballastSize(q))
+			}
+			propose(t, s, "c=1")
+		})
+	})
+	t.Run("once it is full", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQuotaFS(vfs.NewMem(), disk)
+			s, _ := start(t, onFS(q), with(smallBallast))
+			q.setMute(true)
+			q.leave(10)
+			propose(t, s, "b=1")
+			closed(t, s, true, "after a write that met a full disk")
+			q.leave(mib) // no room for the ballast
+			time.Sleep(time.Hour)
+			closed(t, s, true, "without room for the ballast")
+			q.leave(disk / 2)
+			time.Sleep(look)
+			closed(t, s, false, "with room")
+			if ballastSize(q) != 2*mib {
+				t.Errorf("the ballast has %d bytes", ballastSize(q))
+			}
+			propose(t, s, "c=1")
+		})
+	})
+	t.Run("one question while it is nearly full", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQuotaFS(vfs.NewMem(), disk)
+			s, _ := start(t, onFS(q), with(smallBallast))
+			q.leave(40 * mib)
+			time.Sleep(look)
+			closed(t, s, true, "nearly full")
+			q.setMute(true)
+			time.Sleep(2 * look)
+			closed(t, s, true, "what was known stays")
+			q.setMute(false)
+			q.leave(disk / 2)
+			time.Sleep(look)
+			closed(t, s, false, "it tells that there is room")
+		})
 	})
 }
 

@@ -29,6 +29,9 @@ type NodeStatus struct {
 	NewestFormat int `json:"newest_format,omitempty"`
 	// DiskFull says that the node's disk is nearly full: it takes only essential commands, should it lead.
 	DiskFull bool `json:"disk_full,omitempty"`
+	// DiskLeft is how many bytes its disk has left, and DiskReserve below how many it takes only essential commands; zeros: not known.
+	DiskLeft    uint64 `json:"disk_left,omitempty"`
+	DiskReserve uint64 `json:"disk_reserve,omitempty"`
 }
 
 // Life is the node's.
@@ -69,10 +72,11 @@ func (noPeers) Serve(Door) {}
 // Status is this node's own. It costs a few atomic loads.
 func (s *Store) Status() NodeStatus {
 	leader, _ := s.Leader()
+	left, reserve := s.space.room()
 	return NodeStatus{
 		ID: s.cfg.ID, Store: s.storeID, Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
 		Applied: s.Applied().Index, LastIndex: s.raft.LastIndex(), Version: s.cfg.Version,
-		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), DiskFull: s.space.closed.Load(),
+		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), DiskFull: s.space.closed.Load(), DiskLeft: left, DiskReserve: reserve,
 		Format: s.Format(), NewestFormat: s.cfg.newestFormat(),
 	}
 }
@@ -135,9 +139,10 @@ func (a *askers) join(at target) (*turn[NodeStatus], error) {
 		t = &turns[NodeStatus]{do: func() (NodeStatus, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 			defer cancel()
+			was := a.met.of(at.life)
 			status, err := a.peers.Status(ctx, at.life, at.addr)
-			if err == nil && a.met != nil {
-				err = a.met.meet(status.Life(), Reach{Applied: status.Applied, Last: max(status.LastIndex, status.Applied)})
+			if err == nil {
+				err = a.met.meet(status.Life(), Reach{Applied: status.Applied, Last: max(status.LastIndex, status.Applied)}, was)
 			}
 			if err == nil {
 				a.mu.Lock()

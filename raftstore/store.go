@@ -52,6 +52,7 @@ type Store struct {
 	oldVoters []raft.Server // what the last round asked; only the knob confirmOldConf reads it
 	asking    askers
 
+	backups    chan struct{}  // a place for each backup that is open
 	admitting  sync.Mutex     // held while a member, or a format, is let in
 	handedOver time.Time      // when watch last did; one watch runs at a time
 	starts     sync.WaitGroup // what Open left running

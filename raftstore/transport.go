@@ -160,9 +160,20 @@ func (m *mux) letIn(c *muxConn) (kind byte, err error) {
 	if err := readFrame(c, &g); err != nil {
 		return 0, fmt.Errorf("read the greeting: %w", err)
 	}
-	w := m.door.Admit(g, kind == muxRaft)
+	w, visit := m.door.Admit(g, kind == muxRaft)
 	if err := writeFrame(c, w); err != nil {
 		return 0, fmt.Errorf("answer the greeting: %w", err)
+	}
+	if w.Refused != "" {
+		return 0, fmt.Errorf("%s: %s", g.From, w.Refused)
+	}
+	var at Reach
+	if err := readFrame(c, &at); err != nil {
+		return 0, fmt.Errorf("read how far the caller is: %w", err)
+	}
+	w = visit.Arrived(at)
+	if err := writeFrame(c, w); err != nil {
+		return 0, fmt.Errorf("let the caller in: %w", err)
 	}
 	if w.Refused != "" {
 		return 0, fmt.Errorf("%s: %s", g.From, w.Refused)
@@ -196,7 +207,7 @@ func (m *mux) sweep() {
 		if g == nil {
 			continue // dialled by this node, or not let in yet
 		}
-		if w := m.door.Admit(*g, forRaft); w.Refused != "" {
+		if w, _ := m.door.Admit(*g, forRaft); w.Refused != "" {
 			m.logger.Info("a connection is ended", slog.String("from", g.From.String()), slog.String("cause", w.Refused))
 			_ = c.Close()
 		}
@@ -251,7 +262,8 @@ func (m *mux) greet(ctx context.Context, c *muxConn, to Life, kind byte) error {
 	if err := c.SetDeadline(deadline); err != nil {
 		return err
 	}
-	frame, err := appendFrame([]byte{kind}, m.door.Greet(to))
+	g, visit := m.door.Greet(to)
+	frame, err := appendFrame([]byte{kind}, g)
 	if err != nil {
 		return err
 	}
@@ -262,7 +274,18 @@ func (m *mux) greet(ctx context.Context, c *muxConn, to Life, kind byte) error {
 	if err := readFrame(c, &w); err != nil {
 		return fmt.Errorf("wait for an answer (is it a node of another version?): %w", err)
 	}
-	if err := m.door.Accept(to, w); err != nil {
+	at, err := visit.Welcomed(w)
+	if err == nil {
+		err = writeFrame(c, at)
+	}
+	if err == nil {
+		w = Welcome{}
+		err = readFrame(c, &w)
+	}
+	if err == nil {
+		err = visit.Admitted(w)
+	}
+	if err != nil {
 		return err
 	}
 	return c.SetDeadline(time.Time{})

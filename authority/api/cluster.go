@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"time"
 
 	"machineid/authority/state/statepb"
@@ -22,7 +23,7 @@ type Nodes interface {
 	Remove(ctx context.Context, id string) error
 	TransferLeadership(ctx context.Context, id string) error
 	RaiseFormat(ctx context.Context, to int) (int, error)
-	Backup() (*raftstore.Backup, error)
+	Backup(ctx context.Context) (*raftstore.Backup, error)
 }
 
 // operator is access by the operator's token.
@@ -63,6 +64,9 @@ type member struct {
 	Format       int     `json:"format"`
 	NewestFormat int     `json:"newestFormat"`
 	DiskFull     bool    `json:"diskFull"`
+	// DiskLeft and DiskReserve are in bytes, null if the node does not know.
+	DiskLeft     *uint64 `json:"diskLeftBytes"`
+	DiskReserve  *uint64 `json:"diskReserveBytes"`
 	TimeOffsetMs int64   `json:"timeOffsetMs"`
 	LastContact  instant `json:"lastContact"`
 }
@@ -73,6 +77,9 @@ func memberOf(m raftstore.Member, now time.Time) member {
 		HTTP: m.Status.About["http"], Link: m.Status.About["link"],
 		Term: m.Status.Term, Applied: m.Status.Applied, LastIndex: m.Status.LastIndex, Version: m.Status.Version,
 		Format: m.Status.Format, NewestFormat: m.Status.NewestFormat, DiskFull: m.Status.DiskFull,
+	}
+	if m.Status.DiskReserve > 0 {
+		out.DiskLeft, out.DiskReserve = &m.Status.DiskLeft, &m.Status.DiskReserve
 	}
 	if m.Err != nil {
 		out.Error = orNull(m.Err.Error())
@@ -193,14 +200,22 @@ const maxFormat = 1 << 20
 // archiveType is the media type of an archive.
 const archiveType = "application/octet-stream"
 
-// snapshot answers with an archive of the state as this node has it, as a stream of known length: the one answer that is no JSON.
+// snapshot answers with an archive of the state as this node has it, as a stream of known length: the one answer that is no JSON. It
+// says if it may lack something that was acknowledged before it was asked for.
 func snapshot(r *request) (step, error) {
-	return step{change: func(context.Context) (any, error) {
-		b, err := r.api.cfg.Nodes.Backup()
+	return step{change: func(ctx context.Context) (any, error) {
+		b, err := r.api.cfg.Nodes.Backup(ctx)
 		if err != nil {
-			return nil, &unavailable{outcome: wire.OutcomeNotDone, cause: err}
+			u := &unavailable{outcome: wire.OutcomeNotDone, cause: err}
+			if errors.Is(err, raftstore.ErrOverloaded) {
+				u.message = err.Error()
+			}
+			return nil, u
 		}
 		h := &r.http.Response.Header
+		if b.Doubt != nil {
+			h.Set(wire.DoubtHeader, strings.Join(strings.Fields(b.Doubt.Error()), " ")) // on one line
+		}
 		h.SetContentType(archiveType)
 		h.Set("Cache-Control", "no-store")
 		h.SetBytesV("X-Request-Id", r.in.ID)
@@ -223,6 +238,8 @@ func (r *request) onCluster(do func(context.Context, Nodes) error) step {
 		switch err := do(ctx, r.api.cfg.Nodes); {
 		case err == nil:
 			return r.in.Envelope("ok"), nil
+		case errors.Is(err, raftstore.ErrNotMember):
+			return nil, wire.MemberNotFound(err.Error())
 		case errors.Is(err, raftstore.ErrRefused):
 			return nil, wire.Refused(err.Error())
 		default:

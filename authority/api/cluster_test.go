@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +23,7 @@ type fakeNodes struct {
 	asked []string
 	err   error
 	slow  bool
+	doubt error
 }
 
 func (f *fakeNodes) Status() raftstore.NodeStatus {
@@ -37,7 +40,13 @@ func (f *fakeNodes) Members(context.Context) ([]raftstore.Member, error) {
 	}, nil
 }
 
-func (f *fakeNodes) Backup() (*raftstore.Backup, error) { return nil, raftstore.ErrClosed }
+func (f *fakeNodes) Backup(context.Context) (*raftstore.Backup, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	const archive = "an archive"
+	return &raftstore.Backup{ReadCloser: io.NopCloser(strings.NewReader(archive)), Size: int64(len(archive)), Doubt: f.doubt}, nil
+}
 
 func (f *fakeNodes) do(ctx context.Context, what ...string) error {
 	f.asked = append(f.asked, fmt.Sprint(what))
@@ -137,6 +146,7 @@ func TestOutcomesOfTheCluster(t *testing.T) {
 	}{
 		{nil, false, 200, "", ""},
 		{fmt.Errorf("promote a3: %w: it has not caught up", raftstore.ErrRefused), false, 409, "refused", ""},
+		{fmt.Errorf("remove a3: %w; the members are a1, a2", raftstore.ErrNotMember), false, 404, "member_not_found", ""},
 		{raftstore.ErrNotLeader, false, 503, "system_unavailable", "not_done"},
 		{raftstore.ErrOutcomeUnknown, false, 503, "system_unavailable", "unknown"},
 		{nil, true, 503, "system_unavailable", "unknown"},
@@ -164,5 +174,31 @@ func TestShowCluster(t *testing.T) {
 	if first["http"] != "h1:7070" || first["link"] != "h1:7071" || first["reachable"] != true || first["error"] != nil ||
 		second["reachable"] != false || second["error"] != "no answer" || second["leader"] != true {
 		t.Error(a.raw)
+	}
+}
+
+// TestBackupSaysWhatItMayLack in a header of one line, and is a stream of known length all the same.
+func TestBackupSaysWhatItMayLack(t *testing.T) {
+	nodes := &fakeNodes{}
+	n := start(t, func(c *api.Config) { c.Nodes = nodes })
+	for _, c := range []struct {
+		doubt, err error
+		status     int
+		header     string
+		say        string
+	}{
+		{nil, nil, 200, "", "an archive"},
+		{errors.Join(raftstore.ErrNoLeader, errors.New("ask a2:\tno\r\nanswer")), nil, 200, "no leader is known ask a2: no answer", "an archive"},
+		{nil, fmt.Errorf("%w: 4 backups are being read already", raftstore.ErrOverloaded), 503, "", "4 backups are being read already"},
+		{nil, raftstore.ErrClosed, 503, "", "not_done"},
+	} {
+		nodes.doubt, nodes.err = c.doubt, c.err
+		a, err := n.send("POST /api/v1/operator/cluster/snapshot HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nAuthorization: Bearer " + operatorToken + "\r\n\r\n")
+		if a == nil { // that it is no JSON is no fault
+			t.Fatal(err)
+		}
+		if a.StatusCode != c.status || a.Header.Get("MachineID-Doubt") != c.header || !strings.Contains(string(a.raw), c.say) {
+			t.Errorf("%v, %v: HTTP %d, doubt %q, %s", c.doubt, c.err, a.StatusCode, a.Header.Get("MachineID-Doubt"), a.raw)
+		}
 	}
 }

@@ -9,13 +9,14 @@ import (
 	"machineid/authority/state/statepb"
 )
 
-// Stops reports whether a command takes rights away, or keeps the link's record.
+// Stops reports whether a command takes rights away, or keeps the link's record, or is
+// the first one, without which there is nothing that could.
 // Such a command is let through on a full disk for as long as it can be: an off
 // switch that needs room is none.
 func Stops(cmd *statepb.Command) bool {
 	switch c := cmd.GetChange().(type) {
 	case *statepb.Command_Revoke, *statepb.Command_RevokeBatch, *statepb.Command_Remove, *statepb.Command_RevokeKey,
-		*statepb.Command_DeleteOrg, *statepb.Command_SetLink:
+		*statepb.Command_DeleteOrg, *statepb.Command_SetLink, *statepb.Command_Seed:
 		return true
 	case *statepb.Command_SetExecution:
 		return !c.SetExecution.GetEnabled()

@@ -29,6 +29,7 @@ func TestStops(t *testing.T) {
 		{unrevoke(0, "a"), false},
 		{register(0, "a"), false},
 		{createOrg(0), false},
+		{&statepb.Command{Change: &statepb.Command_Seed{Seed: &statepb.Seed{}}}, true},
 		{&statepb.Command{}, false},
 	} {
 		if got := Stops(c.cmd); got != c.want {

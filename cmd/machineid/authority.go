@@ -19,6 +19,9 @@ import (
 // operatorTokenEnv holds the operator's token itself.
 const operatorTokenEnv = "MACHINEID_OPERATOR_TOKEN"
 
+// leastDiskReserve is what a node needs to write for what is still done on a nearly full disk.
+const leastDiskReserve = 64 << 20
+
 type authorityFlags struct {
 	id, data                     string
 	http, link, raft, ops        string
@@ -32,6 +35,7 @@ type authorityFlags struct {
 	heartbeat                    time.Duration
 	deadAfter                    time.Duration
 	minVoters                    int
+	diskReserve                  byteSize
 	maxOrgs                      uint32
 	idleAfter                    time.Duration
 	times                        timeFlags
@@ -68,6 +72,8 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	fs.DurationVar(&f.heartbeat, "heartbeat-timeout", 500*time.Millisecond, "how long a node goes without hearing of the leader before it stands for election, 100ms to 10s; the same on all nodes")
 	fs.DurationVar(&f.deadAfter, "dead-server-after", 0, "remove a node that is silent for so long, 1m at least; 0s: nodes are removed by people only")
 	fs.IntVar(&f.minVoters, "min-voters", 3, "how many voters --dead-server-after leaves in any case")
+	f.diskReserve = raftstore.DefaultDiskReserve
+	fs.Var(&f.diskReserve, "disk-reserve", "the `SIZE` below which the disk of --data counts as nearly full, so that only what takes rights away is done; a quarter of a disk that is smaller than four times as much")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners on other than loopback addresses, unauthenticated")
 	f.times.register(fs)
 	f.billing.register(fs)
@@ -111,6 +117,10 @@ func (f *authorityFlags) validate(env environment) error {
 	if f.idleAfter != 0 && f.idleAfter < 24*time.Hour {
 		faults = append(faults, fmt.Errorf("--delete-idle-after: %v is out of range; choose 24h or more, or 0s for never", f.idleAfter))
 	}
+	if f.diskReserve < leastDiskReserve {
+		least := byteSize(leastDiskReserve)
+		faults = append(faults, fmt.Errorf("--disk-reserve: %s is out of range; choose %s or more", &f.diskReserve, &least))
+	}
 	if f.minVoters < 1 {
 		faults = append(faults, fmt.Errorf("--min-voters: %d is out of range; choose 1 or more", f.minVoters))
 	}
@@ -149,7 +159,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 	reg := ops.NewRegistry()
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
-		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters,
+		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve),
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,

@@ -46,6 +46,8 @@ type memberView struct {
 	Format       int     `json:"format"`
 	NewestFormat int     `json:"newestFormat"`
 	DiskFull     bool    `json:"diskFull"`
+	DiskLeft     *uint64 `json:"diskLeftBytes"`
+	DiskReserve  *uint64 `json:"diskReserveBytes"`
 	TimeOffsetMs int64   `json:"timeOffsetMs"`
 	LastContact  *string `json:"lastContact"`
 }
@@ -141,7 +143,7 @@ func look(ctx context.Context, f *operatorFlags) (view clusterView, raw map[stri
 
 func (v *clusterView) table(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tROLE\tSTATE\tAPPLIED\tBEHIND\tRAFT\tHTTP\tLINK\tVERSION")
+	fmt.Fprintln(t, "ID\tROLE\tSTATE\tAPPLIED\tBEHIND\tDISK\tRAFT\tHTTP\tLINK\tVERSION")
 	newest := uint64(0)
 	for _, m := range v.Members {
 		newest = max(newest, m.LastIndex)
@@ -155,10 +157,14 @@ func (v *clusterView) table(w io.Writer) error {
 			role = "leader"
 		}
 		if !m.Reachable {
-			fmt.Fprintf(t, "%s\t%s\tunreachable\t-\t-\t%s\t-\t-\t-\n", m.ID, role, m.Raft)
+			fmt.Fprintf(t, "%s\t%s\tunreachable\t-\t-\t-\t%s\t-\t-\t-\n", m.ID, role, m.Raft)
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n", m.ID, role, m.State, m.Applied, newest-min(newest, m.Applied), m.Raft, m.HTTP, m.Link, m.Version)
+		disk := "-"
+		if m.DiskLeft != nil {
+			disk = roughly(*m.DiskLeft)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, role, m.State, m.Applied, newest-min(newest, m.Applied), disk, m.Raft, m.HTTP, m.Link, m.Version)
 	}
 	return t.Flush() //nolint:wrapcheck // standard output is gone
 }
@@ -179,8 +185,8 @@ func (v *clusterView) notes() (notes []string) {
 		if !m.Reachable && m.Error != nil {
 			notes = append(notes, fmt.Sprintf("%s cannot be reached: %s", m.ID, *m.Error))
 		}
-		if m.DiskFull {
-			notes = append(notes, fmt.Sprintf("the disk of %s is nearly full: make room", m.ID))
+		if note := m.diskNote(); note != "" {
+			notes = append(notes, note)
 		}
 		if off := time.Duration(m.TimeOffsetMs) * time.Millisecond; off.Abs() > offsetWarn {
 			notes = append(notes, fmt.Sprintf("the clock of %s is %v off: look at its time synchronisation", m.ID, off))
@@ -202,6 +208,20 @@ func (v *clusterView) notes() (notes []string) {
 		notes = append(notes, fmt.Sprintf("%s is not ready: %s", v.Node, why))
 	}
 	return notes
+}
+
+// diskNote says what is wrong with the room on a node's disk, "" if nothing is.
+func (m *memberView) diskNote() string {
+	known := m.DiskLeft != nil && m.DiskReserve != nil
+	switch {
+	case m.DiskFull && known:
+		return fmt.Sprintf("the disk of %s is nearly full, only what takes rights away is done there: %s are left of a reserve of %s (--disk-reserve); make room", m.ID, roughly(*m.DiskLeft), roughly(*m.DiskReserve))
+	case m.DiskFull:
+		return fmt.Sprintf("the disk of %s is nearly full, only what takes rights away is done there: make room", m.ID)
+	case known && *m.DiskLeft < 2**m.DiskReserve:
+		return fmt.Sprintf("the disk of %s fills up: %s are left, below %s (--disk-reserve) only what takes rights away is done; make room", m.ID, roughly(*m.DiskLeft), roughly(*m.DiskReserve))
+	}
+	return ""
 }
 
 func clusterAdd(ctx context.Context, cmd *cobra.Command, f *operatorFlags, id, addr string, voter bool) error {

@@ -191,9 +191,14 @@ func TestClusterOfProcesses(t *testing.T) {
 	}
 
 	// Refusals leave everything as it was.
-	for _, args := range [][]string{{"remove", "a2"}, {"demote", "a2"}, {"promote", "nobody"}, {"add", "a9", c.nodes[0].raft}, {"transfer", "a9"}} {
+	for _, args := range [][]string{{"remove", "a2"}, {"demote", "a2"}, {"add", "a9", c.nodes[0].raft}, {"transfer", "a9"}} {
 		if out, code := c.operate(append([]string{"cluster"}, append(args, "--timeout", "2s")...)...); code != exitFailed || !strings.Contains(out, "refused") {
 			t.Errorf("cluster %v: exit %d, %s", args, code, out)
+		}
+	}
+	for _, what := range []string{"promote", "demote", "remove"} { // at once, not after trying for --timeout
+		if out, code := c.operate("cluster", what, "nobody", "--timeout", "10m"); code != exitFailed || !strings.Contains(out, "it is not a member; the members are a1, a2, a3") {
+			t.Errorf("cluster %s nobody: exit %d, %s", what, code, out)
 		}
 	}
 	if ids := c.view().voters(); len(ids) != 3 {

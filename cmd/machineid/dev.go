@@ -196,21 +196,7 @@ func devKey(ctx context.Context, path, authorityHTTP string) (string, error) {
 	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&made); err != nil || made.OrgAPIKey == "" {
 		return "", fmt.Errorf("create an org: the authority answered %s: %s", resp.Status, body)
 	}
-	return made.OrgAPIKey, writeSecret(path, made.OrgAPIKey)
-}
-
-// writeSecret makes a file that only its owner can read, whole or not at all.
-func writeSecret(path, secret string) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err //nolint:wrapcheck // names the file already
-	}
-	_, err = f.WriteString(secret + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path) //nolint:wrapcheck // names the files already
+	return made.OrgAPIKey, authority.WriteSecret(path, made.OrgAPIKey) //nolint:wrapcheck // names the file
 }
 
 // tellChange shows how long a change took to be in force everywhere.

@@ -23,7 +23,14 @@ import (
 func newSnapshotCommand(settings *config.Settings, env environment) *cobra.Command {
 	snapshot := &cobra.Command{Use: "snapshot", Short: "Save the state to a file, look at such a file, begin a cluster from it", Args: cobra.NoArgs}
 
-	save := &cobra.Command{Use: "save FILE", Short: "Save the state of a running cluster, as one node has it now", Args: cobra.ExactArgs(1)}
+	save := &cobra.Command{
+		Use: "save FILE", Short: "Save the state of a running cluster, with all that was acknowledged before", Args: cobra.ExactArgs(1),
+		Long: `Save the state of a running cluster, with all that was acknowledged before.
+
+The first node of --operator-url that answers is asked. If it cannot know that it
+has all, because no leader is known or it is far behind, it sends what it has, and
+a warning says so.`,
+	}
 	var force bool
 	f := &operatorFlags{}
 	f.register(save.Flags())
@@ -88,9 +95,9 @@ func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool)
 	tmp := path + ".tmp"
 	var last error
 	for _, base := range f.urls {
-		err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), f, base, tmp)
+		doubt, err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), f, base, tmp)
 		if err == nil {
-			return nameSnapshot(cmd, f, tmp, path)
+			return nameSnapshot(cmd, f, tmp, path, doubt)
 		}
 		_ = os.Remove(tmp)
 		if refused, ok := errors.AsType[*refusedError](err); ok && refused.status < http.StatusInternalServerError {
@@ -101,7 +108,13 @@ func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool)
 	return unavailableError{last}
 }
 
-func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path string) error {
+// savedBackup is a backup that was saved, and why it may lack changes that were acknowledged before; nil: it does not.
+type savedBackup struct {
+	authority.Backup
+	Doubt *string `json:"doubt"`
+}
+
+func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path, doubt string) error {
 	file, err := os.Open(tmp)
 	if err != nil {
 		return err //nolint:wrapcheck // names the file
@@ -117,8 +130,14 @@ func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path string) error 
 		_ = dir.Sync() // the content is; a name that a crash takes away is seen
 		_ = dir.Close()
 	}
+	saved := savedBackup{Backup: b}
+	if doubt != "" {
+		saved.Doubt = &doubt
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s holds index %d, and may lack changes that were acknowledged before it was asked for: %s. "+
+			"Save again when a leader is known, or name another node in --operator-url\n", path, b.Position.Index, doubt)
+	}
 	if f.output == "json" {
-		return printJSON(cmd.OutOrStdout(), b)
+		return printJSON(cmd.OutOrStdout(), saved)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "saved %s: %d orgs, %d devices, at index %d, checked\n", path, b.Orgs, b.Devices, b.Position.Index)
 	return nil
@@ -127,17 +146,18 @@ func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path string) error 
 // progressEvery is how often a transfer says how far it is, on a terminal.
 const progressEvery = 200 * time.Millisecond
 
-func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base, tmp string) error {
+// fetchSnapshot writes a backup to the file tmp. It returns why the node that sent it doubts that it is whole, "" if it does not.
+func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base, tmp string) (doubt string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+wire.Base+"operator/cluster/snapshot", http.NoBody)
 	if err != nil {
-		return fmt.Errorf("make the call: %w", err)
+		return "", fmt.Errorf("make the call: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+string(f.token))
 	client := f.client().http
 	client.Timeout = 0 // as long as it takes
 	resp, err := client.Do(req)
 	if err != nil {
-		return err //nolint:wrapcheck // names the address
+		return "", err //nolint:wrapcheck // names the address
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -146,11 +166,11 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 		if json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&said) == nil {
 			e.Code, e.Message, e.Outcome = said.Error, said.Message, said.Outcome
 		}
-		return e
+		return "", e
 	}
 	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err //nolint:wrapcheck // names the file
+		return "", err //nolint:wrapcheck // names the file
 	}
 	p := &progress{total: resp.ContentLength, began: time.Now()}
 	if stat, serr := os.Stderr.Stat(); serr == nil && stat.Mode()&os.ModeCharDevice != 0 && notes == os.Stderr {
@@ -164,7 +184,7 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 		err = file.Sync()
 	}
 	p.end()
-	return errors.Join(err, file.Close())
+	return resp.Header.Get(wire.DoubtHeader), errors.Join(err, file.Close())
 }
 
 // progress shows how far a transfer is.

@@ -82,6 +82,26 @@ func TestRestoreIsAChangeOfEverything(t *testing.T) {
 	}
 }
 
+// TestSaveWarns when nobody leads: what the node has is saved, and it is said that it may not be all.
+func TestSaveWarns(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 2)
+	dir := t.TempDir()
+	if out, code := c.operate("snapshot", "save", filepath.Join(dir, "all")); code != exitDone || strings.Contains(out, "warning") {
+		t.Errorf("with a leader: %d %s", code, out)
+	}
+	c.nodes[1].kill()
+	eventually(t, patient, "nobody leads", func() bool { return c.view().Leader == nil })
+	if out, code := c.operate("snapshot", "save", filepath.Join(dir, "some")); code != exitDone ||
+		!strings.Contains(out, "may lack changes that were acknowledged before it was asked for: no leader is known") || !strings.Contains(out, "holds index ") {
+		t.Errorf("without one: %d %s", code, out)
+	}
+	out, code := c.operate("snapshot", "save", filepath.Join(dir, "json"), "--output", "json")
+	if code != exitDone || !strings.Contains(out, `"doubt": "no leader is known"`) || !strings.Contains(out, `"Index"`) {
+		t.Errorf("as JSON: %d %s", code, out)
+	}
+}
+
 // TestOfflineToolsRefuse what is no folder or no archive, and say what to do.
 func TestOfflineToolsRefuse(t *testing.T) {
 	dir := t.TempDir()

@@ -187,6 +187,9 @@ func Refused(message string) *Error {
 	return &Error{HTTP: fasthttp.StatusConflict, Status: StatusError, Code: "refused", Message: message}
 }
 
+// MemberNotFound answers a change of the cluster on a node that is no member; message names those that are.
+func MemberNotFound(message string) *Error { return notFound("member_not_found", message) }
+
 // InvalidOperatorToken answers an operator's call without the right token.
 func InvalidOperatorToken() *Error {
 	return &Error{

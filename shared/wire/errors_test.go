@@ -34,6 +34,8 @@ func TestErrorTable(t *testing.T) {
 		{SystemUnavailable(OutcomeNotDone, 0), 503, "error", "system_unavailable"},
 		{SystemUnavailable(OutcomeUnknown, 2), 503, "error", "system_unavailable"},
 		{SystemUnavailable(OutcomeCommitted, 3), 503, "error", "system_unavailable"},
+		{Refused("m"), 409, "error", "refused"},
+		{MemberNotFound("m"), 404, "not_found", "member_not_found"},
 		{InvalidOperatorToken(), 401, "error", "invalid_operator_token"},
 		{SignupClosed(), 403, "error", "signup_closed"},
 		{MethodNotAllowed(Match([]byte("/api/v1/usage"))), 405, "error", "method_not_allowed"},

@@ -1,0 +1,54 @@
+package authority
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestJoinBeginsAnew: a node that was taken out between its two steps is added again, rather than ask for its vote for ever.
+func TestJoinBeginsAnew(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var asked []string
+	answers := []string{"200 ", "404 member_not_found", "503 system_unavailable", "200 ", "409 refused", "404 not_found", "200 "}
+	at := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, strings.TrimPrefix(r.URL.Path, "/api/v1/operator/cluster/"))
+		if len(answers) == 0 {
+			t.Error("it asks for more")
+			return
+		}
+		var status int
+		var code string
+		_, _ = fmt.Sscanf(answers[0], "%d %s", &status, &code)
+		answers = answers[1:]
+		w.WriteHeader(status)
+		_, _ = fmt.Fprintf(w, `{"error":%q,"message":"what is in the way"}`, code)
+	}))
+	defer at.Close()
+	dir := t.TempDir()
+	mark := filepath.Join(dir, joiningFile)
+	if err := os.WriteFile(mark, nil, joinFileMode); err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{log: slog.New(slog.DiscardHandler), cfg: Config{ID: "a2", Dir: dir, AdvertiseRaft: "h2:7072", Join: []string{strings.TrimPrefix(at.URL, "http://")}}}
+	if err := n.join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"members", "members/a2/promote", "members", "members", "members/a2/promote", "members/a2/promote", "members/a2/promote"}
+	if !slices.Equal(asked, want) {
+		t.Errorf("it asked %q, want %q", asked, want)
+	}
+	if _, err := os.Stat(mark); !os.IsNotExist(err) || n.joining.Load() != nil {
+		t.Errorf("it is still joining: %v, %v", err, n.joining.Load())
+	}
+}
