@@ -34,6 +34,8 @@ type Config struct {
 	Version string
 	// Authority lists link addresses of authority nodes.
 	Authority []string
+	// Cluster is the name of the cluster that the edge keeps to; empty: the first that it meets.
+	Cluster string
 	// HTTP is where agents ask. The Edge owns it.
 	HTTP net.Listener
 	// MaxWait bounds how long a validate waits for the link or its fetch (I9).
@@ -187,6 +189,7 @@ func (e *Edge) Ready() []string {
 	if lost != 0 {
 		why = append(why, fmt.Sprintf("link: no session with the authority for %v; addresses tried: %v",
 			now.Sub(lost).Round(time.Millisecond), e.cfg.Authority))
+		why = append(why, e.link.strangers()...)
 	}
 	return why
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +57,11 @@ type world struct {
 	http *fasthttputil.InmemoryListener
 	key  orgkey.Key
 
+	cluster   string
+	addresses []string
+	others    map[string]*authority // by address; what is not here is a
+	log       lockedBuffer          // what the edge says
+
 	client *fasthttp.HostClient
 	stop   context.CancelFunc
 	ended  chan error
@@ -65,11 +71,19 @@ type world struct {
 // authority knows one org, with one key and the device "d".
 func inWorld(t *testing.T, f func(w *world)) {
 	t.Helper()
+	inWorldOf(t, func(*world) {}, f)
+}
+
+// inWorldOf is inWorld with what differs before the edge is made.
+func inWorldOf(t *testing.T, differs, f func(w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, a: newAuthority(), http: fasthttputil.NewInmemoryListener(), key: keyOf(1), ended: make(chan error, 1)}
 		w.a.keys[w.key.Hash()] = &link.KeyRecord{Known: true, OrgId: testOrg[:]}
 		w.a.orgs[testOrg] = &link.OrgRecord{Known: true}
 		w.a.devices["d"] = &link.DeviceRecord{Known: true}
+		w.addresses = []string{"a1"}
+		differs(w)
 		w.make()
 		w.client = &fasthttp.HostClient{
 			Addr: "edge", Dial: func(string) (net.Conn, error) { return w.http.Dial() }, MaxConns: 1000,
@@ -78,19 +92,45 @@ func inWorld(t *testing.T, f func(w *world)) {
 		defer func() {
 			w.end()
 			w.a.server.Stop()
+			for _, a := range w.others {
+				a.server.Stop()
+			}
 			time.Sleep(time.Minute) // for what fasthttp cleans up
 		}()
 		f(w)
 	})
 }
 
+// lockedBuffer is read while the edge writes.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // make makes the edge, as a process that starts does.
 func (w *world) make() {
 	w.t.Helper()
 	e, err := New(Config{
-		ID: "e1", Authority: []string{"a1"}, HTTP: w.http, CacheEntries: 10_000, NoDate: true, Clock: w.a,
-		Dial:   func(ctx context.Context, _ string) (net.Conn, error) { return w.a.listener.DialContext(ctx) },
-		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		ID: "e1", Authority: w.addresses, Cluster: w.cluster, HTTP: w.http, CacheEntries: 10_000, NoDate: true, Clock: w.a,
+		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			if other := w.others[addr]; other != nil {
+				return other.listener.DialContext(ctx)
+			}
+			return w.a.listener.DialContext(ctx)
+		},
+		Logger: slog.New(slog.NewTextHandler(&w.log, nil)), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -35,10 +35,12 @@ const (
 
 // linker keeps one session at a time with the authority's leader.
 type linker struct {
-	e *Edge
-	// The newest that was accepted (I7): incarnations are in order, and so are the terms of one.
+	e       *Edge
+	cluster allegiance
+	// Of the Welcome that was accepted last: incarnations are in order, and so are the terms of one, unless it proved another history (I7, I13).
 	incarnation []byte
 	term        uint64
+	reign       []byte
 
 	begun uint64 // sessions that a Hello was made for
 
@@ -46,14 +48,17 @@ type linker struct {
 	epoch  uint32  // of it
 
 	mu      sync.Mutex
-	session *session // the newest
-	closing bool     // no session is begun any more
+	session *session            // the newest
+	closing bool                // no session is begun any more
+	foreign map[string]*foreign // by address; what the newest attempt met there
 
 	clearing sync.WaitGroup
 	busy     atomic.Bool
 }
 
-func newLinker(e *Edge) *linker { return &linker{e: e} }
+func newLinker(e *Edge) *linker {
+	return &linker{e: e, cluster: allegiance{name: e.cfg.Cluster, told: e.cfg.Cluster != ""}, foreign: map[string]*foreign{}}
+}
 
 // run keeps a session up until ctx ends: with the node that the last one named as the
 // leader, else with the configured ones in turn.
@@ -91,10 +96,15 @@ func (l *linker) run(ctx context.Context) {
 			pause = minPause
 		}
 		level := slog.LevelWarn
-		if !tried {
+		var stranger *foreign
+		switch {
+		case errors.As(err, &stranger):
+			level = slog.LevelDebug // it is told of once
+		case !tried:
 			level = slog.LevelInfo // an authority that starts beside the edge may not lead yet
 		}
 		tried = true
+		l.met(ctx, addr, stranger)
 		l.e.log.LogAttrs(ctx, level, "no session with the authority", slog.String("address", addr), slog.Any("error", err))
 		follows := named != ""
 		if named = leader; named == addr || !l.connect(ctx, conns, named) {
@@ -167,7 +177,7 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 	hello := &link.Hello{
 		Session: l.begun,
 		EdgeId:  l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
-		DecisionVersion: decisionVersion, Term: l.term,
+		DecisionVersion: decisionVersion, Term: l.term, Reign: l.reign,
 	}
 	if m := l.memory; m != nil {
 		hello.Incarnation, hello.LastIndex = m.incarnation, m.current
@@ -207,10 +217,14 @@ func (l *linker) goesOn(w *link.Welcome, hasher link.Hasher) bool {
 // accept begins a session. It goes on with the lease and the memory of the one
 // before, or drops both.
 func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_SessionClient, addr string) (*session, error) {
+	if f := l.cluster.refuses(w, addr); f != nil {
+		return nil, f
+	}
+	anew := w.GetProven() && w.GetReset_() // what was met before is in no history any more, and nothing of it is kept (I13)
 	switch c := bytes.Compare(w.GetIncarnation(), l.incarnation); {
 	case c < 0:
 		return nil, errOldIncarnation
-	case c == 0 && w.GetTerm() < l.term:
+	case c == 0 && w.GetTerm() < l.term && !anew:
 		return nil, errOldTerm
 	}
 	hasher, err := link.NewHasher(w.GetHashKey())
@@ -220,7 +234,8 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 	if w.GetLeaseNs() <= 0 || w.GetCacheTtlNs() <= 0 {
 		return nil, fmt.Errorf("welcome from %s: lease %d ns, cache TTL %d ns", addr, w.GetLeaseNs(), w.GetCacheTtlNs())
 	}
-	l.incarnation, l.term = w.GetIncarnation(), w.GetTerm()
+	l.cluster.take(w)
+	l.incarnation, l.term, l.reign = w.GetIncarnation(), w.GetTerm(), w.GetReign()
 	s := &session{
 		e: l.e, stream: stream, wake: make(chan struct{}, 1),
 		lease: time.Duration(w.GetLeaseNs()), sole: len(l.e.cfg.Authority) == 1, renewDue: true,
@@ -237,6 +252,7 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 	l.e.proxy.use(w.GetHttpAddress(), w.GetProxyToken()) //nolint:contextcheck // its connections outlive the session
 	l.mu.Lock()
 	l.session = s
+	clear(l.foreign)
 	l.mu.Unlock()
 	l.e.log.LogAttrs(ctx, slog.LevelInfo, "session with the authority",
 		slog.String("address", addr), slog.String("node", w.GetAuthorityId()), slog.Uint64("term", w.GetTerm()),

@@ -14,6 +14,7 @@ type metrics struct {
 	invalidations prometheus.Counter
 	sessions      prometheus.Counter
 	resets        prometheus.Counter
+	foreign       prometheus.Counter
 	proxyErrors   prometheus.Counter
 	unreported    prometheus.Counter
 
@@ -37,6 +38,7 @@ func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
 		invalidations: count("machineid_edge_invalidations_total", "Invalidations put in force."),
 		sessions:      count("machineid_edge_sessions_total", "Sessions begun with the authority."),
 		resets:        count("machineid_edge_session_resets_total", "Sessions that began with an empty memory."),
+		foreign:       count("machineid_edge_foreign_total", "Sessions that were refused because the node is of another cluster."),
 		proxyErrors:   count("machineid_edge_proxy_errors_total", "Calls passed on that got no answer."),
 		unreported:    count("machineid_edge_sightings_dropped_total", "Times at which a device asked that found no room in a report."),
 		noLink:        unavailable.WithLabelValues("no_link"),

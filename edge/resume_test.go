@@ -182,16 +182,21 @@ func TestHoldingKeepsForATTL(t *testing.T) {
 }
 
 // TestIncarnationsAreInOrder: under a newer one any term counts, an older one is
-// refused whatever its term, and nothing that was remembered is carried over (I7).
+// refused whatever its term, and nothing that was remembered is carried over (I7). An
+// older term of the same counts only if it is proven and nothing is kept (I13).
 func TestIncarnationsAreInOrder(t *testing.T) {
 	for name, tt := range map[string]struct {
-		incarnation byte
-		term        uint64
-		want        string
+		incarnation   byte
+		term          uint64
+		proven, keeps bool
+		want          string
 	}{
 		"a restored state, with an older term": {incarnation: 8, term: 1, want: "DEVICE_REVOKED"},
 		"the past, with a newer term":          {incarnation: 6, term: 99, want: "SYSTEM_UNAVAILABLE"},
 		"the same, with an older term":         {incarnation: 7, term: 4, want: "SYSTEM_UNAVAILABLE"},
+		"with an older term that is proven":    {incarnation: 7, term: 4, proven: true, want: "DEVICE_REVOKED"},
+		"proven, and what is remembered stays": {incarnation: 7, term: 4, proven: true, keeps: true, want: "SYSTEM_UNAVAILABLE"},
+		"the past, and proven":                 {incarnation: 6, term: 99, proven: true, want: "SYSTEM_UNAVAILABLE"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
@@ -199,6 +204,7 @@ func TestIncarnationsAreInOrder(t *testing.T) {
 					w.a.set(func() {
 						w.a.welcome = func(w *link.Welcome) *link.ToEdge {
 							w.Incarnation, w.Term = bytes.Repeat([]byte{incarnation}, 16), term
+							w.Proven, w.Reset_ = tt.proven, !tt.keeps
 							return &link.ToEdge{Welcome: w}
 						}
 					})
@@ -216,4 +222,37 @@ func TestIncarnationsAreInOrder(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAnotherHistoryBeginsWithNothing (I13): neither the memory nor the lease of the history before outlives a Welcome that proves another.
+func TestAnotherHistoryBeginsWithNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.a.term = 7
+		w.start()
+		w.want("d", "ALLOW", false)
+		w.want("d", "ALLOW", true)
+		reign := bytes.Repeat([]byte{9}, 16)
+		w.a.set(func() {
+			w.a.term, w.a.index, w.a.devices["d"] = 3, 5, revoked()
+			w.a.grant = func(*link.Renew) *link.Grant { return nil }
+			w.a.welcome = func(w *link.Welcome) *link.ToEdge {
+				w.Proven, w.Reign = true, reign
+				return &link.ToEdge{Welcome: w}
+			}
+		})
+		w.a.breakOff()
+		time.Sleep(testLease / 2) // the lease of before would still run
+		w.want("d", "SYSTEM_UNAVAILABLE", false)
+		w.a.set(func() { w.a.grant = nil })
+		time.Sleep(testLease / 2)
+		w.want("d", "DEVICE_REVOKED", false)
+		// From here on it says whose it is: an older index, term and reign.
+		index := w.a.change(t, func() {}, 1)
+		w.a.breakOff()
+		time.Sleep(testLease)
+		if h := w.a.heard().hello; h.GetTerm() != 3 || h.GetLastIndex() != index || !bytes.Equal(h.GetReign(), reign) {
+			t.Errorf("it says that it knows %d of term %d and reign %x", h.GetLastIndex(), h.GetTerm(), h.GetReign())
+		}
+	})
 }

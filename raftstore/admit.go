@@ -70,7 +70,7 @@ func (s *Store) decided(ctx context.Context, joiner NodeStatus) error {
 	if joiner.newestFormat() >= s.cfg.newestFormat() {
 		return nil // nobody proposes what this program does not know
 	}
-	err := s.await(ctx, func() raft.Future { return s.raft.Apply(encodeBarrier(s.clusterName()), s.cfg.RPCTimeout) })
+	err := s.await(ctx, func() raft.Future { return s.raft.Apply(emptyPack, s.cfg.RPCTimeout) })
 	if err == nil || errors.Is(err, ErrNotLeader) {
 		return err
 	}

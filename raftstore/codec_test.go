@@ -74,14 +74,52 @@ func TestPackGolden(t *testing.T) {
 	if n, err := unpack(nil, nil); n != 0 || err != nil {
 		t.Errorf("an entry without data: %d, %v", n, err)
 	}
-	barrier := encodeBarrier("cluster")
-	golden(t, "pack_barrier_v2", barrier)
-	if n, err := unpack(barrier, nil); n != 0 || err != nil || barrierCluster(barrier) != "cluster" {
-		t.Errorf("a barrier: %d commands, %v, cluster %q", n, err, barrierCluster(barrier))
+	bar := barrier{term: 300, reign: ReignID{1, 2, 15: 16}, cluster: "cluster"}
+	golden(t, "pack_barrier_v4", bar.encode())
+	golden(t, "pack_barrier_v2", append([]byte{packName}, "cluster"...)) // is read, and not written any more
+	for what, tt := range map[string]struct {
+		data []byte
+		want barrier
+	}{
+		"a barrier":                  {bar.encode(), bar},
+		"a barrier of the name":      {append([]byte{packName}, "cluster"...), barrier{cluster: "cluster"}},
+		"commands":                   {data, barrier{}},
+		"nothing":                    {nil, barrier{}},
+		"what raises the format":     {encodeFormat(2), barrier{}},
+		"a barrier without the name": {bar.encode()[:barrierFixed], barrier{term: bar.term, reign: bar.reign}},
+	} {
+		if got, err := decodeBarrier(tt.data); err != nil || got != tt.want {
+			t.Errorf("%s: %+v, %v", what, got, err)
+		}
 	}
-	if barrierCluster(data) != "" || barrierCluster(nil) != "" {
-		t.Error("commands are taken for a barrier")
+	for cut := 1; cut < barrierFixed; cut++ {
+		if got, err := decodeBarrier(bar.encode()[:cut]); err == nil {
+			t.Errorf("of %d bytes: %+v", cut, got)
+		}
 	}
+}
+
+// FuzzBarrier: a barrier is refused or read, holds no command, and says the same when it is written again.
+func FuzzBarrier(f *testing.F) {
+	f.Add(barrier{term: 7, reign: ReignID{1}, cluster: "c"}.encode())
+	f.Add([]byte{packName, 'c'})
+	f.Add([]byte{packBarrier})
+	f.Add(encodeFormat(2))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		bar, err := decodeBarrier(data)
+		if err != nil || len(data) == 0 || data[0] != packBarrier {
+			if bar.reign != (ReignID{}) {
+				t.Fatalf("%x names a reign", data)
+			}
+			return
+		}
+		if n, err := unpack(data, func([]byte) { t.Fatal("it holds a command") }); n != 0 || err != nil {
+			t.Fatalf("%x: %d commands, %v", data, n, err)
+		}
+		if !bytes.Equal(bar.encode(), data) {
+			t.Fatalf("%x is %+v", data, bar)
+		}
+	})
 }
 
 // Whatever decodes, encodes to an entry of the same content, and no input makes the decoder panic.

@@ -61,6 +61,7 @@ type fsm struct {
 	durable atomic.Pointer[stateMeta] // on disk for certain (R2)
 	cluster atomic.Pointer[string]    // its name, as the state has it; nil or empty: not known yet
 	format  atomic.Int64              // of the cluster
+	reigns  atomic.Pointer[[]Reign]   // oldest first; replaced, never changed (R15)
 	raise   func(format int) error    // snapshotStore.raiseAll
 
 	termMu   sync.Mutex
@@ -80,6 +81,7 @@ func (f *fsm) begin(m stateMeta, next *state) {
 	f.member(m.conf)
 	f.cluster.Store(&m.cluster)
 	f.format.Store(int64(m.format))
+	f.reigns.Store(&m.reigns)
 	f.durable.Store(&m)
 	f.publish(m.applied)
 }
@@ -118,9 +120,14 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			if err != nil {
 				f.fault.fail(fmt.Errorf("apply entry %d: %w", l.Index, err))
 			}
-			if name := barrierCluster(l.Data); name != "" {
-				f.learnCluster(b, l.Index, name)
+			bar, err := decodeBarrier(l.Data)
+			if err != nil {
+				f.fault.fail(fmt.Errorf("apply entry %d: %w", l.Index, err))
 			}
+			if bar.cluster != "" {
+				f.learnCluster(b, l.Index, bar.cluster)
+			}
+			f.learnReign(b, l, bar, n)
 			f.learnFormat(b, l)
 			commands += n
 			answers[i] = out

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -122,6 +123,9 @@ func (l *leadership) lead(ctx context.Context, term uint64) {
 // barrier returns true once an entry of term was applied: one without commands, so that the state's position covers it too (raft's own
 // barriers never reach the state), and so that nobody has to wait for a future.
 func (l *leadership) barrier(ctx context.Context, term uint64) bool {
+	// Made here and kept nowhere: the same is sent again within the term, and no other run of this node knows it.
+	bar := barrier{term: term, cluster: l.store.clusterName()}
+	_, _ = rand.Read(bar.reign[:]) // never fails
 	retry := time.NewTicker(barrierRetry)
 	defer retry.Stop()
 	for {
@@ -129,7 +133,7 @@ func (l *leadership) barrier(ctx context.Context, term uint64) bool {
 		if applied {
 			return ctx.Err() == nil
 		}
-		l.store.raft.Apply(encodeBarrier(l.store.clusterName()), barrierRetry)
+		l.store.raft.Apply(bar.encode(), barrierRetry)
 	wait:
 		for {
 			select {

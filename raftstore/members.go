@@ -195,7 +195,7 @@ func (s *Store) promote(ctx context.Context, id string) error {
 			future := s.raft.AddVoter(now.ID, now.Address, prev, timeout)
 			// raft sends the entry before it counts the new voter, and forgets what that one acknowledged meanwhile: if its
 			// voice is needed nothing is committed any more, until there is another entry (raft v1.8.0, appendConfigurationEntry).
-			s.raft.Apply(encodeBarrier(s.clusterName()), barrierRetry)
+			s.raft.Apply(emptyPack, barrierRetry)
 			return future
 		}, nil
 	})

@@ -10,7 +10,7 @@ import (
 
 // Errors of [Store.Propose]. All but ErrOutcomeUnknown mean that the command did not and will not take effect.
 var (
-	// ErrNotLeader: this node does not lead, or is handing over. Ask the one that Leader names.
+	// ErrNotLeader: this node does not lead, or not yet (Leading), or is handing over. Ask the one that Leader names.
 	ErrNotLeader = errors.New("this node does not lead")
 	// ErrOverloaded: too much is under way already. Try again later.
 	ErrOverloaded = errors.New("too many commands are under way")
@@ -54,7 +54,10 @@ func (s *Store) ProposeWith(ctx context.Context, cmd []byte, o ProposeOptions) (
 	switch {
 	case len(cmd) > MaxPackBytes:
 		return Result{}, fmt.Errorf("propose: %w: %d bytes, at most %d", ErrTooLarge, len(cmd), MaxPackBytes)
-	case s.raft.State() != raft.Leader:
+	case s.fault.err() != nil:
+		return Result{}, fmt.Errorf("propose: %w: %w", ErrClosed, s.fault.err())
+	}
+	if _, leads := s.Leading(); !leads { // behind the barrier of the term, or it would be nobody's (R15)
 		if s.packer.closing() {
 			return Result{}, fmt.Errorf("propose: %w", ErrClosed)
 		}

@@ -134,8 +134,10 @@ func whatIs(l *raft.Log, describe func([][]byte) string) string {
 			return "DAMAGED: " + err.Error()
 		}
 		return fmt.Sprintf("raises the format to %d", format)
-	case n == 0:
+	case n == 0 && len(l.Data) > 0 && (l.Data[0] == packBarrier || l.Data[0] == packName):
 		return "barrier of the term"
+	case n == 0:
+		return "nothing"
 	}
 	return describe(commands)
 }

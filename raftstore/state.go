@@ -18,6 +18,7 @@ var (
 	keyConf    = []byte{0, 'c'} // index of the last applied configuration, 8B, and the configuration as raft encodes it
 	keyCluster = []byte{0, 'i'} // name of the cluster
 	keyFormat  = []byte{0, 'v'} // format of the cluster, uvarint; missing: the first
+	keyReign   = []byte{0, 'h'} // and the first index of a reign, 8B: its term, 8B, and its id, 16B
 
 	firstMachineKey = []byte{1}
 )
@@ -105,6 +106,7 @@ type stateMeta struct {
 	conf    configuration
 	cluster string
 	format  int
+	reigns  []Reign // oldest first
 }
 
 func readStateMeta(r pebble.Reader) (stateMeta, error) {
@@ -140,6 +142,9 @@ func readStateMeta(r pebble.Reader) (stateMeta, error) {
 			return stateMeta{}, fmt.Errorf("read the format: it is %x", v)
 		}
 		m.format = int(format)
+	}
+	if m.reigns, err = readReigns(r); err != nil {
+		return stateMeta{}, fmt.Errorf("read the reigns: %w", err)
 	}
 	return m, nil
 }

@@ -195,6 +195,11 @@ func (h *Hub) heirs(last *statepb.LinkRecord, began clock.Time) map[[16]byte]clo
 // be given leases, and not be told of a change that has returned elsewhere (I7).
 func (h *Hub) begin(r *reign) bool {
 	r.begun = h.feed.last()
+	by, _ := h.store.ReignAt(r.begun)
+	if by.Term != r.term {
+		return false // of a later leader: the term is over
+	}
+	r.id = by.ID
 	for {
 		h.mu.Lock()
 		if h.dispatched >= r.begun {

@@ -91,7 +91,7 @@ func inWorld(t *testing.T, times Times, rec *statepb.LinkRecord, f func(w *world
 			_ = w.hub.Run(ctx)
 		}()
 		if _, err := w.apply(&statepb.Command{Change: &statepb.Command_Seed{Seed: &statepb.Seed{
-			Cluster: &statepb.Cluster{ClusterId: "c", Incarnation: make([]byte, 16), HashKey: make([]byte, 16), Link: rec},
+			Cluster: &statepb.Cluster{ClusterId: "c", Incarnation: make([]byte, 16), HashKey: make([]byte, 16), Link: rec, Replaces: []string{"older", "old"}},
 			Plans:   &statepb.Plans{},
 		}}}); err != nil {
 			t.Fatal(err)

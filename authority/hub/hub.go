@@ -55,6 +55,8 @@ type Store interface {
 	Leading() (term uint64, ok bool)
 	Confirm(ctx context.Context) (term uint64, err error)
 	View() (*raftstore.View, error)
+	ReignAt(index uint64) (raftstore.Reign, bool)
+	Judge(index, term uint64, id raftstore.ReignID) raftstore.Verdict
 }
 
 // Errors of Settle.

@@ -25,6 +25,31 @@ type fakeStore struct {
 	leads   bool
 	confirm func() (uint64, error) // nil: the term is confirmed at once
 	view    func() (*raftstore.View, error)
+	wrote   uint64                                                           // the term that wrote the newest entry; 0: the one that is led
+	judge   func(index, term uint64, id raftstore.ReignID) raftstore.Verdict // nil: what was dispatched is of one history
+}
+
+// reignOf is the reign of a term.
+func reignOf(term uint64) raftstore.ReignID { return raftstore.ReignID{15: byte(term)} }
+
+func (s *fakeStore) ReignAt(uint64) (raftstore.Reign, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	term := max(s.term, s.wrote)
+	return raftstore.Reign{Term: term, ID: reignOf(term)}, true
+}
+
+func (s *fakeStore) Judge(index, term uint64, id raftstore.ReignID) raftstore.Verdict {
+	s.mu.Lock()
+	f := s.judge
+	s.mu.Unlock()
+	switch {
+	case f != nil:
+		return f(index, term, id)
+	case index <= s.world.dispatched():
+		return raftstore.VerdictSame
+	}
+	return raftstore.VerdictUnknown
 }
 
 func (s *fakeStore) set(f func(*fakeStore)) {
@@ -172,11 +197,8 @@ func (w *world) open() *peer {
 
 // join begins a session of a process that remembers all that the tests change.
 func (w *world) join(edge string, process byte) *peer {
-	hello := helloOf(edge, process)
-	w.hub.mu.Lock()
-	hello.LastIndex = w.hub.dispatched
-	w.hub.mu.Unlock()
-	hello.Incarnation, hello.Held = make([]byte, 16), make([]byte, link.HeldBytes)
+	hello := w.current(edge, process)
+	hello.Held = make([]byte, link.HeldBytes)
 	for _, org := range []state.OrgID{orgA, orgB} {
 		for _, h := range hashesOf(org) {
 			b := link.BucketOf(h)
@@ -188,12 +210,22 @@ func (w *world) join(edge string, process byte) *peer {
 
 // joinHoldingAll begins a session of a process that may hold everything there is.
 func (w *world) joinHoldingAll(edge string, process byte) *peer {
-	hello := helloOf(edge, process)
-	hello.Incarnation, hello.Held = make([]byte, 16), bytes.Repeat([]byte{0xff}, link.HeldBytes)
-	w.hub.mu.Lock()
-	hello.LastIndex = w.hub.dispatched
-	w.hub.mu.Unlock()
+	hello := w.current(edge, process)
+	hello.Held = bytes.Repeat([]byte{0xff}, link.HeldBytes)
 	return w.greet(hello)
+}
+
+// current is the Hello of a process that has had a session of this reign, and heard of all there is.
+func (w *world) current(edge string, process byte) *link.Hello {
+	hello := helloOf(edge, process)
+	hello.Incarnation = make([]byte, 16)
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	hello.LastIndex = w.hub.dispatched
+	if r := w.hub.reign; r != nil {
+		hello.Term, hello.Reign = r.term, r.id[:]
+	}
+	return hello
 }
 
 // greet begins a session with a Hello.
@@ -204,7 +236,7 @@ func (w *world) greet(hello *link.Hello) *peer {
 }
 
 func helloOf(edge string, process byte) *link.Hello {
-	return &link.Hello{EdgeId: edge, ProcessId: slices.Repeat([]byte{process}, 16), DecisionVersion: 1}
+	return &link.Hello{EdgeId: edge, ProcessId: slices.Repeat([]byte{process}, 16), DecisionVersion: 1, Reign: make([]byte, 16)}
 }
 
 // hashesOf are those of an org and of its device "d", by the tests' hash key.

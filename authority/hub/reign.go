@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/state/statepb"
+	"machineid/raftstore"
 	"machineid/shared/clock"
 )
 
@@ -25,6 +26,9 @@ type reign struct {
 	// begun is the last index of the terms before, or a later one: whoever has joined this
 	// reign and acknowledged it knows of all that those have done.
 	begun uint64
+	// id is of raftstore's reign of the term. All that is told in this one is of it: the first
+	// index is that of its own record or a later one (I13).
+	id raftstore.ReignID
 	// proof is when the last successful confirmation round began, v0 of I1.1; 0 is none.
 	proof atomic.Int64
 

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -34,9 +33,9 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	s, why := h.join(hello, remote(ctx), cancel)
+	s, why := h.join(ctx, hello, remote(ctx), cancel)
 	if why == whyNotLeading && h.expects(ctx) {
-		s, why = h.join(hello, remote(ctx), cancel)
+		s, why = h.join(ctx, hello, remote(ctx), cancel)
 	}
 	if s == nil {
 		addr := h.elsewhere()
@@ -68,17 +67,26 @@ const (
 // one step: what is dispatched later is sent, what was before is replayed, or in
 // the state that an edge which begins with an empty memory will fetch (I7). Without a
 // session it says why there is none.
-func (h *Hub) join(hello *link.Hello, address string, cancel func()) (s *session, why string) {
+func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cancel func()) (s *session, why string) {
 	h.mu.Lock()
 	r := h.reign
+	h.mu.Unlock()
 	cluster := h.cfg.State.Cluster()
-	if r == nil || r.closing || cluster == nil {
+	if r == nil || cluster == nil {
+		return nil, whyNotLeading
+	}
+	same, proven, why := h.judges(ctx, r, hello, cluster.GetIncarnation())
+	if why != "" {
+		return nil, why
+	}
+	h.mu.Lock()
+	if h.reign != r || r.closing {
 		h.mu.Unlock()
 		return nil, whyNotLeading
 	}
 	slot := r.takeSlot()
 	h.mu.Unlock()
-	goesOn := bytes.Equal(hello.GetIncarnation(), cluster.GetIncarnation()) && len(hello.GetHeld()) == link.HeldBytes
+	goesOn := same && len(hello.GetHeld()) == link.HeldBytes
 	if goesOn {
 		// Before the ring is read: what is dispatched from here on is sent.
 		r.directory.hold(slot, hello.GetHeld())
@@ -89,9 +97,9 @@ func (h *Hub) join(hello *link.Hello, address string, cancel func()) (s *session
 	if h.reign != r || r.closing {
 		return nil, whyNotLeading // the slot went with the reign, or will
 	}
-	if why = h.refuses(hello, cluster.GetIncarnation()); why != "" {
+	if h.overtaken(hello) {
 		r.freeSlot(slot)
-		return nil, why
+		return nil, whyOvertaken
 	}
 	var replay []*link.Invalidate
 	if goesOn {
@@ -110,7 +118,7 @@ func (h *Hub) join(hello *link.Hello, address string, cancel func()) (s *session
 		Term: r.term, Incarnation: cluster.GetIncarnation(), ClusterId: cluster.GetClusterId(), AuthorityId: h.cfg.ID,
 		Index: h.dispatched, HashKey: cluster.GetHashKey(), LeaseNs: int64(h.cfg.Times.Lease),
 		CacheTtlNs: int64(h.cfg.Times.CacheTTL), HttpAddress: h.cfg.HTTPAddress, ProxyToken: s.token,
-		Reset_: !goesOn,
+		Reset_: !goesOn, Reign: r.id[:], Proven: proven, Replaces: cluster.GetReplaces(),
 	}
 	if goesOn {
 		h.metrics.resumed.Inc()
@@ -131,21 +139,15 @@ func (h *Hub) join(hello *link.Hello, address string, cancel func()) (s *session
 	return s, ""
 }
 
-// refuses says why a Hello is not taken by a leader, "" if it is (I7). An edge that
-// knows of more than what was dispatched here has met a later leader's entries: this
-// node is deposed and does not know, and what it would answer is older than what the
-// edge takes for current. And a Hello may arrive after a later one of its process: what
-// it says is held is not what is. h.mu is held.
-func (h *Hub) refuses(hello *link.Hello, incarnation []byte) string {
-	if bytes.Equal(hello.GetIncarnation(), incarnation) && hello.GetLastIndex() > h.dispatched {
-		return whyBehind
-	}
+// overtaken reports whether a Hello has arrived after a later one of its process: what it says
+// is held is not what is (I7). h.mu is held.
+func (h *Hub) overtaken(hello *link.Hello) bool {
 	for s := range h.reign.sessions {
 		if s.process == [16]byte(hello.GetProcessId()) && s.number > hello.GetSession() {
-			return whyOvertaken
+			return true
 		}
 	}
-	return ""
+	return false
 }
 
 // remote is the address at the other end of a stream, "" if it has none.

@@ -9,6 +9,7 @@ const (
 	edgeSession  = "edge/session.go"
 	edgeValidate = "edge/validate.go"
 	hubFetch     = "authority/hub/fetch.go"
+	hubHistory   = "authority/hub/history.go"
 	hubHandover  = "authority/hub/handover.go"
 	hubReign     = "authority/hub/reign.go"
 	hubServe     = "authority/hub/serve.go"
@@ -218,7 +219,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I7", name: "an older term is accepted", by: "edge TestAnOldTermIsRefused",
-		edits: []edit{{edgeLink, "	case c == 0 && w.GetTerm() < l.term:\n		return nil, errOldTerm\n", ""}},
+		edits: []edit{{edgeLink, "	case c == 0 && w.GetTerm() < l.term && !anew:\n		return nil, errOldTerm\n", ""}},
 	},
 	{
 		rule: "I7", name: "sessions are taken before the dispatch has caught up", by: "authority/hub TestNoSessionBeforeTheDispatchHasCaughtUp",
@@ -230,7 +231,35 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I7", name: "an edge that knows of more is taken", by: "authority/hub TestAnEdgeThatKnowsMoreIsTurnedAway",
-		edits: []edit{{hubServe, " && hello.GetLastIndex() > h.dispatched {\n", " && hello.GetLastIndex() > 1<<62 {\n"}},
+		edits: []edit{{hubHistory, "err != nil || term != r.term {", "err != nil && term == r.term {"}},
+	},
+	{
+		rule: "I12", name: "a foreign cluster is accepted", by: "edge TestAnEdgeKeepsToItsCluster",
+		edits: []edit{{edgeLink, "	if f := l.cluster.refuses(w, addr); f != nil {\n", "	if f := l.cluster.refuses(w, addr); f != nil && f.replaced {\n"}},
+	},
+	{
+		rule: "I12", name: "a replaced cluster is accepted again", by: "edge TestASuccessorIsTaken",
+		edits: []edit{{"edge/cluster.go", "!replaced && slices.ContainsFunc", "slices.ContainsFunc"}},
+	},
+	{
+		rule: "I13", name: "an edge's history is not judged", by: "cmd/machineid TestAnOlderCopyIsPutBack", short: true,
+		edits: []edit{{hubHistory, "	case known && verdict == raftstore.VerdictSame:\n", "	case hello.GetLastIndex() <= h.dispatched:\n"}},
+	},
+	{
+		rule: "I13", name: "a term is taken for a reign", by: "cmd/machineid TestAnOlderCopyIsPutBack",
+		edits: []edit{{"raftstore/history.go", "r.Term == term && r.ID == id && id != (ReignID{})", "r.Term == term"}},
+	},
+	{
+		rule: "I13", name: "an older term is accepted without a proof", by: "edge TestIncarnationsAreInOrder",
+		edits: []edit{{edgeLink, "anew := w.GetProven() && w.GetReset_()", "anew := w.GetReset_()"}},
+	},
+	{
+		rule: "I13", name: "an older term is accepted and the memory stays", by: "edge TestIncarnationsAreInOrder",
+		edits: []edit{{edgeLink, "anew := w.GetProven() && w.GetReset_()", "anew := w.GetProven()"}},
+	},
+	{
+		rule: "I13", name: "commands ahead of a barrier count to the reign before", by: "raftstore TestHistoryOfALog",
+		edits: []edit{{"raftstore/history.go", "	case commands > 0 && newest.Term != l.Term:\n", ""}},
 	},
 	{
 		rule: "I2", name: "a deposed node vouches for what it reads", by: "authority/hub TestADeposedNodeVouchesForNothing",

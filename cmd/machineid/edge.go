@@ -17,6 +17,7 @@ import (
 type edgeFlags struct {
 	id, http, ops string
 	authority     []string
+	cluster       string
 	insecure      bool
 	proxyOperator bool
 	maxWait       time.Duration
@@ -38,6 +39,7 @@ func newEdgeCommand(settings *config.Settings) *cobra.Command {
 	fs.StringVar(&f.http, "http", "127.0.0.1:8080", "`ADDRESS` where agents call")
 	fs.StringVar(&f.ops, "ops", "127.0.0.1:8081", "`ADDRESS` of metrics, health and profiles, for operators")
 	fs.StringSliceVar(&f.authority, "authority", nil, "link `ADDRESSES` of the authority nodes, with commas between them (required)")
+	fs.StringVar(&f.cluster, "cluster", "", "the `NAME` of the cluster that this edge keeps to, as cluster status tells it; without it the first that it meets")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners and a link on other than loopback addresses, unauthenticated")
 	fs.DurationVar(&f.maxWait, "max-wait", edge.DefaultMaxWait, "how long a validate waits for the authority, 1ms to 900ms")
 	fs.BoolVar(&f.proxyOperator, "proxy-operator", false, "pass operators' calls on to the authority, but for snapshots; without it they are answered 404")
@@ -90,7 +92,7 @@ func runEdge(cmd *cobra.Command, f *edgeFlags) error {
 	}
 	reg := ops.NewRegistry()
 	e, err := edge.New(edge.Config{
-		ID: f.id, Version: Version(), Authority: f.authority, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: f.entries,
+		ID: f.id, Version: Version(), Authority: f.authority, Cluster: f.cluster, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: f.entries,
 		Limits: f.limits.limits(), TrustedProxies: f.limits.trusted(), ProxyOperator: f.proxyOperator,
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
 	})

@@ -192,7 +192,7 @@ type Hello struct {
 	ProcessId       []byte `protobuf:"bytes,2,opt,name=process_id,json=processId,proto3" json:"process_id,omitempty"`
 	Version         string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
 	DecisionVersion uint32 `protobuf:"varint,4,opt,name=decision_version,json=decisionVersion,proto3" json:"decision_version,omitempty"`
-	// The newest term whose Welcome this process has accepted (I7).
+	// The term of the newest Welcome that this process has accepted (I7).
 	Term uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
 	// What the process remembers from earlier sessions (I7): the incarnation that it
 	// was read in, up to which index every invalidation of it is in force, and a bit
@@ -203,7 +203,10 @@ type Hello struct {
 	Held        []byte `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
 	// Counts the sessions that the process has begun, from 1: a Hello that a later one
 	// has overtaken is refused (I7).
-	Session       uint64 `protobuf:"varint,9,opt,name=session,proto3" json:"session,omitempty"`
+	Session uint64 `protobuf:"varint,9,opt,name=session,proto3" json:"session,omitempty"`
+	// The reign of the newest Welcome, which wrote what stands at last_index in term
+	// (I13). 16 bytes.
+	Reign         []byte `protobuf:"bytes,10,opt,name=reign,proto3" json:"reign,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +302,13 @@ func (x *Hello) GetSession() uint64 {
 		return x.Session
 	}
 	return 0
+}
+
+func (x *Hello) GetReign() []byte {
+	if x != nil {
+		return x.Reign
+	}
+	return nil
 }
 
 // Renew asks for a lease (I1.2).
@@ -750,8 +760,17 @@ type Welcome struct {
 	// Proves to that node that a request comes from this session's edge.
 	ProxyToken string `protobuf:"bytes,10,opt,name=proxy_token,json=proxyToken,proto3" json:"proxy_token,omitempty"`
 	// The edge must drop its lease and its memory: what it has missed is not known
-	// any more, or it remembers another incarnation (I7).
-	Reset_        bool `protobuf:"varint,11,opt,name=reset,proto3" json:"reset,omitempty"`
+	// any more, or it remembers another incarnation (I7), or another history (I13).
+	Reset_ bool `protobuf:"varint,11,opt,name=reset,proto3" json:"reset,omitempty"`
+	// The random id of the leader's reign, 16 bytes: it wrote what stands at each index
+	// of this session, from this Welcome's on (I13).
+	Reign []byte `protobuf:"bytes,12,opt,name=reign,proto3" json:"reign,omitempty"`
+	// The voters were asked after the Hello had come, and a quorum of them knows of no
+	// term but this one: whatever else the edge has met is not in their history (I13).
+	Proven bool `protobuf:"varint,13,opt,name=proven,proto3" json:"proven,omitempty"`
+	// Names of the clusters that this one was restored or recovered from, newest last
+	// (I12).
+	Replaces      []string `protobuf:"bytes,14,rep,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -861,6 +880,27 @@ func (x *Welcome) GetReset_() bool {
 		return x.Reset_
 	}
 	return false
+}
+
+func (x *Welcome) GetReign() []byte {
+	if x != nil {
+		return x.Reign
+	}
+	return nil
+}
+
+func (x *Welcome) GetProven() bool {
+	if x != nil {
+		return x.Proven
+	}
+	return false
+}
+
+func (x *Welcome) GetReplaces() []string {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
 }
 
 // Invalidate names what one index changed, as keyed hashes. One index is one unit.
@@ -1366,7 +1406,7 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\vinvalidates\x18\x02 \x03(\v2\x1d.machineid.link.v1.InvalidateR\vinvalidates\x12.\n" +
 	"\x05grant\x18\x03 \x01(\v2\x18.machineid.link.v1.GrantR\x05grant\x123\n" +
 	"\aanswers\x18\x04 \x03(\v2\x19.machineid.link.v1.AnswerR\aanswers\x124\n" +
-	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\x87\x02\n" +
+	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\x9d\x02\n" +
 	"\x05Hello\x12\x17\n" +
 	"\aedge_id\x18\x01 \x01(\tR\x06edgeId\x12\x1d\n" +
 	"\n" +
@@ -1378,7 +1418,9 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\n" +
 	"last_index\x18\a \x01(\x04R\tlastIndex\x12\x12\n" +
 	"\x04held\x18\b \x01(\fR\x04held\x12\x18\n" +
-	"\asession\x18\t \x01(\x04R\asession\"'\n" +
+	"\asession\x18\t \x01(\x04R\asession\x12\x14\n" +
+	"\x05reign\x18\n" +
+	" \x01(\fR\x05reign\"'\n" +
 	"\x05Renew\x12\x1e\n" +
 	"\vasked_at_ns\x18\x01 \x01(\x03R\taskedAtNs\"8\n" +
 	"\x03Ack\x12\x14\n" +
@@ -1407,7 +1449,7 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\x05Tally\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04hits\x18\x02 \x01(\x04R\x04hits\x12\x16\n" +
-	"\x06misses\x18\x03 \x01(\x04R\x06misses\"\xc9\x02\n" +
+	"\x06misses\x18\x03 \x01(\x04R\x06misses\"\x93\x03\n" +
 	"\aWelcome\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1d\n" +
@@ -1423,7 +1465,10 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\vproxy_token\x18\n" +
 	" \x01(\tR\n" +
 	"proxyToken\x12\x14\n" +
-	"\x05reset\x18\v \x01(\bR\x05reset\":\n" +
+	"\x05reset\x18\v \x01(\bR\x05reset\x12\x14\n" +
+	"\x05reign\x18\f \x01(\fR\x05reign\x12\x16\n" +
+	"\x06proven\x18\r \x01(\bR\x06proven\x12\x1a\n" +
+	"\breplaces\x18\x0e \x03(\tR\breplaces\":\n" +
 	"\n" +
 	"Invalidate\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
