@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // The promise (DESIGN.md) over a whole deployment in virtual time: three authority nodes, five edges, clients at all of them, and
@@ -295,8 +297,12 @@ func (a *actors) reader(id, org int, at string) {
 	r := rand.New(rand.NewPCG(a.seed, uint64(id)))
 	c := a.caller(fmt.Sprint("c", id))
 	defer func() { c.close() }()
+	n := a.node(at)
 	for !a.over() {
 		a.nap(r, 300*time.Millisecond)
+		if n.alien.Load() {
+			continue // what it says is of another cluster
+		}
 		name := fmt.Sprint("o", org)
 		dev := access{subject: subject{name, fmt.Sprint("d", r.IntN(sagaDevices))}, what: sight, called: a.at(), client: id}
 		sw := access{subject: subject{name, ""}, what: sight, after: switchOn, called: dev.called, client: id}
@@ -304,7 +310,7 @@ func (a *actors) reader(id, org int, at string) {
 		case 0:
 			got := c.call(at, "GET", "org", "", "X-Org-Key", a.orgs[org])
 			sw.returned = a.at()
-			if got.code == 200 {
+			if got.code == 200 && !n.alien.Load() {
 				if !got.Enabled {
 					sw.after = switchOff
 				}
@@ -313,6 +319,9 @@ func (a *actors) reader(id, org int, at string) {
 		case 1:
 			got := c.call(at, "POST", "devices/validate", device(dev.device), "X-Org-Key", a.orgs[org])
 			dev.returned, sw.returned, dev.passing, sw.passing = a.at(), a.at(), true, true
+			if n.alien.Load() {
+				continue
+			}
 			if got.code == 200 {
 				a.saw(glance{org: name, device: dev.device, by: at, sent: dev.called, got: a.at(), code: got.Code})
 			}
@@ -326,6 +335,7 @@ func (a *actors) reader(id, org int, at string) {
 		default:
 			got := c.call(at, "GET", "devices/get?deviceId="+dev.device, "", "X-Org-Key", a.orgs[org])
 			switch dev.returned = a.at(); {
+			case n.alien.Load():
 			case got.code == 200:
 				dev.after = condition(got.Status)
 				a.note(dev)
@@ -400,7 +410,7 @@ func (a *actors) harmNodes() {
 		a.nap(r, 3*time.Second)
 		leads := a.leader()
 		a.seeTerm()
-		n, what := a.nodes[r.IntN(len(a.nodes))], r.IntN(8)
+		n, what := a.nodes[r.IntN(len(a.nodes))], r.IntN(10)
 		if leads != nil && (first || r.IntN(2) == 0) {
 			n = leads
 		}
@@ -452,8 +462,59 @@ func (a *actors) harmNodes() {
 			}
 		case 7:
 			a.behind(r)
+		case 8:
+			a.loseDisk(r, n)
+		case 9:
+			a.putBack(r, n)
 		}
 	}
+}
+
+// loseDisk takes a node's disk. It starts again by its command line, which may begin a cluster of its own; then it is taken in as another life.
+// What had returned is with a majority: of the two lives that are left one has it, and no leader is made without both.
+func (a *actors) loseDisk(r *rand.Rand, n *siteNode) {
+	begins := r.IntN(2) == 0
+	a.fault("disk lost", n.id, begins)
+	n.alien.Store(begins)
+	a.crash(n, r)
+	n.disk = vfs.NewCrashableMem()
+	a.startNode(n, begins)
+	a.nap(r, 5*time.Second)
+	a.takeIn(r, n)
+}
+
+// putBack has an older copy of a node's disk in its place for a while, when the others have all there is.
+func (a *actors) putBack(r *rand.Rand, n *siteNode) {
+	a.fault("older copy put back", n.id)
+	older := n.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: r})
+	a.nap(r, 6*time.Second)
+	applied := func(n *siteNode) float64 { return a.gauge(n, "raftstore_applied_index") }
+	was := applied(n)
+	a.crash(n, r)
+	a.until("the others have what it had", func() bool {
+		for _, other := range a.nodes {
+			if other != n && applied(other) < was {
+				return false
+			}
+		}
+		return true
+	})
+	n.disk = older
+	a.startNode(n, false)
+	a.nap(r, 5*time.Second)
+	a.takeIn(r, n)
+}
+
+// takeIn has what is left of a node taken in as another life.
+func (a *actors) takeIn(r *rand.Rand, n *siteNode) {
+	a.abandon(n.proc.Swap(nil))
+	n.disk = vfs.NewCrashableMem()
+	a.startNode(n, false)
+	n.alien.Store(false)
+	a.order("DELETE", "operator/cluster/members/"+n.id, "", 200, 404)
+	a.operate("operator/cluster/members", fmt.Sprintf(`{"id":%q,"address":%q,"voter":true}`, n.id, n.id+":"+portRaft))
+	a.until(n.id+" is ready", func() bool { return len(n.proc.Load().ready()) == 0 })
+	a.nap(r, time.Second)
 }
 
 // behind restarts all nodes behind the back of an edge that misses something: none of them can tell it what, and it has to begin anew.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,8 @@ type site struct {
 	start time.Time
 	nodes []*siteNode
 	edges []*siteEdge
+	// cluster is the name of the cluster that the first node began, which edges are told to keep to.
+	cluster string
 
 	mu         sync.Mutex
 	registries []*prometheus.Registry // of every process there was
@@ -45,6 +48,7 @@ type siteNode struct {
 	times hub.Times
 	rate  float64                  // of its clock
 	wall  atomic.Int64             // how far its wall clock is off
+	alien atomic.Bool              // it is of another cluster for a while
 	proc  atomic.Pointer[siteProc] // nil while it is down
 }
 
@@ -58,6 +62,7 @@ type siteEdge struct {
 // siteProc is one running process.
 type siteProc struct {
 	host  *memHost
+	told  *prometheus.Registry // of an authority node
 	ready func() []string
 	stop  context.CancelFunc
 	ended chan error
@@ -87,6 +92,7 @@ func newSite(t *testing.T, rng *rand.Rand, nodes, edges int) *site {
 		s.startNode(n, i == 0)
 		if i == 0 {
 			s.until("the first node is ready", func() bool { return len(n.proc.Load().ready()) == 0 })
+			s.cluster = s.view().ClusterID
 			continue
 		}
 		s.operate("operator/cluster/members", fmt.Sprintf(`{"id":%q,"address":%q,"voter":true}`, n.id, n.id+":"+portRaft))
@@ -171,6 +177,24 @@ func (s *site) counted(name string) (sum float64) {
 	return sum
 }
 
+// gauge is what a node that is up tells of itself.
+func (s *site) gauge(n *siteNode, name string) float64 {
+	families, err := n.proc.Load().told.Gather()
+	if err != nil {
+		s.t.Errorf("gather: %v", err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	return 0
+}
+
+func (s *site) node(id string) *siteNode {
+	return s.nodes[slices.IndexFunc(s.nodes, func(n *siteNode) bool { return n.id == id })]
+}
+
 func begin(host *memHost, ready func() []string, run func(context.Context) error) *siteProc {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &siteProc{host: host, ready: ready, stop: stop, ended: make(chan error, 1)}
@@ -180,14 +204,16 @@ func begin(host *memHost, ready func() []string, run func(context.Context) error
 
 // startNode starts a node on its disk.
 func (s *site) startNode(n *siteNode, bootstrap bool) {
-	host := s.net.host(n.id)
+	host, told := s.net.host(n.id), s.registry()
 	node := authority.New(authority.Config{
 		ID: n.id, Dir: "data", FS: n.disk, HTTP: host.listen(portHTTP), Link: host.listen(portLink), Raft: host.listen(portRaft), Dial: host.dial,
 		Bootstrap: bootstrap, OpenSignup: true, OperatorToken: siteToken, Times: n.times, NoDate: true, Clock: drifting{s.start, n.rate},
 		Wall:   func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
-		Logger: slog.New(slog.DiscardHandler), Registerer: s.registry(),
+		Logger: slog.New(slog.DiscardHandler), Registerer: told,
 	})
-	n.proc.Store(begin(host, node.Ready, node.Run))
+	p := begin(host, node.Ready, node.Run)
+	p.told = told
+	n.proc.Store(p)
 }
 
 const siteToken = "a token of at least thirty-two characters"
@@ -200,7 +226,7 @@ func (s *site) startEdge(e *siteEdge) {
 		links = append(links, n.id+":"+portLink)
 	}
 	node, err := edge.New(edge.Config{
-		ID: e.id, Authority: links, HTTP: host.listen(portHTTP), Dial: host.dial, Clock: drifting{s.start, e.rate}, CacheEntries: 1000,
+		ID: e.id, Authority: links, Cluster: s.cluster, HTTP: host.listen(portHTTP), Dial: host.dial, Clock: drifting{s.start, e.rate}, CacheEntries: 1000,
 		NoDate: true, Logger: slog.New(slog.DiscardHandler), Registerer: s.registry(),
 	})
 	if err != nil {
@@ -278,19 +304,20 @@ func (c *caller) close() {
 
 // response is what every call's answer has.
 type response struct {
-	code     int // of HTTP, 0 if no answer came
-	notSent  bool
-	Status   string
-	Code     string
-	Error    string
-	Outcome  string
-	Key      string `json:"orgApiKey"`
-	KeyID    string
-	Changed  bool
-	Leader   *string
-	Term     uint64
-	Enabled  bool `json:"executionEnabled"`
-	Replayed bool `json:"-"`
+	code      int // of HTTP, 0 if no answer came
+	notSent   bool
+	Status    string
+	Code      string
+	Error     string
+	Outcome   string
+	Key       string `json:"orgApiKey"`
+	KeyID     string
+	Changed   bool
+	Leader    *string
+	Term      uint64
+	ClusterID string
+	Enabled   bool `json:"executionEnabled"`
+	Replayed  bool `json:"-"`
 }
 
 // call makes one call. headers are pairs.
@@ -325,19 +352,21 @@ func (c *caller) call(to, method, path, body string, headers ...string) (r respo
 }
 
 // operate makes an operators' call at one node after the other until it has succeeded.
-func (s *site) operate(path, body string) (r response) {
+func (s *site) operate(path, body string) { s.order("POST", path, body, 200) }
+
+// order is operate with a method, until the answer is one of some.
+func (s *site) order(method, path, body string, done ...int) {
 	s.t.Helper()
 	c := s.caller("operator")
 	defer c.close()
-	s.until(path+" "+body, func() bool {
+	s.until(method+" "+path+" "+body, func() bool {
 		for _, n := range s.nodes {
-			if r = c.call(n.id, "POST", path, body, "Authorization", "Bearer "+siteToken); r.code == 200 {
+			if r := c.call(n.id, method, path, body, "Authorization", "Bearer "+siteToken); slices.Contains(done, r.code) {
 				return true
 			}
 		}
 		return false
 	})
-	return r
 }
 
 // view is the cluster as the node with the newest term sees it.
@@ -348,7 +377,7 @@ func (s *site) view() (newest response) {
 		if n.proc.Load() == nil {
 			continue
 		}
-		if r := c.call(n.id, "GET", "operator/cluster", "", "Authorization", "Bearer "+siteToken); r.Term > newest.Term {
+		if r := c.call(n.id, "GET", "operator/cluster", "", "Authorization", "Bearer "+siteToken); r.Term > newest.Term && (s.cluster == "" || r.ClusterID == s.cluster) {
 			newest = r
 		}
 	}
