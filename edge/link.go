@@ -180,7 +180,7 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 		DecisionVersion: decisionVersion, Term: l.term, Reign: l.reign,
 	}
 	if m := l.memory; m != nil {
-		hello.Incarnation, hello.LastIndex = m.incarnation, m.current
+		hello.Incarnation, hello.LastIndex, hello.ReadIndex = m.incarnation, m.current, m.read
 		hello.Held = m.holding.all(l.e.clock.Now(), m.ttl)
 	}
 	if err := stream.Send(&link.ToAuthority{Hello: hello}); err != nil {

@@ -155,6 +155,7 @@ type memory struct {
 	// every invalidation of it is in force, and what it may hold.
 	incarnation []byte
 	current     uint64
+	read        uint64 // the newest index that an answer was read at
 	holding     holding
 	// floors[h] is the newest index that concerned a hash which ends in h; an
 	// entry that was read at an older one does not count (I3). They only rise.

@@ -263,6 +263,7 @@ func (s *session) answer(a *link.Answer) {
 		return
 	}
 	if !a.GetUnavailable() {
+		s.memory.read = max(s.memory.read, a.GetIndex())
 		if fl.got = s.records(a, fl); fl.got != nil {
 			s.memory.keep(fl.got, s.e.clock.Now())
 		}

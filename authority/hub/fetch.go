@@ -49,6 +49,9 @@ func (h *Hub) fetch(ctx context.Context, s *session, list []*link.Fetch) []*link
 	}
 	if err == nil {
 		err = h.look(func(rd state.Reader, index uint64) error {
+			if by, _ := h.store.ReignAt(index); by.ID != s.reign.id {
+				return errOver
+			}
 			for i, f := range list {
 				a, err := lookUp(rd, f, orgs[i])
 				if err != nil {
@@ -110,6 +113,9 @@ func note(s *session, hasher *link.Hasher, org state.OrgID, device string) {
 // errNotNoted says that a key came to be while it was looked up: in what it opens no
 // interest is recorded. The edge asks again.
 var errNotNoted = errors.New("the key is newer than the question")
+
+// errOver says that a later leader's entries are in the state already (I13).
+var errOver = errors.New("the term is over")
 
 // lookUp reads what one Fetch asks for. Interest is recorded in org.
 func lookUp(rd state.Reader, f *link.Fetch, org state.OrgID) (*link.Answer, error) {

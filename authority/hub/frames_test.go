@@ -288,6 +288,7 @@ func TestANodeThatDoesNotLeadAnswersNoFetch(t *testing.T) {
 		h := w.hub
 		list := []*link.Fetch{{Id: 1, KeyHash: w.hash[:]}}
 		term, _ := w.real.Leading()
+		by, _ := w.real.ReignAt(^uint64(0))
 		for name, c := range map[string]struct {
 			term  uint64
 			store *fakeStore
@@ -298,7 +299,8 @@ func TestANodeThatDoesNotLeadAnswersNoFetch(t *testing.T) {
 			"another term":  {term, &fakeStore{term: term + 1, leads: true, view: w.real.View}, false},
 			"no state":      {term, &fakeStore{term: term, leads: true}, false},
 		} {
-			r := &reign{term: c.term, directory: newDirectory(time.Minute, 0)}
+			c.store.reignAt = w.real.ReignAt
+			r := &reign{term: c.term, id: by.ID, directory: newDirectory(time.Minute, 0)}
 			r.directory.grow(0)
 			other := &Hub{cfg: h.cfg, log: h.log, metrics: h.metrics, store: c.store}
 			if a := other.fetch(t.Context(), &session{reign: r}, list)[0]; a.GetUnavailable() == c.want || a.GetId() != 1 {

@@ -20,7 +20,8 @@ func (h *Hub) judges(ctx context.Context, r *reign, hello *link.Hello, incarnati
 	}
 	verdict := raftstore.VerdictUnknown
 	if id := hello.GetReign(); len(id) == len(raftstore.ReignID{}) {
-		verdict = h.store.Judge(hello.GetLastIndex(), hello.GetTerm(), raftstore.ReignID(id))
+		newest := max(hello.GetLastIndex(), hello.GetReadIndex())
+		verdict = h.store.Judge(newest, hello.GetTerm(), raftstore.ReignID(id))
 	}
 	switch known := verdict != raftstore.VerdictUnknown && hello.GetTerm() <= r.term; {
 	case known && verdict == raftstore.VerdictSame:

@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"machineid/raftstore"
@@ -73,10 +75,11 @@ func TestAnEdgeOfAnotherHistoryBeginsAnew(t *testing.T) {
 				w.lead()
 				hello := w.remembers()
 				hello.Term += tt.term
+				hello.ReadIndex = hello.LastIndex + 1 // it has fetched what it has not been told of
 				asked, rounds := false, 0
 				w.store.set(func(s *fakeStore) {
 					s.judge = func(index, term uint64, id raftstore.ReignID) raftstore.Verdict {
-						asked = index == hello.LastIndex && term == hello.Term && id == reignOf(1)
+						asked = index == hello.ReadIndex && term == hello.Term && id == reignOf(1)
 						return tt.verdict
 					}
 					s.confirm = func() (uint64, error) {
@@ -138,15 +141,79 @@ func TestAWelcomeSaysWhoseItIs(t *testing.T) {
 	})
 }
 
+// later is a history in which a leader of term 9 has written all from an index on.
+func (w *world) later(from uint64) {
+	w.store.set(func(s *fakeStore) {
+		s.reignAt = func(index uint64) (raftstore.Reign, bool) {
+			if index >= from {
+				return raftstore.Reign{First: from, Term: 9, ID: reignOf(9)}, true
+			}
+			return raftstore.Reign{Term: 1, ID: reignOf(1)}, true
+		}
+	})
+}
+
 // TestALeaderThatIsOverTakesNoSessions: what has been applied is of a later one.
 func TestALeaderThatIsOverTakesNoSessions(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {
-		w.store.set(func(s *fakeStore) { s.wrote = 9 })
+		w.later(1)
 		w.lead()
 		p := w.greet(helloOf("e", 1))
 		time.Sleep(2 * expectTime)
 		if !p.over() {
 			w.t.Error("it took one")
+		}
+	})
+}
+
+// TestNothingOfALaterLeaderIsTold: a deposed node applies what the next leader writes, before it hears that its own term is over. Its sessions
+// say that all they tell is of one reign, so they hear of none of it: no Invalidate, and no Grant that reaches up to it.
+func TestNothingOfALaterLeaderIsTold(t *testing.T) {
+	inWorld(t, usual, nil, func(w *world) {
+		t := w.t
+		w.lead()
+		p := w.join("e", 1)
+		own := w.change(orgA)
+		synctest.Wait()
+		if got := invalidated(p.frames()); !slices.Equal(got, []uint64{own}) {
+			t.Fatalf("told of %v, want %d", got, own)
+		}
+		w.later(own + 1)
+		index := w.change(orgA)
+		synctest.Wait()
+		if got := invalidated(p.frames()); got != nil {
+			t.Errorf("told of %v", got)
+		}
+		if g := p.renew(); g != nil {
+			t.Errorf("granted %v, at %d", g, index)
+		}
+		if w.hub.Leading() {
+			t.Error("it takes sessions")
+		}
+		short, cancel := context.WithTimeout(t.Context(), lease)
+		defer cancel()
+		if _, err := w.hub.Settle(short, index); err == nil { // it cannot know yet that it leads no more
+			t.Errorf("it vouches for what the next leader's sessions must acknowledge: %v", err)
+		}
+	})
+}
+
+// TestNothingOfALaterLeaderIsRead, for the same reason.
+func TestNothingOfALaterLeaderIsRead(t *testing.T) {
+	inRealWorld(t, func(w *realWorld) {
+		t := w.t
+		p := w.greet(helloOf("e", 1))
+		ask := &link.Fetch{Id: 1, OrgId: orgA[:], DeviceId: "d"}
+		if a := p.fetch(ask); !a.GetDevice().GetKnown() {
+			t.Fatalf("answered %v", a)
+		}
+		store := &fakeStore{leads: true, view: w.real.View}
+		store.term, _ = w.real.Leading() // and all that is there is of another reign
+		w.hub.store = store
+		a := p.fetch(ask)
+		w.hub.store = w.real
+		if !a.GetUnavailable() {
+			t.Errorf("answered %v", a)
 		}
 	})
 }

@@ -190,6 +190,11 @@ func (h *Hub) dispatch(n notice) {
 		h.ring.reset(n.index)
 	}
 	h.ring.add(n.index, hashes)
+	if r := h.reign; r != nil {
+		if by, _ := h.store.ReignAt(n.index); by.ID != r.id {
+			h.reign = nil // a later leader wrote it: its term is over, and its sessions hear of nothing that is not of it (I13)
+		}
+	}
 	ch.reign = h.reign
 	if h.reign != nil {
 		for s, held := range h.reign.holders(hashes) {

@@ -58,7 +58,7 @@ func TestInterestComesBeforeTheReading(t *testing.T) {
 				var index uint64
 				looks := 0
 				last := map[string]int{"by key": 2, "by org": 1, "alone": 1}[name]
-				store := &fakeStore{leads: true}
+				store := &fakeStore{leads: true, reignAt: w.real.ReignAt}
 				store.term, _ = w.real.Leading()
 				store.view = func() (*raftstore.View, error) {
 					v, err := w.real.View()

@@ -25,18 +25,20 @@ type fakeStore struct {
 	leads   bool
 	confirm func() (uint64, error) // nil: the term is confirmed at once
 	view    func() (*raftstore.View, error)
-	wrote   uint64                                                           // the term that wrote the newest entry; 0: the one that is led
+	reignAt func(index uint64) (raftstore.Reign, bool)                       // nil: all is of the term that is led
 	judge   func(index, term uint64, id raftstore.ReignID) raftstore.Verdict // nil: what was dispatched is of one history
 }
 
 // reignOf is the reign of a term.
 func reignOf(term uint64) raftstore.ReignID { return raftstore.ReignID{15: byte(term)} }
 
-func (s *fakeStore) ReignAt(uint64) (raftstore.Reign, bool) {
+func (s *fakeStore) ReignAt(index uint64) (raftstore.Reign, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	term := max(s.term, s.wrote)
-	return raftstore.Reign{Term: term, ID: reignOf(term)}, true
+	if s.reignAt != nil {
+		return s.reignAt(index)
+	}
+	return raftstore.Reign{Term: s.term, ID: reignOf(s.term)}, true
 }
 
 func (s *fakeStore) Judge(index, term uint64, id raftstore.ReignID) raftstore.Verdict {

@@ -260,7 +260,11 @@ func (h *Hub) grant(s *session, askedAt int64) {
 	received := h.cfg.Clock.Now()
 	h.mu.Lock()
 	dispatched := h.dispatched
+	over := h.reign != s.reign
 	h.mu.Unlock()
+	if over {
+		return
+	}
 	if s.renew(askedAt, received, h.cfg.Times, h.cfg.Now(), dispatched) {
 		h.metrics.grants.Inc()
 	}

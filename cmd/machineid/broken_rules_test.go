@@ -246,6 +246,14 @@ var brokenRules = []broken{
 		edits: []edit{{hubHistory, "	case known && verdict == raftstore.VerdictSame:\n", "	case hello.GetLastIndex() <= h.dispatched:\n"}},
 	},
 	{
+		rule: "I13", name: "what was fetched is not judged", by: "cmd/machineid TestAnOlderCopyIsPutBack",
+		edits: []edit{{hubHistory, "max(hello.GetLastIndex(), hello.GetReadIndex())", "hello.GetLastIndex()"}},
+	},
+	{
+		rule: "I13", name: "a deposed node tells what its successor wrote", by: "authority/hub TestNothingOfALaterLeaderIsTold",
+		edits: []edit{{"authority/hub/hub.go", "by.ID != r.id {", "by.ID != r.id && r.closing {"}},
+	},
+	{
 		rule: "I13", name: "a term is taken for a reign", by: "cmd/machineid TestAnOlderCopyIsPutBack",
 		edits: []edit{{"raftstore/history.go", "r.Term == term && r.ID == id && id != (ReignID{})", "r.Term == term"}},
 	},

@@ -21,12 +21,17 @@ func (w *world) putBack(disk *vfs.MemFS) {
 	w.startAuthority(1)
 }
 
-// busy makes changes of a device that nobody asks for, so that indexes pass, and waits until edges have heard how far it is.
-func (w *world) busy(changes int) {
+// flurry makes changes of a device that nobody asks for, so that indexes pass.
+func (w *world) flurry(changes int) {
 	for range changes / 2 {
 		w.change("devices/revoke", device("y"))
 		w.change("devices/unrevoke", device("y"))
 	}
+}
+
+// busy waits behind a flurry until edges have heard how far it is.
+func (w *world) busy(changes int) {
+	w.flurry(changes)
 	time.Sleep(w.times.Lease)
 }
 
@@ -35,7 +40,17 @@ func (w *world) busy(changes int) {
 // restarted.
 func TestAnOlderCopyIsPutBack(t *testing.T) {
 	for name, back := range map[string]func(w *world, e *member, r *relay){
-		"of the reign that the edge has met": func(w *world, _ *member, _ *relay) {
+		"before the edge has heard how far what it read is": func(w *world, e *member, _ *relay) {
+			disk := w.copied()
+			w.flurry(40)
+			a, _ := w.call(e, "devices/validate", device("z"))
+			if a.Code != "ALLOW" {
+				w.t.Errorf("z: %s", a.Code)
+			}
+			w.putBack(disk)
+		},
+		"of the reign that the edge has met": func(w *world, e *member, _ *relay) {
+			w.usable(e)
 			disk := w.copied()
 			w.busy(40)
 			w.putBack(disk)
@@ -68,6 +83,7 @@ func TestAnOlderCopyIsPutBack(t *testing.T) {
 			w.putBack(disk)
 		},
 		"twice": func(w *world, e *member, _ *relay) {
+			w.usable(e)
 			disk := w.copied()
 			w.busy(40)
 			w.putBack(disk)
@@ -76,6 +92,7 @@ func TestAnOlderCopyIsPutBack(t *testing.T) {
 			w.putBack(disk)
 		},
 		"twice, the second time while the edge is cut off": func(w *world, e *member, r *relay) {
+			w.usable(e)
 			w.busy(10)
 			first := w.copied()
 			w.busy(40)
@@ -97,8 +114,6 @@ func TestAnOlderCopyIsPutBack(t *testing.T) {
 				w.change("devices/register", device("y"))
 				r := newRelay(w, 1)
 				e := w.startEdge(0, 1, r)
-				w.usable(e)
-
 				back(w, e, r)
 				w.change("devices/revoke", device("z"))
 				returned := time.Since(w.start)

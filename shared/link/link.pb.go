@@ -204,9 +204,11 @@ type Hello struct {
 	// Counts the sessions that the process has begun, from 1: a Hello that a later one
 	// has overtaken is refused (I7).
 	Session uint64 `protobuf:"varint,9,opt,name=session,proto3" json:"session,omitempty"`
-	// The reign of the newest Welcome, which wrote what stands at last_index in term
-	// (I13). 16 bytes.
+	// The reign of the newest Welcome, 16 bytes: it wrote, in term, the newest of what
+	// the process has heard of (I13). That stands at last_index, or at read_index: what
+	// was fetched may be newer than all that was told.
 	Reign         []byte `protobuf:"bytes,10,opt,name=reign,proto3" json:"reign,omitempty"`
+	ReadIndex     uint64 `protobuf:"varint,11,opt,name=read_index,json=readIndex,proto3" json:"read_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +311,13 @@ func (x *Hello) GetReign() []byte {
 		return x.Reign
 	}
 	return nil
+}
+
+func (x *Hello) GetReadIndex() uint64 {
+	if x != nil {
+		return x.ReadIndex
+	}
+	return 0
 }
 
 // Renew asks for a lease (I1.2).
@@ -763,7 +772,7 @@ type Welcome struct {
 	// any more, or it remembers another incarnation (I7), or another history (I13).
 	Reset_ bool `protobuf:"varint,11,opt,name=reset,proto3" json:"reset,omitempty"`
 	// The random id of the leader's reign, 16 bytes: it wrote what stands at each index
-	// of this session, from this Welcome's on (I13).
+	// that this session tells, from this Welcome's on (I13).
 	Reign []byte `protobuf:"bytes,12,opt,name=reign,proto3" json:"reign,omitempty"`
 	// The voters were asked after the Hello had come, and a quorum of them knows of no
 	// term but this one: whatever else the edge has met is not in their history (I13).
@@ -1406,7 +1415,7 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\vinvalidates\x18\x02 \x03(\v2\x1d.machineid.link.v1.InvalidateR\vinvalidates\x12.\n" +
 	"\x05grant\x18\x03 \x01(\v2\x18.machineid.link.v1.GrantR\x05grant\x123\n" +
 	"\aanswers\x18\x04 \x03(\v2\x19.machineid.link.v1.AnswerR\aanswers\x124\n" +
-	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\x9d\x02\n" +
+	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\xbc\x02\n" +
 	"\x05Hello\x12\x17\n" +
 	"\aedge_id\x18\x01 \x01(\tR\x06edgeId\x12\x1d\n" +
 	"\n" +
@@ -1420,7 +1429,9 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\x04held\x18\b \x01(\fR\x04held\x12\x18\n" +
 	"\asession\x18\t \x01(\x04R\asession\x12\x14\n" +
 	"\x05reign\x18\n" +
-	" \x01(\fR\x05reign\"'\n" +
+	" \x01(\fR\x05reign\x12\x1d\n" +
+	"\n" +
+	"read_index\x18\v \x01(\x04R\treadIndex\"'\n" +
 	"\x05Renew\x12\x1e\n" +
 	"\vasked_at_ns\x18\x01 \x01(\x03R\taskedAtNs\"8\n" +
 	"\x03Ack\x12\x14\n" +
