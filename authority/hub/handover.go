@@ -169,22 +169,21 @@ func (h *Hub) Quiet(ctx context.Context) {
 	_ = wait(ctx, list)
 }
 
-// heirs returns who may hold a lease by a record, and until when on this node's clock;
-// nil if the record does not say. What the leader before counted as left may be longer in
-// true time, and shorter on this clock; and no lease is longer than S from its proof, which
-// was before this term began.
-func (h *Hub) heirs(last *statepb.LinkRecord, began clock.Time) map[[16]byte]clock.Time {
-	if !last.GetListed() {
+// heirs returns who may hold a lease by a record, and until when on this node's clock, by
+// the times of outwait; nil if that is not known: the record does not say, or who wrote it
+// waited by a smaller ρ, and left out whose leases were over by that. What the leader before
+// counted as left may be longer in true time, and shorter on this clock; and no lease is
+// longer than S from its proof, which was before this term began.
+func heirs(last *statepb.LinkRecord, wait Times, more time.Duration, began clock.Time) map[[16]byte]clock.Time {
+	if !last.GetListed() || more > 0 {
 		return nil
 	}
-	t := times(last)
-	bound := max(t.Bound, h.cfg.Times.Bound)
 	ends := make(map[[16]byte]clock.Time, len(last.GetHolders()))
 	for _, holder := range last.GetHolders() {
 		if len(holder.GetProcessId()) != 16 {
 			return nil
 		}
-		left := min(clock.Stretch(time.Duration(holder.GetLeftNs()), bound), t.Stretched())
+		left := min(clock.Stretch(time.Duration(holder.GetLeftNs()), wait.Bound), wait.Stretched())
 		ends[[16]byte(holder.GetProcessId())] = began.Add(left)
 	}
 	return ends

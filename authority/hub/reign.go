@@ -115,14 +115,19 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	}
 	own := h.linkRecord()
 	open := own
-	if last := h.cfg.State.Cluster().GetLink(); last.GetOpen() {
-		if r.inherited = h.heirs(last, began); r.inherited == nil {
-			r.holdUntil = began.Add(times(last).Stretched())
+	last := h.cfg.State.Cluster().GetLink()
+	wait, more := h.outwait(last)
+	switch {
+	case last.GetOpen():
+		if r.inherited = heirs(last, wait, more, began); r.inherited == nil {
+			r.holdUntil = began.Add(wait.Stretched())
 		}
 		for _, end := range r.inherited {
 			r.inheritedEnd = max(r.inheritedEnd, end)
 		}
 		open = longer(own, last)
+	case more > 0: // over by the count of who closed it, and not by ours
+		r.holdUntil = began.Add(more)
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "leading", slog.Uint64("term", term),
 		slog.Duration("changes_held", r.held(began)), slog.Int("edges_expected", len(r.inherited)))
@@ -241,6 +246,15 @@ func times(r *statepb.LinkRecord) Times {
 		Lease: time.Duration(r.GetLeaseNs()), CacheTTL: time.Duration(r.GetCacheTtlNs()),
 		Bound: float64(r.GetClockBoundPpm()) / 1e6,
 	}
+}
+
+// outwait returns the times by which this node waits for the leases of a record, and how much longer that is than whoever wrote the record
+// waited. Those leases end by the larger ρ: what this node is told of clocks holds for the ones that counted before, too.
+func (h *Hub) outwait(last *statepb.LinkRecord) (wait Times, more time.Duration) {
+	recorded := times(last)
+	wait = recorded
+	wait.Bound = max(wait.Bound, h.cfg.Times.Bound)
+	return wait, wait.Stretched() - recorded.Stretched()
 }
 
 // longer takes the longer of each time. A leader that recorded its own shorter

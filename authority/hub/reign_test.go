@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"machineid/authority/state/statepb"
+	"machineid/shared/clock"
 	"machineid/shared/link"
 )
 
@@ -49,6 +50,48 @@ func TestChangesAreHeldAfterAnOpenRecord(t *testing.T) {
 				}
 				if s := w.now(w.settle(index)); s.err != nil {
 					t.Error(s.err)
+				}
+			})
+		})
+	}
+}
+
+// TestTheLargerBoundCounts: a node that is told of worse clocks than the leader before waits
+// by what it is told, and one that is told of better ones by what was recorded (I8).
+func TestTheLargerBoundCounts(t *testing.T) {
+	bad := usual
+	bad.Bound = 0.1
+	record := func(of Times, open, listed bool) *statepb.LinkRecord {
+		rec := openRecord(of.Lease)
+		rec.Open, rec.ClockBoundPpm, rec.Listed = open, uint32(of.Bound*1e6), listed
+		if listed {
+			process := [16]byte{9}
+			rec.Holders = []*statepb.LeaseHolder{{ProcessId: process[:], LeftNs: int64(time.Second)}}
+		}
+		return rec
+	}
+	for name, c := range map[string]struct {
+		before       Times
+		own          Times
+		open, listed bool
+		hold         time.Duration
+	}{
+		"open, larger own":        {usual, bad, true, false, bad.Stretched()},
+		"open, smaller own":       {bad, usual, true, false, bad.Stretched()},
+		"closed, larger own":      {usual, bad, false, false, bad.Stretched() - usual.Stretched()},
+		"closed, smaller own":     {bad, usual, false, false, 0},
+		"closed, the same":        {bad, bad, false, false, 0},
+		"listed, larger own":      {usual, bad, true, true, bad.Stretched()}, // whose lease was over by the smaller is not listed
+		"listed, smaller own":     {bad, usual, true, true, clock.Stretch(time.Second, bad.Bound)},
+		"listed, the same":        {usual, usual, true, true, clock.Stretch(time.Second, usual.Bound)},
+		"listed, both are larger": {bad, bad, true, true, clock.Stretch(time.Second, bad.Bound)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, c.own, record(c.before, c.open, c.listed), func(w *world) {
+				began := w.since()
+				w.lead()
+				if s := <-w.settle(w.change(orgA)); s.at != began+c.hold || s.err != nil {
+					t.Errorf("settled at %v, %v; want %v", s.at, s.err, began+c.hold)
 				}
 			})
 		})

@@ -34,8 +34,12 @@ func NewIncarnation(old []byte, now time.Time) []byte {
 	return next
 }
 
-// longestLease is what leases given since a backup was taken may have been at most.
-const longestLease = 5 * time.Second
+// What leases given since a backup was taken may have been at most, whatever was set then.
+const (
+	longestLease    = 5 * time.Second
+	longestCacheTTL = time.Hour
+	largestBoundPpm = 100_000 // of any clock: 10 %
+)
 
 // Renew makes a restored or recovered state another incarnation, in which leases
 // of the time before may still be out, as long as any may be (I7, I8).
@@ -53,11 +57,14 @@ func Renew(r pebble.Reader, w *pebble.Batch) error {
 	if bytes.Compare(c.Incarnation, old) <= 0 {
 		return errors.New("there is no incarnation after this one")
 	}
-	if c.Link != nil {
-		c.Link.Open = true
-		c.Link.Listed, c.Link.Holders = false, nil // who holds leases now is not known
-		c.Link.LeaseNs = max(c.Link.LeaseNs, int64(longestLease))
+	if c.Link == nil { // of before the first lease: some may have been given since
+		c.Link = &statepb.LinkRecord{}
 	}
+	c.Link.Open = true
+	c.Link.Listed, c.Link.Holders = false, nil // who holds leases now is not known
+	c.Link.LeaseNs = max(c.Link.LeaseNs, int64(longestLease))
+	c.Link.CacheTtlNs = max(c.Link.CacheTtlNs, int64(longestCacheTTL))
+	c.Link.ClockBoundPpm = max(c.Link.ClockBoundPpm, largestBoundPpm)
 	raw, err := proto.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode the cluster's record: %w", err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/state/statepb"
 )
@@ -33,32 +34,42 @@ func TestIncarnationsGrow(t *testing.T) {
 }
 
 // TestRenewOpensTheRecord: leases that were given after the backup may be out, as
-// long as any may be (I8).
+// long as any may be, also if none was before (I8).
 func TestRenewOpensTheRecord(t *testing.T) {
-	db := openDB(t)
-	m := New(func(uint64, []Concern) {})
-	b := db.NewIndexedBatch()
-	put := func(c *statepb.Cluster) {
+	const most = int64(longestLease)
+	for name, c := range map[string]struct{ link, want *statepb.LinkRecord }{
+		"none": {nil, &statepb.LinkRecord{Open: true, LeaseNs: most, CacheTtlNs: int64(time.Hour), ClockBoundPpm: 100_000}},
+		"closed": {
+			&statepb.LinkRecord{LeaseNs: int64(time.Second), CacheTtlNs: int64(time.Minute), ClockBoundPpm: 10_000},
+			&statepb.LinkRecord{Open: true, LeaseNs: most, CacheTtlNs: int64(time.Hour), ClockBoundPpm: 100_000},
+		},
+		"listed, and longer than any": {
+			&statepb.LinkRecord{Open: true, LeaseNs: 2 * most, CacheTtlNs: int64(2 * time.Hour), ClockBoundPpm: 200_000, Listed: true, Holders: []*statepb.LeaseHolder{{}}},
+			&statepb.LinkRecord{Open: true, LeaseNs: 2 * most, CacheTtlNs: int64(2 * time.Hour), ClockBoundPpm: 200_000},
+		},
+	} {
+		db := openDB(t)
+		m := New(func(uint64, []Concern) {})
+		b := db.NewIndexedBatch()
 		tx := &tx{m: m, w: b, r: Reader{b}, cmd: &statepb.Command{}, emit: &emission{}}
-		tx.putCluster(c)
+		tx.putCluster(&statepb.Cluster{ClusterId: "c", Incarnation: make([]byte, 16), Link: c.link})
+		if err := b.Commit(pebble.NoSync); err != nil {
+			t.Fatal(err)
+		}
+		w := db.NewBatch()
+		if err := Renew(db, w); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Commit(pebble.NoSync); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Reader{db}.Cluster()
+		if err != nil || !proto.Equal(got.GetLink(), c.want) || got.GetClusterId() != "c" || bytes.Equal(got.GetIncarnation(), make([]byte, 16)) {
+			t.Errorf("%s: %v, %v; want %v", name, got, err, c.want)
+		}
 	}
-	put(&statepb.Cluster{ClusterId: "c", Incarnation: make([]byte, 16), Link: &statepb.LinkRecord{LeaseNs: int64(time.Second), Listed: true, Holders: []*statepb.LeaseHolder{{}}}})
-	if err := b.Commit(pebble.NoSync); err != nil {
-		t.Fatal(err)
-	}
-	w := db.NewBatch()
-	if err := Renew(db, w); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Commit(pebble.NoSync); err != nil {
-		t.Fatal(err)
-	}
-	c, err := Reader{db}.Cluster()
-	if err != nil || !c.GetLink().GetOpen() || c.GetLink().GetListed() || c.GetLink().GetHolders() != nil || c.GetLink().GetLeaseNs() != int64(longestLease) || c.GetClusterId() != "c" ||
-		bytes.Equal(c.GetIncarnation(), make([]byte, 16)) {
-		t.Errorf("%v, %v", c, err)
-	}
-	if err := Renew(openDB(t), w); err == nil {
+	db := openDB(t)
+	if err := Renew(db, db.NewBatch()); err == nil {
 		t.Error("an empty state was renewed")
 	}
 }

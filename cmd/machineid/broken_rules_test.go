@@ -287,11 +287,15 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I8", name: "a new leader does not wait",
-		edits: []edit{{hubReign, "r.holdUntil = began.Add(times(last).Stretched())", "r.holdUntil = began"}},
+		edits: []edit{{hubReign, "r.holdUntil = began.Add(wait.Stretched())", "r.holdUntil = began"}},
 	},
 	{
 		rule: "I8", name: "a new leader waits by its own times", by: "authority/hub TestChangesAreHeldAfterAnOpenRecord",
-		edits: []edit{{hubReign, "r.holdUntil = began.Add(times(last).Stretched())", "r.holdUntil = began.Add(h.cfg.Times.Stretched())"}},
+		edits: []edit{{hubReign, "r.holdUntil = began.Add(wait.Stretched())", "r.holdUntil = began.Add(h.cfg.Times.Stretched())"}},
+	},
+	{
+		rule: "I8", name: "a new leader counts by the smaller bound on clocks", by: "authority/hub TestTheLargerBoundCounts",
+		edits: []edit{{hubReign, "wait.Bound = max(wait.Bound, h.cfg.Times.Bound)", "wait.Bound = min(wait.Bound, h.cfg.Times.Bound)"}},
 	},
 	{
 		rule: "I8", name: "no lease out is recorded while one is",
