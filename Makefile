@@ -61,12 +61,14 @@ torture: ## Run the long forms of the randomised tests; TORTURE=20m sets how lon
 	  -run 'Crash|Fault|Linearizable|Verifier|Processes|ThePromise|BrokenRules|KilledUnderLoad|RandomRequests' ./raftstore ./cmd/machineid
 
 .PHONY: model
-model: ## Search small instances of the link's protocol, and its mutants (at most 40 s on 2 cores)
+model: ## Search small instances of the link's protocol and of stores' lives, and their mutants (at most a minute on 2 cores)
 	@$(GO) run ./shared/link/model
+	@$(GO) run ./raftstore/model
 
 .PHONY: model-full
-model-full: ## The same with larger instances (a minute or two on 2 idle cores)
+model-full: ## The same with larger instances (two or three minutes on 2 idle cores)
 	@$(GO) run ./shared/link/model -full
+	@$(GO) run ./raftstore/model -full
 
 .PHONY: check
 check: check-format check-vet check-lint check-layers check-generated check-tidy ## Check format, vet, lint, layers, generated files and go.mod

@@ -1,5 +1,11 @@
 package main
 
+import (
+	"fmt"
+
+	"machineid/shared/search"
+)
+
 // operation is one change of the state, or a restore of an earlier one.
 type operation struct {
 	records uint8 // that it concerns (bits)
@@ -107,6 +113,63 @@ func (in *instance) stretch(d int8) int8 {
 		return 2 * d // (1+ρ)/(1-ρ)
 	}
 	return d
+}
+
+// searched is the instance as package search takes it.
+func (in *instance) searched() *search.Instance {
+	return &search.Instance{
+		Name: in.name, About: in.about, Row: fmt.Sprintf("%d, %d, %d", in.edges, in.leaders, in.last()), Happens: in.happens(),
+		Wants: in.wants, Mutants: in.mutants,
+		Space: func(off rule) search.Searchable { return in.space(off) },
+	}
+}
+
+func (in *instance) space(off rule) *search.Space[state] {
+	sp := &search.Space[state]{System: func() search.System[state] { return &system{in: in, off: off} }}
+	for _, s := range in.starts() {
+		s.tidy()
+		sp.Starts = append(sp.Starts, s)
+	}
+	if in.edges == 2 {
+		sp.Alike = []func(*state) state{swapped}
+	}
+	return sp
+}
+
+// happens names what is on in an instance.
+func (in *instance) happens() (list []string) {
+	for _, f := range []struct {
+		on   bool
+		name string
+	}{
+		{in.quick, "quick"},
+		{in.rounds, "rounds"},
+		{in.breaks, "breaks"},
+		{in.inFlight, "in flight"},
+		{in.restarts, "restarts"},
+		{in.record, "record"},
+		{in.lists, "lists"},
+		{in.resumes, "resumes"},
+		{in.gives, "gives"},
+		{in.hellos, "hellos"},
+		{in.ring, "ring"},
+		{in.lags, "lags"},
+		{in.follows, "follows"},
+		{in.swaps, "swaps"},
+		{in.overtake, "overtake"},
+		{in.halves, "halves"},
+		{in.request, "request"},
+		{in.late, "late"},
+		{in.ttl[0] > 0, "expiry"},
+		{in.rates, "rates"},
+		{in.restoredBy > 0, "restore"},
+		{in.twins, "twins"},
+	} {
+		if f.on {
+			list = append(list, f.name)
+		}
+	}
+	return list
 }
 
 // starts lists the states in which a search begins: one for each assignment of rates.

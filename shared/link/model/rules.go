@@ -1,7 +1,9 @@
 package main
 
+import "machineid/shared/search"
+
 // rule is one thing that the protocol does; a mutant does not.
-type rule uint8
+type rule = search.Rule
 
 const (
 	fromAsk rule = iota
@@ -150,7 +152,7 @@ var ruleText = [rules]struct{ of, mutant string }{
 }
 
 // witness is something that must happen in an instance, or its search shows little.
-type witness uint8
+type witness = search.Witness
 
 const (
 	allowedLater     witness = iota // ALLOW from memory, under a lease of a second leader

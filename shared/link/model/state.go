@@ -1,7 +1,6 @@
 package main
 
-// Bounds of every instance. Fields of one byte only: a state is hashed and packed as it
-// lies in memory.
+// Bounds of every instance. Fields of one byte only (shared/search).
 const (
 	maxLeaders  = 3
 	maxEdges    = 2
@@ -201,7 +200,7 @@ func (s *state) tidy() {
 }
 
 // swapped is the state with the two edges' names exchanged (they are alike).
-func (s *state) swapped() state {
+func swapped(s *state) state {
 	n := *s
 	n.edges[0], n.edges[1] = s.edges[1], s.edges[0]
 	n.holders[0], n.holders[1] = s.holders[1], s.holders[0]

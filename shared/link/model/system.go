@@ -1,24 +1,14 @@
 package main
 
-// action names a step, for a trace.
-type action struct {
-	what string
-	a, b int8
-}
-
-// successor is a state that one action leads to.
-type successor struct {
-	by    action
-	state state
-}
+import "machineid/shared/search"
 
 // system is an instance under the protocol or under one mutant of it. It is used by
 // one goroutine.
 type system struct {
 	in   *instance
-	off  rule        // the rule that is broken; rules: none
-	out  []successor // of the newest step
-	seen uint64      // witnesses
+	off  rule                      // the rule that is broken; rules: none
+	out  []search.Successor[state] // of the newest step
+	seen uint64                    // witnesses
 }
 
 func (y *system) on(r rule) bool { return y.off != r }
@@ -31,13 +21,20 @@ func (y *system) saw(w witness, yes bool) {
 
 func (y *system) next(what string, a, b int8, n *state) {
 	n.tidy()
-	y.out = append(y.out, successor{action{what, a, b}, *n})
+	y.out = append(y.out, search.Successor[state]{By: search.Action{What: what, A: a, B: b}, State: *n})
 }
 
-// step puts every successor of s into out, and returns what is wrong with s or with a step
-// from it, "" if nothing is.
-func (y *system) step(s *state) string {
+// Seen are the witnesses.
+func (y *system) Seen() uint64 { return y.seen }
+
+// Step is search.System's.
+func (y *system) Step(s *state) ([]search.Successor[state], string) {
 	y.out = y.out[:0]
+	wrong := y.step(s)
+	return y.out, wrong
+}
+
+func (y *system) step(s *state) string {
 	if wrong := y.check(s); wrong != "" {
 		return wrong
 	}

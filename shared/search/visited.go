@@ -1,4 +1,4 @@
-package main
+package search
 
 import (
 	"hash/maphash"
@@ -10,27 +10,28 @@ import (
 // states the chance that there is any such pair is about n²/2^64 (63 bits count): 5e-6
 // for ten million, 5e-4 for a hundred million. Every search hashes with another seed, so
 // that two miss different ones. Safe for concurrent use, but for reserve.
-type visited struct {
-	seed maphash.Seed
-	slot []atomic.Uint64
-	n    atomic.Int64
+type visited[S comparable] struct {
+	alike []func(s *S) S
+	seed  maphash.Seed
+	slot  []atomic.Uint64
+	n     atomic.Int64
 }
 
-func newVisited() *visited {
-	return &visited{seed: maphash.MakeSeed(), slot: make([]atomic.Uint64, 1<<16)}
+func newVisited[S comparable](alike []func(s *S) S) *visited[S] {
+	return &visited[S]{alike: alike, seed: maphash.MakeSeed(), slot: make([]atomic.Uint64, 1<<16)}
 }
 
-// hash of a state; of the smaller of two that differ in the edges' names only.
-func (v *visited) hash(in *instance, s *state) uint64 {
+// hash of a state; the smallest of those that differ in names only.
+func (v *visited[S]) hash(s *S) uint64 {
 	h := maphash.Comparable(v.seed, *s)
-	if in.edges == 2 {
-		h = min(h, maphash.Comparable(v.seed, s.swapped()))
+	for _, renamed := range v.alike {
+		h = min(h, maphash.Comparable(v.seed, renamed(s)))
 	}
 	return h | 1
 }
 
 // add reports whether h is new.
-func (v *visited) add(h uint64) bool {
+func (v *visited[S]) add(h uint64) bool {
 	mask := uint64(len(v.slot) - 1) //nolint:gosec // not negative
 	for i := h >> 20 & mask; ; i = (i + 1) & mask {
 		switch v.slot[i].Load() {
@@ -51,7 +52,7 @@ func (v *visited) add(h uint64) bool {
 }
 
 // reserve makes room for so many more.
-func (v *visited) reserve(more int) {
+func (v *visited[S]) reserve(more int) {
 	size := len(v.slot)
 	for size < (int(v.n.Load())+more)*5/4 {
 		size *= 2
