@@ -10,7 +10,7 @@ import (
 )
 
 // ErrInCluster is what Begin is refused with at a store that a cluster has taken in, or that has begun one already. The text names it.
-var ErrInCluster = errors.New("this store is in a cluster already")
+var ErrInCluster = errors.New("there is a cluster already")
 
 // Begin begins a cluster of this one node while it runs, as Config.Bootstrap does at the start of an empty one. It comes into force with the
 // cluster's name in the folder: what is cut off after that, the next Open does by itself, and Begin may be repeated until the node has led.
