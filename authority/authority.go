@@ -42,8 +42,11 @@ type Config struct {
 	AdvertiseHTTP, AdvertiseRaft string
 	// AdvertiseLink is where edges reach Link, likewise.
 	AdvertiseLink string
-	// Join lists HTTP addresses of nodes of a cluster that this one becomes a member of, where no state exists. That takes its OperatorToken.
+	// Join lists HTTP addresses of nodes, this one among them or not: where no state exists it becomes a member of their cluster, or waits for one, or
+	// begins one when it is told to (cluster init). That takes their OperatorToken.
 	Join []string
+	// ReplaceLost has a node that joins exchanged for the member of its name whose disk is lost.
+	ReplaceLost bool
 	// Bootstrap makes a new cluster of this one node where no state exists.
 	Bootstrap bool
 	// OpenSignup lets anyone create orgs.
@@ -112,7 +115,9 @@ type Node struct {
 	recover *recovery.Service
 	joining atomic.Pointer[string] // why this node has not joined yet
 	seeding atomic.Pointer[string] // why the first state is not written yet
-	clocks  clocks
+	// beginning says that this node asks the others whether it may begin a cluster.
+	beginning atomic.Bool
+	clocks    clocks
 }
 
 // New returns a Node that Run starts. It does no I/O.
@@ -157,7 +162,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		why := "join: not asked yet"
 		n.joining.Store(&why)
 		work.Go(func() {
-			if err := n.join(ctx); err != nil {
+			if err := n.join(ctx, n.store.Votes); err != nil {
 				failed <- err
 			}
 		})
@@ -234,7 +239,7 @@ func (n *Node) open() error {
 	n.clocks.export(n.cfg.Registerer)
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
+		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
 	n.grpc = grpc.NewServer(

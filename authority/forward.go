@@ -50,6 +50,9 @@ func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Ti
 	if _, leads := n.store.Leading(); leads {
 		return false // the usual case, without the timers below
 	}
+	if n.waits(ctx, in) {
+		return true
+	}
 	edge := ctx.Request.Header.Peek(wire.EdgeHeader)
 	// What an edge says is left can only shorten a request's time, so it needs no proof here.
 	deadline := began.Add(wire.Budget(in.Head.Timeout, len(edge) > 0))

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"machineid/authority/api"
 	"machineid/authority/hub"
 	"machineid/raftstore"
 )
@@ -98,6 +99,17 @@ type nodes struct {
 // TransferLeadership hands over cleanly (DESIGN.md).
 func (n nodes) TransferLeadership(ctx context.Context, id string) error {
 	return n.node.handOver(ctx, id)
+}
+
+// Reasons are the whole node's: one that joins has more to say than its store.
+func (n nodes) Reasons() []string { return n.node.Ready() }
+
+// Phase implements api.Nodes.
+func (n nodes) Phase() api.Phase { return n.node.phase() }
+
+// Init implements api.Nodes.
+func (n nodes) Init(ctx context.Context, ignoreUnreachable bool) (string, error) {
+	return n.node.initCluster(ctx, ignoreUnreachable)
 }
 
 // handOver gives the leadership to the voter id, or to the one that is furthest, so that no change waits for longer

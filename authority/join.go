@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"machineid/shared/wire"
@@ -34,65 +36,76 @@ const (
 // errWrongToken ends a node that joins: it cannot come right by itself.
 var errWrongToken = errors.New("the operator's token is not this cluster's: give the right one in --operator-token-file or MACHINEID_OPERATOR_TOKEN")
 
-// errNoMember says that this node was taken out again before it had a vote: it begins anew.
-var errNoMember = errors.New("this node is no member any more")
+// Why a node is not taken in yet.
+var (
+	errOtherStore = errors.New("this node's disk was lost, or its name is another's") // what is to be done stands behind it
+	errNoCluster  = errors.New("it waits too")                                        // the node asked is in no cluster itself
+	// errNoMember says that this node was taken out again before it had a vote: it begins anew.
+	errNoMember = errors.New("this node is no member any more")
+)
 
 // prepareJoin says whether this node has to join, and marks a new folder before anything else is in it.
 func (n *Node) prepareJoin() (joins bool, err error) {
 	if len(n.cfg.Join) == 0 {
 		return false, nil
 	}
-	mark := filepath.Join(n.cfg.Dir, joiningFile)
 	if HasState(n.cfg.Dir) {
-		_, err := os.Stat(mark)
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		return err == nil, err //nolint:wrapcheck // names the file
+		return Joins(n.cfg.Dir)
 	}
 	if err := os.MkdirAll(n.cfg.Dir, joinFolderMode); err != nil {
 		return false, err //nolint:wrapcheck // names the folder
 	}
-	return true, os.WriteFile(mark, nil, joinFileMode) //nolint:wrapcheck // names the file
+	return true, os.WriteFile(filepath.Join(n.cfg.Dir, joiningFile), nil, joinFileMode) //nolint:wrapcheck // names the file
+}
+
+// Joins reports whether a data folder is that of a node which has not had a vote yet: it goes on joining, which takes the operator's token.
+func Joins(dir string) (bool, error) {
+	_, err := os.Stat(filepath.Join(dir, joiningFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err //nolint:wrapcheck // names the file
+}
+
+// joinStep is one call on the way to a vote.
+type joinStep struct {
+	what, path string
+	body       any
 }
 
 // join asks the nodes of a cluster to take this one in: first to send it the log, then, when it has caught up, to give it a vote. It tries
-// them in turn until that is done, and begins anew if it was taken out meanwhile; only a wrong token, or the end of ctx, ends it otherwise.
-func (n *Node) join(ctx context.Context) error {
-	client := &http.Client{
-		Timeout: joinCall,
-		// The token must not follow to another host.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+// them in turn until it has one, as votes tells, also if it has begun the cluster itself meanwhile, and begins anew if it was taken out; only a wrong token, or the end of ctx, ends it otherwise.
+func (n *Node) join(ctx context.Context, votes func() bool) error {
+	client := n.peerClient(joinCall)
 	defer client.CloseIdleConnections()
-	steps := []struct {
-		what, path string
-		body       any
-	}{
-		{"added", "operator/cluster/members", map[string]any{"id": n.cfg.ID, "address": n.advertisedRaft()}},
+	add := map[string]any{"id": n.cfg.ID, "address": n.advertisedRaft()}
+	if n.cfg.ReplaceLost {
+		add["replaceLost"] = true
+	}
+	steps := []joinStep{
+		{"added", "operator/cluster/members", add},
 		{"given a vote", "operator/cluster/members/" + n.cfg.ID + "/promote", struct{}{}},
 	}
-	pause, said := joinPause, ""
-	for i, at := 0, 0; i < len(steps); {
-		step, addr := steps[i], n.cfg.Join[at%len(n.cfg.Join)]
-		err := n.ask(ctx, client, addr, step.path, step.body)
+	peers, pause, told := n.peers(), joinPause, newTold(n)
+	for i, at := 0, 0; i < len(steps) && !votes(); {
+		var err error
+		addr := ""
+		if len(peers) > 0 {
+			addr = peers[at%len(peers)]
+			err = n.ask(ctx, client, http.MethodPost, addr, steps[i].path, steps[i].body, nil)
+		}
 		switch {
-		case err == nil:
-			n.log.LogAttrs(ctx, slog.LevelInfo, "joining gets on", slog.String("now", step.what), slog.String("by", addr))
+		case addr != "" && err == nil:
+			n.log.LogAttrs(ctx, slog.LevelInfo, "joining gets on", slog.String("now", steps[i].what), slog.String("by", addr))
 			i++
-			pause, said = joinPause, ""
+			pause, told = joinPause, newTold(n)
 			continue
 		case errors.Is(err, errWrongToken):
 			return fmt.Errorf("join the cluster at %s: %w", addr, err)
 		case errors.Is(err, errNoMember):
 			i = 0
 		}
-		why := fmt.Sprintf("join: not %s yet: %s: %v", step.what, addr, err)
-		n.joining.Store(&why)
-		if said != why {
-			n.log.LogAttrs(ctx, slog.LevelWarn, "joining goes on", slog.String("wanted", step.what), slog.String("asked", addr), slog.Any("error", err))
-			said = why
-		}
+		told.tell(ctx, steps[i].what, addr, err)
 		at++
 		select {
 		case <-ctx.Done():
@@ -109,15 +122,95 @@ func (n *Node) join(ctx context.Context) error {
 	return nil
 }
 
-// ask makes one operators' call.
-func (n *Node) ask(ctx context.Context, client *http.Client, addr, path string, body any) error {
+// told is what the nodes that are asked to take this one in have said, for /readyz and the log.
+type told struct {
+	node *Node
+	said map[string]error // by address, what it said last
+	was  map[string]string
+}
+
+func newTold(n *Node) *told {
+	return &told{node: n, said: make(map[string]error), was: make(map[string]string)}
+}
+
+// tell puts what a node has said with what the others have: an answer that asks for somebody to act stands alone. Each is logged once.
+func (t *told) tell(ctx context.Context, wanted, addr string, err error) {
+	n := t.node
+	if addr != "" {
+		t.said[addr] = err
+	}
+	why, waits, decides := t.why(wanted, addr, err)
+	n.joining.Store(&why)
+	key := addr
+	if decides {
+		key, addr = "", "" // whoever says it
+	}
+	text := why
+	if waits && err != nil {
+		text = err.Error()
+	}
+	if t.was[key] == text {
+		return
+	}
+	t.was[key] = text
+	switch {
+	case decides:
+		n.log.LogAttrs(ctx, slog.LevelWarn, "this node is not taken in: somebody has to act", slog.Any("cause", err))
+	case waits && (err == nil || errors.Is(err, errNoCluster)):
+		n.log.LogAttrs(ctx, slog.LevelInfo, "this node waits for a cluster", slog.String("asked", addr), slog.String("begin one", n.initCommand()))
+	default:
+		n.log.LogAttrs(ctx, slog.LevelWarn, "joining goes on", slog.String("wanted", wanted), slog.String("asked", addr), slog.Any("error", err))
+	}
+}
+
+// why is the reason for /readyz: whether it waits for a cluster of which nobody knows yet, or somebody has to act.
+func (t *told) why(wanted, addr string, err error) (why string, waits, decides bool) {
+	waits = wanted == "added" // so far nobody was in a cluster
+	for _, e := range t.said {
+		var answered *answerError
+		switch {
+		case errors.Is(e, errOtherStore):
+			return "join: " + e.Error(), false, true
+		case errors.As(e, &answered) && !errors.Is(e, errNoCluster):
+			waits = false
+		}
+	}
+	if !waits {
+		return fmt.Sprintf("join: not %s yet: %s: %v", wanted, addr, err), false, false
+	}
+	said := make([]string, 0, len(t.said))
+	for at, e := range t.said {
+		said = append(said, fmt.Sprintf("%s: %v", at, e))
+	}
+	slices.Sort(said)
+	if len(said) == 0 {
+		said = []string{"--join names no other node"}
+	}
+	return fmt.Sprintf("join: this node is in no cluster, and none of the others has told of one (%s); it goes on asking; to begin one: %s",
+		strings.Join(said, "; "), t.node.initCommand()), true, false
+}
+
+// initCommand is what begins a cluster with this node.
+func (n *Node) initCommand() string { return "machineid cluster init --at " + n.cfg.AdvertiseHTTP }
+
+// answerError is an answer that refuses.
+type answerError struct{ cause error }
+
+func (e *answerError) Error() string { return e.cause.Error() }
+func (e *answerError) Unwrap() error { return e.cause }
+
+// ask makes one operators' call and decodes its answer into out, which may be nil.
+func (n *Node) ask(ctx context.Context, client *http.Client, method, addr, path string, body, out any) error {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("encode a call: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+wire.Base+path, bytes.NewReader(raw))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+wire.Base+path, bytes.NewReader(raw))
 	if err != nil {
 		return fmt.Errorf("make a call: %w", err)
+	}
+	if body == nil {
+		req.Body, req.ContentLength = http.NoBody, 0
 	}
 	req.Header.Set("Authorization", "Bearer "+string(n.cfg.OperatorToken))
 	resp, err := client.Do(req)
@@ -130,9 +223,11 @@ func (n *Node) ask(ctx context.Context, client *http.Client, addr, path string, 
 	case err != nil:
 		return fmt.Errorf("read the answer: %w", err)
 	case resp.StatusCode == http.StatusOK:
-		return nil
+		return decodeAnswer(answer, out)
 	case resp.StatusCode == http.StatusUnauthorized:
 		return errWrongToken
+	case resp.Header.Get(wire.NoClusterHeader) != "":
+		return &answerError{errNoCluster}
 	}
 	var said struct{ Error, Message string }
 	switch {
@@ -140,8 +235,10 @@ func (n *Node) ask(ctx context.Context, client *http.Client, addr, path string, 
 		return fmt.Errorf("it answers %s: is it an authority's HTTP address?", resp.Status)
 	case said.Error == wire.MemberNotFound("").Code:
 		return fmt.Errorf("%w: %s", errNoMember, said.Message)
+	case said.Error == wire.OtherStore("").Code:
+		return &answerError{fmt.Errorf("%w: %s", errOtherStore, said.Message)}
 	}
-	return errors.New(said.Message)
+	return &answerError{errors.New(said.Message)}
 }
 
 func (n *Node) advertisedRaft() string {

@@ -3,6 +3,7 @@ package authority
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -41,7 +42,12 @@ func TestJoinBeginsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := &Node{log: slog.New(slog.DiscardHandler), cfg: Config{ID: "a2", Dir: dir, AdvertiseRaft: "h2:7072", Join: []string{strings.TrimPrefix(at.URL, "http://")}}}
-	if err := n.join(t.Context()); err != nil {
+	var err error
+	if n.cfg.HTTP, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = n.cfg.HTTP.Close() }()
+	if err := n.join(t.Context(), func() bool { return false }); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"members", "members/a2/promote", "members", "members", "members/a2/promote", "members/a2/promote", "members/a2/promote"}

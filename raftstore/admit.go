@@ -45,8 +45,7 @@ func (s *Store) admit(ctx context.Context, id, addr string) error {
 			case server.ID == member:
 				return nil, fmt.Errorf("%w: it is a member at %s: machineid cluster readdress %s %s", ErrRefused, server.Address, id, addr)
 			case now.ID == id:
-				return nil, fmt.Errorf("%w: %w (%s; it has %s now): if the disk of the one before is lost for good, remove that member, or start the node with "+
-					"--replace-lost", ErrRefused, ErrOtherStore, short(now.Store), short(status.Store))
+				return nil, s.otherStore(ctx, server, status)
 			case server.Address == raft.ServerAddress(addr):
 				return nil, fmt.Errorf("%w: %s is the address of %s; remove that one first", ErrRefused, addr, now.ID)
 			}
@@ -76,6 +75,17 @@ func (s *Store) decided(ctx context.Context, joiner NodeStatus) error {
 	}
 	return fmt.Errorf("%w: its program (version %s) knows formats up to %d, and it is not known yet whether a newer one was raised: nothing was begun, try again: %v", //nolint:errorlint // the change itself is not unknown
 		ErrRefused, joiner.Version, joiner.newestFormat(), err)
+}
+
+// otherStore tells what is to be done about a node whose name is that of a member with another store.
+func (s *Store) otherStore(ctx context.Context, member raft.Server, waits NodeStatus) error {
+	now := lifeOf(member.ID)
+	if _, err := s.statusOf(ctx, member); err == nil {
+		return fmt.Errorf("%w: %w, which answers at %s (%s; it has %s here): two nodes have one name; give one of them another, or stop the one that is too much",
+			ErrRefused, ErrOtherStore, member.Address, short(now.Store), short(waits.Store))
+	}
+	return fmt.Errorf("%w: %w (%s; it has %s now), so its disk was lost or its folder replaced: if it is lost for good, machineid cluster remove %s, or start the node "+
+		"with --replace-lost; if not, give the node its own folder back", ErrRefused, ErrOtherStore, short(now.Store), short(waits.Store), now.ID)
 }
 
 // waiting asks the node id, which is to be taken in, who it is.
@@ -150,7 +160,7 @@ func (s *Store) readdress(ctx context.Context, id, addr string) error {
 	m := membership{servers: conf.Servers}
 	member, ok := m.find(id)
 	if !ok {
-		return m.missing()
+		return fmt.Errorf("%w: machineid cluster add %s %s takes it in", m.missing(), id, addr)
 	}
 	if string(member.Address) == addr {
 		return nil

@@ -88,7 +88,7 @@ type door struct {
 	status func() (NodeStatus, error)
 	// cluster is the name of this node's cluster, empty if it is in none yet; pin gives it one for good.
 	cluster func() string
-	pin     func(cluster string) error
+	pin     func(cluster string, began bool) error
 	applied func() configuration
 	reach   func() Reach
 
@@ -221,7 +221,7 @@ func (d *door) enter(cluster string) error {
 	case cluster:
 		return nil
 	case "":
-		if err := d.pin(cluster); err != nil {
+		if err := d.pin(cluster, false); err != nil {
 			return fmt.Errorf("keep the cluster's name: %w", err)
 		}
 		d.logger.Info("this store is taken into a cluster", slog.String("cluster", cluster))
@@ -229,6 +229,19 @@ func (d *door) enter(cluster string) error {
 	default: // two at once
 		return refused(OtherCluster, "%s is of cluster %s, and the caller of %s", d.life.ID, own, cluster)
 	}
+}
+
+// begin makes this store the first of a cluster of that name, unless one has taken it in: one of the two comes first, and the other is refused.
+func (d *door) begin(cluster string) error {
+	d.pinned.Lock()
+	defer d.pinned.Unlock()
+	if own := d.cluster(); own != "" {
+		return fmt.Errorf("%w: %w: %s", ErrRefused, ErrInCluster, own)
+	}
+	if err := d.pin(cluster, true); err != nil {
+		return fmt.Errorf("keep the cluster's name: %w", err)
+	}
+	return nil
 }
 
 // said notes that another says that this node is out, or, without a reason, that it is not.

@@ -51,7 +51,7 @@ func TestDoor(t *testing.T) {
 	} {
 		d := testDoor(own, nil)
 		cluster := c.cluster
-		d.cluster, d.pin = func() string { return cluster }, func(name string) error { cluster = name; return nil }
+		d.cluster, d.pin = func() string { return cluster }, func(name string, _ bool) error { cluster = name; return nil }
 		d.applied = func() configuration { return c.conf }
 		w, v := d.Admit(c.g, true)
 		if w.Refused == "" {

@@ -25,6 +25,7 @@ func (s *Store) Health() error {
 //   - "storage": a fault after which nothing is answered any more, or the store is closed;
 //   - "disk": it is nearly full, and only essential commands are taken;
 //   - "write": one has been under way for longer than it should;
+//   - "address": it is reached elsewhere than the members look for it;
 //   - "raft": no leader is known, or this node was elected and is not ready;
 //   - "state": it is behind what is committed.
 func (s *Store) Reasons() []string {
@@ -44,7 +45,7 @@ func (s *Store) unready() []error {
 		return []error{fmt.Errorf("storage: %w", ErrClosed)}
 	}
 	var out []error
-	for _, check := range []func() error{s.diskReason, s.watch.reason, s.raftReason, s.stateReason} {
+	for _, check := range []func() error{s.diskReason, s.watch.reason, s.addressReason, s.raftReason, s.stateReason} {
 		if err := check(); err != nil {
 			out = append(out, err)
 		}

@@ -43,10 +43,12 @@ const (
 	dirMode = 0o750
 )
 
-// ident is the IDENT file. Cluster is empty on a node that has not joined one yet. Store is made with the folder and never changes.
+// ident is the IDENT file. Cluster is empty on a node that has not joined one yet. Began says that the cluster began in this folder: what a
+// crash cut off of that, the next start does. Store is made with the folder and never changes.
 type ident struct {
 	Format  int    `json:"format"`
 	Cluster string `json:"cluster"`
+	Began   bool   `json:"began,omitempty"`
 	Node    string `json:"node"`
 	Store   string `json:"store"`
 }

@@ -114,6 +114,7 @@ func (l *leadership) lead(ctx context.Context, term uint64) {
 	p := newPilot(ctx, s)
 	watching.Go(func() { s.watchFollowers(ctx, p) })
 	watching.Go(p.run)
+	watching.Go(func() { s.keepAddress(ctx) })
 	if s.cfg.Lead != nil {
 		s.cfg.Lead(ctx, term)
 	}

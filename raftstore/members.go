@@ -201,6 +201,12 @@ func (s *Store) promote(ctx context.Context, id string) error {
 	})
 }
 
+// Votes reports whether this node has a vote in the newest membership that was applied here.
+func (s *Store) Votes() bool {
+	member, ok := s.memberNow(s.cfg.ID)
+	return ok && member.ID == s.life().server() && member.Suffrage == raft.Voter
+}
+
 func (s *Store) memberNow(id string) (raft.Server, bool) {
 	conf, err := s.fsm.configuration().decode()
 	if err != nil {

@@ -106,8 +106,8 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 	if err := s.layout.reap(p.Generation); err != nil { // only now is it sure which state counts
 		return err
 	}
-	if s.cfg.Bootstrap {
-		if err := s.bootstrap(db, meta); err != nil {
+	if s.cfg.Bootstrap || s.ident.Began {
+		if err := s.beginAtOpen(meta); err != nil {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 	}
@@ -123,11 +123,12 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 // checkIdent refuses folders whose parts are of different nodes or clusters (R8), and learns the cluster's name from the state.
 func (s *Store) checkIdent(meta stateMeta) error {
 	if meta.cluster != "" && s.ident.Cluster == "" {
-		if err := s.nameCluster(meta.cluster); err != nil {
+		if err := s.nameCluster(meta.cluster, s.ident.Began); err != nil {
 			return err
 		}
 	}
-	s.pinned.Store(&s.ident.Cluster)
+	now := s.ident
+	s.pinned.Store(&now)
 	if meta.cluster != "" && meta.cluster != s.ident.Cluster {
 		return fmt.Errorf("the state is of cluster %q and the folder of %q", meta.cluster, s.ident.Cluster)
 	}
@@ -158,22 +159,23 @@ func (s *Store) checkIdent(meta stateMeta) error {
 	return s.writeLogIdent()
 }
 
-// nameCluster writes the cluster's name to the folder. The log's copy follows (writeLogIdent); a start makes up for one that is missing.
-func (s *Store) nameCluster(name string) error {
+// nameCluster writes the cluster's name to the folder, and whether it began here. The log's copy follows (writeLogIdent); a start makes up for
+// one that is missing.
+func (s *Store) nameCluster(name string, began bool) error {
 	next := s.ident
-	next.Cluster = name
+	next.Cluster, next.Began = name, began
 	if err := s.layout.writeFile(nameIdent, next); err != nil {
 		return err
 	}
 	s.ident = next
-	s.pinned.Store(&name)
+	s.pinned.Store(&next)
 	return nil
 }
 
-// pin makes this store one of a cluster, for good (door).
-func (s *Store) pin(cluster string) error {
+// pin makes this store one of a cluster, for good (door): of one that took it in, or of one that it begins.
+func (s *Store) pin(cluster string, began bool) error {
 	s.fault.halt()
-	if err := s.nameCluster(cluster); err != nil {
+	if err := s.nameCluster(cluster, began); err != nil {
 		return err
 	}
 	return s.writeLogIdent()
@@ -204,42 +206,6 @@ func (s *Store) matchLog(p pointer, meta stateMeta) error {
 	return s.log.checkState(meta.applied)
 }
 
-// bootstrap forms a cluster of this node if it has no state at all. The steps may repeat after a crash: the last one decides.
-func (s *Store) bootstrap(db *pebble.DB, meta stateMeta) error {
-	term, err := s.log.GetUint64([]byte(keyCurrentTerm))
-	if err != nil {
-		return err
-	}
-	if last, _ := s.log.LastIndex(); term > 0 || last > 0 || meta.applied.Index > 0 {
-		return nil
-	}
-	if s.ident.Cluster == "" {
-		if err := s.nameCluster(randomID()); err != nil {
-			return err
-		}
-	}
-	if err := s.writeLogIdent(); err != nil {
-		return err
-	}
-	if err := db.Set(keyCluster, []byte(s.ident.Cluster), pebble.Sync); err != nil {
-		return fmt.Errorf("write the cluster's name: %w", err)
-	}
-	return s.log.bootstrap(raft.Configuration{Servers: []raft.Server{{
-		Suffrage: raft.Voter, ID: s.life().server(), Address: s.advertised(),
-	}}})
-}
-
-func (s *Store) advertised() raft.ServerAddress {
-	switch {
-	case s.cfg.Transport != nil:
-		return s.cfg.Transport.LocalAddr()
-	case s.cfg.Advertise != "":
-		return raft.ServerAddress(s.cfg.Advertise)
-	default:
-		return raft.ServerAddress(s.cfg.Listener.Addr().String())
-	}
-}
-
 // startRaft starts everything that runs.
 func (s *Store) startRaft() error {
 	s.trans, s.asking.peers, s.asking.timeout = s.cfg.Transport, s.cfg.Peers, s.cfg.HeartbeatTimeout
@@ -249,11 +215,11 @@ func (s *Store) startRaft() error {
 	switch {
 	case s.trans == nil:
 		s.mux = newMux(s.cfg.Listener, &s.door, s.cfg.Advertise, s.cfg.Dial, s.cfg.Logger)
-		s.fsm.members = s.mux.sweepSoon
 		s.trans, s.asking.peers = newTransport(s.mux, &s.cfg), newOwnPeers(s.mux, s.cfg.Logger)
 	case s.asking.peers == nil:
 		s.asking.peers = noPeers{}
 	}
+	s.fsm.members = s.membersChanged
 	var logs raft.LogStore = s.log
 	if s.cfg.wrapLog != nil {
 		logs = s.cfg.wrapLog(logs)
@@ -272,6 +238,7 @@ func (s *Store) startRaft() error {
 		return errors.Join(err, s.shutDown(context.Background()))
 	}
 	s.logStart()
+	s.aside.do(s.tellAddress)
 	s.countLeaders()
 	s.starts.Go(s.leadAlone)
 	s.watch.leads = func() bool { return r.State() == raft.Leader }

@@ -36,7 +36,7 @@ func served(tb testing.TB, addr string, answer func() (NodeStatus, error)) (*own
 func testDoor(l Life, answer func() (NodeStatus, error)) *door {
 	return &door{
 		life: l, logger: slog.New(slog.DiscardHandler), status: answer, cluster: func() string { return "c" },
-		pin: func(string) error { return nil }, applied: func() configuration { return configuration{} }, reach: func() Reach { return Reach{} },
+		pin: func(string, bool) error { return nil }, applied: func() configuration { return configuration{} }, reach: func() Reach { return Reach{} },
 	}
 }
 

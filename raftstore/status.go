@@ -14,6 +14,7 @@ import (
 type NodeStatus struct {
 	ID        string `json:"id"`
 	Store     string `json:"store"`             // the life of the node (Life)
+	Raft      string `json:"raft,omitempty"`    // where it is reached for Raft, as it was started; its membership may say otherwise
 	Cluster   string `json:"cluster,omitempty"` // empty: not in one yet, as far as it knows
 	Term      uint64 `json:"term"`
 	State     string `json:"state"` // Follower, Candidate, Leader or Shutdown
@@ -74,7 +75,7 @@ func (s *Store) Status() NodeStatus {
 	leader, _ := s.Leader()
 	left, reserve := s.space.room()
 	return NodeStatus{
-		ID: s.cfg.ID, Store: s.storeID, Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
+		ID: s.cfg.ID, Store: s.storeID, Raft: string(s.advertised()), Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
 		Applied: s.Applied().Index, LastIndex: s.raft.LastIndex(), Version: s.cfg.Version,
 		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), DiskFull: s.space.closed.Load(), DiskLeft: left, DiskReserve: reserve,
 		Format: s.Format(), NewestFormat: s.cfg.newestFormat(),

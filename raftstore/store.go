@@ -27,7 +27,7 @@ type Store struct {
 	layout  layout
 	ident   ident // as on disk; changed at open, and then by pin alone
 	storeID string
-	pinned  atomic.Pointer[string] // ident.Cluster
+	pinned  atomic.Pointer[ident] // a copy of ident, for others than pin
 	door    door
 	lock    io.Closer
 	fs      vfs.FS // Config.FS, watched: everything but the ballast goes through it
@@ -58,6 +58,8 @@ type Store struct {
 	starts     sync.WaitGroup // what Open left running
 	gone       chan struct{}  // closed when raft stopped
 
+	addressSaid atomic.Pointer[string] // what tellAddress found last; nil: it has not looked yet
+
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -72,8 +74,8 @@ func (s *Store) clusterName() string {
 	if name := s.fsm.cluster.Load(); name != nil && *name != "" {
 		return *name
 	}
-	if name := s.pinned.Load(); name != nil {
-		return *name
+	if now := s.pinned.Load(); now != nil {
+		return now.Cluster
 	}
 	return ""
 }

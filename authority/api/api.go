@@ -53,6 +53,9 @@ type Config struct {
 	// Recover has an address mailed later, which a client's address asked for; nil mails nobody. It must not block, and do the same for
 	// every address.
 	Recover func(mail, client string)
+	// StartToken is the SHA-256 of the operator's token that this node was started with, nil if there was none: operators show it while there is
+	// no cluster.
+	StartToken []byte
 	// Nodes are the nodes of the cluster; nil: operators' calls about them are not served.
 	Nodes Nodes
 	// Logger takes what an operator should know; nil discards it.

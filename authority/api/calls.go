@@ -82,10 +82,12 @@ var calls = map[string]call{
 	"operator/plans": {access: overseer{}, parse: byMethod(showPlans, setPlans)},
 
 	"operator/edges":                     {access: operator{}, parse: showEdges},
-	"operator/cluster":                   {access: operator{}, parse: showCluster},
+	"operator/cluster":                   {access: starter{}, parse: showCluster},
+	"operator/cluster/init":              {access: starter{}, parse: initCluster, empty: true},
 	"operator/cluster/members":           {access: operator{}, parse: addMember},
 	"operator/cluster/members/*":         {access: operator{}, parse: onMember(Nodes.Remove), empty: true},
 	"operator/cluster/members/*/promote": {access: operator{}, parse: onMember(Nodes.Promote), empty: true},
+	"operator/cluster/members/*/address": {access: operator{}, parse: readdress},
 	"operator/cluster/members/*/demote":  {access: operator{}, parse: onMember(Nodes.Demote), empty: true},
 	"operator/cluster/format":            {access: operator{}, parse: raiseFormat, empty: true},
 	"operator/cluster/transfer":          {access: operator{}, parse: transfer, empty: true},

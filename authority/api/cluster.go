@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -18,12 +19,18 @@ type Nodes interface {
 	Reasons() []string
 	Members(ctx context.Context) ([]raftstore.Member, error)
 	AddNonvoter(ctx context.Context, id, addr string) error
+	Replace(ctx context.Context, id, addr string) error
+	Readdress(ctx context.Context, id, addr string) error
 	Promote(ctx context.Context, id string) error
 	Demote(ctx context.Context, id string) error
 	Remove(ctx context.Context, id string) error
 	TransferLeadership(ctx context.Context, id string) error
 	RaiseFormat(ctx context.Context, to int) (int, error)
 	Backup(ctx context.Context) (*raftstore.Backup, error)
+	// Phase is how far the asked node is on its way into a cluster.
+	Phase() Phase
+	// Init begins a cluster with the asked node and returns its name. Its errors are raftstore's.
+	Init(ctx context.Context, ignoreUnreachable bool) (cluster string, err error)
 }
 
 // operator is access by the operator's token.
@@ -48,8 +55,11 @@ func (operator) admit(context.Context, *request, func(*sight) (any, error)) (any
 
 // member is one node in answers.
 type member struct {
-	ID           string  `json:"id"`
-	Raft         string  `json:"raft"`
+	ID    string `json:"id"`
+	Store string `json:"store"`
+	Raft  string `json:"raft"`
+	// Advertised is where the node itself says that it is reached, null if it does not answer.
+	Advertised   *string `json:"advertised"`
 	HTTP         string  `json:"http"`
 	Link         string  `json:"link"`
 	Voter        bool    `json:"voter"`
@@ -73,7 +83,7 @@ type member struct {
 
 func memberOf(m raftstore.Member, now time.Time) member {
 	out := member{
-		ID: m.ID, Raft: m.Address, Voter: m.Voter, Leader: m.Leader, Reachable: m.Err == nil, State: m.Status.State,
+		ID: m.ID, Store: m.Store, Raft: m.Address, Advertised: orNull(m.Status.Raft), Voter: m.Voter, Leader: m.Leader, Reachable: m.Err == nil, State: m.Status.State,
 		HTTP: m.Status.About["http"], Link: m.Status.About["link"],
 		Term: m.Status.Term, Applied: m.Status.Applied, LastIndex: m.Status.LastIndex, Version: m.Status.Version,
 		Format: m.Status.Format, NewestFormat: m.Status.NewestFormat, DiskFull: m.Status.DiskFull,
@@ -113,12 +123,14 @@ func showCluster(r *request) (step, error) {
 			wire.Envelope
 			ClusterID string   `json:"clusterId"`
 			Node      string   `json:"node"`
+			Store     string   `json:"store"`
+			Phase     Phase    `json:"phase"`
 			Leader    *string  `json:"leader"`
 			Term      uint64   `json:"term"`
 			Format    int      `json:"format"`
 			Members   []member `json:"members"`
 			Reasons   []string `json:"notReady"`
-		}{r.in.Envelope("ok"), r.api.cfg.Cluster().GetClusterId(), own.ID, orNull(own.Leader), own.Term, own.Format, members, reasons}, nil
+		}{r.in.Envelope("ok"), cmp.Or(r.api.cfg.Cluster().GetClusterId(), own.Cluster), own.ID, own.Store, nodes.Phase(), orNull(own.Leader), own.Term, own.Format, members, reasons}, nil
 	}}, nil
 }
 
@@ -131,23 +143,49 @@ func addMember(r *request) (step, error) {
 	if !memberID(id) {
 		return step{}, &wire.ParamError{Param: "id", Message: "id is no node's name: send 1 to 64 letters, digits, dots, hyphens and underscores"}
 	}
-	addr, err := r.required("address")
+	addr, err := r.raftAddress()
 	if err != nil {
 		return step{}, err
-	}
-	if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-		return step{}, &wire.ParamError{Param: "address", Message: "address is no host:port: send where the node's --raft is reached"}
 	}
 	voter, _, err := r.body.Bool("voter")
 	if err != nil {
 		return step{}, err //nolint:wrapcheck // an answer
 	}
+	replaceLost, _, err := r.body.Bool("replaceLost")
+	if err != nil {
+		return step{}, err //nolint:wrapcheck // an answer
+	}
+	take := Nodes.AddNonvoter
+	if replaceLost {
+		take = Nodes.Replace
+	}
 	return r.onCluster(func(ctx context.Context, nodes Nodes) error {
-		if err := nodes.AddNonvoter(ctx, id, addr); err != nil || !voter {
+		if err := take(nodes, ctx, id, addr); err != nil || !voter {
 			return err //nolint:wrapcheck // onCluster makes an answer of it
 		}
 		return nodes.Promote(ctx, id) //nolint:wrapcheck // likewise
 	}), nil
+}
+
+// raftAddress is the member `address` of the body: where a node's Raft is reached.
+func (r *request) raftAddress() (string, error) {
+	addr, err := r.required("address")
+	if err != nil {
+		return "", err
+	}
+	if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+		return "", &wire.ParamError{Param: "address", Message: "address is no host:port: send where the node's --raft is reached"}
+	}
+	return addr, nil
+}
+
+// readdress makes another address the member's that the path names.
+func readdress(r *request) (step, error) {
+	addr, err := r.raftAddress()
+	if err != nil {
+		return step{}, err
+	}
+	return onMember(func(nodes Nodes, ctx context.Context, id string) error { return nodes.Readdress(ctx, id, addr) })(r)
 }
 
 // onMember is a call on the member that the path names.
@@ -240,6 +278,10 @@ func (r *request) onCluster(do func(context.Context, Nodes) error) step {
 			return r.in.Envelope("ok"), nil
 		case errors.Is(err, raftstore.ErrNotMember):
 			return nil, wire.MemberNotFound(err.Error())
+		case errors.Is(err, raftstore.ErrOtherStore):
+			return nil, wire.OtherStore(err.Error())
+		case errors.Is(err, raftstore.ErrInCluster):
+			return nil, wire.ClusterExists(err.Error())
 		case errors.Is(err, raftstore.ErrRefused):
 			return nil, wire.Refused(err.Error())
 		default:

@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +17,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"machineid/authority/api"
+	"machineid/authority/state/statepb"
 	"machineid/raftstore"
 )
 
@@ -24,17 +27,18 @@ type fakeNodes struct {
 	err   error
 	slow  bool
 	doubt error
+	phase api.Phase // "": InCluster
 }
 
 func (f *fakeNodes) Status() raftstore.NodeStatus {
-	return raftstore.NodeStatus{ID: "a1", Leader: "a2", Term: 7}
+	return raftstore.NodeStatus{ID: "a1", Store: "s1", Leader: "a2", Term: 7}
 }
 func (f *fakeNodes) Reasons() []string { return nil }
 
 func (f *fakeNodes) Members(context.Context) ([]raftstore.Member, error) {
 	return []raftstore.Member{
 		{Life: raftstore.Life{ID: "a1", Store: "s1"}, Address: "h1:7072", Voter: true, Status: raftstore.NodeStatus{
-			ID: "a1", State: "Follower", About: map[string]string{"http": "h1:7070", "link": "h1:7071"}, TimeMs: time.Now().UnixMilli(),
+			ID: "a1", Raft: "h9:7072", State: "Follower", About: map[string]string{"http": "h1:7070", "link": "h1:7071"}, TimeMs: time.Now().UnixMilli(),
 		}},
 		{Life: raftstore.Life{ID: "a2", Store: "s2"}, Address: "h2:7072", Voter: true, Leader: true, Err: errors.New("no answer")},
 	}, nil
@@ -59,6 +63,20 @@ func (f *fakeNodes) do(ctx context.Context, what ...string) error {
 
 func (f *fakeNodes) AddNonvoter(ctx context.Context, id, addr string) error {
 	return f.do(ctx, "add", id, addr)
+}
+
+func (f *fakeNodes) Replace(ctx context.Context, id, addr string) error {
+	return f.do(ctx, "replace", id, addr)
+}
+
+func (f *fakeNodes) Readdress(ctx context.Context, id, addr string) error {
+	return f.do(ctx, "readdress", id, addr)
+}
+
+func (f *fakeNodes) Phase() api.Phase { return cmp.Or(f.phase, api.InCluster) }
+
+func (f *fakeNodes) Init(ctx context.Context, ignore bool) (string, error) {
+	return "c1", f.do(ctx, "init", strconv.FormatBool(ignore))
 }
 
 func (f *fakeNodes) Promote(ctx context.Context, id string) error { return f.do(ctx, "promote", id) }
@@ -93,7 +111,15 @@ func TestOperatorsCalls(t *testing.T) {
 		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3"}`, 400, "address", nil},
 		{"POST", "operator/cluster/members", `{"id":"a3","address":":7072"}`, 400, "address", nil},
 		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3:1","voter":"yes"}`, 400, "voter", nil},
+		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3:7072","voter":true,"replaceLost":true}`, 200, "", []string{"[replace a3 h3:7072]", "[promote a3]"}},
+		{"POST", "operator/cluster/members", `{"id":"a3","address":"h3:7072","replaceLost":1}`, 400, "replaceLost", nil},
 		{"POST", "operator/cluster/members", `[`, 400, "body", nil},
+		{"POST", "operator/cluster/members/a3/address", `{"address":"h4:7072"}`, 200, "", []string{"[readdress a3 h4:7072]"}},
+		{"POST", "operator/cluster/members/a3/address", `{"address":"h4"}`, 400, "address", nil},
+		{"POST", "operator/cluster/members/a3/address", `{}`, 400, "address", nil},
+		{"POST", "operator/cluster/init", ``, 200, "", []string{"[init false]"}},
+		{"POST", "operator/cluster/init", `{"ignoreUnreachable":true}`, 200, "", []string{"[init true]"}},
+		{"POST", "operator/cluster/init", `{"ignoreUnreachable":"a2"}`, 400, "ignoreUnreachable", nil},
 		{"POST", "operator/cluster/members/a-3.x/promote", ``, 200, "", []string{"[promote a-3.x]"}},
 		{"POST", "operator/cluster/members/a3/demote", `{}`, 200, "", []string{"[demote a3]"}},
 		{"DELETE", "operator/cluster/members/a3", ``, 200, "", []string{"[remove a3]"}},
@@ -147,12 +173,21 @@ func TestOutcomesOfTheCluster(t *testing.T) {
 		{nil, false, 200, "", ""},
 		{fmt.Errorf("promote a3: %w: it has not caught up", raftstore.ErrRefused), false, 409, "refused", ""},
 		{fmt.Errorf("remove a3: %w; the members are a1, a2", raftstore.ErrNotMember), false, 404, "member_not_found", ""},
+		{fmt.Errorf("add a3: %w: %w", raftstore.ErrRefused, raftstore.ErrOtherStore), false, 409, "other_store", ""},
+		{fmt.Errorf("%w: %w: a1 is a member of cluster c", raftstore.ErrRefused, raftstore.ErrInCluster), false, 409, "cluster_exists", ""},
 		{raftstore.ErrNotLeader, false, 503, "system_unavailable", "not_done"},
 		{raftstore.ErrOutcomeUnknown, false, 503, "system_unavailable", "unknown"},
 		{nil, true, 503, "system_unavailable", "unknown"},
 	} {
 		nodes.err, nodes.slow = c.err, c.slow
-		a := n.with("", "DELETE", "operator/cluster/members/a3", "", "Authorization: Bearer "+operatorToken, "MachineID-Timeout-Ms: 1100")
+		method, path, body := "DELETE", "operator/cluster/members/a3", ""
+		switch c.error { // what only these answer
+		case "other_store":
+			method, path, body = "POST", "operator/cluster/members", `{"id":"a3","address":"h3:7072"}`
+		case "cluster_exists":
+			method, path = "POST", "operator/cluster/init"
+		}
+		a := n.with("", method, path, body, "Authorization: Bearer "+operatorToken, "MachineID-Timeout-Ms: 1100")
 		outcome, _ := a.body["outcome"].(string)
 		code, _ := a.body["error"].(string)
 		if a.StatusCode != c.status || code != c.error || outcome != c.outcome {
@@ -171,6 +206,9 @@ func TestShowCluster(t *testing.T) {
 	}
 	first, _ := members[0].(map[string]any)
 	second, _ := members[1].(map[string]any)
+	if a.body["phase"] != "member" || a.body["store"] != "s1" || first["store"] != "s1" || first["advertised"] != "h9:7072" || second["advertised"] != nil {
+		t.Error(a.raw)
+	}
 	if first["http"] != "h1:7070" || first["link"] != "h1:7071" || first["reachable"] != true || first["error"] != nil ||
 		second["reachable"] != false || second["error"] != "no answer" || second["leader"] != true {
 		t.Error(a.raw)
@@ -199,6 +237,50 @@ func TestBackupSaysWhatItMayLack(t *testing.T) {
 		}
 		if a.StatusCode != c.status || a.Header.Get("MachineID-Doubt") != c.header || !strings.Contains(string(a.raw), c.say) {
 			t.Errorf("%v, %v: HTTP %d, doubt %q, %s", c.doubt, c.err, a.StatusCode, a.Header.Get("MachineID-Doubt"), a.raw)
+		}
+	}
+}
+
+// TestBeforeThereIsACluster: a node that waits tells how it is, and begins a cluster, for whoever has the token that it was started with. Nothing
+// else is served, and a token that it does not have opens nothing.
+func TestBeforeThereIsACluster(t *testing.T) {
+	const started = "the-token-that-this-node-was-started-with"
+	sum := sha256.Sum256([]byte(started))
+	for _, c := range []struct {
+		token        []byte
+		sent         string
+		status       int
+		error, phase string
+	}{
+		{sum[:], started, 200, "", "waiting"},
+		{sum[:], started + "x", 401, "invalid_operator_token", ""},
+		{sum[:], "", 401, "invalid_operator_token", ""},
+		{sum[:], operatorToken, 401, "invalid_operator_token", ""},
+		{nil, started, 409, "refused", ""},
+		{nil, "", 409, "refused", ""},
+	} {
+		nodes := &fakeNodes{phase: api.Waiting}
+		n := start(t, func(cfg *api.Config) {
+			cfg.Nodes, cfg.StartToken, cfg.Cluster = nodes, c.token, func() *statepb.Cluster { return nil }
+		})
+		header := "Authorization: Bearer " + c.sent
+		shown, begun := n.with("", "GET", "operator/cluster", "", header), n.with("", "POST", "operator/cluster/init", "{}", header)
+		for _, a := range []*answer{shown, begun} {
+			if code, _ := a.body["error"].(string); a.StatusCode != c.status || code != c.error {
+				t.Errorf("token %q: HTTP %d %s", c.sent, a.StatusCode, a.raw)
+			}
+		}
+		if phase, _ := shown.body["phase"].(string); phase != c.phase {
+			t.Errorf("token %q: %s", c.sent, shown.raw)
+		}
+		if want := c.status == 200; (begun.body["clusterId"] == "c1") != want || (len(nodes.asked) == 1) != want {
+			t.Errorf("token %q: %s, asked %q", c.sent, begun.raw, nodes.asked)
+		}
+		nodes.asked = nil
+		for _, path := range []string{"operator/cluster/members/a3/promote", "operator/cluster/snapshot"} {
+			if a := n.with("", "POST", path, "", header); a.StatusCode != 503 || nodes.asked != nil {
+				t.Errorf("%s: HTTP %d %s", path, a.StatusCode, a.raw)
+			}
 		}
 	}
 }

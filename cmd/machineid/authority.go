@@ -31,6 +31,7 @@ type authorityFlags struct {
 	tokenFile                    string
 	token                        authority.Secret
 	bootstrap, signup, insecure  bool
+	replaceLost                  bool
 	version                      uint32
 	heartbeat                    time.Duration
 	deadAfter                    time.Duration
@@ -47,7 +48,7 @@ type authorityFlags struct {
 func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Command {
 	f := &authorityFlags{}
 	cmd := &cobra.Command{
-		Use:   "authority --id ID --data DIR [--bootstrap | --join ADDRESSES]",
+		Use:   "authority --id ID --data DIR [--join ADDRESSES | --bootstrap]",
 		Short: "Run an authority node: it holds the truth",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return runAuthority(cmd, f) },
@@ -62,13 +63,14 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	fs.StringVar(&f.advertiseHTTP, "advertise-http", "", "the `ADDRESS` at which edges reach --http, where it differs")
 	fs.StringVar(&f.advertiseRaft, "advertise-raft", "", "the `ADDRESS` at which nodes reach --raft, where it differs")
 	fs.StringVar(&f.advertiseLink, "advertise-link", "", "the `ADDRESS` at which edges reach --link, where it differs")
-	fs.StringSliceVar(&f.join, "join", nil, "become a member of the cluster that these nodes belong to: their HTTP `ADDRESSES`; does nothing where state exists")
-	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node; does nothing where state exists")
+	fs.StringSliceVar(&f.join, "join", nil, "the HTTP `ADDRESSES` of the cluster's nodes, this one too if you like: become a member of their cluster, or wait for machineid cluster init; does nothing where state exists")
+	fs.BoolVar(&f.replaceLost, "replace-lost", false, "where the disk of this node was lost: have it exchanged for the member of its name, if that does not answer and the others are a majority")
+	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node alone; does nothing where state exists")
 	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2")
 	fs.BoolVar(&f.signup, "open-signup", false, "let anyone create an org; otherwise that needs the operator's token")
 	fs.Uint32Var(&f.maxOrgs, "max-orgs", 0, "how many orgs there may be for one more to be signed up with --open-signup; 0: any number")
 	fs.DurationVar(&f.idleAfter, "delete-idle-after", 30*24*time.Hour, "delete an org that was signed up so long ago and never had a device, 24h at least; 0s: never")
-	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token, for --bootstrap and --join; --bootstrap without it makes one in --data")
+	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token, the same on every node of a cluster; --bootstrap without it makes one in --data")
 	fs.DurationVar(&f.heartbeat, "heartbeat-timeout", 500*time.Millisecond, "how long a node goes without hearing of the leader before it stands for election, 100ms to 10s; the same on all nodes")
 	fs.DurationVar(&f.deadAfter, "dead-server-after", 0, "remove a node that is silent for so long, 1m at least; 0s: nodes are removed by people only")
 	fs.IntVar(&f.minVoters, "min-voters", 3, "how many voters --dead-server-after leaves in any case")
@@ -101,7 +103,10 @@ func (f *authorityFlags) validate(env environment) error {
 	faults = append(faults, checkAdvertised(address{"raft", f.raft}, address{"advertise-raft", f.advertiseRaft})...)
 	faults = append(faults, checkAdvertised(address{"link", f.link}, address{"advertise-link", f.advertiseLink})...)
 	if f.bootstrap && len(f.join) > 0 {
-		faults = append(faults, errors.New("--join: --bootstrap is set too; the first node of a cluster is bootstrapped, the others join it"))
+		faults = append(faults, errors.New("--join: --bootstrap is set too; start every node with the same --join and begin the cluster with machineid cluster init; --bootstrap is for one node alone"))
+	}
+	if f.replaceLost && len(f.join) == 0 {
+		faults = append(faults, errors.New("--replace-lost: is for a node that comes back to its cluster; name the others in --join"))
 	}
 	for _, addr := range f.join {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
@@ -144,12 +149,16 @@ func (f *authorityFlags) readToken(env environment) error {
 }
 
 func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
-	switch fresh := !authority.HasState(f.data); {
+	fresh := !authority.HasState(f.data)
+	joins, err := authority.Joins(f.data)
+	switch {
+	case err != nil:
+		return err
 	case fresh && !f.bootstrap && len(f.join) == 0:
-		return usageError{fmt.Errorf("%s holds no state: start once with --bootstrap to begin a cluster or with --join to become a member of one, "+
-			"or name the right folder with --data", filepath.Clean(f.data))}
-	case fresh && len(f.join) > 0 && f.token == "":
-		return usageError{fmt.Errorf("--join takes the operator's token of the cluster: give it in --operator-token-file or %s", operatorTokenEnv)}
+		return usageError{fmt.Errorf("%s holds no state: start every node of a cluster with --join NODES and then, once, machineid cluster init; "+
+			"or one node alone with --bootstrap; or name the right folder with --data", filepath.Clean(f.data))}
+	case (fresh || joins) && len(f.join) > 0 && f.token == "":
+		return usageError{fmt.Errorf("--join takes the operator's token of the cluster, or of the one that is to begin: give it in --operator-token-file or %s", operatorTokenEnv)}
 	}
 	ctx := cmd.Context()
 	ls, err := listenAll(ctx, f.listeners())
@@ -159,7 +168,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 	reg := ops.NewRegistry()
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
-		AdvertiseLink: f.advertiseLink, Join: f.join, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve),
+		AdvertiseLink: f.advertiseLink, Join: f.join, ReplaceLost: f.replaceLost, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve),
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,

@@ -22,6 +22,8 @@ import (
 type clusterView struct {
 	ClusterID string       `json:"clusterId"`
 	Node      string       `json:"node"`
+	Store     string       `json:"store"`
+	Phase     string       `json:"phase"`
 	Leader    *string      `json:"leader"`
 	Term      uint64       `json:"term"`
 	Format    int          `json:"format"`
@@ -31,7 +33,9 @@ type clusterView struct {
 
 type memberView struct {
 	ID           string  `json:"id"`
+	Store        string  `json:"store"`
 	Raft         string  `json:"raft"`
+	Advertised   *string `json:"advertised"`
 	HTTP         string  `json:"http"`
 	Link         string  `json:"link"`
 	Voter        bool    `json:"voter"`
@@ -65,11 +69,13 @@ func newClusterCommand(settings *config.Settings, env environment) *cobra.Comman
 	}
 	sub("status", "Who leads, who is reachable, and what is wrong", cobra.NoArgs, clusterStatus)
 	sub("members", "List the nodes", cobra.NoArgs, clusterMembers)
-	var nonvoter bool
+	newClusterInit(cluster, settings, env)
+	var nonvoter, replaceLost bool
 	add := sub("add ID RAFT_ADDRESS", "Take in a running node that waits for it, and give it a vote when it has caught up", cobra.ExactArgs(2),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-			return clusterAdd(ctx, cmd, f, args[0], args[1], !nonvoter)
+			return clusterAdd(ctx, cmd, f, args[0], args[1], !nonvoter, replaceLost)
 		})
+	add.Flags().BoolVar(&replaceLost, "replace-lost", false, "take it in the place of the member of its name, whose disk is lost and which does not answer")
 	add.Flags().BoolVar(&nonvoter, "nonvoter", false, "give it no vote: it only receives, until cluster promote")
 	sub("promote ID", "Give a node a vote, once it has caught up", cobra.ExactArgs(1), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
 		return clusterPromote(ctx, cmd, f, args[0])
@@ -77,6 +83,7 @@ func newClusterCommand(settings *config.Settings, env environment) *cobra.Comman
 	sub("demote ID", "Take a node's vote; it goes on receiving", cobra.ExactArgs(1), onMember(http.MethodPost, "/demote", "has no vote any more"))
 	sub("remove ID", "Take a node out, dead or alive; stop it before, and wipe its data folder before it comes back under a new id", cobra.ExactArgs(1),
 		onMember(http.MethodDelete, "", "is no member any more"))
+	sub("readdress ID RAFT_ADDRESS", "Tell the members the address at which a node is reached for Raft since its last start", cobra.ExactArgs(2), clusterReaddress)
 	sub("transfer [ID]", "Hand the leadership over, to a node or to the one that is furthest", cobra.MaximumNArgs(1), clusterTransfer)
 	sub("raise-format [FORMAT]", "Let the nodes write newer files than before, for good; without FORMAT the newest that every node knows", cobra.MaximumNArgs(1),
 		clusterRaiseFormat)
@@ -102,13 +109,20 @@ func clusterStatus(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ 
 		if view.Leader != nil {
 			leader = *view.Leader
 		}
-		fmt.Fprintf(w, "cluster %s\nleader  %s\nterm    %d\nformat  %d\nasked   %s\n\n", view.ClusterID, leader, view.Term, view.Format, view.Node)
-		if err := view.table(w); err != nil {
-			return err
+		if view.outside() {
+			fmt.Fprintf(w, "cluster none yet\nasked   %s\n", view.Node)
+		} else {
+			fmt.Fprintf(w, "cluster %s\nleader  %s\nterm    %d\nformat  %d\nasked   %s\n\n", view.ClusterID, leader, view.Term, view.Format, view.Node)
+			if err := view.table(w); err != nil {
+				return err
+			}
 		}
 		for _, note := range view.notes() {
 			fmt.Fprintln(w, "\nnote:", note)
 		}
+	}
+	if view.outside() {
+		return unavailableError{fmt.Errorf("%s is in no cluster yet", view.Node)}
 	}
 	if view.Leader == nil {
 		return unavailableError{errors.New("no leader is known: changes and leases wait until a majority of the voters can reach each other")}
@@ -169,11 +183,22 @@ func (v *clusterView) table(w io.Writer) error {
 	return t.Flush() //nolint:wrapcheck // standard output is gone
 }
 
+// outside reports whether the asked node is in no cluster.
+func (v *clusterView) outside() bool { return v.Phase == "waiting" || v.Phase == "beginning" }
+
 // offsetWarn is how far a node's wall clock may be off before it is said.
 const offsetWarn = 2 * time.Second
 
 // notes is what an operator should do something about.
 func (v *clusterView) notes() (notes []string) {
+	defer func() {
+		for _, why := range v.NotReady {
+			notes = append(notes, fmt.Sprintf("%s is not ready: %s", v.Node, why))
+		}
+	}()
+	if v.outside() {
+		return nil
+	}
 	voters, reachable := 0, 0
 	for _, m := range v.Members {
 		if m.Voter {
@@ -183,7 +208,11 @@ func (v *clusterView) notes() (notes []string) {
 			}
 		}
 		if !m.Reachable && m.Error != nil {
-			notes = append(notes, fmt.Sprintf("%s cannot be reached: %s", m.ID, *m.Error))
+			notes = append(notes, fmt.Sprintf("%s cannot be reached: %s; if it runs elsewhere now: machineid cluster readdress %s RAFT_ADDRESS", m.ID, *m.Error, m.ID))
+		}
+		if m.Advertised != nil && *m.Advertised != m.Raft {
+			notes = append(notes, fmt.Sprintf("%s is reached at %s, as it was started, and the members look for it at %s: start it with the old address, or machineid cluster readdress %s %s",
+				m.ID, *m.Advertised, m.Raft, m.ID, *m.Advertised))
 		}
 		if note := m.diskNote(); note != "" {
 			notes = append(notes, note)
@@ -204,9 +233,6 @@ func (v *clusterView) notes() (notes []string) {
 	if newest := v.newestFormat(); newest > v.Format && v.Format > 0 {
 		notes = append(notes, fmt.Sprintf("every node knows format %d: when there is no way back to the older program, machineid cluster raise-format", newest))
 	}
-	for _, why := range v.NotReady {
-		notes = append(notes, fmt.Sprintf("%s is not ready: %s", v.Node, why))
-	}
 	return notes
 }
 
@@ -224,8 +250,11 @@ func (m *memberView) diskNote() string {
 	return ""
 }
 
-func clusterAdd(ctx context.Context, cmd *cobra.Command, f *operatorFlags, id, addr string, voter bool) error {
+func clusterAdd(ctx context.Context, cmd *cobra.Command, f *operatorFlags, id, addr string, voter, replaceLost bool) error {
 	body := map[string]any{"id": id, "address": addr}
+	if replaceLost {
+		body["replaceLost"] = true
+	}
 	if err := f.client().call(ctx, http.MethodPost, clusterPath+"/members", body, nil); err != nil {
 		return err
 	}

@@ -17,9 +17,10 @@ const (
 
 // Headers between authority nodes.
 const (
-	NodeHeader    = "MachineID-Node"       // NodeHeader carries the token by which nodes of a cluster know each other, on what one hands on to the leader.
-	PeerHeader    = "MachineID-Peer"       // PeerHeader carries the address that the handing node was called from.
-	NotLeadHeader = "MachineID-Not-Leader" // NotLeadHeader, in an answer, says that this node does not lead: nothing was done.
+	NodeHeader      = "MachineID-Node"       // NodeHeader carries the token by which nodes of a cluster know each other, on what one hands on to the leader.
+	PeerHeader      = "MachineID-Peer"       // PeerHeader carries the address that the handing node was called from.
+	NoClusterHeader = "MachineID-No-Cluster" // NoClusterHeader, in an answer, says that this node is in no cluster yet: nothing was done.
+	NotLeadHeader   = "MachineID-Not-Leader" // NotLeadHeader, in an answer, says that this node does not lead: nothing was done.
 )
 
 // DoubtHeader, in an answer with a backup, says why it may lack changes that were acknowledged before it was asked for.

@@ -190,6 +190,16 @@ func Refused(message string) *Error {
 // MemberNotFound answers a change of the cluster on a node that is no member; message names those that are.
 func MemberNotFound(message string) *Error { return notFound("member_not_found", message) }
 
+// OtherStore answers who wants to take in a node whose name is that of a member with another store; message says what to do about it.
+func OtherStore(message string) *Error {
+	return &Error{HTTP: fasthttp.StatusConflict, Status: StatusError, Code: "other_store", Message: message}
+}
+
+// ClusterExists answers who wants to begin a cluster with a node that is in one; message names it.
+func ClusterExists(message string) *Error {
+	return &Error{HTTP: fasthttp.StatusConflict, Status: StatusError, Code: "cluster_exists", Message: message}
+}
+
 // InvalidOperatorToken answers an operator's call without the right token.
 func InvalidOperatorToken() *Error {
 	return &Error{

@@ -1,0 +1,60 @@
+package api
+
+import (
+	"context"
+
+	"machineid/authority/state/statepb"
+	"machineid/shared/wire"
+)
+
+// Phase is how far a node is on its way into a cluster.
+type Phase string
+
+// Phases of a node.
+const (
+	Waiting   Phase = "waiting"   // it is in no cluster
+	Beginning Phase = "beginning" // it is asked to begin one, and asks the others whether they know one
+	InCluster Phase = "member"    // it knows its cluster, and is a member of it as far as it knows
+)
+
+// starter is operator, or, as long as a node has nothing of a cluster, access by the token that the node was started with.
+type starter struct{ operator }
+
+func (s starter) present(r *request) error {
+	switch {
+	case r.api.cfg.Cluster() != nil || r.api.cfg.Nodes == nil:
+		return s.operator.present(r)
+	case len(r.api.cfg.StartToken) == 0:
+		return wire.Refused("this node is in no cluster and was started without an operator's token: start it with --operator-token-file, and with the same token as the others")
+	case !operates(&statepb.Cluster{OperatorTokenHash: r.api.cfg.StartToken}, r.in.Head.Authorization):
+		e := wire.InvalidOperatorToken()
+		e.Message = "the operator's token is missing or not the one that this node was started with"
+		return e
+	}
+	r.actor = &statepb.Actor{Type: statepb.Actor_OPERATOR}
+	return nil
+}
+
+// initCluster begins a cluster with the asked node, and answers with its name.
+func initCluster(r *request) (step, error) {
+	ignore, _, err := r.body.Bool("ignoreUnreachable")
+	if err != nil {
+		return step{}, err //nolint:wrapcheck // an answer
+	}
+	cluster := ""
+	s := r.onCluster(func(ctx context.Context, nodes Nodes) (err error) {
+		cluster, err = nodes.Init(ctx, ignore)
+		return err //nolint:wrapcheck // onCluster makes an answer of it
+	})
+	change := s.change
+	s.change = func(ctx context.Context) (any, error) {
+		if _, err := change(ctx); err != nil {
+			return nil, err
+		}
+		return struct {
+			wire.Envelope
+			ClusterID string `json:"clusterId"`
+		}{r.in.Envelope("ok"), cluster}, nil
+	}
+	return s, nil
+}

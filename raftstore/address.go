@@ -1,0 +1,69 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// advertised is where others reach this node for Raft, as it was started.
+func (s *Store) advertised() raft.ServerAddress {
+	switch {
+	case s.cfg.Transport != nil:
+		return s.cfg.Transport.LocalAddr()
+	case s.cfg.Advertise != "":
+		return raft.ServerAddress(s.cfg.Advertise)
+	default:
+		return raft.ServerAddress(s.cfg.Listener.Addr().String())
+	}
+}
+
+// addressReason compares where this node is reached with where the members look for it. A node that they cannot find can still vote, and lead:
+// what it calls answers. So nobody notices before it has to be called.
+func (s *Store) addressReason() error {
+	member, ok := s.memberNow(s.cfg.ID)
+	own := s.advertised()
+	if !ok || member.ID != s.life().server() || member.Address == own {
+		return nil
+	}
+	return fmt.Errorf("address: this node is reached at %s, as it was started, and the members look for it at %s: start it with the old address, or, if the "+
+		"new one is to stay, machineid cluster readdress %s %s", own, member.Address, s.cfg.ID, own)
+}
+
+// membersChanged is told of each membership that is applied. It must not block.
+func (s *Store) membersChanged() {
+	if s.mux != nil {
+		s.mux.sweepSoon()
+	}
+	s.aside.do(s.tellAddress)
+}
+
+// tellAddress logs what addressReason says, once until it says something else.
+func (s *Store) tellAddress() {
+	said := ""
+	if err := s.addressReason(); err != nil {
+		said = err.Error()
+	}
+	if before := s.addressSaid.Swap(&said); said != "" && (before == nil || *before != said) {
+		s.cfg.Logger.Warn("this node's address is not the one that it has as a member", slog.String("cause", said))
+	}
+}
+
+// keepAddress gives the only member the address that it was started with: nobody else has to find it, and whoever joins is told the new one.
+func (s *Store) keepAddress(ctx context.Context) {
+	own := s.advertised()
+	conf, err := s.fsm.configuration().decode()
+	if err != nil || len(conf.Servers) != 1 || conf.Servers[0].ID != s.life().server() || conf.Servers[0].Address == own {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(s.cfg.RPCTimeout, time.Second))
+	defer cancel()
+	if err := s.Readdress(ctx, s.cfg.ID, string(own)); err != nil {
+		s.cfg.Logger.Warn("this node's new address is not kept yet", slog.Any("cause", err))
+		return
+	}
+	s.cfg.Logger.Info("the only member has another address", slog.String("was", string(conf.Servers[0].Address)), slog.String("is", string(own)))
+}
