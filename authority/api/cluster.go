@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"net"
 	"time"
 
 	"machineid/authority/state/statepb"
@@ -128,8 +127,8 @@ func addMember(r *request) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
-	if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-		return step{}, &wire.ParamError{Param: "address", Message: "address is no host:port: send where the node's --raft is reached"}
+	if err := raftstore.CheckAddress(addr); err != nil {
+		return step{}, &wire.ParamError{Param: "address", Message: "address is no host:port that others can dial (no wildcard, a port from 1 to 65535): send where the node's --raft is reached"}
 	}
 	voter, _, err := r.body.Bool("voter")
 	if err != nil {
