@@ -37,9 +37,13 @@ func NewIncarnation(old []byte, now time.Time) []byte {
 // longestLease is what leases given since a backup was taken may have been at most.
 const longestLease = 5 * time.Second
 
-// Renew makes a restored or recovered state another incarnation, in which leases
-// of the time before may still be out, as long as any may be (I7, I8).
-func Renew(r pebble.Reader, w *pebble.Batch) error {
+// mostReplaced is how many names of clusters before it a cluster remembers.
+const mostReplaced = 16
+
+// Renew makes a restored or recovered state that of the cluster to, which replaces
+// the cluster from (I13), and another incarnation, in which leases of the time
+// before may still be out, as long as any may be (I7, I8).
+func Renew(r pebble.Reader, w *pebble.Batch, from, to string) error {
 	c, err := Reader{r}.Cluster()
 	if err != nil {
 		return err
@@ -53,6 +57,12 @@ func Renew(r pebble.Reader, w *pebble.Batch) error {
 	if bytes.Compare(c.Incarnation, old) <= 0 {
 		return errors.New("there is no incarnation after this one")
 	}
+	c.Replaces = append(c.Replaces, from)
+	if named := c.GetClusterId(); named != "" && named != from { // by a state that was made before the two names were one
+		c.Replaces = append(c.Replaces, named)
+	}
+	c.Replaces = c.Replaces[max(len(c.Replaces)-mostReplaced, 0):]
+	c.ClusterId = to
 	if c.Link != nil {
 		c.Link.Open = true
 		c.Link.Listed, c.Link.Holders = false, nil // who holds leases now is not known

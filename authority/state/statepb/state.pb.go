@@ -2394,8 +2394,11 @@ type Cluster struct {
 	// SHA-256 of the operator's token.
 	OperatorTokenHash []byte      `protobuf:"bytes,4,opt,name=operator_token_hash,json=operatorTokenHash,proto3" json:"operator_token_hash,omitempty"`
 	Link              *LinkRecord `protobuf:"bytes,5,opt,name=link,proto3" json:"link,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Names of the clusters that this one was restored or recovered from, newest last,
+	// at most 16. Their edges take this one for theirs (I12).
+	Replaces      []string `protobuf:"bytes,6,rep,name=replaces,proto3" json:"replaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -2459,6 +2462,13 @@ func (x *Cluster) GetOperatorTokenHash() []byte {
 func (x *Cluster) GetLink() *LinkRecord {
 	if x != nil {
 		return x.Link
+	}
+	return nil
+}
+
+func (x *Cluster) GetReplaces() []string {
+	if x != nil {
+		return x.Replaces
 	}
 	return nil
 }
@@ -3829,14 +3839,15 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
 	"\n" +
 	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12\x13\n" +
-	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\xc9\x01\n" +
+	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\xe5\x01\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x19\n" +
 	"\bhash_key\x18\x03 \x01(\fR\ahashKey\x12.\n" +
 	"\x13operator_token_hash\x18\x04 \x01(\fR\x11operatorTokenHash\x122\n" +
-	"\x04link\x18\x05 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x04link\"\xd8\x01\n" +
+	"\x04link\x18\x05 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x04link\x12\x1a\n" +
+	"\breplaces\x18\x06 \x03(\tR\breplaces\"\xd8\x01\n" +
 	"\n" +
 	"LinkRecord\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\x12\x19\n" +
