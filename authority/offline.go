@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -48,23 +47,16 @@ func InspectBackup(r io.Reader) (b Backup, err error) {
 }
 
 // RestoreBackup makes the data folder dir, which must hold no state, from an
-// archive: the state of a new cluster of the one node id, reached at address.
-func RestoreBackup(dir string, r io.Reader, id, address string) (raftstore.Archive, error) {
-	if err := os.MkdirAll(dir, joinFolderMode); err != nil {
-		return raftstore.Archive{}, fmt.Errorf("make the data folder: %w", err)
-	}
-	return raftstore.Restore(filepath.Join(dir, storeDir), r, raftstore.Restoring{ //nolint:wrapcheck // says what
-		ID: id, Members: []raftstore.Peer{{ID: id, Address: address}}, Edit: state.Renew,
-	})
+// archive: the state of another cluster of the one node id, reached at address.
+func RestoreBackup(dir string, r io.Reader, id, address string) (raftstore.Begun, error) {
+	return raftstore.Restore(filepath.Join(dir, storeDir), r, raftstore.Restoring{ID: id, Address: address, Edit: state.Renew}) //nolint:wrapcheck // says what
 }
 
-// RecoverCluster makes a cluster of members, by its own log, out of the data folder
-// of the one node id.
-func RecoverCluster(dir, id string, members []raftstore.Peer) (raftstore.Position, error) {
+// RecoverCluster makes another cluster of the one node id, reached at address, out
+// of its data folder.
+func RecoverCluster(dir, id, address string) (raftstore.Begun, error) {
 	machine := state.New(func(uint64, []state.Concern) {})
-	return raftstore.Recover(filepath.Join(dir, storeDir), machine, raftstore.Restoring{ //nolint:wrapcheck // says what
-		ID: id, Members: members, Edit: state.Renew,
-	})
+	return raftstore.Recover(filepath.Join(dir, storeDir), machine, raftstore.Restoring{ID: id, Address: address, Edit: state.Renew}) //nolint:wrapcheck // says what
 }
 
 // ReadLog reads the log in the data folder of a node that is stopped, and names the

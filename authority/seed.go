@@ -15,6 +15,7 @@ import (
 
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/raftstore"
 	"machineid/shared/link"
 )
 
@@ -157,11 +158,9 @@ func WriteSecret(path, secret string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// HasState reports whether a data folder holds a node's state.
-func HasState(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, storeDir))
-	return err == nil
-}
+// HasState reports whether a data folder holds a node's state, or one is to come
+// there, by a restore or a recovery that was cut.
+func HasState(dir string) bool { return raftstore.HasFolder(filepath.Join(dir, storeDir)) }
 
 // storeDir is the folder of the replicated state in the data folder.
 const storeDir = "store"

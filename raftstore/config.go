@@ -240,6 +240,15 @@ func (c Config) Validate() error {
 	if (c.Listener == nil) == (c.Transport == nil) {
 		faults = append(faults, errors.New("exactly one of Listener and Transport must be set"))
 	}
+	if c.Advertise != "" {
+		if err := CheckAddress(c.Advertise); err != nil {
+			faults = append(faults, fmt.Errorf("the advertised address (Advertise): %w", err))
+		}
+	} else if c.Listener != nil {
+		if err := CheckAddress(c.Listener.Addr().String()); err != nil {
+			faults = append(faults, fmt.Errorf("the listener's address: %w; set Advertise", err))
+		}
+	}
 	if c.Peers != nil && c.Transport == nil {
 		faults = append(faults, errors.New("Peers is set without Transport"))
 	}

@@ -21,6 +21,7 @@ import (
 //	state-<gen>/     Pebble: the state
 //	staging/         snapshots coming in; emptied at open
 //	ckpt/            snapshots going out; emptied at open
+//	ORIGIN           what a folder that was just restored or recovered was made for (origin.go); gone at open
 type layout struct {
 	fs   vfs.FS
 	root string
@@ -71,9 +72,9 @@ func stateName(generation uint64) string { return prefixState + strconv.FormatUi
 
 func (l layout) stateDir(generation uint64) string { return l.path(stateName(generation)) }
 
-// create makes the folder and syncs each name on the way to it: a folder whose parent was not synced can vanish with all it
+// createRoot makes the folder and syncs each name on the way to it: a folder whose parent was not synced can vanish with all it
 // holds.
-func (l layout) create() error {
+func (l layout) createRoot() error {
 	var made []string
 	for dir := l.root; ; dir = l.fs.PathDir(dir) {
 		made = append(made, l.fs.PathDir(dir))
@@ -81,12 +82,10 @@ func (l layout) create() error {
 			break
 		}
 	}
-	for _, dir := range []string{l.root, l.path(nameStaging), l.path(nameOut)} {
-		if err := l.fs.MkdirAll(dir, dirMode); err != nil {
-			return fmt.Errorf("create %s: %w", dir, err)
-		}
+	if err := l.fs.MkdirAll(l.root, dirMode); err != nil {
+		return fmt.Errorf("create %s: %w", l.root, err)
 	}
-	for _, dir := range append(made, l.root) {
+	for _, dir := range made {
 		if err := l.syncDir(dir); err != nil {
 			return err
 		}
@@ -94,7 +93,20 @@ func (l layout) create() error {
 	return nil
 }
 
-// reap removes what an earlier run left half done: incoming and outgoing snapshots, states that STATE does not name.
+// create makes the folder and what is always in it.
+func (l layout) create() error {
+	if err := l.createRoot(); err != nil {
+		return err
+	}
+	for _, dir := range []string{l.path(nameStaging), l.path(nameOut)} {
+		if err := l.fs.MkdirAll(dir, dirMode); err != nil {
+			return fmt.Errorf("create %s: %w", dir, err)
+		}
+	}
+	return l.syncDir(l.root)
+}
+
+// reap removes what an earlier run left half done: incoming and outgoing snapshots, states that STATE does not name, what the folder was made for.
 func (l layout) reap(generation uint64) error {
 	for _, dir := range []string{nameStaging, nameOut} {
 		names, err := l.fs.List(l.path(dir))
@@ -113,7 +125,7 @@ func (l layout) reap(generation uint64) error {
 	}
 	for _, name := range names {
 		stale := strings.HasPrefix(name, prefixState) && name != stateName(generation)
-		if stale || strings.HasSuffix(name, suffixTmp) {
+		if stale || strings.HasSuffix(name, suffixTmp) || name == nameOrigin {
 			if err := l.fs.RemoveAll(l.path(name)); err != nil {
 				return fmt.Errorf("remove %s: %w", name, err)
 			}
@@ -135,16 +147,26 @@ func (l layout) readIdent(node string) (ident, error) {
 		}
 		id = ident{Format: formatFolder, Node: node, Store: randomID()}
 		return id, l.writeFile(nameIdent, id)
-	case id.Format == formatNoStore:
-		return ident{}, fmt.Errorf("%s: the data folder was made before stores had ids: machineid recover makes one of it that this program takes", nameIdent)
-	case id.Format != formatFolder:
-		return ident{}, fmt.Errorf("%s: format %d is not one this program knows (newest: %d)", nameIdent, id.Format, formatFolder)
-	case id.Node != node:
-		return ident{}, fmt.Errorf("%s: the data folder belongs to node %q, not to %q", nameIdent, id.Node, node)
-	case id.Store == "":
-		return ident{}, fmt.Errorf("%s: it names no store: restore the file, or wipe the folder and join again", nameIdent)
 	}
-	return id, nil
+	return id, id.check(node)
+}
+
+// errNoStore is what is wrong with a folder that was made before stores had ids.
+var errNoStore = errors.New("the data folder was made before stores had ids: machineid recover makes one of it that this program takes")
+
+// check says what is wrong with an IDENT file, as one of the node.
+func (i ident) check(node string) error {
+	switch {
+	case i.Format != formatFolder && i.Format != formatNoStore:
+		return fmt.Errorf("%s: format %d is not one this program knows (newest: %d)", nameIdent, i.Format, formatFolder)
+	case i.Node != node:
+		return fmt.Errorf("%s: the data folder belongs to node %q, not to %q", nameIdent, i.Node, node)
+	case i.Format == formatNoStore:
+		return fmt.Errorf("%s: %w", nameIdent, errNoStore)
+	case i.Store == "":
+		return fmt.Errorf("%s: it names no store: restore the file, or wipe the folder and join again", nameIdent)
+	}
+	return nil
 }
 
 // refuseOrphans keeps a folder that lost a file from being taken for an empty one: what is made after the file is not there

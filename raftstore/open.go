@@ -47,6 +47,9 @@ func (s *Store) openFolder() (pointer, error) {
 	s.space = newSpace(&s.cfg, &s.aside)
 	s.watchFS()
 	s.layout = layout{fs: s.fs, root: s.cfg.Dir}
+	if err := newSite(s.fs, s.cfg.Dir).refuseCut(s.cfg.Logger); err != nil {
+		return pointer{}, err
+	}
 	if err := s.layout.create(); err != nil {
 		return pointer{}, err
 	}

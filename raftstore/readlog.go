@@ -3,11 +3,9 @@ package raftstore
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -36,51 +34,54 @@ type LogEntry struct {
 // ReadLog reads entries from to to of the folder dir, at most limit; from 0 is as early as limit allows, to 0 the newest. describe says
 // what a pack of commands is. Nothing in the folder is changed. It fails if a node uses the folder.
 func ReadLog(dir string, from, to uint64, limit int, describe func(commands [][]byte) string) (_ LogView, err error) {
-	var v LogView
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("read the log in %s: %w", dir, err)
 		}
 	}()
-	cfg := Config{ID: "reader", Dir: dir, FS: vfs.Default, Logger: slog.New(slog.DiscardHandler)}.withDefaults()
+	cfg := Config{ID: "reader", Dir: dir}.withDefaults()
 	l := layout{fs: cfg.FS, root: dir}
 	var id ident
 	var p pointer
 	if found, err := l.readFile(nameIdent, &id); err != nil || !found {
-		return v, errors.Join(errors.New("it is no data folder"), err)
+		return LogView{}, errors.Join(errors.New("it is no data folder"), err)
 	}
 	if found, err := l.readFile(nameState, &p); err != nil || !found {
-		return v, errors.Join(errors.New("it holds no state"), err)
+		return LogView{}, errors.Join(errors.New("it holds no state"), err)
 	}
-	v.Node, v.Cluster = id.Node, id.Cluster
 	lock, err := cfg.FS.Lock(l.path(nameLock))
 	if err != nil {
-		return v, fmt.Errorf("a node uses it (stop it, or copy the folder): %w", err)
+		return LogView{}, fmt.Errorf("a node uses it (stop it, or copy the folder): %w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	dbs, done := offlineDatabases(&cfg)
-	defer done()
-	if err := v.readState(dbs, l.stateDir(p.Generation)); err != nil {
-		return v, err
-	}
+	return offline(&cfg, func(dbs *databases) (LogView, error) {
+		v := LogView{Node: id.Node, Cluster: id.Cluster}
+		if err := v.readState(dbs, l.stateDir(p.Generation)); err != nil {
+			return v, err
+		}
+		return v, v.readLog(dbs, l.path(nameLog), from, to, limit, describe)
+	})
+}
+
+func (v *LogView) readLog(dbs *databases, dir string, from, to uint64, limit int, describe func([][]byte) string) (err error) {
 	o := dbs.options("log")
 	o.ReadOnly, o.ErrorIfNotExists = true, true
 	o.EventListener = &pebble.EventListener{}
-	db, err := pebble.Open(l.path(nameLog), o)
+	db, err := pebble.Open(dir, o)
 	if err != nil {
-		return v, fmt.Errorf("open the log: %w", err)
+		return fmt.Errorf("open the log: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	log, err := openLogStore(db, dbs.fault, 1, dbs.metrics, knobs{})
 	if err != nil {
-		return v, err
+		return err
 	}
 	v.First, v.Last, v.Boundary = log.first, log.last, log.boundary
 	if v.Term, err = log.GetUint64([]byte(keyCurrentTerm)); err != nil {
-		return v, err
+		return err
 	}
 	v.entries(log, from, to, limit, describe)
-	return v, nil
+	return nil
 }
 
 func (v *LogView) readState(dbs *databases, dir string) error {

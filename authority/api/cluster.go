@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net"
 	"strings"
 	"time"
 
@@ -140,7 +139,7 @@ func addMember(r *request) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
-	if !memberID(id) {
+	if raftstore.CheckID(id) != nil {
 		return step{}, &wire.ParamError{Param: "id", Message: "id is no node's name: send 1 to 64 letters, digits, dots, hyphens and underscores"}
 	}
 	addr, err := r.raftAddress()
@@ -173,8 +172,8 @@ func (r *request) raftAddress() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-		return "", &wire.ParamError{Param: "address", Message: "address is no host:port: send where the node's --raft is reached"}
+	if err := raftstore.CheckAddress(addr); err != nil {
+		return "", &wire.ParamError{Param: "address", Message: "address is no host:port that others can dial (no wildcard, a port from 1 to 65535): send where the node's --raft is reached"}
 	}
 	return addr, nil
 }
@@ -288,21 +287,6 @@ func (r *request) onCluster(do func(context.Context, Nodes) error) step {
 			return nil, notProposed(err)
 		}
 	}}
-}
-
-// memberID tells what can be the name of a node: it stands in paths and files.
-func memberID(id string) bool {
-	if id == "" || len(id) > 64 || id == "." || id == ".." {
-		return false
-	}
-	for _, c := range id {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // required is a member of the body that must be a string and not empty.

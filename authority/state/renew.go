@@ -41,9 +41,13 @@ const (
 	largestBoundPpm = 100_000 // of any clock: 10 %
 )
 
-// Renew makes a restored or recovered state another incarnation, in which leases
-// of the time before may still be out, as long as any may be (I7, I8).
-func Renew(r pebble.Reader, w *pebble.Batch) error {
+// mostReplaced is how many names of clusters before it a cluster remembers.
+const mostReplaced = 16
+
+// Renew makes a restored or recovered state that of the cluster to, which replaces
+// the cluster from (I13), and another incarnation, in which leases of the time
+// before may still be out, as long as any may be (I7, I8).
+func Renew(r pebble.Reader, w *pebble.Batch, from, to string) error {
 	c, err := Reader{r}.Cluster()
 	if err != nil {
 		return err
@@ -57,6 +61,12 @@ func Renew(r pebble.Reader, w *pebble.Batch) error {
 	if bytes.Compare(c.Incarnation, old) <= 0 {
 		return errors.New("there is no incarnation after this one")
 	}
+	c.Replaces = append(c.Replaces, from)
+	if named := c.GetClusterId(); named != "" && named != from { // by a state that was made before the two names were one
+		c.Replaces = append(c.Replaces, named)
+	}
+	c.Replaces = c.Replaces[max(len(c.Replaces)-mostReplaced, 0):]
+	c.ClusterId = to
 	if c.Link == nil { // of before the first lease: some may have been given since
 		c.Link = &statepb.LinkRecord{}
 	}

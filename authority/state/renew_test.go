@@ -2,6 +2,9 @@ package state
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,19 +60,45 @@ func TestRenewOpensTheRecord(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := db.NewBatch()
-		if err := Renew(db, w); err != nil {
+		if err := Renew(db, w, "c", "d"); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.Commit(pebble.NoSync); err != nil {
 			t.Fatal(err)
 		}
 		got, err := Reader{db}.Cluster()
-		if err != nil || !proto.Equal(got.GetLink(), c.want) || got.GetClusterId() != "c" || bytes.Equal(got.GetIncarnation(), make([]byte, 16)) {
+		if err != nil || !proto.Equal(got.GetLink(), c.want) || got.GetClusterId() != "d" || !slices.Equal(got.GetReplaces(), []string{"c"}) || bytes.Equal(got.GetIncarnation(), make([]byte, 16)) {
 			t.Errorf("%s: %v, %v; want %v", name, got, err, c.want)
 		}
 	}
 	db := openDB(t)
-	if err := Renew(db, db.NewBatch()); err == nil {
+	if err := Renew(db, db.NewBatch(), "c", "d"); err == nil {
 		t.Error("an empty state was renewed")
+	}
+}
+
+// TestRenewRemembersTheClustersBefore: the newest are kept, in order, and the name that edges know is among them (I12, I13).
+func TestRenewRemembersTheClustersBefore(t *testing.T) {
+	db := openDB(t)
+	m := New(func(uint64, []Concern) {})
+	b := db.NewIndexedBatch()
+	(&tx{m: m, w: b, r: Reader{b}, cmd: &statepb.Command{}, emit: &emission{}}).putCluster(&statepb.Cluster{ClusterId: "known to edges", Incarnation: make([]byte, 16)})
+	if err := b.Commit(pebble.NoSync); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"c0", "known to edges"}
+	for i := range 40 {
+		w := db.NewBatch()
+		if err := errors.Join(Renew(db, w, fmt.Sprintf("c%d", i), fmt.Sprintf("c%d", i+1)), w.Commit(pebble.NoSync)); err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			want = append(want, fmt.Sprintf("c%d", i))
+		}
+		want = want[max(len(want)-mostReplaced, 0):]
+		c, err := Reader{db}.Cluster()
+		if err != nil || c.GetClusterId() != fmt.Sprintf("c%d", i+1) || !slices.Equal(c.GetReplaces(), want) {
+			t.Fatalf("after %d: %v, %v; want %q", i, c, err, want)
+		}
 	}
 }

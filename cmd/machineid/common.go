@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"machineid/authority/hub"
+	"machineid/raftstore"
 )
 
 // logFlags are the flags of every server.
@@ -122,21 +123,20 @@ func isLoopback(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// checkAdvertised requires an address that others can dial for each listener.
+// checkAdvertised requires an address that others can dial for each listener. A listener's port may be 0: then it is known when it listens.
 func checkAdvertised(listen, advertise address) (faults []error) {
-	value, flag := listen.value, listen.flag
 	if advertise.value != "" {
-		value, flag = advertise.value, advertise.flag
-	}
-	host, _, err := net.SplitHostPort(value)
-	if err != nil {
-		if advertise.value != "" {
-			faults = append(faults, fmt.Errorf("--%s: %q is no host:port address", flag, value))
+		if err := raftstore.CheckAddress(advertise.value); err != nil {
+			faults = append(faults, fmt.Errorf("--%s: %w", advertise.flag, err))
 		}
 		return faults
 	}
+	host, _, err := net.SplitHostPort(listen.value)
+	if err != nil {
+		return faults // checkListeners says so
+	}
 	if ip, err := netip.ParseAddr(host); host == "" || (err == nil && ip.IsUnspecified()) {
-		faults = append(faults, fmt.Errorf("--%s: %s is no address that others can dial; set --%s", flag, value, advertise.flag))
+		faults = append(faults, fmt.Errorf("--%s: %s is no address that others can dial; set --%s", listen.flag, listen.value, advertise.flag))
 	}
 	return faults
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,9 +13,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"machineid/authority"
 	"machineid/cmd/machineid/config"
+	"machineid/raftstore"
 	"machineid/shared/wire"
 )
 
@@ -46,21 +47,20 @@ a warning says so.`,
 	inspect.Flags().StringVarP(&output, "output", "o", "table", "`FORM` of the output: table or json")
 	settings.Validate(inspect, func() error { return checkOutput(output) })
 
-	var data, id, raft string
+	offline := &offlineFlags{}
 	restore := &cobra.Command{
-		Use: "restore FILE --data DIR --id ID --raft ADDRESS", Short: "Begin a new cluster of one node from a saved state",
-		Long: `Begin a new cluster of one node from a saved state.
+		Use: "restore FILE --data DIR --id ID --raft ADDRESS", Short: "Begin another cluster, of one node, from a saved state",
+		Long: `Begin another cluster, of one node, from a saved state.
 
 What was changed after the state was saved is undone, revokes too. All nodes of
 the old cluster must have been stopped for good; edges need no restart. Start the
-node afterwards without --bootstrap, and let others join it with empty folders.`,
+node afterwards without --bootstrap, and let others join it with empty folders. If
+it is cut, run it again: the folder is made whole, or not at all.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return restoreSnapshot(cmd, args[0], data, id, raft) },
+		RunE: func(cmd *cobra.Command, args []string) error { return restoreSnapshot(cmd, args[0], offline) },
 	}
-	restore.Flags().StringVar(&data, "data", "", "the data folder `DIR` to make; it must hold no state (required)")
-	restore.Flags().StringVar(&id, "id", "", "the `NAME` of the node (required)")
-	restore.Flags().StringVar(&raft, "raft", "127.0.0.1:7072", "the `ADDRESS` at which other nodes will reach its Raft")
-	settings.Validate(restore, func() error { return checkOffline(data, id, raft) })
+	offline.register(restore.Flags())
+	settings.Validate(restore, offline.validate)
 
 	snapshot.AddCommand(save, inspect, restore)
 	return snapshot
@@ -73,16 +73,29 @@ func checkOutput(output string) error {
 	return nil
 }
 
-func checkOffline(data, id, raft string) error {
+// offlineFlags say which folder is made or changed while no node uses it, and whose it is.
+type offlineFlags struct{ data, id, raft string }
+
+func (f *offlineFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.data, "data", "", "the data folder `DIR` of the node (required)")
+	fs.StringVar(&f.id, "id", "", "the node's `NAME` (required)")
+	fs.StringVar(&f.raft, "raft", "", "the `ADDRESS` at which other nodes will reach its Raft (required)")
+}
+
+func (f *offlineFlags) validate() error {
 	var faults []error
-	if data == "" {
+	if f.data == "" {
 		faults = append(faults, errors.New("--data: is required; name the data folder"))
 	}
-	if id == "" {
+	if f.id == "" {
 		faults = append(faults, errors.New("--id: is required; give the node's name"))
+	} else if err := raftstore.CheckID(f.id); err != nil {
+		faults = append(faults, fmt.Errorf("--id: %q is no node's name: %w", f.id, err))
 	}
-	if _, _, err := net.SplitHostPort(raft); err != nil && raft != "" {
-		faults = append(faults, fmt.Errorf("--raft: %q is no host:port address", raft))
+	if f.raft == "" {
+		faults = append(faults, errors.New("--raft: is required; give the address at which other nodes will reach this one's Raft (its --advertise-raft, or --raft)"))
+	} else if err := raftstore.CheckAddress(f.raft); err != nil {
+		faults = append(faults, fmt.Errorf("--raft: %w", err))
 	}
 	return errors.Join(faults...)
 }
@@ -245,16 +258,17 @@ func inspectSnapshot(cmd *cobra.Command, path, output string) error {
 	return t.Flush() //nolint:wrapcheck // standard output is gone
 }
 
-func restoreSnapshot(cmd *cobra.Command, path, data, id, raft string) error {
+func restoreSnapshot(cmd *cobra.Command, path string, f *offlineFlags) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err //nolint:wrapcheck // names the file
 	}
-	a, err := authority.RestoreBackup(data, file, id, raft)
+	begun, err := authority.RestoreBackup(f.data, file, f.id, f.raft)
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err //nolint:wrapcheck // says what
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "restored index %d into %s. Changes after it are undone, revokes too.\n"+
-		"Next: machineid authority --id %s --data %s --raft %s, then let other nodes join with empty folders.\n", a.Position.Index, data, id, data, raft)
+	fmt.Fprintf(cmd.OutOrStdout(), "restored index %d into %s: cluster %s, which replaces %s. Changes after it are undone, revokes too.\n"+
+		"Next: machineid authority --id %s --data %s --raft %s, then let other nodes join with empty folders.\n",
+		begun.Index, f.data, begun.Cluster, begun.Replaces, f.id, f.data, f.raft)
 	return nil
 }

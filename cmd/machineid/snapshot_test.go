@@ -109,6 +109,10 @@ func TestOfflineToolsRefuse(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("no archive, but long enough to be looked at"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	cut := filepath.Join(dir, "cut")
+	if err := os.MkdirAll(filepath.Join(cut, "store.restoring"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		code int
@@ -116,13 +120,20 @@ func TestOfflineToolsRefuse(t *testing.T) {
 	}{
 		{[]string{"snapshot", "inspect", bad}, exitFailed, "not an archive"},
 		{[]string{"snapshot", "inspect", filepath.Join(dir, "none")}, exitFailed, "no such file"},
-		{[]string{"snapshot", "restore", bad, "--data", filepath.Join(dir, "new"), "--id", "a1"}, exitFailed, "not an archive"},
+		{[]string{"snapshot", "restore", bad, "--data", filepath.Join(dir, "new"), "--id", "a1", "--raft", "127.0.0.1:7072"}, exitFailed, "not an archive"},
 		{[]string{"snapshot", "restore", bad}, exitUsage, "--data"},
 		{[]string{"debug", "log", "--data", dir}, exitFailed, "no data folder"},
 		{[]string{"debug", "log"}, exitUsage, "--data"},
-		{[]string{"recover", "--data", dir, "--id", "a1"}, exitUsage, "--yes"},
-		{[]string{"recover", "--data", dir, "--id", "a1", "--yes"}, exitFailed, "no such folder"},
-		{[]string{"recover", "--data", dir, "--id", "a1", "--peers", bad, "--yes"}, exitFailed, `"id":"a1"`},
+		{[]string{"recover", "--data", dir, "--id", "a1", "--raft", "127.0.0.1:7072"}, exitUsage, "--yes"},
+		{[]string{"recover", "--data", dir, "--id", "a1", "--raft", "127.0.0.1:7072", "--yes"}, exitFailed, "no such folder"},
+		{[]string{"recover", "--data", dir, "--id", "a1", "--yes"}, exitUsage, "is required; give the address"},
+		{[]string{"recover", "--data", dir, "--id", "a/1", "--raft", "0.0.0.0:7072", "--yes"}, exitUsage, "no node's name"},
+		{[]string{"recover", "--data", dir, "--id", "a1", "--raft", "0.0.0.0:7072", "--yes"}, exitUsage, "others cannot dial it"},
+		{[]string{"snapshot", "restore", bad, "--data", filepath.Join(dir, "new"), "--id", "a1"}, exitUsage, "is required; give the address"},
+		{[]string{"snapshot", "restore", bad, "--data", filepath.Join(dir, "new"), "--id", "a1", "--raft", "a1:0"}, exitUsage, "from 1 to 65535"},
+		{[]string{"authority", "--id", "a1", "--data", cut, "--bootstrap", "--http", "127.0.0.1:0", "--link", "127.0.0.1:0", "--raft", "127.0.0.1:0", "--ops", "127.0.0.1:0"}, exitFailed, "was cut"},
+		{[]string{"authority", "--id", "a1", "--data", filepath.Join(dir, "new"), "--bootstrap", "--advertise-raft", "[::]:7072"}, exitUsage, "others cannot dial it"},
+		{[]string{"authority", "--id", "a1", "--data", filepath.Join(dir, "new"), "--bootstrap", "--insecure", "--raft", "0.0.0.0:7072"}, exitUsage, "set --advertise-raft"},
 	} {
 		var out bytes.Buffer
 		if code := run(c.args, nil, &out, &out); code != c.code || !strings.Contains(out.String(), c.say) {
