@@ -201,6 +201,9 @@ func (y *system) landed(s, n *state, e int8, m message) string {
 		}
 	}
 	z.flights[o] = 0
+	if in.rolledBy != 0 {
+		z.read = max(z.read, m.c)
+	}
 	if in.ttl[0] > 0 && x.left == 0 {
 		y.next("an answer comes too late", e, o, n)
 		return ""

@@ -12,6 +12,7 @@ type operation struct {
 	allow   uint8 // the state after it: records that are allowed (bits)
 	empty   bool  // it finds the state as it would make it
 	restore bool  // of the state at index `to`, by another incarnation
+	back    bool  // the folder is put back to its copy of index `to`: the same incarnation, and another history
 	to      int8
 }
 
@@ -27,6 +28,7 @@ type instance struct {
 	ttl            [maxLeaders]int8 // 0: nothing expires
 	terms          [maxLeaders]int8
 	restoredBy     int8 // the leader that begins a new incarnation; 0: none
+	rolledBy       int8 // the leader that begins another history of the same; 0: none
 	twins          bool // the old incarnation goes on beside the new
 	rates          bool // every clock runs slow (1) or twice as fast (2): ρ = 1/3
 	down, up       int8 // room of the queues
@@ -49,9 +51,10 @@ type instance struct {
 	halves   bool // a fetch takes two steps
 	request  bool // a validate takes four steps
 	late     bool // the cache's writes land late
+	early    bool // the copy is older than the reign that was met (with rolledBy)
 
-	wants   []witness
-	mutants []rule
+	wants             []witness
+	mutants, harmless []rule
 }
 
 // incarnation of a leader's state.
@@ -61,6 +64,20 @@ func (in *instance) incarnation(l int8) int8 {
 	}
 	return 0
 }
+
+// history of a leader: each incarnation has its own, and so has an older copy that was put back.
+func (in *instance) history(l int8) int8 {
+	if in.rolledBy != 0 && l >= in.rolledBy {
+		return 1
+	}
+	return in.incarnation(l)
+}
+
+// begins reports whether a leader begins another history.
+func (in *instance) begins(l int8) bool { return l > 0 && in.history(l) != in.history(l-1) }
+
+// anew reports whether an operation begins another history, rather than being done by a leader.
+func (op *operation) anew() bool { return op.restore || op.back }
 
 // incarnationOf a version.
 func (in *instance) incarnationOf(v int8) int8 {
@@ -72,10 +89,20 @@ func (in *instance) incarnationOf(v int8) int8 {
 	return 0
 }
 
-// index of a version in its own incarnation.
+// historyOf a version.
+func (in *instance) historyOf(v int8) int8 {
+	for i := range v + 1 {
+		if in.script[i].anew() {
+			return 1
+		}
+	}
+	return 0
+}
+
+// index of a version in its own history.
 func (in *instance) index(v int8) int8 {
 	for i := v; i >= 0; i-- {
-		if op := in.script[i]; op.restore {
+		if op := in.script[i]; op.anew() {
 			return op.to + v - i
 		}
 	}
@@ -84,11 +111,11 @@ func (in *instance) index(v int8) int8 {
 
 // version that a leader's index stands for.
 func (in *instance) version(l, index int8) int8 {
-	if in.incarnation(l) == 0 {
+	if in.history(l) == 0 {
 		return index
 	}
 	for i, op := range in.script {
-		if op.restore {
+		if op.anew() {
 			return int8(i) + index - op.to
 		}
 	}
@@ -119,7 +146,7 @@ func (in *instance) stretch(d int8) int8 {
 func (in *instance) searched() *search.Instance {
 	return &search.Instance{
 		Name: in.name, About: in.about, Row: fmt.Sprintf("%d, %d, %d", in.edges, in.leaders, in.last()), Happens: in.happens(),
-		Wants: in.wants, Mutants: in.mutants,
+		Wants: in.wants, Mutants: in.mutants, Harmless: in.harmless,
 		Space: func(off rule) search.Searchable { return in.space(off) },
 	}
 }
@@ -163,6 +190,8 @@ func (in *instance) happens() (list []string) {
 		{in.ttl[0] > 0, "expiry"},
 		{in.rates, "rates"},
 		{in.restoredBy > 0, "restore"},
+		{in.rolledBy > 0, "rollback"},
+		{in.early, "early"},
 		{in.twins, "twins"},
 	} {
 		if f.on {

@@ -10,6 +10,12 @@ var (
 	otherThenRevoke = []operation{{allow: 1}, {allow: 1}, {records: 1}} // the first concerns nothing that is followed
 	// An old state comes back in which what was allowed since is denied.
 	restoreOld = []operation{{}, {records: 1, allow: 1}, {records: 1, restore: true, to: 0}}
+	// An older copy is put back, and lacks a change that concerned nothing that is followed; what takes its index is a revoke.
+	rollback = []operation{{allow: 1}, {allow: 1}, {allow: 1, back: true, to: 0}, {records: 1}}
+	// ... and two of them are lost.
+	rollbackTwo = []operation{{allow: 1}, {allow: 1}, {allow: 1}, {allow: 1, back: true, to: 0}, {records: 1}}
+	// ... and lacks what allowed.
+	rollbackAllowed = []operation{{}, {records: 1, allow: 1}, {records: 1, back: true, to: 0}}
 )
 
 // newInstance is one leader, one edge, one record, a lease of two ticks and nothing
@@ -57,12 +63,13 @@ func instances(full bool) []*instance {
 			in.quick, in.breaks, in.follows, in.late = true, true, true, true
 			in.wants = []witness{allowedLater, wentOn, replayed, learned}
 			in.mutants = []rule{termsRise, settlesOwn}
+			in.harmless = []rule{anewProven}
 		}),
 		newInstance("deposed", "two deposed leaders, of which one knows more", func(in *instance) {
 			in.leaders = 3
 			in.quick, in.breaks, in.follows = true, true, true
 			in.wants = []witness{allowedLater, learned, turnedAway}
-			in.mutants = []rule{aheadRefused}
+			in.mutants = []rule{historyJudged}
 		}),
 		newInstance("hellos", "Hellos that arrive late", func(in *instance) {
 			in.quick, in.breaks, in.hellos = true, true, true
@@ -174,6 +181,35 @@ func instances(full bool) []*instance {
 			in.breaks = true
 			in.wants = []witness{restored, reset}
 			in.mutants = []rule{oldIncarnation}
+		}),
+		newInstance("rollback", "an older copy is put back, and leads an older term", func(in *instance) {
+			in.leaders, in.rolledBy, in.script = 2, 1, rollback
+			in.terms = [maxLeaders]int8{2, 1}
+			in.breaks, in.late, in.quick = true, true, true
+			in.wants = []witness{olderTerm, provenAnew, wentOn}
+			in.mutants = []rule{historyJudged, indexProves, leaseDropped}
+		}),
+		newInstance("rollback-term", "an older copy is put back, and leads the same term again", func(in *instance) {
+			in.leaders, in.rolledBy, in.script, in.early = 2, 1, rollback, true
+			in.terms = [maxLeaders]int8{2, 2}
+			in.breaks, in.late, in.quick = true, true, true
+			in.wants = []witness{otherHistory, provenAnew}
+			in.mutants = []rule{historyJudged, indexProves, reignNamed, leaseDropped}
+		}),
+		newInstance("rollback-allowed", "what allowed is lost with an older copy", func(in *instance) {
+			in.leaders, in.rolledBy, in.script = 2, 1, rollbackAllowed
+			in.terms = [maxLeaders]int8{2, 2}
+			in.breaks, in.late, in.quick = true, true, true
+			in.wants = []witness{otherHistory}
+			in.mutants = []rule{historyJudged, readNamed}
+		}),
+		newInstance("rollback-deposed", "beside a leader of the older copy that is deposed", func(in *instance) {
+			in.leaders, in.rolledBy, in.script, in.early = 3, 1, rollbackTwo, true
+			in.terms = [maxLeaders]int8{2, 2, 3}
+			in.breaks, in.quick = true, true
+			in.wants = []witness{otherHistory, provenAnew, turnedAway}
+			in.mutants = []rule{historyJudged, aheadRefused}
+			in.harmless = []rule{provenBehind, anewProven}
 		}),
 	}
 	if full {

@@ -23,7 +23,7 @@ func (y *system) connect(s *state, e int8) {
 		return
 	}
 	for l := range in.leaders {
-		if y.old(x, l) || !s.leaders[l].up {
+		if !s.leaders[l].up || y.old(x, l) && in.hellos {
 			continue
 		}
 		n := *s
@@ -31,10 +31,10 @@ func (y *system) connect(s *state, e int8) {
 		if in.ttl[0] > 0 {
 			y.turnHeld(z)
 		}
-		h := hello{true, z.remembers, l, z.made, z.from, z.current, z.held | z.heldPast}
+		h := hello{true, z.remembers, l, z.made, z.from, z.reign, z.current, z.read, z.held | z.heldPast}
 		z.conn, z.welcomed = l, false
 		if !in.hellos {
-			if !y.takes(s, l, &h) {
+			if !y.takes(s, l, &h) || y.old(x, l) && !y.judges(s, &h).proven {
 				continue
 			}
 			y.join(&n, e, h, true)
@@ -51,13 +51,13 @@ func (y *system) connect(s *state, e int8) {
 // what the edge knows of is deposed, and does not know it yet (I7).
 func (y *system) takes(s *state, l int8, h *hello) bool {
 	x := &s.leaders[l]
-	ahead := h.remembers && h.made == y.in.incarnation(l) && h.current > x.sent
+	ahead := y.judges(s, h).ahead
 	y.saw(turnedAway, ahead)
 	return x.up && x.opened && !x.closing && (x.sent >= x.barrier || !y.on(dispatchedFirst)) &&
 		(!ahead || !y.on(aheadRefused))
 }
 
-// old reports whether the edge refuses a leader (I7). It is the edge that does, when
+// old reports whether the edge refuses a leader (I7) that proves nothing (I13). It is the edge that does, when
 // it reads the Welcome; that it had joined so far gives nobody anything.
 func (y *system) old(x *edge, l int8) bool {
 	if x.term == none {
@@ -77,10 +77,14 @@ func (y *system) join(n *state, e int8, h hello, newest bool) {
 	in, l := y.in, h.to
 	x, z := &n.edges[e], &n.leaders[l]
 	q := &z.sessions[e]
-	same := h.remembers && (h.made == in.incarnation(l) || !y.on(incarnations))
+	past := y.judges(n, &h)
+	same := h.remembers && past.same
 	goesOn := same && (h.current >= z.since || !y.on(ringReach)) &&
 		(in.ttl[l] == in.ttl[max(0, h.from)] || !y.on(otherTTL))
 	w := message{kind: welcome, a: 1, b: z.sent}
+	if past.proven {
+		w.a = 2
+	}
 	old := *q
 	*q = session{up: true, broken: old.broken}
 	if y.on(debtsPass) {
@@ -127,7 +131,10 @@ func (y *system) join(n *state, e int8, h hello, newest bool) {
 func (y *system) welcomed(n *state, l, e int8, m message) bool {
 	in, x := y.in, &n.edges[e]
 	inc := in.incarnation(l)
-	x.term, x.accepted, x.met = in.terms[l], inc, max(x.met, inc)
+	if m.a == 2 && in.terms[l] < x.term {
+		y.saw(olderTerm, true)
+	}
+	x.term, x.reign, x.accepted, x.met = in.terms[l], l, inc, max(x.met, inc)
 	if m.a == 0 {
 		for i := range l8(maxVersions) {
 			if m.c>>i&1 == 1 {

@@ -3,7 +3,7 @@ package main
 // lead emits what a leader does.
 func (y *system) lead(s *state, l int8) {
 	y.prove(s, l)
-	if l == s.now && s.committed < y.in.last() && !y.in.script[s.committed+1].restore {
+	if l == s.now && s.committed < y.in.last() && !y.in.script[s.committed+1].anew() {
 		n := *s
 		n.committed++
 		n.leaders[l].applied++
@@ -56,7 +56,7 @@ func (y *system) prove(s *state, l int8) {
 // has been deposed and does not know, and a ring that forgets its beginning (I7).
 func (y *system) learn(s *state, l int8) {
 	x, in := &s.leaders[l], y.in
-	if in.follows && l < s.now && in.incarnation(l) == in.incarnation(s.now) && x.applied < in.index(s.committed) {
+	if in.follows && l < s.now && in.history(l) == in.history(s.now) && x.applied < in.index(s.committed) {
 		n := *s
 		n.leaders[l].applied++
 		y.saw(learned, x.proof != none)
@@ -159,7 +159,7 @@ func (y *system) settle(s *state, l int8) {
 	}
 	for i := int8(0); i <= own; i++ {
 		v := in.version(l, i)
-		if in.incarnationOf(v) != in.incarnation(l) || v == 0 {
+		if in.historyOf(v) != in.history(l) || v == 0 {
 			continue
 		}
 		owed, told := false, false

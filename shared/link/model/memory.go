@@ -13,7 +13,7 @@ func (y *system) swapMemory(x *edge) {
 			x.pending[o] = noEntry
 		}
 	}
-	x.current, x.held, x.heldPast, x.heldAge = 0, 0, 0, 0
+	x.current, x.read, x.held, x.heldPast, x.heldAge = 0, 0, 0, 0, 0
 }
 
 func l8(n int) int8 { return int8(n) } //nolint:gosec // bounds of arrays

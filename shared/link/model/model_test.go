@@ -11,7 +11,7 @@ import (
 
 // short are the instances that the tests search, mutants and all; `make model` searches
 // the rest.
-var short = []string{"return", "hellos", "packs", "empty", "request"}
+var short = []string{"return", "hellos", "packs", "empty", "request", "rollback-allowed"}
 
 func TestModel(t *testing.T) {
 	for _, name := range short {

@@ -55,6 +55,13 @@ const (
 	oldIncarnation
 	otherTTL
 
+	historyJudged
+	indexProves
+	reignNamed
+	readNamed
+	provenBehind
+	anewProven
+
 	holdDown
 	stretchedHold
 	holdByRecord
@@ -130,6 +137,13 @@ var ruleText = [rules]struct{ of, mutant string }{
 	oldIncarnation:  {"I7", "an older incarnation is accepted"},
 	otherTTL:        {"I7", "a memory of another TTL goes on"},
 
+	historyJudged: {"I13", "a memory of another history goes on"},
+	indexProves:   {"I13", "the index alone tells whether it is one history"},
+	reignNamed:    {"I13", "index and term tell it, and not the reign"},
+	readNamed:     {"I13", "what was fetched is not named, only what was told"},
+	provenBehind:  {"I13", "a proof of before the Hello counts"},
+	anewProven:    {"I13", "an older term is accepted with a reset, without a proof"},
+
 	holdDown:        {"I8", "no hold-down after an election"},
 	stretchedHold:   {"I8", "the hold-down is D, not S"},
 	holdByRecord:    {"I8", "the hold-down is by the leader's own D"},
@@ -188,6 +202,9 @@ const (
 	resumed                         // leases given again after a hand-over that failed
 	longInherited                   // an edge that moved with a longer lease than the new leader's
 	paidByOther                     // one edge has acknowledged a change that another still owes
+	olderTerm                       // an edge that took an older term, on a proof
+	otherHistory                    // a memory of another history that a leader could tell by itself
+	provenAnew                      // ... and one that it could not
 	witnesses
 )
 
@@ -203,5 +220,6 @@ var witnessText = [witnesses]string{
 	returnedEarly: "a change that returned before the end of a listed lease", didNotMove: "a listed edge that did not move",
 	listedAgain: "a listed edge on the next list", handedTwice: "two hand-overs in a row", resumed: "a hand-over taken back",
 	longInherited: "an edge that moved with a longer lease than the new leader's",
-	staleRequest:  "a request overtaken by an invalidation", swappedUnder: "a request whose memory was swapped", paidByOther: "a change that one edge has and another owes",
+	olderTerm:     "an older term taken on a proof", otherHistory: "a memory of another history", provenAnew: "a past that was proven to be over",
+	staleRequest: "a request overtaken by an invalidation", swappedUnder: "a request whose memory was swapped", paidByOther: "a change that one edge has and another owes",
 }

@@ -5,7 +5,7 @@ const (
 	maxLeaders  = 3
 	maxEdges    = 2
 	maxRecords  = 2
-	maxVersions = 4 // of the state, the first included
+	maxVersions = 5 // of the state, the first included
 	maxQueue    = 3
 )
 
@@ -19,7 +19,7 @@ const (
 	renew          // a: age of when it was asked
 	fetch          // a: record
 	ack            // a: index, b: 1 gave the lease back
-	welcome        // a: 1 reset, b: dispatched index, c: indexes replayed (bits), d: records held (bits)
+	welcome        // a: 1 reset, 2 reset and proven, b: dispatched index, c: indexes replayed (bits), d: records held (bits)
 	inval          // a: index, b: records (bits), c: 1 not to be acknowledged (a mutant's)
 	grant          // a: age of when it was asked, b: granted, c: index
 	answer         // a: record, b: version that was read, c: index that it says
@@ -117,7 +117,9 @@ type hello struct {
 	to        int8  // leader
 	made      int8  // the memory's incarnation
 	from      int8  // the leader whose TTL it has
+	reign     int8  // the edge's
 	current   int8  // as the edge's
+	read      int8  // likewise
 	held      uint8 // records (bits)
 }
 
@@ -128,13 +130,15 @@ type edge struct {
 	welcomed  bool
 	gave      bool // it has given its lease back and ends
 	lease     int8 // left
-	term      int8 // newest leader accepted, or none
+	term      int8 // of the leader accepted last, or none
+	reign     int8 // that leader, or none
 	accepted  int8 // the newest accepted incarnation
 	met       int8 // newest incarnation accepted, whatever the rules say: for the check
 	remembers bool // it has a memory
 	made      int8 // the memory's incarnation
 	from      int8 // the leader whose TTL it has
 	current   int8 // every invalidation up to this index is in force
+	read      int8 // the newest index of an answer, where there are two histories
 	entries   [maxRecords]entry
 	pending   [maxRecords]entry // written, not landed
 	floors    [maxRecords]int8
@@ -179,7 +183,7 @@ type state struct {
 var noEntry = entry{version: none}
 
 func newEdge() edge {
-	e := edge{conn: none, term: none, request: request{oldEntry: noEntry, entry: noEntry}}
+	e := edge{conn: none, term: none, reign: none, request: request{oldEntry: noEntry, entry: noEntry}}
 	for i := range e.entries {
 		e.entries[i], e.pending[i] = noEntry, noEntry
 	}

@@ -216,14 +216,17 @@ func (y *system) elect(s *state) {
 	if !in.rounds {
 		x.proof = 0
 	}
-	if in.restoredBy == l {
-		if s.committed == in.last() || !in.script[s.committed+1].restore {
+	if in.begins(l) {
+		if s.committed == in.last() || !in.script[s.committed+1].anew() {
 			return
 		}
 		n.committed++
-		held, n.open = in.longest(), y.on(restoredOpen)
-		x.since = in.index(n.committed)
-		least = x.since
+		held = in.longest()
+		least = in.index(n.committed)
+		if in.restoredBy == l {
+			n.open = y.on(restoredOpen)
+			x.since = least
+		}
 	}
 	x.applied = in.index(n.committed)
 	x.barrier = x.applied
