@@ -58,7 +58,7 @@ func TestTakenInAtEachCrash(t *testing.T) {
 	o.mu.Lock()
 	o.taken = nil // opening is the other test's
 	o.mu.Unlock()
-	if err := s.pin("c"); err != nil {
+	if err := s.pin("c", false); err != nil {
 		t.Fatal(err)
 	}
 	crashed := append(o.stop(t, 1000), outage{disk.CrashClone(vfs.CrashCloneCfg{}), "after it was taken in"})
@@ -75,7 +75,7 @@ func TestTakenInAtEachCrash(t *testing.T) {
 		if name := again.clusterName(); again.ident.Store != store || name != "c" && (name != "" || i == len(crashed)-1) {
 			t.Errorf("crash %s: it is %+v, and was store %s", c.what, again.ident, store)
 		}
-		if err := errors.Join(again.pin("c"), closeParts(again)); err != nil {
+		if err := errors.Join(again.pin("c", false), closeParts(again)); err != nil {
 			t.Errorf("crash %s: taken in again: %v", c.what, err)
 		}
 		again = must[*Store](t)(openParts(n.cfg, n.machine))
@@ -136,7 +136,7 @@ func TestInstallAtEachCrash(t *testing.T) {
 	o := newOutages(disk, newRand(t))
 	n := newNode(onFS(o.fs()), notBootstrapped())
 	s := must[*Store](t)(openParts(n.cfg, chainMachine{}))
-	if err := errors.Join(s.pin("c"), s.log.SetUint64([]byte(keyCurrentTerm), 3)); err != nil {
+	if err := errors.Join(s.pin("c", false), s.log.SetUint64([]byte(keyCurrentTerm), 3)); err != nil {
 		t.Fatal(err)
 	}
 	at := Position{Index: 9, Term: 3}
