@@ -64,6 +64,16 @@ func beginNode(tb testing.TB, dir, id string, change func(*Config)) (n *Node, st
 	}
 }
 
+// TestTheClusterHasOneName: edges are told the one that the store has (I12).
+func TestTheClusterHasOneName(t *testing.T) {
+	t.Parallel()
+	n, stop := runNode(t, filepath.Join(t.TempDir(), "a1"), "a1", nil)
+	defer stop()
+	if told, own := n.state.Cluster().GetClusterId(), n.store.Cluster(); told != own || own == "" {
+		t.Errorf("edges are told %q, the store is of %q", told, own)
+	}
+}
+
 // TestAWrongClockHandsOver: the clock of the leader of three jumps ahead by an hour. It stamps nothing any more, another leads, and
 // the authority's time has not jumped.
 func TestAWrongClockHandsOver(t *testing.T) {
