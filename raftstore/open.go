@@ -33,6 +33,9 @@ func Open(cfg Config, machine Machine) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkWAL(s.fs, s.layout.path(nameLog)); err != nil {
+		return nil, err
+	}
 	if err := s.openStorage(pointer, machine); err != nil {
 		return nil, err
 	}
@@ -249,6 +252,7 @@ func (s *Store) startRaft() error {
 	s.watch.leads = func() bool { return r.State() == raft.Leader }
 	s.starts.Go(func() { s.watch.run(s.gone) })
 	s.starts.Go(s.trim)
+	s.starts.Go(s.keepSealed)
 	s.starts.Go(func() { s.space.run(s.gone, s.fault.tripped()) })
 	return nil
 }

@@ -79,8 +79,14 @@ func TestDiskReserve(t *testing.T) {
 		configured  int64
 		total, want uint64
 	}{
-		{0, 100 * gib, gib}, {0, 4000 * gib, gib}, {0, 4 * gib, gib}, {0, 2 * gib, gib / 2}, {20 * gib, 4000 * gib, 20 * gib}, {20 * gib, 40 * gib, 10 * gib},
-		{64 * mib, 100 * gib, 64 * mib}, {-1, 100 * gib, 0},
+		{0, 100 * gib, gib},
+		{0, 4000 * gib, gib},
+		{0, 4 * gib, gib},
+		{0, 2 * gib, gib / 2},
+		{20 * gib, 4000 * gib, 20 * gib},
+		{20 * gib, 40 * gib, 10 * gib},
+		{64 * mib, 100 * gib, 64 * mib},
+		{-1, 100 * gib, 0},
 	} {
 		cfg := Config{DiskReserveBytes: c.configured}.withDefaults()
 		s := newSpace(&cfg, &aside{})

@@ -14,7 +14,7 @@ func TestAnInstalledStateIsAllThereIs(t *testing.T) {
 		kept.do(from(0, 1, register(0, device)))
 		kept.do(register(1, device))
 	}
-	kept.do(signUp(2, 100)) // counts them
+	kept.do(signUp(2, 100))        // counts them
 	history := []*statepb.Command{ // what it is given: the opposite
 		revokeKey(0, 0), setPlan(1, func(c *statepb.UpdateOrg) { c.Held = new(true) }), setPlan(0, func(c *statepb.UpdateOrg) { c.Limit = new(uint32(1)) }),
 	}
