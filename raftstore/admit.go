@@ -73,8 +73,8 @@ func (s *Store) decided(ctx context.Context, joiner NodeStatus) error {
 	if err == nil || errors.Is(err, ErrNotLeader) {
 		return err
 	}
-	return fmt.Errorf("%w: its program (version %s) knows formats up to %d, and it is not known yet whether a newer one was raised: nothing was begun, try again: %v", //nolint:errorlint // the change itself is not unknown
-		ErrRefused, joiner.Version, joiner.newestFormat(), err)
+	return fmt.Errorf("%w: its program (version %s) knows formats up to %d, and it is not known yet whether a newer one was raised: nothing was begun, try again: %s",
+		ErrRefused, joiner.Version, joiner.newestFormat(), err.Error()) // not wrapped: the outcome of this change is known
 }
 
 // otherStore tells what is to be done about a node whose name is that of a member with another store.

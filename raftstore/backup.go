@@ -117,7 +117,7 @@ func (s *Store) current(ctx context.Context) error {
 	if err := conf.Error(); err != nil {
 		return fmt.Errorf("read the voters: %w", err)
 	}
-	if err := s.askQuorum(votersOf(conf.Configuration()), leader.Term); err != nil {
+	if err := s.askQuorum(votersOf(conf.Configuration()), leader.Term); err != nil { //nolint:contextcheck // it ends by itself, at one heartbeat time-out
 		return err
 	}
 	if now := s.raft.CurrentTerm(); now != leader.Term {

@@ -20,8 +20,8 @@ const (
 	formatNewest = 2
 )
 
-// pebbleFormats are what the formats mean to Pebble. All are at or above FormatWALSyncChunks, without which a torn end of a WAL
-// cannot be told from corruption.
+// pebbleFormats are what the formats mean to Pebble. All are at or above FormatWALSyncChunks, by which Pebble tells some damage in a WAL from
+// its torn end: not what is in the newest block, nor anything in a new database's first WAL, nor, reliably, behind full blocks. wal.go does.
 var pebbleFormats = [formatNewest + 1]pebble.FormatMajorVersion{
 	formatFirst: pebble.FormatTableFormatV6,
 	2:           pebble.FormatValueSeparation,

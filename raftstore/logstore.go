@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
@@ -27,6 +28,8 @@ type logStore struct {
 	durable func() uint64
 
 	writeMu sync.Mutex
+	synced  bool          // what was written up to now was synced; guarded by writeMu
+	writes  atomic.Uint64 // how many there were; keepSealed looks at it
 
 	mu          sync.RWMutex
 	present     bool // the log holds entries first..last

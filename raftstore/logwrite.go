@@ -25,7 +25,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		return err
 	}
 	began := s.metrics.now()
-	b := s.db.NewBatchWithSize(batchSize(logs))
+	b := s.newBatch(batchSize(logs))
 	defer closeBatch(b)
 	lo, hi := logs[0].Index, logs[len(logs)-1].Index
 	if s.present && s.last > hi && !s.knobs.sparseLog {
@@ -124,7 +124,7 @@ func (s *logStore) DeleteRange(lo, hi uint64) error {
 		// R2: raft asks for this only after Persist, so this is a bug and the log is worth more than the space.
 		return fmt.Errorf("delete log entries %d-%d: the state is durable only up to %d", lo, hi, durable)
 	}
-	b := s.db.NewBatch()
+	b := s.newBatch(64)
 	defer closeBatch(b)
 	s.deleteLogs(b, lo, hi)
 	all := head && tail
@@ -174,12 +174,38 @@ func (s *logStore) deleteLogs(b *pebble.Batch, lo, hi uint64) {
 	}
 }
 
+// newBatch begins a batch that says so where everything before it was synced (wal.go). writeMu is held from here to the commit.
+func (s *logStore) newBatch(size int) *pebble.Batch {
+	b := s.db.NewBatchWithSize(size + 64)
+	if s.synced {
+		if err := b.LogData(walPromise, nil); err != nil {
+			s.fault.fail(fmt.Errorf("begin a batch: %w", err))
+		}
+	}
+	return b
+}
+
+// setIdent keeps whose log it is. It may run beside raft.
+func (s *logStore) setIdent(raw []byte) error {
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	b := s.newBatch(len(raw))
+	defer closeBatch(b)
+	if err := b.Set([]byte(keyLogIdent), raw, nil); err != nil {
+		return fmt.Errorf("write the identity of the log: %w", err)
+	}
+	s.commit(b, "write the identity of the log", pebble.Sync)
+	return nil
+}
+
 // commit returns only if the batch was accepted, and synced where asked. Everything else ends the process.
 func (s *logStore) commit(b *pebble.Batch, what string, durability *pebble.WriteOptions) {
 	if err := b.Commit(durability); err != nil {
 		s.fault.fail(fmt.Errorf("%s: %w", what, err))
 	}
 	s.fault.halt()
+	s.synced = durability.Sync
+	s.writes.Add(1)
 }
 
 func batchSize(logs []*raft.Log) int {

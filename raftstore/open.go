@@ -33,6 +33,9 @@ func Open(cfg Config, machine Machine) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkWAL(s.fs, s.layout.path(nameLog)); err != nil {
+		return nil, err
+	}
 	if err := s.openStorage(pointer, machine); err != nil {
 		return nil, err
 	}
@@ -189,10 +192,7 @@ func (s *Store) writeLogIdent() error {
 	if err != nil {
 		return fmt.Errorf("encode the identity of the log: %w", err)
 	}
-	if err := s.logDB.Set([]byte(keyLogIdent), raw, pebble.Sync); err != nil {
-		return fmt.Errorf("write the identity of the log: %w", err)
-	}
-	return nil
+	return s.log.setIdent(raw)
 }
 
 // matchLog brings the log to the state that STATE names and then requires that the two fit.
@@ -247,6 +247,7 @@ func (s *Store) startRaft() error {
 	s.watch.leads = func() bool { return r.State() == raft.Leader }
 	s.starts.Go(func() { s.watch.run(s.gone) })
 	s.starts.Go(s.trim)
+	s.starts.Go(s.keepSealed)
 	s.starts.Go(func() { s.space.run(s.gone, s.fault.tripped()) })
 	return nil
 }

@@ -28,7 +28,7 @@ func (s *logStore) reconcile(generation uint64, at Position) error {
 	if s.installed >= generation {
 		return nil
 	}
-	b := s.db.NewBatch()
+	b := s.newBatch(64)
 	defer closeBatch(b)
 	if s.present && s.first <= at.Index {
 		s.deleteLogs(b, s.first, min(at.Index, s.last))
@@ -108,7 +108,7 @@ func (s *logStore) bootstrap(conf raft.Configuration) error {
 	s.fault.halt()
 	entry := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(conf)}
 	key := logKey(entry.Index)
-	b := s.db.NewBatch()
+	b := s.newBatch(64)
 	defer closeBatch(b)
 	err := errors.Join(
 		b.Set(key[:], appendEntry(nil, entry), nil),

@@ -13,16 +13,20 @@ const keyCurrentTerm = "CurrentTerm"
 // Set keeps one of raft's few values (term, vote) and returns when it is on disk: a vote that a crash forgets can be given
 // twice in one term (R4). raft calls it from more than one goroutine.
 func (s *logStore) Set(key, value []byte) error {
-	s.fault.halt()
 	defer s.watch.end(s.watch.begin("keeping the term or the vote"))
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	s.fault.halt()
 	durability := pebble.Sync
 	if s.knobs.unsyncedStable {
 		durability = pebble.NoSync
 	}
-	if err := s.db.Set(stableKey(key), value, durability); err != nil {
-		s.fault.fail(fmt.Errorf("keep %s: %w", key, err))
+	b := s.newBatch(len(key) + len(value))
+	defer closeBatch(b)
+	if err := b.Set(stableKey(key), value, nil); err != nil {
+		return fmt.Errorf("keep %s: %w", key, err)
 	}
-	s.fault.halt()
+	s.commit(b, fmt.Sprintf("keep %s", key), durability)
 	return nil
 }
 

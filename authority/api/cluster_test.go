@@ -235,7 +235,7 @@ func TestBackupSaysWhatItMayLack(t *testing.T) {
 		if a == nil { // that it is no JSON is no fault
 			t.Fatal(err)
 		}
-		if a.StatusCode != c.status || a.Header.Get("MachineID-Doubt") != c.header || !strings.Contains(string(a.raw), c.say) {
+		if a.StatusCode != c.status || a.Header.Get("MachineID-Doubt") != c.header || !strings.Contains(a.raw, c.say) {
 			t.Errorf("%v, %v: HTTP %d, doubt %q, %s", c.doubt, c.err, a.StatusCode, a.Header.Get("MachineID-Doubt"), a.raw)
 		}
 	}

@@ -26,7 +26,7 @@ func (b *byteSize) Set(s string) error {
 		}
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 63)
-	if err != nil || n > uint64(math.MaxInt64/unit) {
+	if err != nil || n > uint64(math.MaxInt64/unit) { //nolint:gosec // positive
 		return fmt.Errorf("%q is no size: give bytes, or a whole number of KiB, MiB, GiB or TiB, for example 1GiB", s)
 	}
 	*b = byteSize(int64(n) * unit)

@@ -23,7 +23,7 @@ const (
 	NotLeadHeader   = "MachineID-Not-Leader" // NotLeadHeader, in an answer, says that this node does not lead: nothing was done.
 )
 
-// DoubtHeader, in an answer with a backup, says why it may lack changes that were acknowledged before it was asked for.
+// DoubtHeader says in an answer with a backup why it may lack changes that were acknowledged before it was asked for.
 const DoubtHeader = "MachineID-Doubt"
 
 // DefaultBudget is what a request has in all: known clients give up at 10 s.
