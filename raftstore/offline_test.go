@@ -51,6 +51,7 @@ func full(tb testing.TB) ([]byte, Position) {
 func reopened(tb testing.TB, fs vfs.FS, dir, id string, at Position) {
 	tb.Helper()
 	s, m := start(tb, onFS(fs), inDir(dir), named(id), notBootstrapped())
+	defer stop(tb, s)
 	for key, want := range map[string]string{"key0": strings.Repeat("v", 100), "key299": strings.Repeat("v", 100), "restored": "yes", "to": s.Cluster()} {
 		if got, ok := valueOf(tb, s, key); !ok || got != want {
 			tb.Errorf("%s: %.10q, %v", key, got, ok)

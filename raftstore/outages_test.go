@@ -18,6 +18,8 @@ type outages struct {
 	mu    sync.Mutex
 	rng   *rand.Rand
 	paths func(errorfs.Op) bool // which operations; nil: all
+	// kills: also what the end of the process alone leaves. No database may be open while files outside of them are written.
+	kills bool
 	off   bool
 	n     int
 	taken []outage
@@ -50,16 +52,26 @@ func (s *outages) take(op errorfs.Op) {
 	// Pebble takes for granted that the names in its folder reach the disk in the order in which they were made: all of them here, or none.
 	percent := []int{[]int{0, 100}[s.n%2]}
 	sync := op.Kind == errorfs.OpRename || op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
-	switch pebbles := strings.Contains(op.Path, "/"+nameLog) || strings.Contains(op.Path, "/"+prefixState); {
+	pebbles := strings.Contains(op.Path, "/"+nameLog) || strings.Contains(op.Path, "/"+prefixState)
+	switch {
 	case pebbles && sync:
 		percent = []int{0, 100}
 	case !pebbles:
 		percent = []int{0, 50, 50, 100}
 	}
+	what := fmt.Sprintf("before write %d, %v of %s", s.n, op.Kind, op.Path)
+	if s.kills && !pebbles {
+		// A crash in memory takes back every removal that was not synced.
+		fs := vfs.NewCrashableMem()
+		if _, err := vfs.Clone(s.disk, fs, "", "", vfs.CloneSync); err != nil {
+			panic(err)
+		}
+		s.taken = append(s.taken, outage{fs: fs, what: what + ", killed"})
+	}
 	for _, p := range percent {
 		s.taken = append(s.taken, outage{
 			fs:   s.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: p, RNG: s.rng}),
-			what: fmt.Sprintf("before write %d, %v of %s, with %d%% of what was not synced", s.n, op.Kind, op.Path, p),
+			what: fmt.Sprintf("%s, with %d%% of what was not synced", what, p),
 		})
 	}
 }

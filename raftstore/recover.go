@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -112,16 +114,9 @@ func replay(dbs *databases, id ident, p pointer, fresh layout, machine Machine) 
 	if err := s.openStorage(p, machine); err != nil {
 		return Position{}, 0, err
 	}
-	st, err := s.states.acquire()
-	if err != nil {
-		return Position{}, 0, err
-	}
-	err = st.db.Flush() // Pebble's checkpoint of a database that has changed nothing since it was opened has no manifest (v2.1.7)
-	if err == nil {
-		err = st.db.Checkpoint(fresh.stateDir(1), pebble.WithFlushedWAL())
-	}
-	st.release()
-	if err != nil {
+	s.states.swap(nil)
+	s.snaps.open.Wait()
+	if err := errors.Join(s.snaps.closeError(), copyState(fresh, s.layout.stateDir(p.Generation))); err != nil {
 		return Position{}, 0, fmt.Errorf("copy the state: %w", err)
 	}
 	if term, err = s.log.GetUint64([]byte(keyCurrentTerm)); err != nil {
@@ -129,6 +124,31 @@ func replay(dbs *databases, id ident, p pointer, fresh layout, machine Machine) 
 	}
 	at, err = s.applyRest(dbs, fresh, machine)
 	return at, term, err
+}
+
+// copyState copies the files of a state that is closed. Its tables never change, so a second name will do for them. (Pebble's checkpoint has no
+// manifest if nothing has changed since the database was opened, v2.1.7, and a flush that is to change that ends the process on a full disk.)
+func copyState(fresh layout, dir string) error {
+	names, err := fresh.fs.List(dir)
+	if err == nil {
+		err = fresh.fs.MkdirAll(fresh.stateDir(1), dirMode)
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == nameLock {
+			continue
+		}
+		do := vfs.Copy // and syncs
+		if strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob") {
+			do = vfs.LinkOrCopy
+		}
+		if err := do(fresh.fs, fresh.fs.PathJoin(dir, name), fresh.fs.PathJoin(fresh.stateDir(1), name)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(fresh.syncDir(fresh.stateDir(1)), fresh.syncDir(fresh.root))
 }
 
 // replayBatch is how many entries are applied at a time.

@@ -2,12 +2,14 @@ package raftstore
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // TestRestoreAtEachCrash: whenever the power goes, the folder is there whole, or not at all, and another attempt gets through. No store begins where
@@ -16,6 +18,7 @@ func TestRestoreAtEachCrash(t *testing.T) {
 	raw, at := full(t) // a file in memory scribbles over what it was given, hence the clones
 	disk := vfs.NewCrashableMem()
 	o := newOutages(disk, newRand(t))
+	o.kills = true
 	if _, err := Restore("a/new", bytes.NewReader(slices.Clone(raw)), restoring(o.fs(), "n9")); err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +54,7 @@ func TestRecoverAtEachCrash(t *testing.T) {
 	attempt := func(fs *vfs.MemFS, address string) []outage {
 		t.Helper()
 		o := newOutages(fs, rng)
+		o.kills = true
 		if _, err := Recover("data", &machine{}, recovering(o.fs(), address)); err != nil {
 			t.Fatal(err)
 		}
@@ -64,16 +68,16 @@ func TestRecoverAtEachCrash(t *testing.T) {
 			if _, err := newNode(onFS(c.again())).open(); err == nil || !strings.Contains(err.Error(), "a recovery of this folder was cut") {
 				t.Errorf("crash %s: a start: %v", c.what, err)
 			}
-			if i%2 == 0 {
+			if between == 1 {
 				for j, d := range attempt(c.again(), "127.0.0.1:3") {
 					if _, err := Recover("data", &machine{}, recovering(d.fs, "127.0.0.1:2")); err != nil {
 						t.Errorf("crash %s, and then %s: %v", c.what, d.what, err)
-					} else if j%25 == 0 {
+					} else if j%40 == 0 {
 						recovered(t, d.fs, "127.0.0.1:2", commands, last)
 					}
 				}
 			}
-		} else if i%3 == 0 {
+		} else if i%6 == 0 {
 			s, _ := start(t, onFS(c.again()), notBootstrapped())
 			if got := countOf(t, s); got != commands {
 				t.Errorf("crash %s: a start: %d commands took effect, want %d", c.what, got, commands)
@@ -82,11 +86,41 @@ func TestRecoverAtEachCrash(t *testing.T) {
 		}
 		if _, err := Recover("data", &machine{}, recovering(c.fs, "127.0.0.1:2")); err != nil {
 			t.Errorf("crash %s: again: %v", c.what, err)
-		} else if i%5 == 0 {
+		} else if i%10 == 0 {
 			recovered(t, c.fs, "127.0.0.1:2", commands, last)
 		}
 	}
 	if between == 0 {
 		t.Log("no crash fell between the renames")
+	}
+}
+
+// TestClearSaysToTheEndWhatItRemoves: killed at any removal, what is left still says what it is.
+func TestClearSaysToTheEndWhatItRemoves(t *testing.T) {
+	disk := vfs.NewMem()
+	plain := newSite(disk, "data")
+	if err := plain.begin(origin{Operation: byRestore, Node: "n1"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		if err := plain.fresh.writeFile(fmt.Sprintf("x%d", i), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removals := 0
+	watched := newSite(errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpRemoveAll {
+			removals++
+			if o, found, err := plain.leftover(); err != nil || !found || o.Operation != byRestore {
+				t.Errorf("before the removal of %s it is %+v, %v, %v", op.Path, o, found, err)
+			}
+		}
+		return nil
+	})), "data")
+	if err := watched.clear(); err != nil || removals < 30 {
+		t.Errorf("%d removals, %v", removals, err)
+	}
+	if _, found, err := plain.leftover(); found || err != nil {
+		t.Errorf("it is still there: %v", err)
 	}
 }

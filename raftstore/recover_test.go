@@ -109,6 +109,7 @@ func worn(t *testing.T, options ...option) (disk *vfs.MemFS, commands uint64, la
 func recovered(tb testing.TB, fs vfs.FS, address string, commands uint64, last Position) {
 	tb.Helper()
 	s, _ := start(tb, onFS(fs), notBootstrapped(), with(func(cfg *Config) { _, cfg.Transport = raft.NewInmemTransport(raft.ServerAddress(address)) }))
+	defer stop(tb, s)
 	if got := countOf(tb, s); got != commands {
 		tb.Errorf("%d commands took effect, want %d", got, commands)
 	}
