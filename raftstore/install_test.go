@@ -2,8 +2,10 @@ package raftstore
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"runtime"
 	"strings"
@@ -175,6 +177,9 @@ func TestReceiveRefuses(t *testing.T) {
 	refuse("another cluster's", at, foreign)
 	refuse("another position", Position{Index: 11, Term: 3}, archive)
 	refuse("a longer one", at, append(bytes.Clone(archive), 0))
+	refuse("one without its last byte", at, archive[:len(archive)-1])
+	refuse("one without its last checksum", at, archive[:len(archive)-crcLen])
+	refuse("one of a later format", at, laterArchive(archive))
 	refuse("nothing", at, nil)
 	for range count(60, 600) {
 		refuse("one cut short", at, archive[:rng.IntN(len(archive))])
@@ -194,6 +199,14 @@ func TestReceiveRefuses(t *testing.T) {
 	}
 	old, _ := donate(t, Position{Index: 7, Term: 3}, s.ident.Cluster)
 	refuse("one older than the state", Position{Index: 7, Term: 3}, old)
+}
+
+// laterArchive is archive as a program of the next format would head it.
+func laterArchive(archive []byte) []byte {
+	later := bytes.Replace(archive, fmt.Appendf(nil, `{"format":%d`, archiveFormat), fmt.Appendf(nil, `{"format":%d`, archiveFormat+1), 1)
+	end := archivePrefixLen + int(binary.BigEndian.Uint32(later[len(archiveMagic):]))
+	binary.BigEndian.PutUint32(later[end:], crc32.Checksum(later[archivePrefixLen:end], castagnoli))
+	return later
 }
 
 // Views that were open before an install go on showing the old state, new ones show the new state, and the old files go when
@@ -277,13 +290,16 @@ func TestOpenLiveSnapshot(t *testing.T) {
 	}
 	propose(t, s, "late=1")
 	first := must[[]byte](t)(io.ReadAll(open[0]))
-	for _, rc := range open[1:] {
+	for i, rc := range open[1:] { // and those before may have ended
+		if err := open[i].Close(); err != nil {
+			t.Error(err)
+		}
 		if again := must[[]byte](t)(io.ReadAll(rc)); !bytes.Equal(first, again) {
 			t.Error("two readers of one checkpoint differ")
 		}
 	}
 	for _, rc := range open {
-		if err := errors.Join(rc.Close(), rc.Close()); err != nil {
+		if err := errors.Join(rc.Close(), rc.Close()); err != nil { // again and again
 			t.Error(err)
 		}
 	}

@@ -94,6 +94,7 @@ func TestLogStore(t *testing.T) {
 		"delete the tail":         {{store(1, 4, 1), "1x1 2x1 3x1 4x1", ""}, {del(3, 4), "1x1 2x1", ""}, {store(3, 3, 2), "1x1 2x1 3x2", ""}},
 		"delete to beyond":        {{store(1, 4, 1), "1x1 2x1 3x1 4x1", ""}, {del(3, ^uint64(0)), "1x1 2x1", ""}},
 		"delete all":              {{store(1, 4, 1), "1x1 2x1 3x1 4x1", ""}, {del(1, 4), "", ""}, {store(9, 9, 2), "", "emptied of 1-4"}, {store(5, 5, 2), "5x2", ""}},
+		"go on after that":        {{store(1, 4, 1), "1x1 2x1 3x1 4x1", ""}, {del(1, 4), "", ""}, {store(5, 5, 2), "5x2", ""}, {store(6, 6, 2), "5x2 6x2", ""}},
 		"conflict in all":         {{store(3, 4, 1), "3x1 4x1", ""}, {del(3, 4), "", ""}, {store(3, 3, 2), "3x2", ""}},
 		"conflict after install":  {{install(2, Position{4, 2}), "", ""}, {store(5, 6, 2), "5x2 6x2", ""}, {del(5, 6), "", ""}, {store(5, 5, 3), "5x3", ""}, {del(5, 5), "", ""}, {store(6, 6, 3), "6x3", ""}},
 		"delete what is not":      {{store(5, 7, 1), "5x1 6x1 7x1", ""}, {del(1, 4), "5x1 6x1 7x1", ""}, {del(8, 9), "5x1 6x1 7x1", ""}},
@@ -150,6 +151,10 @@ func TestLogBoundary(t *testing.T) {
 	}
 	if first := must[uint64](t)(s.FirstIndex()); first != 11 {
 		t.Errorf("first is %d", first)
+	}
+	s = must[*logStore](t)(openLogStore(s.db, s.fault, 0, s.metrics, knobs{}))
+	if err := s.GetLog(10, &l); err != nil || l.Term != 3 {
+		t.Errorf("at the boundary, behind the first append: %+v, %v", l, err)
 	}
 	if err := s.DeleteRange(11, 12); err != nil {
 		t.Fatal(err)
@@ -289,8 +294,13 @@ func TestCheckState(t *testing.T) {
 	}
 	t.Run("log lost", func(t *testing.T) {
 		s := openTestLog(t, vfs.NewMem(), "log", knobs{})
-		if err := s.checkState(Position{4, 2}); err == nil || !strings.Contains(err.Error(), "no term") {
-			t.Errorf("error %v", err)
+		for range 2 { // nothing is there, and then a log without a term
+			if err := s.checkState(Position{4, 2}); err == nil || !strings.Contains(err.Error(), "no term") {
+				t.Errorf("error %v", err)
+			}
+			if err := s.StoreLogs(logs(1, 9, 2)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }
