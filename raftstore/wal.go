@@ -148,19 +148,22 @@ func (s *Store) keepSealed() {
 		}
 		now := s.log.writes.Load()
 		if now != sealed && now == before {
-			now = s.log.seal()
-			sealed = now
+			if sealed = s.log.seal(); sealed > 0 {
+				now = sealed
+			}
 		}
 		before = now
 	}
 }
 
 // seal writes a batch of nothing but the promise that all before it was synced, so that damage to the newest entry is seen too (checkWAL). It
-// returns how many writes there were then.
+// returns how many writes there were then, 0 if one is under way: then the log is not quiet.
 func (s *logStore) seal() uint64 {
-	defer s.watch.end(s.watch.begin("sealing the log"))
-	s.writeMu.Lock()
+	if !s.writeMu.TryLock() {
+		return 0
+	}
 	defer s.writeMu.Unlock()
+	defer s.watch.end(s.watch.begin("sealing the log"))
 	s.fault.halt()
 	for {
 		b, promises := s.newBatch(0), s.synced
