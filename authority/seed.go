@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/shared/link"
@@ -51,7 +49,7 @@ func (n *Node) seed(ctx context.Context) error {
 		TimeMs: n.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: n.cfg.ID},
 		Change: &statepb.Command_Seed{Seed: &statepb.Seed{
 			Cluster: &statepb.Cluster{
-				ClusterId: uuid.NewString(), Incarnation: incarnation, HashKey: hashKey, OperatorTokenHash: hash[:],
+				ClusterId: n.store.Cluster(), Incarnation: incarnation, HashKey: hashKey, OperatorTokenHash: hash[:],
 			},
 			Plans: plans(n.cfg.Plans, n.cfg.GraceDays),
 		}},

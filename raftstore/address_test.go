@@ -137,7 +137,9 @@ func TestReaddressOfTheOnlyMember(t *testing.T) {
 		defer c.stop()
 		m := c.leader()
 		c.move(m, "moved")
-		c.until("it has its new address", func() bool { return c.leading() == m && addressOf(t, m.store, m.name) == "moved" && m.store.Health() == nil })
+		c.until("it has its new address", func() bool {
+			return c.leading() == m && addressOf(t, m.store, m.name) == "moved" && m.store.Health() == nil
+		})
 		next := c.add()
 		c.start(next, false)
 		ctx := within(t, time.Minute)
