@@ -93,7 +93,7 @@ func TestTwoBeginAtOnce(t *testing.T) {
 			var holds bool
 			var mu sync.Mutex
 			asked := map[string]bool{}
-			nodes := waitingNodes(t, 2, func(i int, c *Config) {
+			nodes := waitingNodes(t, 2, func(_ int, c *Config) {
 				tcp := &net.Dialer{}
 				c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
 					mu.Lock()

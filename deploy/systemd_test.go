@@ -21,6 +21,9 @@ func TestUnits(t *testing.T) {
 		if !strings.Contains(text, program+tier+" --config /etc/machineid/"+tier+".conf\n") {
 			t.Errorf("%s does not start machineid %s with its settings", unit, tier)
 		}
+		if strings.Contains(text, "--bootstrap") || strings.Contains(text, "bootstrap = ") {
+			t.Errorf("%s begins a cluster: on a lost disk that is a second one", unit)
+		}
 		file := filepath.Join(t.TempDir(), unit)
 		if err := os.WriteFile(file, []byte(strings.Replace(text, program, "ExecStart="+self+" ", 1)), 0o600); err != nil {
 			t.Fatal(err)

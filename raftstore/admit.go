@@ -174,7 +174,7 @@ func (s *Store) readdress(ctx context.Context, id, addr string) error {
 		if own := string(s.advertised()); own != addr {
 			return fmt.Errorf("%w: this node is reached at %s, as it was started", ErrRefused, own)
 		}
-		return s.change(ctx, func(now membership, _ uint64) (step, error) {
+		return s.change(ctx, func(membership, uint64) (step, error) {
 			return func(prev uint64, timeout time.Duration) raft.IndexFuture {
 				return s.raft.AddVoter(member.ID, raft.ServerAddress(addr), prev, timeout)
 			}, nil

@@ -278,7 +278,7 @@ func TestBeforeThereIsACluster(t *testing.T) {
 		}
 		nodes.asked = nil
 		for _, path := range []string{"operator/cluster/members/a3/promote", "operator/cluster/snapshot"} {
-			if a := n.with("", "POST", path, "", header); a.StatusCode != 503 || nodes.asked != nil {
+			if a := n.with("", "POST", path, "", header); a.StatusCode != http.StatusServiceUnavailable || nodes.asked != nil {
 				t.Errorf("%s: HTTP %d %s", path, a.StatusCode, a.raw)
 			}
 		}

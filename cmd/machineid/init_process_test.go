@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,7 +51,7 @@ func (n *authorityNode) says(words ...string) {
 		}
 		defer func() { _ = resp.Body.Close() }()
 		raw, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode == 200 {
+		if err != nil || resp.StatusCode == http.StatusOK {
 			return false
 		}
 		said = string(raw)
@@ -157,7 +158,7 @@ func TestClusterInit(t *testing.T) {
 	}
 	eventually(t, patient, "the org is there", func() bool {
 		a, err := newClient(t, first.http).get("usage", o.admin)
-		return err == nil && a.StatusCode == 200
+		return err == nil && a.StatusCode == http.StatusOK
 	})
 }
 
