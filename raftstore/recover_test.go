@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -436,4 +437,61 @@ func TestRecoverAFolderOfTheFormatBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	recovered(t, disk, "127.0.0.1:1", commands, last)
+}
+
+// freeAddress is one that nobody listens at for the moment.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// TestRestoredClustersTakeOthers: a restored cluster sends a fresh node its state and its log, across the boundary at which the term jumps; an archive of
+// it can be restored, a folder of it recovered, and either recovered again before it ever ran.
+func TestRestoredClustersTakeOthers(t *testing.T) {
+	raw, at := full(t)
+	first := &tcpNode{name: "n1", dir: filepath.Join(t.TempDir(), "n1"), addr: freeAddress(t)}
+	begun, err := Restore(first.dir, bytes.NewReader(slices.Clone(raw)), Restoring{ID: "n1", Address: first.addr, Edit: mark})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Recover(first.dir, &machine{}, Restoring{ID: "n1", Address: first.addr, Edit: mark})
+	if err != nil || again.Replaces != begun.Cluster || again.Position != at {
+		t.Fatalf("recovered before it ran: %+v, %v", again, err)
+	}
+	first.open(t, false)
+	t.Cleanup(func() { first.kill(t) })
+	waitLeading(t, first.store)
+	second := &tcpNode{name: "n2", dir: t.TempDir(), addr: "127.0.0.1:0"}
+	second.open(t, false)
+	t.Cleanup(func() { second.kill(t) })
+	nodes := []*tcpNode{first, second}
+	eventually(t, "the other one is taken in", func() bool {
+		err := first.store.AddNonvoter(t.Context(), second.name, second.addr)
+		if err == nil {
+			err = first.store.Promote(t.Context(), second.name)
+		}
+		return err == nil
+	})
+	res := put(t, nodes, "new=1")
+	level(t, nodes, res.Index)
+	if res.Term <= at.Term+2*termGap || second.store.Cluster() != again.Cluster || len(second.machine.restoredAt()) < 2 {
+		t.Errorf("at %v, the other is of %s and was restored at %v", res.Position, second.store.Cluster(), second.machine.restoredAt())
+	}
+	second.kill(t)
+	second.open(t, false) // the log across its own start
+	res = put(t, nodes, "newer=1")
+	level(t, nodes, res.Index)
+
+	archive := backup(t, second.store)
+	fs := vfs.NewMem()
+	last, err := Restore("third", bytes.NewReader(archive), restoring(fs, "n9"))
+	if err != nil || last.Replaces != again.Cluster || last.Index != res.Index {
+		t.Fatalf("%+v, %v", last, err)
+	}
+	reopened(t, fs, "third", "n9", last.Position)
 }
