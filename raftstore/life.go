@@ -59,7 +59,7 @@ func meant(to raft.ServerAddress) (Life, string, error) {
 func CheckID(id string) error {
 	const longest = 64
 	if id == "" || len(id) > longest || id == "." || id == ".." {
-		return errors.New("it must have 1 to 64 characters, and not be . or ..")
+		return errors.New("it must have 1 to 64 characters, and cannot be a dot or two")
 	}
 	for _, c := range id {
 		switch {

@@ -31,6 +31,11 @@ type logStore struct {
 	synced  bool          // what was written up to now was synced; guarded by writeMu
 	writes  atomic.Uint64 // how many there were; keepSealed looks at it
 
+	// open is held by who reads the database, and taken for good before it closes: raft's own metrics read the log from a goroutine that no
+	// shutdown waits for (v1.8.0, emitLogStoreMetrics).
+	open   sync.RWMutex
+	closed bool
+
 	mu          sync.RWMutex
 	present     bool // the log holds entries first..last
 	first, last uint64
@@ -160,6 +165,11 @@ func (s *logStore) readEntry(index uint64, l *raft.Log) error {
 
 // read returns a copy of a value, nil if there is none.
 func (s *logStore) read(key []byte) ([]byte, error) {
+	s.open.RLock()
+	defer s.open.RUnlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
 	v, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
@@ -169,6 +179,13 @@ func (s *logStore) read(key []byte) ([]byte, error) {
 	}
 	out := append(make([]byte, 0, len(v)), v...) // v dies with closer
 	return out, closer.Close()
+}
+
+// close keeps readers from the database, which closes next.
+func (s *logStore) close() {
+	s.open.Lock()
+	defer s.open.Unlock()
+	s.closed = true
 }
 
 // size returns about how many bytes the log has, and in how many entries.

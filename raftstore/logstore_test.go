@@ -304,3 +304,20 @@ func TestCheckState(t *testing.T) {
 		}
 	})
 }
+
+// raft reads the log for its metrics whenever it likes, also while the store closes.
+func TestALogThatIsClosedIsNotRead(t *testing.T) {
+	s, _ := start(t)
+	propose(t, s, "a=1")
+	log := s.log
+	log.ring.dropFrom(0)
+	first, _ := log.FirstIndex()
+	var l raft.Log
+	if err := log.GetLog(first, &l); err != nil {
+		t.Fatal(err)
+	}
+	stop(t, s)
+	if err := log.GetLog(first, &l); !errors.Is(err, ErrClosed) {
+		t.Errorf("read: %v", err)
+	}
+}

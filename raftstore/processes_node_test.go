@@ -316,11 +316,12 @@ func (n *nodeProcess) handler() http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 		defer cancel()
 		var a regAnswer
-		if n.cfg.Home != "" && n.store.Cluster() != n.cfg.Home {
+		switch {
+		case n.cfg.Home != "" && n.store.Cluster() != n.cfg.Home:
 			a = regAnswer{Outcome: answerRefused, Error: "it is of another cluster"}
-		} else if cmd.Kind == kindRead {
+		case cmd.Kind == kindRead:
 			a = n.read(ctx, cmd.Key)
-		} else {
+		default:
 			a = n.propose(ctx, cmd)
 		}
 		if a.Outcome == answerRefused {

@@ -155,6 +155,9 @@ func (s *Store) closeStorage() error {
 func (s *Store) release() error {
 	var err error
 	if s.logDB != nil {
+		if s.log != nil {
+			s.log.close()
+		}
 		if cerr := s.logDB.Close(); cerr != nil {
 			err = fmt.Errorf("close the log database: %w", cerr)
 		}
