@@ -173,11 +173,11 @@ func (d *door) admit(g Greeting, forRaft bool) error {
 	switch own := d.cluster(); {
 	case g.To.ID != "" && g.To.ID != d.life.ID:
 		return refused(OtherLife, "here is node %s, and %s is meant", d.life.ID, g.To.ID)
+	case own != "" && g.Cluster != "" && own != g.Cluster:
+		return refused(OtherCluster, "%s is of cluster %s now, and the caller of %s", d.life, own, g.Cluster)
 	case g.To.Store != "" && g.To.Store != d.life.Store:
 		return refused(OtherLife, "%s has another store than the one that is meant (%s, meant is %s): its disk was lost or replaced, and it is no member until "+
 			"it is taken in again", d.life.ID, short(d.life.Store), short(g.To.Store))
-	case own != "" && g.Cluster != "" && own != g.Cluster:
-		return refused(OtherCluster, "%s is of cluster %s, and the caller of %s", d.life.ID, own, g.Cluster)
 	case g.From == d.life:
 		return nil
 	case g.From.ID == "" || g.From.Store == "":

@@ -71,7 +71,7 @@ func TestRecoverBeginsAnotherCluster(t *testing.T) {
 	eventually(t, "the others say that it is not theirs", func() bool {
 		for _, m := range must[[]Member](t)(leaderOf(t, others).store.Members(t.Context())) {
 			if m.ID == survivor.name {
-				return m.Err != nil && strings.Contains(m.Err.Error(), "another store")
+				return m.Err != nil && strings.Contains(m.Err.Error(), "is of cluster")
 			}
 		}
 		return false
