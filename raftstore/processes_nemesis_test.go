@@ -3,6 +3,7 @@
 package raftstore
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -79,6 +80,7 @@ var mishaps = []mishap{
 	{"member replaced", func(h *havoc, l, f *process) { h.add(l); h.remove(l, f) }},
 	{"disk lost", func(h *havoc, _, f *process) { h.lose(f, false) }},
 	{"disk lost, and begun as a cluster of its own", func(h *havoc, _, f *process) { h.lose(f, true) }},
+	{"recovered as a cluster of its own", func(h *havoc, _, f *process) { h.recover(f) }},
 	{"older copy put back", func(h *havoc, l, f *process) { h.putBack(l, f) }},
 	{"format raised", func(_ *havoc, l, _ *process) { _ = l.do(patience, "raise", "", "") }},
 }
@@ -161,6 +163,36 @@ func (h *havoc) lose(f *process, bootstrap bool) {
 	f.wipe()
 	f.cfg.Bootstrap = bootstrap
 	<-time.After(h.millis(0, 500))
+	f.begin()
+}
+
+// recover makes a cluster of a follower's folder, which runs beside the one it was of: each is a stranger to the other. Then its own folder comes back unwiped, as what
+// it was, or it is taken in as another life.
+func (h *havoc) recover(f *process) {
+	if !h.alone() {
+		return
+	}
+	f.kill()
+	o := Restoring{ID: f.cfg.ID, Address: f.cfg.Advertise}
+	done, err := Recover(f.cfg.Dir, &registerMachine{hashes: make(map[uint64]string), pending: make(map[uint64]string)}, o)
+	if err != nil {
+		h.c.faultf("recover %s: %v", f.cfg.ID, err)
+		return
+	}
+	f.begin()
+	<-time.After(h.millis(200, 2000))
+	if s, err := f.state(noHashes); !errors.Is(err, errForeign) {
+		h.c.faultf("%s was recovered, and is of %s, %v", f.cfg.ID, s.Cluster, err)
+	}
+	if h.rng.IntN(2) == 0 {
+		h.lost = f
+		return
+	}
+	f.kill()
+	f.wipe()
+	if err := os.Rename(done.Kept, f.cfg.Dir); err != nil {
+		h.c.tb.Error(err)
+	}
 	f.begin()
 }
 

@@ -224,6 +224,8 @@ func (w *fleet) fault() {
 		{"kill edge", func(time.Duration) { w.killEdge(w.rng.IntN(len(w.edges))) }},
 		{"cut leader", func(nap time.Duration) { w.cut(w.cluster.leader(), nap) }},
 		{"cut follower", func(nap time.Duration) { w.cut(w.follower(), nap) }},
+		{"lose disk", func(nap time.Duration) { w.loseDisk(w.cluster.nodes[w.rng.IntN(3)], nap, "") }},
+		{"lose disk, begin a cluster", func(nap time.Duration) { w.loseDisk(w.cluster.nodes[w.rng.IntN(3)], nap, "--bootstrap") }},
 		{"full disk", func(nap time.Duration) { w.fillDisk(w.cluster.nodes[w.rng.IntN(3)], nap) }},
 	}
 	if !w.disks {
@@ -281,6 +283,32 @@ func (w *fleet) cut(n *authorityNode, nap time.Duration) {
 			v.breakAll()
 		}
 	}
+}
+
+// loseDisk takes a node's disk, when the others are well: with the two lives that are left is all that has returned, and no leader is made without both. The node
+// starts by a line that takes it in again, or for a while by one that begins a cluster of its own, which no edge must take for theirs.
+func (w *fleet) loseDisk(n *authorityNode, nap time.Duration, first string) {
+	var others []string
+	for _, other := range w.cluster.nodes {
+		eventually(w.t, patient, other.id+" is ready", func() bool { return readyAt(other.ops) })
+		if other != n {
+			others = append(others, other.http)
+		}
+	}
+	wipe := func() {
+		n.kill()
+		if err := os.RemoveAll(n.dir); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	wipe()
+	if first != "" {
+		n.begin(first)
+		time.Sleep(nap)
+		wipe()
+	}
+	n.begin("--join", strings.Join(others, ","), "--replace-lost")
+	eventually(w.t, patient, n.id+" is taken in again", func() bool { return readyAt(n.ops) && len(w.cluster.view().voters()) == 3 })
 }
 
 // exitFault is the exit code of an authority whose disk failed.
