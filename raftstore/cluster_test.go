@@ -72,7 +72,7 @@ func newCluster(tb testing.TB, n int, options ...option) *cluster {
 // add prepares one more node with an empty disk.
 func (c *cluster) add() *member {
 	name := fmt.Sprintf("n%d", len(c.members)+1)
-	m := &member{name: name, addr: raft.ServerAddress("at-" + name), fs: vfs.NewCrashableMem()}
+	m := &member{name: name, addr: raft.ServerAddress("at-" + name + ":1"), fs: vfs.NewCrashableMem()}
 	c.members = append(c.members, m)
 	return m
 }

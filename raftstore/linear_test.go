@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
@@ -179,17 +180,38 @@ func nemesis(c *cluster, rng *rand.Rand, churn bool) {
 	}
 }
 
-// lose takes the disk of a member other than the leader, which starts again by its command line: waiting, or as a cluster of its own. All is well before, so that
-// what was acknowledged is with a majority of the lives that are left, or with a leader without whom there is no majority.
+// lose takes the disk of a member other than the leader, which starts again by its command line: waiting, or as a cluster of its own. Or it is recovered as a cluster of its
+// own, and its folder of before may come back. All is well before, so that what was acknowledged is with a majority of the lives that are left, or with a leader without
+// whom there is no majority. It returns who must be exchanged, nil if nobody.
 func lose(c *cluster, rng *rand.Rand) *member {
 	l, m := c.leading(), c.members[rng.IntN(len(c.members))]
 	if l == nil || m == l {
 		return nil
 	}
 	c.down(m)
-	m.wipe()
-	c.start(m, rng.IntN(2) == 0)
-	return m
+	if rng.IntN(3) > 0 {
+		m.wipe()
+		c.start(m, rng.IntN(2) == 0)
+		return m
+	}
+	begun, err := Recover("data", &machine{}, Restoring{ID: m.name, Address: string(m.addr), FS: m.fs})
+	if err != nil {
+		c.tb.Errorf("recover %s: %v", m.name, err)
+	}
+	c.start(m, false)
+	if rng.IntN(2) == 0 {
+		return m
+	}
+	time.Sleep(time.Duration(rng.IntN(1000)) * time.Millisecond)
+	if m.store.Cluster() == c.home {
+		c.tb.Errorf("%s was recovered, and is of the cluster of before", m.name)
+	}
+	c.down(m)
+	if err := errors.Join(m.fs.RemoveAll("data"), m.fs.Rename(begun.Kept, "data")); err != nil {
+		c.tb.Error(err)
+	}
+	c.start(m, false)
+	return nil
 }
 
 // exchange takes in what is left of a lost life as another.
