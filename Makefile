@@ -12,7 +12,7 @@ RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env 
 
 # Settable: what to test or measure, and for how long.
 PKG ?= ./...
-TESTFLAGS ?= -timeout 9m
+TESTFLAGS ?= -timeout 30m
 BENCH ?= .
 BENCHFLAGS ?= -benchmem -count 1
 FUZZGUIDED ?= 30s
