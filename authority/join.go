@@ -166,11 +166,11 @@ func (t *told) tell(ctx context.Context, wanted, addr string, err error) {
 // why is the reason for /readyz: whether it waits for a cluster of which nobody knows yet, or somebody has to act.
 func (t *told) why(wanted, addr string, err error) (why string, waits, decides bool) {
 	waits = wanted == "added" // so far nobody was in a cluster
-	for _, e := range t.said {
+	for at, e := range t.said {
 		var answered *answerError
 		switch {
 		case errors.Is(e, errOtherStore):
-			return "join: " + e.Error(), false, true
+			return fmt.Sprintf("join: %v (type it with --operator-url http://%s)", e, at), false, true
 		case errors.As(e, &answered) && !errors.Is(e, errNoCluster):
 			waits = false
 		}
@@ -186,7 +186,7 @@ func (t *told) why(wanted, addr string, err error) (why string, waits, decides b
 	if len(said) == 0 {
 		said = []string{"--join names no other node"}
 	}
-	return fmt.Sprintf("join: this node is in no cluster, and none of the others has told of one (%s); it goes on asking; to begin one: %s",
+	return fmt.Sprintf("join: this node is in no cluster, and none of the others has told of one (%s); it goes on asking. If there has been a cluster, start its other nodes; if there has been none, begin one: %s",
 		strings.Join(said, "; "), t.node.initCommand()), true, false
 }
 

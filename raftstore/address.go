@@ -28,7 +28,11 @@ func (s *Store) advertised() raft.ServerAddress {
 // addressReason compares where this node is reached with where the members look for it. A node that they cannot find can still vote, and lead:
 // what it calls answers. So nobody notices before it has to be called.
 func (s *Store) addressReason() error {
-	member, ok := s.memberNow(s.cfg.ID)
+	conf := s.raft.GetConfiguration() // the newest in the log: what is applied may be behind it after a crash
+	if conf.Error() != nil {
+		return nil
+	}
+	member, ok := membership{servers: conf.Configuration().Servers}.find(s.cfg.ID)
 	own := s.advertised()
 	if !ok || member.ID != s.life().server() || member.Address == own {
 		return nil

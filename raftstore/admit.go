@@ -129,14 +129,36 @@ func (s *Store) takeOutLost(ctx context.Context, id, addr string) error {
 	if err != nil || status.Life() == lifeOf(member.ID) {
 		return err
 	}
-	if _, err := s.statusOf(ctx, member); err == nil {
-		return fmt.Errorf("%w: %s answers at %s: its disk is not lost; stop the other node, or give it another name", ErrRefused, lifeOf(member.ID), member.Address)
+	if err := s.isLost(ctx, member); err != nil {
+		return err
 	}
 	err = s.leave(ctx, id, func(now raft.Server) bool { return now.ID != member.ID }, s.removeServer)
 	if err == nil {
 		s.cfg.Logger.Warn("a member whose disk was lost is removed; the node of its name is taken in as another", slog.String("member", lifeOf(member.ID).String()))
 	}
 	return err
+}
+
+// lostLooks is how often in a row, a second apart, a member must not answer to count as lost: one that is paused for a moment is not.
+const lostLooks = 4
+
+// isLost refuses a member that may only be slow. Another life at its address is proof enough.
+func (s *Store) isLost(ctx context.Context, member raft.Server) error {
+	for look := 1; ; look++ {
+		_, err := s.statusOf(ctx, member)
+		var r *refusal
+		switch {
+		case err == nil:
+			return fmt.Errorf("%w: %s answers at %s: its disk is not lost; stop the other node, or give it another name", ErrRefused, lifeOf(member.ID), member.Address)
+		case errors.As(err, &r) && r.reason == OtherLife, look == lostLooks:
+			return nil
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: whether %s is lost is not known yet: %w", ErrRefused, lifeOf(member.ID), context.Cause(ctx))
+		}
+	}
 }
 
 // Readdress makes addr the address of the member id. The node must answer there already, with the store that it has always had. Raft cannot
@@ -163,7 +185,14 @@ func (s *Store) readdress(ctx context.Context, id, addr string) error {
 		return fmt.Errorf("%w: machineid cluster add %s %s takes it in", m.missing(), id, addr)
 	}
 	if string(member.Address) == addr {
-		return nil
+		if id == s.cfg.ID {
+			return nil
+		}
+		status, err := s.waiting(ctx, id, addr)
+		if err == nil && status.Life() != lifeOf(member.ID) {
+			err = fmt.Errorf("%w: there is %s, and the member is %s", ErrRefused, status.Life(), lifeOf(member.ID))
+		}
+		return err
 	}
 	for _, server := range m.servers {
 		if string(server.Address) == addr {

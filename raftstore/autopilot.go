@@ -106,7 +106,7 @@ func (p *pilot) RemoveFailedServer(dead *autopilot.Server) {
 	defer cancel()
 	life := lifeOf(dead.ID)
 	logger := p.store.cfg.Logger.With(slog.String("member", life.String()), slog.Duration("silent_for", p.store.cfg.DeadServerAfter))
-	if err := p.store.Remove(ctx, life.ID); err != nil {
+	if err := p.store.removeLife(ctx, dead.ID); err != nil {
 		logger.Warn("a dead member is not removed", slog.Any("cause", err))
 		return
 	}

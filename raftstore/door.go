@@ -22,6 +22,9 @@ type Greeting struct {
 	To Life `json:"to"`
 	// Members is the index of the newest membership that the caller has applied.
 	Members uint64 `json:"members,omitempty"`
+	// Known is how far the caller knows the one that is meant to have come: an older copy of it, which may lead a membership of then all alone, learns
+	// of that what it is.
+	Known uint64 `json:"known,omitempty"`
 }
 
 // Reach is how far a store has the log: a life never goes back behind what it had applied.
@@ -35,8 +38,10 @@ type Reach struct {
 type Welcome struct {
 	Cluster string `json:"cluster,omitempty"`
 	Life    Life   `json:"life"`
-	Refused string `json:"refused,omitempty"`
-	Reason  Reason `json:"reason,omitempty"`
+	// Replaces is the cluster that this one was restored or recovered from, if this node began it so.
+	Replaces string `json:"replaces,omitempty"`
+	Refused  string `json:"refused,omitempty"`
+	Reason   Reason `json:"reason,omitempty"`
 	Reach
 }
 
@@ -91,6 +96,8 @@ type door struct {
 	pin     func(cluster string, began bool) error
 	applied func() configuration
 	reach   func() Reach
+	// replaces is Welcome.Replaces; nil: nothing.
+	replaces func() string
 
 	anyLife bool // knobs.anyLife
 	met     reaches
@@ -99,13 +106,18 @@ type door struct {
 
 	mu  sync.Mutex
 	out map[Life]string // who says that this node is out, and why
+	// replaced names, by node, the clusters that say that they have come in the place of this one.
+	replaced map[string]string
+
+	// back says that this node's folder is an older copy, and who knows it; nil: nobody has said so. It stays so while the process runs.
+	back atomic.Pointer[string]
 }
 
 var _ Door = (*door)(nil)
 
 func (d *door) Greet(to Life) (Greeting, Visit) {
-	g := Greeting{Cluster: d.cluster(), From: d.life, To: to, Members: d.applied().index}
-	return g, Visit{door: d, g: g, was: d.met.of(to)}
+	g := Greeting{Cluster: d.cluster(), From: d.life, To: to, Members: d.applied().index, Known: d.met.of(to)}
+	return g, Visit{door: d, g: g, was: g.Known}
 }
 
 func (d *door) Status() (NodeStatus, error) { return d.status() }
@@ -128,6 +140,7 @@ func (v Visit) Arrived(at Reach) Welcome {
 // Welcomed judges the answer to a Greeting, and returns what is to be said next.
 func (v Visit) Welcomed(w Welcome) (Reach, error) {
 	d, to := v.door, v.g.To
+	d.succeeded(w)
 	if d.anyLife {
 		to.Store = ""
 	}
@@ -157,6 +170,9 @@ func (v Visit) Admitted(w Welcome) error {
 // welcome is this node's answer to a caller, refused if err says why.
 func (d *door) welcome(err error) Welcome {
 	w := Welcome{Life: d.life, Cluster: d.cluster(), Reach: d.reach()}
+	if d.replaces != nil {
+		w.Replaces = d.replaces()
+	}
 	if err != nil {
 		w.Refused = err.Error()
 		if r := (*refusal)(nil); errors.As(err, &r) {
@@ -174,16 +190,19 @@ func (d *door) admit(g Greeting, forRaft bool) error {
 	case g.To.ID != "" && g.To.ID != d.life.ID:
 		return refused(OtherLife, "here is node %s, and %s is meant", d.life.ID, g.To.ID)
 	case own != "" && g.Cluster != "" && own != g.Cluster:
-		return refused(OtherCluster, "%s is of cluster %s now, and the caller of %s", d.life, own, g.Cluster)
+		return refused(OtherCluster, "%s is of cluster %s now, and a node of cluster %s is meant", d.life, own, g.Cluster)
 	case g.To.Store != "" && g.To.Store != d.life.Store:
 		return refused(OtherLife, "%s has another store than the one that is meant (%s, meant is %s): its disk was lost or replaced, and it is no member until "+
-			"it is taken in again", d.life.ID, short(d.life.Store), short(g.To.Store))
+			"it is taken in again: start it with --replace-lost, or machineid cluster remove %s", d.life.ID, short(d.life.Store), short(g.To.Store), d.life.ID)
 	case g.From == d.life:
 		return nil
 	case g.From.ID == "" || g.From.Store == "":
 		return refused(NoMember, "the caller does not say who it is")
 	case !d.knows(g):
-		return refused(NoMember, "%s is no member of cluster %s any more, or not yet", g.From, own)
+		return refused(NoMember, "%s is no member of cluster %s any more, or not yet: if it was removed, stop it and wipe its folder", g.From, own)
+	case g.To == d.life && d.reach().Last < g.Known:
+		d.wentBack(g)
+		return refused(WentBack, "%s", *d.back.Load())
 	case forRaft && (g.To != d.life || g.Cluster == ""):
 		return refused(OtherLife, "raft's messages are for one life in one cluster, and the caller names neither")
 	}
@@ -258,6 +277,46 @@ func (d *door) said(by Life, why string) {
 	d.out[by] = why
 }
 
+// wentBack is told of one who knows this node to have come further than its log goes. A node that has forgotten what it promised leads nobody, and answers
+// nothing: its membership may be one of then, of which it alone is a quorum.
+func (d *door) wentBack(g Greeting) {
+	said := fmt.Sprintf("the log of %s ends at %d, and %s knows that it had applied %d: its folder is an older copy; stop it, wipe the folder and start it with "+
+		"--replace-lost, or machineid cluster remove %s first", d.life, d.reach().Last, g.From, g.Known, d.life.ID)
+	if d.back.CompareAndSwap(nil, &said) {
+		d.logger.Error("this node's folder is an older copy of itself: it leads nobody and answers nothing", slog.String("cause", said))
+	}
+}
+
+// succeeded notes whether the cluster of a node has come in the place of this one.
+func (d *door) succeeded(w Welcome) {
+	own := d.cluster()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if own == "" || w.Replaces != own || w.Cluster == own {
+		delete(d.replaced, w.Life.ID)
+		return
+	}
+	if d.replaced == nil {
+		d.replaced = make(map[string]string)
+	}
+	if d.replaced[w.Life.ID] == "" {
+		d.logger.Error("another cluster was begun in the place of this one, and edges follow it: if that was meant, stop this node, wipe its folder and let it join; "+
+			"if not, stop and wipe the other", slog.String("cluster", w.Cluster), slog.String("node", w.Life.String()))
+	}
+	d.replaced[w.Life.ID] = w.Cluster
+}
+
+// successor says who has come in the place of this node's cluster, "" if nobody has.
+func (d *door) successor() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(d.replaced)) {
+		return fmt.Sprintf("cluster %s at node %s was restored or recovered in the place of this one, and edges follow it: what is revoked here is not revoked there; "+
+			"if that was meant, stop this node, wipe its folder and let it join", d.replaced[id], id)
+	}
+	return ""
+}
+
 // isOut is what another says against this node, "" if nobody does.
 func (d *door) isOut() string {
 	d.mu.Lock()
@@ -287,8 +346,9 @@ func (r *reaches) of(l Life) uint64 {
 // the answer may be from before.
 func (r *reaches) meet(l Life, at Reach, was uint64) error {
 	if at.Last < was {
-		return refused(WentBack, "the log of %s ends at %d, and it had applied %d: its folder is an older copy, which has forgotten what it promised; wipe it, and take it in again",
-			l, at.Last, was)
+		return refused(WentBack, "the log of %s ends at %d, and it had applied %d: its folder is an older copy, which has forgotten what it promised; wipe it and start it with "+
+			"--replace-lost, or machineid cluster remove %s first",
+			l, at.Last, was, l.ID)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -396,3 +396,73 @@ func TestReachNeverGoesBack(t *testing.T) {
 		}
 	})
 }
+
+// The first node of a cluster, put back to a copy of when it was alone, is a quorum of its own membership. It leads nobody and answers nothing once one who
+// knows how far it had come has called it, and one who has forgotten sends it the log.
+func TestAnOlderCopyOfTheFirstNode(t *testing.T) {
+	for _, forget := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &cluster{tb: t, net: newMemNet()}
+			defer c.stop()
+			first := c.add()
+			c.start(first, true)
+			c.home = first.store.Cluster()
+			propose(t, c.leader().store, "old=1")
+			copied := first.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand(t)})
+			for range 2 {
+				m := c.add()
+				c.start(m, false)
+				if err := c.leader().store.AddNonvoter(within(t, 10*time.Second), m.name, string(m.addr)); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.leader().store.Promote(within(t, 20*time.Second), m.name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			propose(t, c.leader().store, "revoke=1")
+			c.settle()
+			time.Sleep(10 * time.Second)
+			c.down(first)
+			c.until("another leads", func() bool { l := c.leading(); return l != nil && l != first })
+			if forget {
+				for _, m := range c.members[1:] {
+					c.down(m)
+					c.start(m, false)
+				}
+				c.leader()
+			}
+			first.fs = copied
+			c.start(first, false)
+			time.Sleep(10 * time.Second)
+			if _, leads := first.store.Leading(); leads {
+				t.Errorf("forgotten %v: the copy leads: %v", forget, first.store.Health())
+			}
+			if _, err := first.store.Confirm(t.Context()); err == nil {
+				t.Errorf("forgotten %v: the copy proves that it leads", forget)
+			}
+			if _, err := first.store.Propose(t.Context(), []byte("ack=lost")); err == nil {
+				t.Errorf("forgotten %v: the copy takes a change", forget)
+			}
+			if said := first.store.Health(); !forget && (said == nil || !strings.Contains(said.Error(), "older copy")) {
+				t.Errorf("the copy does not know what it is: %v", said)
+			}
+			propose(t, c.leader().store, "more=1")
+		})
+	}
+}
+
+// A node that is told that its cluster was replaced says so as long as it is told.
+func TestAReplacedClusterSaysSo(t *testing.T) {
+	d := testDoor(Life{"a1", "s1"}, nil)
+	l := Life{"a2", "s9"}
+	_, v := d.Greet(Life{"a2", "s2"})
+	if _, err := v.Welcomed(Welcome{Cluster: "d", Replaces: "x", Life: l, Refused: "no", Reason: OtherCluster}); err == nil || d.successor() != "" {
+		t.Errorf("%v, %q", err, d.successor())
+	}
+	if _, err := v.Welcomed(Welcome{Cluster: "d", Replaces: "c", Life: l, Refused: "no", Reason: OtherCluster}); err == nil || !strings.Contains(d.successor(), "cluster d at node a2") {
+		t.Errorf("%v, %q", err, d.successor())
+	}
+	if _, err := v.Welcomed(Welcome{Cluster: "c", Life: Life{"a2", "s2"}}); err != nil || d.successor() != "" {
+		t.Errorf("%v, %q", err, d.successor())
+	}
+}

@@ -61,6 +61,12 @@ func (s *Store) diskReason() error {
 }
 
 func (s *Store) raftReason() error {
+	if said := s.door.back.Load(); said != nil {
+		return fmt.Errorf("raft: %s", *said)
+	}
+	if said := s.door.successor(); said != "" {
+		return fmt.Errorf("raft: %s", said)
+	}
 	switch state := s.raft.State(); state {
 	case raft.Leader:
 		if _, ok := s.Leading(); !ok {

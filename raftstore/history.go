@@ -91,6 +91,16 @@ func (f *fsm) history() []Reign {
 	return nil
 }
 
+// began reports whether the reign id of term has begun, in what is visible.
+func (f *fsm) began(term uint64, id ReignID) bool {
+	list := f.history()
+	if len(list) == 0 {
+		return false
+	}
+	newest := list[len(list)-1]
+	return newest.Term == term && newest.ID == id && f.applied.Load().Index >= newest.First
+}
+
 // learnReign writes down who wrote an entry, where a reign begins with it (R15). A term's first barrier of its own begins one: further ones
 // are repetitions, and one of another term was sent before the leadership changed. Commands ahead of a barrier are nobody's, for
 // they must not count to the reign before.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,9 +22,12 @@ func TestCrashAtEachNameOfAnInstall(t *testing.T) {
 	at := Position{Index: 10, Term: 3}
 	rng := newRand(t)
 	disk := vfs.NewCrashableMem()
+	var mu sync.Mutex // files of before are removed aside
 	var images []image
 	watching := false
 	fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if watching && op.Kind.ReadOrWrite() != errorfs.OpIsRead && (op.Path == "data" || filepath.Dir(op.Path) == "data") {
 			for range 30 {
 				clone := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng})
@@ -34,11 +38,16 @@ func TestCrashAtEachNameOfAnInstall(t *testing.T) {
 	}))
 	s := follower(t, fs, 5, 2)
 	archive, chain := donate(t, at, s.ident.Cluster)
-	watching = true
+	watch := func(on bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		watching = on
+	}
+	watch(true)
 	if err := receive(s, at, archive); err != nil {
 		t.Fatal(err)
 	}
-	watching = false
+	watch(false)
 	if err := closeParts(s); err != nil {
 		t.Fatal(err)
 	}

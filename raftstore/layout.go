@@ -52,6 +52,10 @@ type ident struct {
 	Began   bool   `json:"began,omitempty"`
 	Node    string `json:"node"`
 	Store   string `json:"store"`
+	// Replaces is the cluster that this one was restored or recovered from, in the folder with which it began.
+	Replaces string `json:"replaces,omitempty"`
+	// Damaged says what a recovery found broken in this folder, and read past: an ordinary start must not take what is left for all there was.
+	Damaged string `json:"damaged,omitempty"`
 }
 
 func (i ident) life() Life { return Life{ID: i.Node, Store: i.Store} }

@@ -16,6 +16,9 @@ import (
 // that then fails, and says so only through a future that a shutdown may forget.
 const barrierRetry = time.Second
 
+// barrierLook is how often it looks for its barrier behind an entry of the same term that came ahead of it.
+const barrierLook = 10 * time.Millisecond
+
 // leadership follows the terms that this node leads. raft announces each gain and loss on notify and waits for the channel, so
 // the loop that reads it must never block; what to believe is the term, asked anew at each announcement.
 type leadership struct {
@@ -129,14 +132,17 @@ func (l *leadership) barrier(ctx context.Context, term uint64) bool {
 	_, _ = rand.Read(bar.reign[:]) // never fails
 	retry := time.NewTicker(barrierRetry)
 	defer retry.Stop()
+	look := time.NewTicker(barrierLook)
+	defer look.Stop()
 	for {
-		applied, changed := l.store.fsm.termApplied(term)
-		if applied {
-			return ctx.Err() == nil
-		}
 		l.store.raft.Apply(bar.encode(), barrierRetry)
 	wait:
 		for {
+			// Not any entry of the term: one that came ahead of the barrier is nobody's, and would make the term so.
+			_, changed := l.store.fsm.termApplied(term)
+			if l.store.fsm.began(term, bar.reign) {
+				return ctx.Err() == nil
+			}
 			select {
 			case <-ctx.Done():
 				return false
@@ -145,9 +151,7 @@ func (l *leadership) barrier(ctx context.Context, term uint64) bool {
 			case <-retry.C:
 				break wait
 			case <-changed:
-				if applied, changed = l.store.fsm.termApplied(term); applied {
-					return ctx.Err() == nil
-				}
+			case <-look.C: // an entry of the term was applied before
 			}
 		}
 	}
@@ -174,7 +178,7 @@ func (l *leadership) end(ctx context.Context) error {
 // atomic loads. It is this node's belief: another may lead a newer term already, which Confirm rules out.
 func (s *Store) Leading() (term uint64, ok bool) {
 	term = s.lead.ready.Load()
-	if term == 0 || s.fault.err() != nil {
+	if term == 0 || s.fault.err() != nil || s.door.back.Load() != nil {
 		return 0, false
 	}
 	now, leads := s.lead.leads()

@@ -240,6 +240,13 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
+// removeLife is Remove of one life of a member: another one that has its name by now stays.
+func (s *Store) removeLife(ctx context.Context, id raft.ServerID) error {
+	s.admitting.Lock()
+	defer s.admitting.Unlock()
+	return s.leave(ctx, lifeOf(id).ID, func(now raft.Server) bool { return now.ID != id }, s.removeServer)
+}
+
 func (s *Store) removeServer(id raft.ServerID, prev uint64, timeout time.Duration) raft.IndexFuture {
 	return s.raft.RemoveServer(id, prev, timeout)
 }

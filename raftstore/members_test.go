@@ -130,9 +130,8 @@ func TestMembershipRefuses(t *testing.T) {
 		before := s.fsm.configuration().index
 		empty := c.add()
 		c.start(empty, false)
-		stranger := newCluster(t, 1)
+		stranger := newCluster(t, 1, named("n4")) // by a name that we want
 		defer stranger.stop()
-		stranger.members[0].store.cfg.ID = "n4" // as if by a name that we want
 		foreign := stranger.members[0]
 		c.net.mu.Lock()
 		c.net.ends["at-foreign"] = foreign.end

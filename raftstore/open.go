@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
 )
@@ -61,12 +62,30 @@ func (s *Store) openFolder() (pointer, error) {
 		return pointer{}, fmt.Errorf("lock the data folder (is another process using it?): %w", err)
 	}
 	s.lock = lock
+	if err := s.movedAside(); err != nil {
+		return pointer{}, err
+	}
 	s.space.begin()
 	if s.ident, err = s.layout.readIdent(s.cfg.ID); err != nil {
 		return pointer{}, err
 	}
+	if s.ident.Damaged != "" {
+		return pointer{}, fmt.Errorf("a recovery began to read past what is damaged here, and what it cut off is lost: %s; run machineid recover again", s.ident.Damaged)
+	}
 	s.storeID = s.ident.Store
 	return s.layout.readPointer()
+}
+
+// movedAside refuses a folder that was made in the place of one which a recovery is moving aside, between the look for that and the lock.
+func (s *Store) movedAside() error {
+	if _, err := s.fs.Stat(s.layout.path(nameIdent)); err == nil {
+		return nil
+	}
+	o, found, err := newSite(s.fs, s.cfg.Dir).leftover()
+	if err == nil && found && o.Operation != "" {
+		err = fmt.Errorf("a %s for node %s is putting a folder here, or was cut: start the node when it is done", o.Operation, o.Node)
+	}
+	return err
 }
 
 // openStorage opens both databases, checks that they belong together (R1, R2, R8), and completes an install that a crash cut.
@@ -74,6 +93,11 @@ func (s *Store) openStorage(p pointer, machine Machine) error {
 	s.cache = pebble.NewCache(s.cfg.CacheBytes + memTableRoom)
 	dbs := &databases{fs: s.fs, cache: s.cache, fault: s.fault, cfg: &s.cfg, metrics: s.metrics, aside: &s.aside, lowSpace: s.space.lookNow}
 	var err error
+	if _, serr := s.fs.Stat(s.layout.path(nameLog)); oserror.IsNotExist(serr) {
+		if err := s.layout.refuseOrphans(nameLog, stateName(p.Generation)); err != nil {
+			return err
+		}
+	}
 	if s.logDB, err = dbs.openLog(s.layout.path(nameLog)); err != nil {
 		return err
 	}
@@ -215,6 +239,8 @@ func (s *Store) startRaft() error {
 	s.asking.met, s.door.anyLife = &s.door.met, s.cfg.knobs.anyLife
 	s.door.life, s.door.logger, s.door.status = s.life(), s.cfg.Logger, s.answer
 	s.door.cluster, s.door.pin, s.door.applied, s.door.reach = s.clusterName, s.pin, s.fsm.configuration, s.reach
+	replaces := s.ident.Replaces
+	s.door.replaces = func() string { return replaces }
 	switch {
 	case s.trans == nil:
 		s.mux = newMux(s.cfg.Listener, &s.door, s.cfg.Advertise, s.cfg.Dial, s.cfg.Logger)

@@ -38,15 +38,15 @@ func newHookedFS(disk vfs.FS, under string) *hookedFS {
 // during runs op, and look at every write that it brings to the disk. It fails the test if there was none.
 func (h *hookedFS) during(tb testing.TB, what string, op func(), look func(op errorfs.Op)) {
 	tb.Helper()
-	seen := 0
+	var seen atomic.Int64
 	hook := func(op errorfs.Op) {
-		seen++
+		seen.Add(1)
 		look(op)
 	}
 	h.hook.Store(&hook)
 	op()
 	h.hook.Store(nil)
-	if seen == 0 {
+	if seen.Load() == 0 {
 		tb.Errorf("%s: nothing was written to %s", what, h.under)
 	}
 }

@@ -205,7 +205,7 @@ func await(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	for end := time.Now().Add(time.Minute); !cond(); <-poll.C {
+	for end := time.Now().Add(settled); !cond(); <-poll.C {
 		if time.Now().After(end) {
 			tb.Fatalf("waited in vain until %s", what)
 		}

@@ -43,6 +43,9 @@ type process struct {
 	filled  bool           // its disk has, or had, no room: it may end
 }
 
+// settled is how long a cluster that was put right may take to be level, and a node to be ready: far more than on any machine that is not starved.
+const settled = 4 * time.Minute
+
 // processes is a cluster of node processes.
 type processes struct {
 	tb     testing.TB
@@ -78,7 +81,7 @@ func startProcesses(tb testing.TB, n int, mutant nodeConfig) *processes {
 	first.cfg.Bootstrap = true
 	first.begin()
 	c.home = must[nodeState](tb)(first.state(noHashes)).Cluster
-	c.settle(time.Minute)
+	c.settle(settled)
 	return c
 }
 
@@ -180,8 +183,8 @@ func (p *process) begin() {
 	p.cmd, p.stdin, p.done, p.paused, p.asked, p.filled = cmd, stdin, done, false, 0, false
 	p.mu.Unlock()
 	lines := bufio.NewScanner(stdout)
-	late := time.AfterFunc(time.Minute, func() {
-		c.faultf("%s was not ready within a minute: %s", p.cfg.ID, p.lastWords())
+	late := time.AfterFunc(settled, func() {
+		c.faultf("%s was not ready in time: %s", p.cfg.ID, p.lastWords())
 		_ = cmd.Process.Kill()
 	})
 	ready := lines.Scan()

@@ -141,7 +141,7 @@ func (h *havoc) repair() {
 		_ = p.do(patience, "leave", "", strconv.Itoa(nodeDisk))
 	}
 	mended := time.Now()
-	h.c.settle(time.Minute)
+	h.c.settle(settled)
 	h.slowest = max(h.slowest, time.Since(mended))
 	for _, p := range h.filled {
 		p.setFilled(false)

@@ -47,6 +47,13 @@ func recoverFolder(dir string, machine Machine, o *Restoring) (_ Begun, err erro
 	if err != nil {
 		return Begun{}, err
 	}
+	if damage := checkWAL(cfg.FS, old.path(nameLog)); damage != nil && id.Damaged == "" {
+		// To open the log cuts off what stands behind the damage, and nobody would see it any more: so it is written down first.
+		id.Damaged = damage.Error()
+		if err := old.writeFile(nameIdent, id); err != nil {
+			return Begun{}, err
+		}
+	}
 	kept, err := s.freeName()
 	if err != nil {
 		return Begun{}, err
@@ -64,7 +71,7 @@ func recoverFolder(dir string, machine Machine, o *Restoring) (_ Begun, err erro
 	if err != nil {
 		return Begun{}, err
 	}
-	begun.Kept = s.beside(kept)
+	begun.Kept, begun.Damaged = s.beside(kept), id.Damaged
 	if err := s.rename(dir, begun.Kept); err != nil {
 		return Begun{}, err
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2"
@@ -494,4 +496,35 @@ func TestRestoredClustersTakeOthers(t *testing.T) {
 		t.Fatalf("%+v, %v", last, err)
 	}
 	reopened(t, fs, "third", "n9", last.Position)
+}
+
+// A recovery that is cut must not leave a damaged folder that an ordinary start takes for whole: it opens the log, and that cuts off what stands behind the damage.
+func TestRecoverHidesNoDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewCrashableMem()
+		s, _ := start(t, onFS(mem))
+		propose(t, s, "before=1")
+		propose(t, s, "revoke=1")
+		time.Sleep(3 * sealAfter)
+		disk := mem.CrashClone(vfs.CrashCloneCfg{})
+		file, _ := newestWAL(t, disk)
+		raw := contentOf(t, disk, file)
+		raw[bytes.LastIndex(raw, []byte("revoke=1"))] ^= 1
+		overwrite(t, disk, file, raw)
+		if _, err := newNode(onFS(disk), notBootstrapped()).open(); err == nil {
+			t.Fatal("the damage is not seen, and the test shows nothing")
+		}
+		o := Restoring{ID: "n1", Address: "127.0.0.1:1", FS: disk, Edit: func(pebble.Reader, *pebble.Batch, string, string) error { return errors.New("cut here") }}
+		if _, err := Recover("data", &machine{}, o); err == nil {
+			t.Fatal("it was not cut, and the test shows nothing")
+		}
+		if _, err := newNode(onFS(disk), notBootstrapped()).open(); err == nil || !strings.Contains(err.Error(), "machineid recover") {
+			t.Errorf("it starts as what it was: %v", err)
+		}
+		o.Edit = nil
+		begun, err := Recover("data", &machine{}, o)
+		if err != nil || begun.Damaged == "" {
+			t.Fatalf("recovered with what is left: %+v, %v", begun, err)
+		}
+	})
 }

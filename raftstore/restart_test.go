@@ -187,7 +187,7 @@ func TestOpenRefuses(t *testing.T) {
 		want    string
 	}{
 		"another node":  {nil, []option{named("n2")}, "belongs to node"},
-		"log lost":      {func(fs vfs.FS) error { return fs.RemoveAll("data/log") }, nil, "holds no term"},
+		"log lost":      {func(fs vfs.FS) error { return fs.RemoveAll("data/log") }, nil, "no log"},
 		"state lost":    {func(fs vfs.FS) error { return errors.Join(fs.RemoveAll("data/state-1"), fs.Remove("data/STATE")) }, nil, "no STATE"},
 		"identity lost": {func(fs vfs.FS) error { return fs.Remove("data/IDENT") }, nil, "no IDENT"},
 		"no listener":   {nil, []option{with(func(c *Config) { c.Transport = nil })}, "exactly one of"},

@@ -32,6 +32,7 @@ type Begun struct {
 	Cluster  string
 	Replaces string
 	Kept     string // where the folder that was recovered is now
+	Damaged  string // what was broken in that folder and is lost, "" if nothing is known to be
 }
 
 func (o *Restoring) config(dir string) (Config, error) {
@@ -97,6 +98,7 @@ func plant(dbs *databases, l layout, o *Restoring, from string, at Position, ter
 	if err := errors.Join(err, db.Close()); err != nil {
 		return Begun{}, err
 	}
+	id.Replaces = from
 	err = plantLog(dbs, l, id, at, term)
 	if err == nil {
 		err = errors.Join(

@@ -103,7 +103,7 @@ func (s *Store) LeaderStatus(ctx context.Context) (NodeStatus, error) {
 
 // answer is what others are told. A node that stopped after a fault tells nothing: its word counts for no quorum.
 func (s *Store) answer() (NodeStatus, error) {
-	if s.door.raft.Load() == nil || s.fault.err() != nil || s.packer.closing() {
+	if s.door.raft.Load() == nil || s.door.back.Load() != nil || s.fault.err() != nil || s.packer.closing() {
 		return NodeStatus{}, ErrClosed
 	}
 	return s.Status(), nil

@@ -146,6 +146,9 @@ func (s *Store) keepSealed() {
 			return
 		case <-tick.C:
 		}
+		if s.space.closed.Load() {
+			continue // what is left is for what stops something (R10)
+		}
 		now := s.log.writes.Load()
 		if now != sealed && now == before {
 			if sealed = s.log.seal(); sealed > 0 {

@@ -54,7 +54,7 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 		RunE:  func(cmd *cobra.Command, _ []string) error { return runAuthority(cmd, f) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.id, "id", "", "this node's `NAME` in the cluster; never given to another node (required)")
+	fs.StringVar(&f.id, "id", "", "this node's `NAME` in the cluster, of one node at a time (required)")
 	fs.StringVar(&f.data, "data", "", "the folder `DIR` of its state (required)")
 	fs.StringVar(&f.http, "http", "127.0.0.1:7070", "`ADDRESS` of the API, for edges and admins")
 	fs.StringVar(&f.link, "link", "127.0.0.1:7071", "`ADDRESS` of the link, for edges")

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -81,7 +82,7 @@ func newClusterCommand(settings *config.Settings, env environment) *cobra.Comman
 		return clusterPromote(ctx, cmd, f, args[0])
 	})
 	sub("demote ID", "Take a node's vote; it goes on receiving", cobra.ExactArgs(1), onMember(http.MethodPost, "/demote", "has no vote any more"))
-	sub("remove ID", "Take a node out, dead or alive; stop it before, and wipe its data folder before it comes back under a new id", cobra.ExactArgs(1),
+	sub("remove ID", "Take a node out, dead or alive; stop it before, and wipe its data folder before it comes back", cobra.ExactArgs(1),
 		onMember(http.MethodDelete, "", "is no member any more"))
 	sub("readdress ID RAFT_ADDRESS", "Tell the members the address at which a node is reached for Raft since its last start", cobra.ExactArgs(2), clusterReaddress)
 	sub("transfer [ID]", "Hand the leadership over, to a node or to the one that is furthest", cobra.MaximumNArgs(1), clusterTransfer)
@@ -208,7 +209,11 @@ func (v *clusterView) notes() (notes []string) {
 			}
 		}
 		if !m.Reachable && m.Error != nil {
-			notes = append(notes, fmt.Sprintf("%s cannot be reached: %s; if it runs elsewhere now: machineid cluster readdress %s RAFT_ADDRESS", m.ID, *m.Error, m.ID))
+			note := fmt.Sprintf("%s cannot be reached: %s", m.ID, *m.Error)
+			if strings.Contains(*m.Error, "dial ") { // nobody is there; who is there and refuses says what to do
+				note += fmt.Sprintf("; if it runs elsewhere now: machineid cluster readdress %s RAFT_ADDRESS", m.ID)
+			}
+			notes = append(notes, note)
 		}
 		if m.Advertised != nil && *m.Advertised != m.Raft {
 			notes = append(notes, fmt.Sprintf("%s is reached at %s, as it was started, and the members look for it at %s: start it with the old address, or machineid cluster readdress %s %s",
@@ -223,7 +228,8 @@ func (v *clusterView) notes() (notes []string) {
 	}
 	switch quorum := voters/2 + 1; {
 	case reachable < quorum:
-		notes = append(notes, fmt.Sprintf("%d of %d voters can be reached, %d are needed", reachable, voters, quorum))
+		notes = append(notes, fmt.Sprintf("%d of %d voters can be reached, %d are needed: bring the others back with their folders; if those are lost for good, machineid recover makes a new cluster of one that is left",
+			reachable, voters, quorum))
 	case reachable == quorum && voters > 1:
 		notes = append(notes, "one more voter that fails stops all changes")
 	}

@@ -28,8 +28,8 @@ nodes and let them join. One that comes back as it was goes on with the old clus
 if there are enough of them, and the new one has nothing to do with it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintf(cmd.OutOrStdout(), "the new cluster: %s at %s, alone\n", f.id, f.raft)
 			if !yes {
+				fmt.Fprintf(cmd.OutOrStdout(), "this would make a new cluster of %s at %s, alone\n", f.id, f.raft)
 				return usageError{errors.New("this cannot be undone for the cluster: stop every other node for good, then add --yes")}
 			}
 			begun, err := authority.RecoverCluster(f.data, f.id, f.raft)
@@ -39,6 +39,9 @@ if there are enough of them, and the new one has nothing to do with it.`,
 			fmt.Fprintf(cmd.OutOrStdout(), "recovered up to index %d of term %d: cluster %s, which replaces %s; the old folder is kept as %s\n"+
 				"Next: start this node without --bootstrap, and let the others join with empty folders.\n",
 				begun.Index, begun.Term, begun.Cluster, begun.Replaces, begun.Kept)
+			if begun.Damaged != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "machineid recover: WARNING: what stood behind the damage is lost, acknowledged changes among it, revokes too: %s\n", begun.Damaged)
+			}
 			return nil
 		},
 	}
