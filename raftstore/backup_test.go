@@ -181,3 +181,69 @@ func TestBackupOfADeposedLeader(t *testing.T) {
 		}
 	})
 }
+
+// A leader that is new has in its log what it has not applied yet: who backs up behind it waits for that, or says that it lacks it.
+func TestBackupBehindANewLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, next, last := c.leader(), c.followers()[0], c.followers()[1]
+		wedge := func(from, to *member, on bool) {
+			c.net.mu.Lock()
+			defer c.net.mu.Unlock()
+			c.net.wedged[route{from.addr, to.addr}] = on
+		}
+		wedge(l, last, true)
+		wedge(next, last, true)
+		acknowledged := propose(t, l.store, "revoke=1")
+		c.isolate(l, true, true)
+		c.until("the one that has it is elected", func() bool { return next.store.raft.State() == raft.Leader })
+		if next.store.raft.LastIndex() < acknowledged.Index {
+			t.Fatal("it lacks it: this shows nothing")
+		}
+		b := must[*Backup](t)(last.store.Backup(t.Context()))
+		if b.Position.Index < acknowledged.Index && b.Doubt == nil {
+			t.Errorf("index %d was acknowledged, the backup is of %d and says nothing", acknowledged.Index, b.Position.Index)
+		}
+		if b.Doubt == nil {
+			t.Error("no doubt: this shows nothing")
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		wedge(next, last, false)
+		c.net.mend()
+	})
+}
+
+// Only a leader's log holds what was acknowledged, and only while its term lasts.
+func TestBackupTrustsALeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, f := c.leader(), c.followers()[0]
+		if err := f.store.current(within(t, time.Second)); err != nil {
+			t.Error(err)
+		}
+		l.says(func(s *NodeStatus) { s.State = raft.Follower.String() })
+		if err := f.store.current(within(t, time.Second)); !errors.Is(err, ErrNoLeader) {
+			t.Errorf("one that does not lead is trusted: %v", err)
+		}
+		l.says(func(*NodeStatus) {})
+		for _, m := range c.members {
+			c.net.slow(m.addr, f.addr, 100*time.Millisecond)
+		}
+		result := make(chan error)
+		go func() { result <- f.store.current(within(t, time.Second)) }()
+		time.Sleep(150 * time.Millisecond) // the leader has answered, and the voters' answers are under way
+		q := &raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("n9"), Addr: []byte("at-n9")}, Term: f.store.raft.CurrentTerm() + 1,
+		}
+		if err := c.followers()[1].end.InmemTransport.AppendEntries("x", f.addr, q, new(raft.AppendEntriesResponse)); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-result; err == nil {
+			t.Error("a term that was over is trusted")
+		}
+	})
+}

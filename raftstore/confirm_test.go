@@ -132,7 +132,7 @@ func TestConfirmWrongNode(t *testing.T) {
 		l := c.leader()
 		for _, wrong := range []func(*NodeStatus){
 			func(s *NodeStatus) { s.ID = "n9" }, func(s *NodeStatus) { s.Store = "another" }, func(s *NodeStatus) { s.ID = l.name }, func(s *NodeStatus) { s.Cluster = "another" },
-			func(s *NodeStatus) { s.Cluster = "" }, func(s *NodeStatus) { s.Term-- }, func(s *NodeStatus) { *s = NodeStatus{} },
+			func(s *NodeStatus) { s.Cluster = "" }, func(s *NodeStatus) { s.Term-- }, func(s *NodeStatus) { s.Term++ }, func(s *NodeStatus) { *s = NodeStatus{} },
 		} {
 			for _, m := range c.followers() {
 				m.end.Serve(&lyingDoor{Door: &m.store.door, status: func() (NodeStatus, error) {
@@ -141,10 +141,64 @@ func TestConfirmWrongNode(t *testing.T) {
 					return status, nil
 				}})
 			}
-			if _, err := confirmIn(t, l.store, time.Second); !errors.Is(err, ErrNoQuorum) {
+			if _, err := confirmIn(t, l.store, time.Second); !errors.Is(err, ErrNoQuorum) && !errors.Is(err, ErrNotLeader) {
 				t.Errorf("confirmed by the wrong nodes: %v", err)
 			}
 		}
+	})
+}
+
+// Who has no vote has no voice, however many answer (R12).
+func TestConfirmAsksVoters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, voters := c.leader(), c.followers()
+		for range 2 {
+			m := c.add()
+			c.start(m, false)
+			if err := l.store.AddNonvoter(within(t, time.Minute), m.name, string(m.addr)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.settle()
+		for _, m := range voters {
+			c.isolate(m, true, true)
+		}
+		if _, err := confirmIn(t, l.store, time.Second); !errors.Is(err, ErrNoQuorum) && !errors.Is(err, ErrNotLeader) {
+			t.Errorf("confirmed by those without a vote: %v", err)
+		}
+		c.net.mend()
+	})
+}
+
+// A node that was elected leads when its barrier is applied, and not before: it may lack what the leader before it acknowledged.
+func TestElectedIsNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, next := c.leader(), c.followers()[0]
+		c.net.mu.Lock()
+		for _, m := range c.members {
+			c.net.wedged[route{next.addr, m.addr}] = true // votes and heartbeats pass, entries do not
+		}
+		c.net.mu.Unlock()
+		_ = l.store.TransferLeadership(within(t, time.Second), next.name)
+		c.until("it is elected", func() bool { return next.store.raft.State() == raft.Leader })
+		if term, ok := next.store.Leading(); ok {
+			t.Errorf("it leads term %d without a barrier", term)
+		}
+		if _, err := confirmIn(t, next.store, time.Second); !errors.Is(err, ErrNotLeader) {
+			t.Errorf("it confirms: %v", err)
+		}
+		if _, err := next.store.Propose(within(t, time.Second), []byte("a=b")); !errors.Is(err, ErrNotLeader) {
+			t.Errorf("it takes commands: %v", err)
+		}
+		if next.store.raft.State() != raft.Leader {
+			t.Error("it was deposed meanwhile: this shows nothing")
+		}
+		c.net.mend()
+		c.until("it is ready", func() bool { _, ok := next.store.Leading(); return ok })
 	})
 }
 

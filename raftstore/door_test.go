@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -56,6 +57,9 @@ func TestDoor(t *testing.T) {
 		w, v := d.Admit(c.g, true)
 		if w.Refused == "" {
 			w = v.Arrived(Reach{})
+		}
+		if w, _ := d.Admit(c.g, false); c.reason == OtherCluster && w.Reason != OtherCluster {
+			t.Errorf("%s, with a question: %+v", name, w)
 		}
 		if w.Reason != c.reason || (w.Refused == "") != (c.reason == "") {
 			t.Errorf("%s: %+v, want %q", name, w, c.reason)
@@ -114,6 +118,80 @@ func TestReachIsJudgedInOrder(t *testing.T) {
 	}
 	if w := caller.Arrived(Reach{Applied: 5, Last: 9}); w.Refused != "" { // what it had not applied may be gone
 		t.Errorf("refused: %+v", w)
+	}
+}
+
+// fakePeers answer as told.
+type fakePeers struct {
+	Peers
+	status func() NodeStatus
+}
+
+func (p fakePeers) Status(context.Context, Life, string) (NodeStatus, error) { return p.status(), nil }
+
+// The same holds of the answers to questions.
+func TestReachOfAnswers(t *testing.T) {
+	l := Life{"a2", "s2"}
+	met := new(reaches)
+	var says NodeStatus
+	meanwhile := func() {}
+	a := &askers{met: met, timeout: time.Minute, peers: fakePeers{status: func() NodeStatus {
+		status := says // and then it is long under way
+		meanwhile()
+		return status
+	}}}
+	ask := func(applied, last uint64) error {
+		says = NodeStatus{ID: l.ID, Store: l.Store, Applied: applied, LastIndex: last}
+		_, err := a.ask(t.Context(), target{life: l, addr: "at-a2"})
+		return err
+	}
+	if err := ask(5, 6); err != nil {
+		t.Error(err)
+	}
+	meanwhile = func() { _ = met.meet(l, Reach{Applied: 9, Last: 9}, 0) }
+	if err := ask(7, 8); err != nil {
+		t.Errorf("a late answer is taken for an older copy: %v", err)
+	}
+	meanwhile = func() {}
+	if err := ask(7, 8); err == nil {
+		t.Error("an older copy is taken for the node")
+	}
+	if err := ask(9, 9); err != nil {
+		t.Error(err)
+	}
+	a.close()
+}
+
+// A caller whose log went back is refused after it was welcomed: neither side takes the connection for one.
+func TestWhoWentBackIsNotConnected(t *testing.T) {
+	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+	own, caller := testDoor(Life{"a1", "s1"}, nil), testDoor(Life{"a2", "s2"}, nil)
+	if err := own.met.meet(caller.life, Reach{Applied: 9, Last: 9}, 0); err != nil {
+		t.Fatal(err)
+	}
+	logger := newNode().cfg.withDefaults().Logger
+	m := newMux(l, own, "", nil, logger)
+	out := newMux(must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0")), caller, "", nil, logger)
+	defer func() {
+		if err := errors.Join(out.Close(), m.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	c, err := out.dial(within(t, time.Minute), own.life, l.Addr().String(), muxRaft)
+	var r *refusal
+	if !errors.As(err, &r) || r.reason != WentBack {
+		t.Errorf("dialled: %v, %v", c, err)
+	}
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		if c, err := m.Accept(); err == nil {
+			accepted <- c
+		}
+	}()
+	select {
+	case <-accepted:
+		t.Error("it was let in")
+	case <-time.After(50 * time.Millisecond):
 	}
 }
 

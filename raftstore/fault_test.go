@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -164,6 +165,27 @@ func TestUnreadableCommand(t *testing.T) {
 		t.Error("it still shows its state")
 	}
 	stop(t, s)
+}
+
+// Whoever comes to a fault goes no further, the first and all others (R5).
+func TestNobodyGoesOnAfterAFault(t *testing.T) {
+	f := newFault(func(error) { runtime.Goexit() }, nil)
+	for i := range 3 {
+		ended, went := make(chan struct{}), false
+		go func() {
+			defer close(ended)
+			if i == 2 {
+				f.halt()
+			} else {
+				f.fail(errInjected)
+			}
+			went = true
+		}()
+		<-ended
+		if went {
+			t.Errorf("number %d went on", i)
+		}
+	}
 }
 
 // A Fatal hook that returns is a bug that must not pass unseen.

@@ -59,6 +59,9 @@ func TestInstallThenAppend(t *testing.T) {
 				if got := must[[]byte](t)(getCopy(s.states.current.db, keyChain)); !bytes.Equal(got, chain) || s.Applied() != at {
 					t.Errorf("state %x at %v, want %x", got, s.Applied(), chain)
 				}
+				if reach := s.reach(); reach.Applied != at.Index || reach.Last != max(last, at.Index) {
+					t.Errorf("it says that it is at %+v", reach)
+				}
 				if meta := must[[]*raft.SnapshotMeta](t)(s.snaps.List()); meta[0].Index != 10 || meta[0].Configuration.Servers[0].ID != "donor" {
 					t.Errorf("listed %+v", meta[0])
 				}

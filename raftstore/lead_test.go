@@ -35,6 +35,7 @@ func TestLead(t *testing.T) {
 				}
 				terms <- term
 				<-ctx.Done()
+				time.Sleep(50 * time.Millisecond) // the next term would be led by now
 			}
 		}))
 		s = must[*Store](t)(n.open())
@@ -53,6 +54,40 @@ func TestLead(t *testing.T) {
 			depose(t, n, s)
 		}
 		<-terms
+	})
+}
+
+// A barrier that raft lost is sent again, and is the same: there is one reign in a term.
+func TestABarrierIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		defer c.stop()
+		s := c.leader().store
+		before := s.raft.LastIndex()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*barrierRetry+barrierRetry/2)
+		defer cancel()
+		if s.lead.barrier(ctx, s.raft.CurrentTerm()+1) { // no entry of that term is ever applied
+			t.Error("it was applied")
+		}
+		synctest.Wait()
+		last := s.raft.LastIndex()
+		if last-before != 4 {
+			t.Errorf("sent %d times, want 4", last-before)
+		}
+		var reign ReignID
+		for i := before + 1; i <= last; i++ {
+			var l raft.Log
+			if err := s.log.GetLog(i, &l); err != nil {
+				t.Fatal(err)
+			}
+			bar := must[barrier](t)(decodeBarrier(l.Data))
+			if i == before+1 {
+				reign = bar.reign
+			}
+			if bar.reign != reign || reign == (ReignID{}) {
+				t.Errorf("barrier %d is of reign %x, the first was of %x", i, bar.reign, reign)
+			}
+		}
 	})
 }
 

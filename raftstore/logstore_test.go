@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
@@ -152,15 +154,47 @@ func TestLogBoundary(t *testing.T) {
 	if first := must[uint64](t)(s.FirstIndex()); first != 11 {
 		t.Errorf("first is %d", first)
 	}
-	s = must[*logStore](t)(openLogStore(s.db, s.fault, 0, s.metrics, knobs{}))
-	if err := s.GetLog(10, &l); err != nil || l.Term != 3 {
-		t.Errorf("at the boundary, behind the first append: %+v, %v", l, err)
+	for _, s := range []*logStore{s, must[*logStore](t)(openLogStore(s.db, s.fault, 0, s.metrics, knobs{}))} { // and as a restart has it
+		if err := s.GetLog(10, &l); err != nil || l.Term != 3 {
+			t.Errorf("at the boundary, behind the first append: %+v, %v", l, err)
+		}
 	}
 	if err := s.DeleteRange(11, 12); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.GetLog(10, &l); !errors.Is(err, raft.ErrLogNotFound) {
 		t.Errorf("the boundary outlived the head: %v", err)
+	}
+}
+
+// An entry that was read is the caller's: Pebble uses its memory again.
+func TestWhatWasReadStays(t *testing.T) {
+	n := newNode()
+	db := must[*pebble.DB](t)(pebble.Open("log", &pebble.Options{FS: vfs.NewMem(), MemTableSize: 256 << 10, Logger: pebbleLogger{logger: n.cfg.withDefaults().Logger}}))
+	s := must[*logStore](t)(openLogStore(db, newFault(n.cfg.Fatal, nil), 0, newStoreMetrics(nil), knobs{})) // without a ring: all is read from Pebble
+	fill := func(index uint64, c byte) {
+		t.Helper()
+		err := s.StoreLog(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: bytes.Repeat([]byte{c}, 50_000)})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(1, 'a')
+	var l raft.Log
+	if err := s.GetLog(1, &l); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(20) {
+		fill(2+i, 'b')
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(bytes.Trim(l.Data, "a")) > 0 {
+		t.Error("it is another entry's by now")
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -351,4 +352,69 @@ func TestPackerModel(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A command whose context is done is not sent, though its caller has not given up yet (R9).
+func TestPackerAsksOnceMore(t *testing.T) {
+	p, r := packing(t, 1<<20)
+	es := fill(t, p, r)
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := p.enqueue(&proposal{ctx: ctx, cmd: []byte("late"), answer: make(chan answer, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	after := proposing(t.Context(), p, "after")
+	waitQueued(t, p, 2)
+	cancel()
+	es[0].reply <- nil
+	e := <-r.arrived
+	if fmt.Sprint(e.cmds) != "[after]" {
+		t.Errorf("sent %v", e.cmds)
+	}
+	e.reply <- nil
+	<-after
+}
+
+// Who gives up a command that is being copied waits for the copy, and takes an answer that came meanwhile (R9).
+func TestPackerGivesUpBehindTheCopy(t *testing.T) {
+	p, _ := packing(t, 1<<20)
+	pr := &proposal{ctx: t.Context(), cmd: []byte("c"), state: proposalTaken, answer: make(chan answer, 1)}
+	done := make(chan answer, 1)
+	p.copyMu.Lock()
+	go func() {
+		res, err := p.giveUp(pr, context.Canceled)
+		done <- answer{res, err}
+	}()
+	select {
+	case <-done:
+		t.Fatal("it may be reused, and is copied")
+	case <-time.After(50 * time.Millisecond):
+	}
+	pr.answer <- answer{result: Result{Outcome: "did c"}}
+	p.copyMu.Unlock()
+	if a := <-done; a.err != nil || a.result.Outcome != "did c" {
+		t.Errorf("%+v", a)
+	}
+}
+
+// An entry that was applied without the outcomes of its commands answers none of them (R9).
+func TestOutcomesAreOfTheirCommands(t *testing.T) {
+	for _, response := range []any{nil, errInjected, &packOutcome{outcomes: []any{1}}, &packOutcome{outcomes: []any{1, 2, 3}}} {
+		if out, err := outcomeOf(response, 2); !Unknown(err) {
+			t.Errorf("%v: %v, %v", response, out, err)
+		}
+	}
+}
+
+// A pack that is damaged anywhere has no effect at all: its commands would be others' on other nodes.
+func TestADamagedPackHasNoEffect(t *testing.T) {
+	pack := appendPacked(appendPacked(appendPackHeader(nil, 2), []byte("first")), []byte("second"))
+	for what, data := range map[string][]byte{
+		"cut short": pack[:len(pack)-1], "too long": append(bytes.Clone(pack), 0), "of another version": append([]byte{packNewest + 1}, pack[1:]...),
+		"of three": append([]byte{packVersion, 3}, pack[2:]...), "of one": append([]byte{packVersion, 1}, pack[2:]...),
+	} {
+		n, err := unpack(data, func(cmd []byte) { t.Errorf("%s: %q has an effect", what, cmd) })
+		if n != 0 || err == nil {
+			t.Errorf("%s: %d commands, %v", what, n, err)
+		}
+	}
 }

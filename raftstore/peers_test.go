@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -33,6 +34,17 @@ func served(tb testing.TB, addr string, answer func() (NodeStatus, error)) (*own
 }
 
 // testDoor is that of a node without a membership.
+// A frame has a bound, and no memory is taken for more.
+func TestFramesAreBounded(t *testing.T) {
+	for size, ok := range map[int]bool{ownMaxFrame: true, ownMaxFrame + 1: false, 1 << 24: false} {
+		body := append(append([]byte{'"'}, bytes.Repeat([]byte("x"), size-2)...), '"')
+		var got string
+		if err := readFrame(bytes.NewReader(append(binary.BigEndian.AppendUint32(nil, uint32(size)), body...)), &got); (err == nil) != ok {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}
+
 func testDoor(l Life, answer func() (NodeStatus, error)) *door {
 	return &door{
 		life: l, logger: slog.New(slog.DiscardHandler), status: answer, cluster: func() string { return "c" },

@@ -2,6 +2,8 @@ package raftstore
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -190,6 +192,18 @@ func TestOpenRefuses(t *testing.T) {
 		"log lost":      {func(fs vfs.FS) error { return fs.RemoveAll("data/log") }, nil, "no log"},
 		"state lost":    {func(fs vfs.FS) error { return errors.Join(fs.RemoveAll("data/state-1"), fs.Remove("data/STATE")) }, nil, "no STATE"},
 		"identity lost": {func(fs vfs.FS) error { return fs.Remove("data/IDENT") }, nil, "no IDENT"},
+		"the log of another store": {inside(func(s *Store) error {
+			other := s.ident
+			other.Store = randomID()
+			return s.logDB.Set([]byte(keyLogIdent), must[[]byte](t)(json.Marshal(other)), pebble.Sync)
+		}), nil, "the log is of store"},
+		"a log that is nobody's": {inside(func(s *Store) error { return s.logDB.Delete([]byte(keyLogIdent), pebble.Sync) }), nil, "does not say whose"},
+		"the state of another cluster": {inside(func(s *Store) error {
+			return s.states.current.db.Set(keyCluster, []byte("another"), pebble.Sync)
+		}), nil, "the state is of cluster"},
+		"an older STATE": {inside(func(s *Store) error {
+			return s.logDB.Set([]byte(keyInstalled), binary.BigEndian.AppendUint64(nil, 2), pebble.Sync)
+		}), nil, "STATE was replaced"},
 		"no listener":   {nil, []option{with(func(c *Config) { c.Transport = nil })}, "exactly one of"},
 		"never patient": {nil, []option{with(func(c *Config) { c.HeartbeatTimeout = 1 })}, "the least is"},
 	} {
@@ -238,6 +252,17 @@ func TestOpenRefuses(t *testing.T) {
 			t.Error("a log whose file lost its end was accepted")
 		}
 	})
+}
+
+// inside changes a folder from within.
+func inside(change func(s *Store) error) func(vfs.FS) error {
+	return func(fs vfs.FS) error {
+		s, err := openParts(newNode(onFS(fs)).cfg, &machine{})
+		if err != nil {
+			return err
+		}
+		return errors.Join(change(s), closeParts(s))
+	}
 }
 
 // truncateLargest cuts the largest file of a folder in half.
@@ -299,6 +324,25 @@ func TestBootstrap(t *testing.T) {
 			t.Errorf("a is %q in cluster %q, was %q", v, s.ident.Cluster, cluster)
 		}
 	})
+}
+
+// A node that has a term has voted, and begins no cluster: its votes are another's (R4).
+func TestWhoHasVotedBeginsNoCluster(t *testing.T) {
+	fs := vfs.NewMem()
+	s := must[*Store](t)(openParts(newNode(onFS(fs), notBootstrapped()).cfg, &machine{}))
+	if err := errors.Join(s.log.SetUint64([]byte(keyCurrentTerm), 5), closeParts(s)); err != nil {
+		t.Fatal(err)
+	}
+	s = must[*Store](t)(openParts(newNode(onFS(fs)).cfg, &machine{}))
+	if last := must[uint64](t)(s.log.LastIndex()); last != 0 {
+		t.Errorf("it began a cluster: its log ends at %d", last)
+	}
+	if term := must[uint64](t)(s.log.GetUint64([]byte(keyCurrentTerm))); term != 5 {
+		t.Errorf("its term is %d", term)
+	}
+	if err := closeParts(s); err != nil {
+		t.Error(err)
+	}
 }
 
 // A view keeps showing one state while the store moves on and closes only after it.

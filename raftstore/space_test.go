@@ -261,6 +261,11 @@ func TestFullDiskRecovers(t *testing.T) {
 		if _, err := s.Propose(t.Context(), []byte("c=1")); !errors.Is(err, ErrNoSpace) || ballastSize(q) != 0 {
 			t.Errorf("with a little room: %v, ballast %d", err, ballastSize(q))
 		}
+		q.leave(int64(resume) + 2*mib - 1) // it would be the ballast's
+		time.Sleep(time.Minute)
+		if _, err := s.Propose(t.Context(), []byte("c=1")); !errors.Is(err, ErrNoSpace) || ballastSize(q) != 0 {
+			t.Errorf("with a little less than is needed: %v, ballast %d", err, ballastSize(q))
+		}
 		q.leave(int64(resume) + 2*mib)
 		time.Sleep(1100 * time.Millisecond)
 		if ballastSize(q) != 2*mib || q.remaining() != int64(resume) {
@@ -421,67 +426,4 @@ func TestFullDiskCrashes(t *testing.T) {
 		verified++
 	}
 	t.Logf("%d crashes verified", verified)
-}
-
-// The ballast is what the disk can bear.
-func TestBallastSize(t *testing.T) {
-	for name, c := range map[string]struct {
-		total, left, configured, want int64
-	}{
-		"large disk":             {64 << 20 * mib, 32 << 20 * mib, 8 * mib, 8 * mib},
-		"small disk":             {192 * mib, 192 * mib, 256 * mib, 3 * mib},
-		"too small for any":      {63 * mib, 63 * mib, 256 * mib, 0},
-		"nearly full at start":   {1 << 30, 12 * mib, 256 * mib, 3 * mib},
-		"full at start":          {1 << 30, mib, 256 * mib, 0},
-		"none is wanted":         {1 << 30, 1 << 30, -1, 0},
-		"larger than configured": {1 << 30, 1 << 30, 2 * mib, 2 * mib},
-	} {
-		t.Run(name, func(t *testing.T) {
-			q := newQuotaFS(vfs.NewMem(), c.total)
-			n := newNode(onFS(q), with(func(cfg *Config) { cfg.BallastBytes = c.configured }))
-			if name == "larger than configured" {
-				before := newNode(onFS(q), with(func(cfg *Config) { cfg.BallastBytes = 4 * mib }))
-				s := must[*Store](t)(before.open())
-				waitLeading(t, s)
-				stop(t, s)
-			}
-			q.leave(c.left)
-			s := must[*Store](t)(n.open())
-			defer stop(t, s)
-			waitLeading(t, s)
-			if got := ballastSize(q); got != c.want || s.space.ballast.size.Load() != c.want {
-				t.Errorf("%d bytes, want %d", got, c.want)
-			}
-		})
-	}
-}
-
-// noPreallocation is a file system that cannot reserve space.
-type noPreallocation struct{ vfs.FS }
-
-func (n noPreallocation) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
-	f, err := n.FS.OpenReadWrite(name, c, o...)
-	return notPreallocated{f}, err
-}
-
-type notPreallocated struct{ vfs.File }
-
-func (notPreallocated) Preallocate(int64, int64) error { return errors.ErrUnsupported }
-
-// Where space cannot be reserved, the ballast is written out; one that is released meanwhile is given up.
-func TestBallastIsFilled(t *testing.T) {
-	mem := vfs.NewMem()
-	if err := mem.MkdirAll("data", dirMode); err != nil {
-		t.Fatal(err)
-	}
-	b := &ballast{fs: noPreallocation{mem}, dir: "data", path: mem.PathJoin("data", nameBallast)}
-	if err := b.make(2*mib + 5); err != nil || ballastSize(mem) != 2*mib+5 {
-		t.Errorf("%v, %d bytes", err, ballastSize(mem))
-	}
-	if n, err := b.release(); n != 2*mib+5 || err != nil || ballastSize(mem) != 0 {
-		t.Errorf("release: %d, %v", n, err)
-	}
-	if n, err := b.release(); n != 0 || err != nil {
-		t.Errorf("release again: %d, %v", n, err)
-	}
 }

@@ -1,0 +1,251 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
+)
+
+// Whose voice, vote and leadership a change counts with (R13). Raft's own messages pass all the while: what the nodes say of
+// themselves is what is judged.
+
+// says makes a member answer questions with what lie makes of its status.
+func (m *member) says(lie func(*NodeStatus)) {
+	m.end.Serve(&lyingDoor{Door: &m.store.door, status: func() (NodeStatus, error) {
+		status := m.store.Status()
+		lie(&status)
+		return status, nil
+	}})
+}
+
+// A voter works if it answers, is in this term, and needs no snapshot; a change that leaves too few that do is refused, and the
+// leadership goes to none that does not.
+func TestWhoWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, with(func(cfg *Config) { cfg.TrailingLogs = 1 }))
+		defer c.stop()
+		l, others := c.leader(), c.followers()
+		for range 20 {
+			propose(t, l.store, "a=b")
+		}
+		if err := snapshot(l.store); err != nil {
+			t.Fatal(err)
+		}
+		if first, _ := l.store.log.FirstIndex(); first < 10 {
+			t.Fatalf("the log begins at %d: it was not truncated, and the test shows nothing", first)
+		}
+		for what, lie := range map[string]func(*NodeStatus){
+			"of an older term": func(s *NodeStatus) { s.Term-- }, "of a newer term": func(s *NodeStatus) { s.Term++ },
+			"that needs a snapshot": func(s *NodeStatus) { s.LastIndex = 1 },
+		} {
+			others[0].says(lie)
+			if err := l.store.Demote(within(t, time.Second), others[1].name); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "of the 2 voters there would be, 1 work") {
+				t.Errorf("a voter %s is counted with: %v", what, err)
+			}
+		}
+		for _, m := range others {
+			m.says(func(s *NodeStatus) { s.Term-- })
+		}
+		if to, err := l.store.Successor(within(t, time.Second), ""); !errors.Is(err, ErrRefused) {
+			t.Errorf("the leadership would go to %s of another term: %v", to.ID, err)
+		}
+		for _, m := range others {
+			m.says(func(s *NodeStatus) { s.DiskFull = true })
+		}
+		l.store.handOverFull(within(t, time.Second))
+		if _, ok := l.store.Leading(); !ok {
+			t.Error("the leadership went to a node whose disk is full too")
+		}
+		others[1].says(func(*NodeStatus) {})
+		l.store.handOverFull(within(t, time.Second))
+		c.until("the one with room leads", func() bool { _, ok := others[1].store.Leading(); return ok })
+	})
+}
+
+// A vote is given to who keeps up with what is committed, and goes on doing so: its log alone is not enough, nor is one moment.
+func TestWhoHasCaughtUp(t *testing.T) {
+	for what, lie := range map[string]func(s *NodeStatus, c *cluster, asked int64){
+		"has the log alone":  func(s *NodeStatus, _ *cluster, _ int64) { s.Applied = 1 },
+		"is of another term": func(s *NodeStatus, _ *cluster, _ int64) { s.Term-- },
+		"was level for a look": func(s *NodeStatus, _ *cluster, asked int64) {
+			if asked > 3 {
+				s.Applied = 1
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 3)
+				defer c.stop()
+				l, m := c.leader(), c.add()
+				c.start(m, false)
+				if err := l.store.AddNonvoter(within(t, time.Minute), m.name, string(m.addr)); err != nil {
+					t.Fatal(err)
+				}
+				c.settle()
+				var asked atomic.Int64
+				m.says(func(s *NodeStatus) { lie(s, c, asked.Add(1)) })
+				if err := l.store.Promote(within(t, 10*time.Second), m.name); !errors.Is(err, ErrRefused) {
+					t.Errorf("it has a vote: %v", err)
+				}
+				m.says(func(*NodeStatus) {})
+				if err := l.store.Promote(within(t, 10*time.Second), m.name); err != nil {
+					t.Errorf("without the lie: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// Who needs longer than a heartbeat time-out for what is committed meanwhile never catches up.
+func TestWhoIsSlowHasNotCaughtUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, m := c.leader(), c.add()
+		c.start(m, false)
+		if err := l.store.AddNonvoter(within(t, time.Minute), m.name, string(m.addr)); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		ctx, cancel := context.WithCancel(t.Context())
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			for ctx.Err() == nil {
+				_, _ = l.store.Propose(ctx, []byte("a=b"))
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+		lag := l.store.cfg.HeartbeatTimeout * 3 / 2
+		then, now, at := uint64(0), uint64(0), time.Now()
+		m.says(func(s *NodeStatus) { // it tells what it had when the last lag began
+			if time.Since(at) >= lag {
+				then, now, at = now, s.Applied, time.Now()
+			}
+			s.Applied = then
+		})
+		if err := l.store.Promote(within(t, 20*time.Second), m.name); !errors.Is(err, ErrRefused) {
+			t.Errorf("it has a vote: %v", err)
+		}
+		cancel()
+		<-written
+	})
+}
+
+// An address is one member's, though that one is down and another node answers there.
+func TestAnAddressIsOneMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, dead, next := c.leader(), c.followers()[0], c.add()
+		c.down(dead)
+		next.addr = dead.addr
+		c.start(next, false)
+		if err := l.store.AddNonvoter(within(t, time.Minute), next.name, string(next.addr)); !errors.Is(err, ErrRefused) {
+			t.Errorf("two members at %s: %v", next.addr, err)
+		}
+	})
+}
+
+// Autopilot takes who is dead, and nobody who answers; it gives no vote.
+func TestAutopilotTakesTheDeadOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 4, with(func(cfg *Config) { cfg.DeadServerAfter = MinDeadServerAfter }))
+		defer c.stop()
+		l, m := c.leader(), c.add()
+		c.start(m, false)
+		if err := l.store.AddNonvoter(within(t, time.Minute), m.name, string(m.addr)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * MinDeadServerAfter)
+		if got := voters(t, l.store); got != "n1 n2 n3 n4 (n5)" {
+			t.Errorf("the members are %s", got)
+		}
+		newPilot(t.Context(), l.store).RemoveFailedServer(&autopilot.Server{ID: c.followers()[0].store.life().server()}) // it has answered since
+		if got := voters(t, l.store); got != "n1 n2 n3 n4 (n5)" {
+			t.Errorf("the members are %s", got)
+		}
+	})
+}
+
+// A follower that is sent a snapshot is not stalled, however long that takes: its log says nothing of how it gets on.
+func TestWhoIsSentASnapshotIsNotStalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := newNode().cfg.withDefaults()
+		s := &Store{cfg: cfg, log: &logStore{first: 50}}
+		server, seen := raft.Server{ID: "n2/s2"}, map[raft.ServerID]progress{}
+		for range 10 {
+			if s.stalls(server, NodeStatus{LastIndex: 10}, 100, seen) {
+				t.Fatal("stalled")
+			}
+			time.Sleep(cfg.StallTimeout)
+		}
+		for range 10 { // it has it, and stands still
+			if s.stalls(server, NodeStatus{LastIndex: 60}, 100, seen) {
+				return
+			}
+			time.Sleep(cfg.StallTimeout)
+		}
+		t.Error("never stalled: this shows nothing")
+	})
+}
+
+// What the membership and the format are decided with is one lock's: nobody comes in, and nothing is raised, while the other is decided.
+func TestAdmittingIsOneAtATime(t *testing.T) {
+	s, _ := start(t)
+	for what, do := range map[string]func(ctx context.Context) error{
+		"add":     func(ctx context.Context) error { return s.AddNonvoter(ctx, "n9", "nowhere") },
+		"replace": func(ctx context.Context) error { return s.Replace(ctx, "n9", "nowhere") },
+		"raise":   func(ctx context.Context) error { _, err := s.RaiseFormat(ctx, 0); return err },
+	} {
+		s.admitting.Lock()
+		done := make(chan error, 1)
+		go func() { done <- do(within(t, time.Minute)) }()
+		select {
+		case err := <-done:
+			t.Errorf("%s did not wait: %v", what, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		s.admitting.Unlock()
+		<-done
+	}
+	if s.Format() != formatNewest {
+		t.Errorf("format %d", s.Format())
+	}
+}
+
+// forgotten is a future that raft never answers.
+type forgotten struct{ raft.Future }
+
+func (forgotten) Error() error { select {} }
+
+// A change that raft forgot when it was shut down is unknown.
+func TestAForgottenChangeIsUnknown(t *testing.T) {
+	s, _ := start(t)
+	done := make(chan error, 1)
+	go func() { done <- s.await(t.Context(), func() raft.Future { return forgotten{} }) }()
+	stop(t, s)
+	if err := <-done; !Unknown(err) || !errors.Is(err, ErrClosed) {
+		t.Errorf("its outcome is %v", err)
+	}
+}
+
+// A node that stopped after a fault says nothing: its word counts for no quorum (R5).
+func TestAFaultSilences(t *testing.T) {
+	s, _ := start(t)
+	if _, err := s.answer(); err != nil {
+		t.Error(err)
+	}
+	s.fault.record(errInjected)
+	if status, err := s.answer(); !errors.Is(err, ErrClosed) {
+		t.Errorf("it answers %+v, %v", status, err)
+	}
+}
