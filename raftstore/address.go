@@ -30,7 +30,7 @@ func (s *Store) advertised() raft.ServerAddress {
 func (s *Store) addressReason() error {
 	conf := s.raft.GetConfiguration() // the newest in the log: what is applied may be behind it after a crash
 	if conf.Error() != nil {
-		return nil
+		return nil //nolint:nilerr // nothing to compare with; raft reports it elsewhere
 	}
 	member, ok := membership{servers: conf.Configuration().Servers}.find(s.cfg.ID)
 	own := s.advertised()

@@ -98,9 +98,6 @@ func TestDiskReserve(t *testing.T) {
 	}
 }
 
-// about allows for what the node itself writes meanwhile, as when it seals its log.
-func about(left, want uint64) bool { return left <= want && left > want-1*mib }
-
 // A node tells what its disk has left and what its reserve is, to others and as metrics.
 func TestStatusTellsOfTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
