@@ -74,7 +74,7 @@ type joinStep struct {
 }
 
 // join asks the nodes of a cluster to take this one in: first to send it the log, then, when it has caught up, to give it a vote. It tries
-// them in turn until it has one, as votes tells, also if it has begun the cluster itself meanwhile, and begins anew if it was taken out; only a wrong token, or the end of ctx, ends it otherwise.
+// them in turn until it has one, as votes tells, also if it has begun the cluster itself meanwhile, and begins anew if it was taken out; only a token that is wrong at all of them, or the end of ctx, ends it otherwise.
 func (n *Node) join(ctx context.Context, votes func() bool) error {
 	client := n.peerClient(joinCall)
 	defer client.CloseIdleConnections()
@@ -100,17 +100,16 @@ func (n *Node) join(ctx context.Context, votes func() bool) error {
 			i++
 			pause, told = joinPause, newTold(n)
 			continue
-		case errors.Is(err, errWrongToken):
-			return fmt.Errorf("join the cluster at %s: %w", addr, err)
 		case errors.Is(err, errNoMember):
 			i = 0
 		}
 		told.tell(ctx, steps[i].what, addr, err)
+		if told.all(errWrongToken, len(peers)) {
+			return fmt.Errorf("join the cluster at %s: %w", strings.Join(peers, ", "), errWrongToken)
+		}
 		at++
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, pause/2+rand.N(pause/2), votes) { //nolint:gosec // jitter is no secret
 			return nil
-		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter is no secret
 		}
 		pause = min(pause*3/2, joinMaxPause)
 	}
@@ -122,6 +121,19 @@ func (n *Node) join(ctx context.Context, votes func() bool) error {
 	return nil
 }
 
+// sleep waits for d, or until this node votes. It returns false if ctx ended.
+func sleep(ctx context.Context, d time.Duration, votes func() bool) bool {
+	const look = 50 * time.Millisecond
+	for end := time.Now().Add(d); time.Now().Before(end) && !votes(); {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(min(look, d)):
+		}
+	}
+	return ctx.Err() == nil
+}
+
 // told is what the nodes that are asked to take this one in have said, for /readyz and the log.
 type told struct {
 	node *Node
@@ -131,6 +143,16 @@ type told struct {
 
 func newTold(n *Node) *told {
 	return &told{node: n, said: make(map[string]error), was: make(map[string]string)}
+}
+
+// all reports whether each of n nodes has said so last. One that has another token may be a stranger at an old address.
+func (t *told) all(err error, n int) bool {
+	for _, said := range t.said {
+		if !errors.Is(said, err) {
+			return false
+		}
+	}
+	return n > 0 && len(t.said) == n
 }
 
 // tell puts what a node has said with what the others have: an answer that asks for somebody to act stands alone. Each is logged once.

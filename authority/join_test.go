@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -56,5 +57,37 @@ func TestJoinBeginsAnew(t *testing.T) {
 	}
 	if _, err := os.Stat(mark); !os.IsNotExist(err) || n.joining.Load() != nil {
 		t.Errorf("it is still joining: %v, %v", err, n.joining.Load())
+	}
+}
+
+// TestAStrangerDoesNotEndAJoin: one of the addresses may be another cluster's by now, which takes another token. Only if all do is the token wrong.
+func TestAStrangerDoesNotEndAJoin(t *testing.T) {
+	t.Parallel()
+	serve := func(status int) string {
+		at := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = fmt.Fprint(w, `{"error":"invalid_operator_token"}`)
+		}))
+		t.Cleanup(at.Close)
+		return strings.TrimPrefix(at.URL, "http://")
+	}
+	stranger, other, own := serve(http.StatusUnauthorized), serve(http.StatusUnauthorized), serve(http.StatusOK)
+	for _, c := range []struct {
+		peers []string
+		ends  bool
+	}{{[]string{stranger, own}, false}, {[]string{stranger, other}, true}, {[]string{stranger}, true}} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, joiningFile), nil, joinFileMode); err != nil {
+			t.Fatal(err)
+		}
+		n := &Node{log: slog.New(slog.DiscardHandler), cfg: Config{ID: "a2", Dir: dir, AdvertiseRaft: "h2:7072", Join: c.peers}}
+		var err error
+		if n.cfg.HTTP, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = n.cfg.HTTP.Close() }()
+		if err := n.join(t.Context(), func() bool { return false }); errors.Is(err, errWrongToken) != c.ends || err != nil != c.ends {
+			t.Errorf("%v: %v", c.peers, err)
+		}
 	}
 }
