@@ -20,7 +20,7 @@ type Greeting struct {
 	// To is the life that is meant. Without a store, any life of that name is; without a name, whoever is there. Raft's messages are
 	// always meant for one life.
 	To Life `json:"to"`
-	// Members is the index of the newest membership that the caller has applied.
+	// Members is the index of the newest membership that the caller has, applied or in its log: after a crash the one may be far behind the other.
 	Members uint64 `json:"members,omitempty"`
 	// Known is how far the caller knows the one that is meant to have come: an older copy of it, which may lead a membership of then all alone, learns
 	// of that what it is.
@@ -95,6 +95,7 @@ type door struct {
 	cluster func() string
 	pin     func(cluster string, began bool) error
 	applied func() configuration
+	logged  func() uint64 // the newest membership's index in the log
 	reach   func() Reach
 	// replaces is Welcome.Replaces; nil: nothing.
 	replaces func() string
@@ -116,7 +117,7 @@ type door struct {
 var _ Door = (*door)(nil)
 
 func (d *door) Greet(to Life) (Greeting, Visit) {
-	g := Greeting{Cluster: d.cluster(), From: d.life, To: to, Members: d.applied().index, Known: d.met.of(to)}
+	g := Greeting{Cluster: d.cluster(), From: d.life, To: to, Members: max(d.applied().index, d.logged()), Known: d.met.of(to)}
 	return g, Visit{door: d, g: g, was: g.Known}
 }
 

@@ -544,3 +544,27 @@ func TestAReplacedClusterSaysSo(t *testing.T) {
 		t.Errorf("%v, %q", err, d.successor())
 	}
 }
+
+// A node that crashed before its state was on disk knows its membership from its log: it must not be taken for one that was left behind.
+func TestAGreetingNamesTheNewestMembership(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		m := c.followers()[0]
+		c.settle()
+		want := m.store.fsm.configuration().index
+		c.net.unplug(m.end)
+		disk := m.fs.CrashClone(vfs.CrashCloneCfg{}) // nothing that was not synced: the state's newest writes are not
+		c.down(m)
+		m.fs = disk
+		c.isolate(m, true, true)
+		c.start(m, false)
+		if applied := m.store.fsm.configuration().index; applied >= want {
+			t.Fatalf("its state is at the membership of %d, and the test shows nothing", applied)
+		}
+		if g, _ := m.store.door.Greet(Life{}); g.Members != want {
+			t.Errorf("it names the membership of %d, want %d", g.Members, want)
+		}
+		c.net.mend()
+	})
+}

@@ -36,6 +36,9 @@ type logStore struct {
 	open   sync.RWMutex
 	closed bool
 
+	// members is the newest index at which a membership was seen in the log: raft reads every entry behind the state at its start.
+	members atomic.Uint64
+
 	mu          sync.RWMutex
 	present     bool // the log holds entries first..last
 	first, last uint64
@@ -139,12 +142,26 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	case present && ok:
 		return nil
 	case present:
-		return s.readEntry(index, l)
+		err := s.readEntry(index, l)
+		s.sawMembers(err, l)
+		return err
 	case index > 0 && index == boundary.Index:
 		*l = raft.Log{Index: index, Term: boundary.Term, Type: raft.LogNoop}
 		return nil
 	default:
 		return raft.ErrLogNotFound
+	}
+}
+
+func (s *logStore) sawMembers(err error, l *raft.Log) {
+	if err != nil || l.Type != raft.LogConfiguration {
+		return
+	}
+	for {
+		was := s.members.Load()
+		if l.Index <= was || s.members.CompareAndSwap(was, l.Index) {
+			return
+		}
 	}
 }
 

@@ -67,6 +67,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	for _, l := range logs {
 		s.ring.push(l)
+		s.sawMembers(nil, l)
 	}
 	if !s.present || lo < s.first {
 		s.first = lo

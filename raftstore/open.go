@@ -239,6 +239,7 @@ func (s *Store) startRaft() error {
 	s.asking.met, s.door.anyLife = &s.door.met, s.cfg.knobs.anyLife
 	s.door.life, s.door.logger, s.door.status = s.life(), s.cfg.Logger, s.answer
 	s.door.cluster, s.door.pin, s.door.applied, s.door.reach = s.clusterName, s.pin, s.fsm.configuration, s.reach
+	s.door.logged = s.log.members.Load
 	replaces := s.ident.Replaces
 	s.door.replaces = func() string { return replaces }
 	switch {

@@ -48,7 +48,7 @@ func TestFramesAreBounded(t *testing.T) {
 func testDoor(l Life, answer func() (NodeStatus, error)) *door {
 	return &door{
 		life: l, logger: slog.New(slog.DiscardHandler), status: answer, cluster: func() string { return "c" },
-		pin: func(string, bool) error { return nil }, applied: func() configuration { return configuration{} }, reach: func() Reach { return Reach{} },
+		pin: func(string, bool) error { return nil }, applied: func() configuration { return configuration{} }, reach: func() Reach { return Reach{} }, logged: func() uint64 { return 0 },
 	}
 }
 
