@@ -185,6 +185,7 @@ func TestElectedIsNotReady(t *testing.T) {
 		c.net.mu.Unlock()
 		_ = l.store.TransferLeadership(within(t, time.Second), next.name)
 		c.until("it is elected", func() bool { return next.store.raft.State() == raft.Leader })
+		synctest.Wait() // it knows
 		if term, ok := next.store.Leading(); ok {
 			t.Errorf("it leads term %d without a barrier", term)
 		}

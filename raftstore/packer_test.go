@@ -418,3 +418,21 @@ func TestADamagedPackHasNoEffect(t *testing.T) {
 		}
 	}
 }
+
+// Closing waits until what was sent has its answer, and no longer than it is told to.
+func TestPackerDrains(t *testing.T) {
+	p, r := packing(t, 1<<20)
+	es := fill(t, p, r)
+	p.close()
+	short, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.drain(short); !errors.Is(err, context.Canceled) {
+		t.Errorf("it did not wait: %v", err)
+	}
+	for _, e := range es {
+		e.reply <- nil
+	}
+	if err := p.drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

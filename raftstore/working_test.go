@@ -188,7 +188,12 @@ func TestWhoIsSentASnapshotIsNotStalled(t *testing.T) {
 			}
 			time.Sleep(cfg.StallTimeout)
 		}
-		for range 10 { // it has it, and stands still
+		for range 3 { // it has it, and stands still, for no time yet
+			if s.stalls(server, NodeStatus{LastIndex: 60}, 100, seen) {
+				t.Fatal("stalled at once")
+			}
+		}
+		for range 10 {
 			if s.stalls(server, NodeStatus{LastIndex: 60}, 100, seen) {
 				return
 			}
@@ -212,6 +217,7 @@ func TestAdmittingIsOneAtATime(t *testing.T) {
 		select {
 		case err := <-done:
 			t.Errorf("%s did not wait: %v", what, err)
+			done <- err
 		case <-time.After(50 * time.Millisecond):
 		}
 		s.admitting.Unlock()
