@@ -30,8 +30,7 @@ type broken struct {
 	// by is the test that must fail, or if harmless pass: a package's folder and the test's name. Empty: the promise over a cluster.
 	by       string
 	harmless bool
-	why      string // it is harmless, where that is not the stall's
-	short    bool   // tried by every make test, not only by make torture
+	short    bool // tried by every make test, not only by make torture
 }
 
 // edit replaces the one occurrence of a text in a file.
