@@ -76,7 +76,7 @@ func (s *outages) take(op errorfs.Op) {
 	}
 }
 
-// stop ends it, and returns what there is: all of it, or with -short about most.
+// stop ends it, and returns what there is: in the long form all of it, else a random share of about most.
 func (s *outages) stop(tb testing.TB, most int) []outage {
 	tb.Helper()
 	s.mu.Lock()
