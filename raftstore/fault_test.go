@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -115,12 +116,9 @@ func TestFaultAtEveryWrite(t *testing.T) {
 	if said != nil {
 		t.Fatalf("without a fault: %v", said)
 	}
-	step := int64(1)
-	if testing.Short() {
-		step = 5
-	}
+	step := stride(5)
 	tried, stopped := 0, 0
-	for at := int64(1); at <= writes+5; at += step {
+	for at := 1 + rand.Int64N(step); at <= writes+5; at += step {
 		disk := vfs.NewCrashableMem()
 		acked, _, said := faultyLife(t, disk, at)
 		tried++

@@ -55,7 +55,7 @@ func tortureTime() time.Duration {
 	return usualTorture
 }
 
-// count is how often a randomised test runs: few with -short, an eighth of long as a rule, and in `make torture` long, or more in
+// count is how often a randomised test runs: few with -short, a thirtieth of long as a rule, and in `make torture` long, or more in
 // proportion if TORTURE is more than usual.
 func count(short, long int) int {
 	switch d := tortureTime(); {
@@ -64,7 +64,15 @@ func count(short, long int) int {
 	case testing.Short():
 		return short
 	}
-	return max(short, long/8)
+	return max(short, long/30)
+}
+
+// stride is how many points of a life a test that tries each goes on by: from one to the next in `make torture`, else by usual, from a random first.
+func stride(usual int64) int64 {
+	if tortureTime() > 0 {
+		return 1
+	}
+	return usual
 }
 
 // machine is a small real state machine: a command sets a key to a value and counts itself; its outcome is the new count.

@@ -161,7 +161,10 @@ func (e *memEnd) Status(ctx context.Context, life Life, addr string) (NodeStatus
 	if err := e.greet(there, life, false); err != nil {
 		return NodeStatus{}, err
 	}
-	status, err := there.door.Status()
+	e.net.mu.Lock()
+	at := there.door // it may be exchanged for one that lies
+	e.net.mu.Unlock()
+	status, err := at.Status()
 	if err != nil {
 		return NodeStatus{}, err
 	}

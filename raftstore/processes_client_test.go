@@ -71,6 +71,21 @@ func (w *witness) end() {
 	w.busy.Wait()
 }
 
+// idle reports whether too little was done so far to mean anything.
+func (w *witness) idle() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts["write done"] < 10 || w.counts["read done"] < 10 || w.checked < 10
+}
+
+// pause is how long a client waits between two calls at most. In the long form nodes are to be busy; else they are to have time, beside the tests of other packages.
+func pause() time.Duration {
+	if tortureTime() > 0 {
+		return 10 * time.Millisecond
+	}
+	return 50 * time.Millisecond
+}
+
 func (w *witness) now() int64 { return int64(time.Since(w.began)) }
 
 // client calls one node after the other, or, every second one, reads at the same node whoever leads: it waits there with a question
@@ -81,7 +96,7 @@ func (w *witness) client(id int, rng *rand.Rand) {
 		select {
 		case <-w.stop:
 			return
-		case <-time.After(time.Duration(rng.IntN(10)) * time.Millisecond):
+		case <-time.After(time.Duration(rng.Int64N(int64(pause())))):
 		}
 		nodes := w.c.all()
 		p := nodes[rng.IntN(len(nodes))]

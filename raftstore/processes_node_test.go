@@ -201,6 +201,14 @@ type nodeProcess struct {
 	compared atomic.Int64 // ranges of the log that the verifier found equal
 }
 
+// heartbeats is short in the long form, for many elections; else so long that a node which waits for a processor is not taken for dead.
+func heartbeats() time.Duration {
+	if tortureTime() > 0 {
+		return 300 * time.Millisecond
+	}
+	return time.Second
+}
+
 func runNode(raw string) error {
 	n := &nodeProcess{opened: make(chan struct{}), machine: &registerMachine{hashes: make(map[uint64]string), pending: make(map[uint64]string)}}
 	if err := json.Unmarshal([]byte(raw), &n.cfg); err != nil {
@@ -227,7 +235,7 @@ func runNode(raw string) error {
 	n.store, err = Open(Config{
 		ID: n.cfg.ID, Dir: n.cfg.Dir, FS: slow, Listener: raftSide, Advertise: n.cfg.Advertise, Bootstrap: n.cfg.Bootstrap,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Lead: n.lead,
-		HeartbeatTimeout: 300 * time.Millisecond, RPCTimeout: 3 * time.Second,
+		HeartbeatTimeout: heartbeats(), RPCTimeout: 3 * time.Second,
 		SnapshotInterval: time.Second, SnapshotThreshold: 300, TrailingLogs: 200,
 		CacheBytes: 4 << 20, LogCacheBytes: 1 << 10,
 		knobs: knobs{readUnconfirmed: n.cfg.ReadUnconfirmed},

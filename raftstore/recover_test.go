@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -233,11 +234,8 @@ func TestOfflineFaultsAreErrors(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		step, told := int64(1), 0
-		if testing.Short() {
-			step = 7
-		}
-		for i := int64(1); i <= writes; i += step {
+		step, told := stride(7), 0
+		for i := 1 + rand.Int64N(step); i <= writes; i += step {
 			fs := disk.CrashClone(vfs.CrashCloneCfg{})
 			_, err := failing(fs, i)
 			if err == nil {

@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -68,7 +70,15 @@ func newestWAL(tb testing.TB, fs vfs.FS) (name string, number uint32) {
 func outcome(tb testing.TB, fs vfs.FS, last uint64) string {
 	tb.Helper()
 	done := make(chan string, 1)
-	n := newNode(onFS(fs), notBootstrapped())
+	// A database that a fault left open may read what is damaged again and again, for as long as the process lives: then its next read does not end.
+	var over atomic.Bool
+	defer over.Store(true)
+	n := newNode(onFS(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if over.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+			select {}
+		}
+		return nil
+	}))), notBootstrapped())
 	go func() {
 		said := "seen" // also if a fault ends this goroutine
 		defer func() { done <- said }()
