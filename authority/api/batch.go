@@ -3,8 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"machineid/authority/hub"
 	"machineid/authority/state"
@@ -109,7 +107,7 @@ func revokeBatch(r *request) (step, error) {
 		return step{}, err
 	}
 	return step{change: func(ctx context.Context) (any, error) {
-		d, err := r.commitBatch(ctx, b, func(all *statepb.Stretch) *statepb.Command {
+		d, err := r.commitBatch(ctx, b, (*request).commit, func(all *statepb.Stretch) *statepb.Command {
 			return &statepb.Command{Change: &statepb.Command_RevokeBatch{RevokeBatch: &statepb.RevokeBatch{OrgId: r.org[:], DeviceIds: b.ids, All: all}}}
 		})
 		if err != nil {
@@ -130,7 +128,7 @@ func unrevokeBatch(r *request) (step, error) {
 		return step{}, err
 	}
 	return step{change: func(ctx context.Context) (any, error) {
-		d, err := r.commitBatch(ctx, b, func(all *statepb.Stretch) *statepb.Command {
+		d, err := r.commitBatch(ctx, b, (*request).commitAmong, func(all *statepb.Stretch) *statepb.Command {
 			return &statepb.Command{Change: &statepb.Command_UnrevokeBatch{UnrevokeBatch: &statepb.UnrevokeBatch{OrgId: r.org[:], DeviceIds: b.ids, All: all}}}
 		})
 		if err != nil {
@@ -160,9 +158,9 @@ func unrevokeBatch(r *request) (step, error) {
 
 // commitBatch makes the change, of all that there are stretch by stretch, each of which is one change. The first counts for what came
 // before it: what is registered, or revoked, while they are made is left alone.
-func (r *request) commitBatch(ctx context.Context, b *batched, command func(*statepb.Stretch) *statepb.Command) (sum done, err error) {
+func (r *request) commitBatch(ctx context.Context, b *batched, commit committer, command func(*statepb.Stretch) *statepb.Command) (sum done, err error) {
 	if !b.all {
-		if sum, err = r.commit(ctx, command(nil)); err == nil {
+		if sum, err = commit(r, ctx, command(nil)); err == nil {
 			b.fill(sum.Batch.Items)
 		}
 		return sum, err
@@ -180,16 +178,9 @@ func (r *request) commitBatch(ctx context.Context, b *batched, command func(*sta
 		return sum, nil // its caller does not wait
 	}
 	// The answer is about every device of the org, also those that no stretch had to look at.
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.deadline.Add(settleGrace))
-	defer cancel()
-	began := time.Now()
-	if err := r.api.cfg.Hub.SettleOrg(ctx, sum.propagation.Index, r.org); err != nil {
-		return done{}, &unavailable{
-			outcome: wire.OutcomeCommitted,
-			cause:   fmt.Errorf("wait for the edges to have the org's changes up to index %d: %w", sum.propagation.Index, err),
-		}
+	if err := r.settleOrg(ctx, &sum.propagation, sum.propagation.Index, wire.OutcomeCommitted); err != nil {
+		return done{}, err
 	}
-	sum.propagation.ElapsedMs += float64(time.Since(began).Microseconds()) / 1000
 	return sum, nil
 }
 

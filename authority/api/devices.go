@@ -32,7 +32,7 @@ func register(r *request) (step, error) {
 	}
 	return step{rejudged: true, change: func(ctx context.Context) (any, error) {
 		c.OrgId, c.MayRestore = r.org[:], r.scope == statepb.Key_ADMIN
-		d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_Register{Register: c}})
+		d, err := r.commitAmong(ctx, &statepb.Command{Change: &statepb.Command_Register{Register: c}})
 		if err != nil {
 			return r.atCap(c.GetDeviceId(), err)
 		}
@@ -110,14 +110,14 @@ func (r *request) atCap(id string, err error) (any, error) {
 }
 
 // onDevice makes a call that changes one device and needs nothing but its id.
-func onDevice(command func(org []byte, id string) *statepb.Command, answer func(*request, string, done) any) func(*request) (step, error) {
+func onDevice(commit committer, command func(org []byte, id string) *statepb.Command, answer func(*request, string, done) any) func(*request) (step, error) {
 	return func(r *request) (step, error) {
 		id, err := r.body.DeviceID()
 		if err != nil {
 			return step{}, err
 		}
 		return step{rejudged: true, change: func(ctx context.Context) (any, error) {
-			d, err := r.commit(ctx, command(r.org[:], id))
+			d, err := commit(r, ctx, command(r.org[:], id))
 			if err != nil {
 				return nil, err
 			}

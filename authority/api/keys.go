@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -174,7 +173,7 @@ func revokeKey(r *request) (step, error) {
 		return step{}, err
 	}
 	return step{change: func(ctx context.Context) (any, error) {
-		d, err := r.commitKey(ctx, &statepb.Command{Change: &statepb.Command_RevokeKey{RevokeKey: &statepb.RevokeKey{OrgId: r.org[:], KeyId: id}}})
+		d, err := r.commitAmong(ctx, &statepb.Command{Change: &statepb.Command_RevokeKey{RevokeKey: &statepb.RevokeKey{OrgId: r.org[:], KeyId: id}}})
 		if err != nil {
 			return nil, err
 		}
@@ -238,7 +237,7 @@ func (r *request) makeKey(ctx context.Context, rec *statepb.Key, cmd *statepb.Co
 	}
 	hash := key.Hash()
 	rec.Hash, rec.KeyId = hash[:], key.ID()
-	d, err := r.commitKey(ctx, cmd)
+	d, err := r.commitAmong(ctx, cmd)
 	switch u, lost := errors.AsType[*unavailable](err); {
 	case lost && u.outcome != wire.OutcomeNotDone:
 		u.message = "a key may have been made but cannot be shown any more: see org/keys, revoke it there and call again"
@@ -257,29 +256,4 @@ func (r *request) makeKey(ctx context.Context, rec *statepb.Key, cmd *statepb.Co
 		answer.Replaced = &replacedKey{old.GetKeyId(), instant(old.GetExpiresAtMs())}
 	}
 	return answer, nil
-}
-
-// commitKey commits a change of a key. What is told of it depends on the org's other keys too: that there are too many of them, or no other
-// admin's. So their changes are waited for as well, whatever it came to.
-func (r *request) commitKey(ctx context.Context, cmd *statepb.Command) (done, error) {
-	d, err := r.commit(ctx, cmd)
-	index := d.propagation.Index
-	switch f, refused := errors.AsType[*refusal](err); {
-	case refused:
-		index = f.index
-	case err != nil:
-		return done{}, err
-	case d.propagation.Pending:
-		return d, nil // its caller does not wait
-	}
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.deadline.Add(settleGrace))
-	defer cancel()
-	if settleErr := r.api.cfg.Hub.SettleOrg(ctx, index, r.org); settleErr != nil {
-		outcome := wire.OutcomeCommitted
-		if err != nil {
-			outcome = wire.OutcomeNotDone
-		}
-		return done{}, &unavailable{outcome: outcome, cause: fmt.Errorf("wait for the edges to have the changes of the org's keys: %w", settleErr)}
-	}
-	return d, err
 }

@@ -163,7 +163,7 @@ func updateOrg(r *request) (step, error) {
 		}
 	}
 	return step{change: func(ctx context.Context) (any, error) {
-		d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_UpdateOrg{UpdateOrg: c}})
+		d, err := r.commitAmong(ctx, &statepb.Command{Change: &statepb.Command_UpdateOrg{UpdateOrg: c}})
 		if err != nil {
 			return nil, err
 		}

@@ -58,14 +58,12 @@ func (r *request) settled(answer any, err error) (any, error) {
 	if lost || r.saw == 0 || r.status == fasthttp.StatusAccepted { // nothing is told, or no more than that it is committed
 		return answer, err
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), r.deadline.Add(settleGrace))
-	defer cancel()
-	if cause := r.api.cfg.Hub.SettleOrg(ctx, r.saw, r.org); cause != nil {
-		outcome := wire.OutcomeNotDone
-		if r.committed {
-			outcome = wire.OutcomeCommitted
-		}
-		return nil, &unavailable{outcome: outcome, cause: fmt.Errorf("wait for the edges up to index %d, which was seen: %w", r.saw, cause)}
+	outcome := wire.OutcomeNotDone
+	if r.committed {
+		outcome = wire.OutcomeCommitted
+	}
+	if late := r.settleOrg(context.Background(), &hub.Propagation{}, r.saw, outcome); late != nil {
+		return nil, late
 	}
 	return answer, err
 }
@@ -137,6 +135,45 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 		tell(action, target, p)
 	}
 	return done{out, p}, nil
+}
+
+// committer is commit or commitAmong.
+type committer func(r *request, ctx context.Context, cmd *statepb.Command) (done, error)
+
+// commitAmong commits a change of which more is told than of the record that it changes: that there is room for one more, how the plan stands,
+// that no other key is an admin's. That follows from the org's other records, so their changes are waited for as well, whatever it came to: who gets
+// the seat of another would else be told so while an edge still allows that one.
+func (r *request) commitAmong(ctx context.Context, cmd *statepb.Command) (done, error) {
+	d, err := r.commit(ctx, cmd)
+	index := d.propagation.Index
+	switch f, refused := errors.AsType[*refusal](err); {
+	case refused:
+		index = f.index
+	case err != nil:
+		return done{}, err
+	case d.propagation.Pending:
+		return d, nil // its caller does not wait
+	}
+	outcome := wire.OutcomeCommitted
+	if err != nil {
+		outcome = wire.OutcomeNotDone
+	}
+	if late := r.settleOrg(ctx, &d.propagation, index, outcome); late != nil {
+		return done{}, late
+	}
+	return d, err
+}
+
+// settleOrg waits until all changes of the caller's org up to index are in force at every edge, as a part of what p took.
+func (r *request) settleOrg(ctx context.Context, p *hub.Propagation, index uint64, outcome string) error {
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.deadline.Add(settleGrace))
+	defer cancel()
+	began := time.Now()
+	if err := r.api.cfg.Hub.SettleOrg(ctx, index, r.org); err != nil {
+		return &unavailable{outcome: outcome, cause: fmt.Errorf("wait for the edges to have the org's changes up to index %d: %w", index, err)}
+	}
+	p.ElapsedMs += float64(time.Since(began).Microseconds()) / 1000
+	return nil
 }
 
 // actionOf names a change as the audit does, and what it was made to.

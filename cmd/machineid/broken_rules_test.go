@@ -107,15 +107,26 @@ var brokenRules = []broken{
 	{
 		rule: "I2", name: "a batch of all waits for its own changes only", by: "authority/api TestNothingIsToldTooEarly",
 		edits: []edit{{
-			"authority/api/batch.go", "	if err := r.api.cfg.Hub.SettleOrg(ctx, sum.propagation.Index, r.org); err != nil {\n",
+			"authority/api/batch.go", "	if err := r.settleOrg(ctx, &sum.propagation, sum.propagation.Index, wire.OutcomeCommitted); err != nil {\n",
 			"	if err := ctx.Err(); err != nil {\n",
 		}},
 	},
 	{
 		rule: "I2", name: "a change of a key waits for itself only", by: "authority/api TestNothingIsToldTooEarly",
+		edits: []edit{{"authority/api/keys.go", "r.commitAmong(ctx, cmd)", "r.commit(ctx, cmd)"}},
+	},
+	{
+		rule: "I2", name: "a seat is given on before it is free everywhere", by: "cmd/machineid TestASeatIsGivenOnWhenItIsFree",
 		edits: []edit{{
-			"authority/api/keys.go", "	if settleErr := r.api.cfg.Hub.SettleOrg(ctx, index, r.org); settleErr != nil {\n",
-			"	if settleErr := ctx.Err(); settleErr != nil && index > 0 {\n",
+			"authority/api/settle.go", "	if late := r.settleOrg(ctx, &d.propagation, index, outcome); late != nil {\n",
+			"	if late := ctx.Err(); late != nil && index > 0 && outcome != \"\" {\n",
+		}},
+	},
+	{
+		rule: "I2", name: "an operator is told how a plan stands at once", by: "authority/api TestNothingIsToldTooEarly",
+		edits: []edit{{
+			"authority/api/operate.go", "r.commitAmong(ctx, &statepb.Command{Change: &statepb.Command_UpdateOrg",
+			"r.commit(ctx, &statepb.Command{Change: &statepb.Command_UpdateOrg",
 		}},
 	},
 	{

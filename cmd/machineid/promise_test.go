@@ -62,6 +62,19 @@ func (h *history) violations() (bad []string) {
 // mutant is one rule of the link broken, by a relay that forges frames.
 type mutant func(*relay)
 
+// longer has an edge believe in leases that are longer than the authority's, by what the Welcome and each Grant say: it takes none above its Welcome's.
+func longer(d time.Duration) func(*link.ToEdge) (*link.ToEdge, *link.ToAuthority) {
+	return func(f *link.ToEdge) (*link.ToEdge, *link.ToAuthority) {
+		if w := f.GetWelcome(); w != nil {
+			w.LeaseNs += int64(d)
+		}
+		if g := f.GetGrant(); g != nil {
+			g.GrantedNs += int64(d)
+		}
+		return f, nil
+	}
+}
+
 var mutants = map[string]mutant{
 	// I3: an acknowledgement without the floor behind it.
 	"acknowledged but not in force": func(r *relay) {
@@ -76,21 +89,11 @@ var mutants = map[string]mutant{
 	},
 	// I1: a lease that is longer than what was booked.
 	"granted more than was booked": func(r *relay) {
-		r.down = func(f *link.ToEdge) (*link.ToEdge, *link.ToAuthority) {
-			if g := f.GetGrant(); g != nil {
-				g.GrantedNs += int64(20 * time.Second)
-			}
-			return f, nil
-		}
+		r.down = longer(20 * time.Second)
 	},
 	// I1.3: a lease that ends as if it counted from when it was received, not from when it was asked for.
 	"counted from the answer": func(r *relay) {
-		r.down = func(f *link.ToEdge) (*link.ToEdge, *link.ToAuthority) {
-			if g := f.GetGrant(); g != nil {
-				g.GrantedNs += int64(1400 * time.Millisecond)
-			}
-			return f, nil
-		}
+		r.down = longer(1400 * time.Millisecond)
 	},
 	// I5: an answer that was read before a change, under an index of after it.
 	"old records under a new index": func(r *relay) {
