@@ -120,6 +120,7 @@ type Node struct {
 	// beginning says that this node asks the others whether it may begin a cluster.
 	beginning atomic.Bool
 	clocks    clocks
+	stopping  atomic.Bool
 }
 
 // New returns a Node that Run starts. It does no I/O.
@@ -200,6 +201,7 @@ const (
 func (n *Node) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
+	n.stopping.Store(true)
 	n.leave(ctx)
 	drain, cancelDrain := context.WithTimeout(ctx, drainTime)
 	defer cancelDrain()
@@ -232,7 +234,7 @@ func (n *Node) open() error {
 	})
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
-		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall,
+		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
 		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
 	}, n.state)
 	if err != nil {
@@ -338,6 +340,9 @@ func (n *Node) Ready() []string {
 	why := n.store.Reasons()
 	if seeding := n.seeding.Load(); seeding != nil {
 		why = append(why, *seeding)
+	}
+	if fault := n.clockFault(); fault != "" {
+		why = append(why, "clock: this node decides nothing: "+fault)
 	}
 	if len(why) > 0 {
 		return why

@@ -2,9 +2,11 @@ package authority
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"machineid/authority/hub"
 	"machineid/authority/state/statepb"
+	"machineid/raftstore"
 )
 
 // runNode runs a node on the disk and over sockets, and returns once it is ready. It ends by stop.
@@ -128,9 +131,15 @@ func TestAWrongClockHandsOver(t *testing.T) {
 	if err := nodes[0].store.TransferLeadership(t.Context(), ""); err == nil {
 		t.Error("it still leads")
 	}
-	// Made the leader again, it gives it away again.
+	if why := nodes[0].Ready(); len(why) != 1 || !strings.Contains(why[0], "clock: this node decides nothing: its clock is 1h0m") {
+		t.Errorf("it is not ready because of %q", why)
+	}
+	if err := leading().store.TransferLeadership(t.Context(), "a1"); !errors.Is(err, raftstore.ErrRefused) || !strings.Contains(err.Error(), "a1 should not lead: its clock is 1h0m") {
+		t.Errorf("it is handed over to: %v", err)
+	}
+	// Made the leader again, as an election can, it gives it away again.
 	for range 2 {
-		if err := leading().store.TransferLeadership(t.Context(), "a1"); err != nil {
+		if err := leading().store.HandTo(t.Context(), raftstore.Member{Life: nodes[0].store.Status().Life(), Address: nodes[0].cfg.Raft.Addr().String()}); err != nil {
 			t.Fatal(err)
 		}
 		until(t, "another leads", func() bool { n := leading(); return n != nil && n != nodes[0] })

@@ -66,6 +66,11 @@ type Config struct {
 	About   map[string]string
 	// Wall is this node's wall clock as it tells others; nil means time.Now.
 	Wall func() time.Time
+	// ClockOff says how far that clock is off those of the others, ahead is positive, and false while this node does not know; nil: it never does.
+	ClockOff func() (time.Duration, bool)
+	// Unfit says why this node should not lead now, "" if nothing speaks against it, in 1 KiB at most; nil: nothing ever does. Nobody hands over to
+	// such a node; elections do not ask.
+	Unfit func() string
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Registerer receives the metrics; nil means none. Close takes them out again.
@@ -154,6 +159,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Wall == nil {
 		c.Wall = time.Now
+	}
+	if c.ClockOff == nil {
+		c.ClockOff = func() (time.Duration, bool) { return 0, false }
+	}
+	if c.Unfit == nil {
+		c.Unfit = func() string { return "" }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

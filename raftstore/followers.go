@@ -88,23 +88,15 @@ func (s *Store) stalls(server raft.Server, status NodeStatus, target uint64, see
 	return true
 }
 
-// handOverFull gives the leadership to a voter whose disk has room: on this node's, only essential commands are taken. If there is none,
-// it stays where it is, so that those are.
+// handOverFull gives the leadership to a voter whose disk has room: on this node's, only essential commands are taken. If there is none that
+// is fit to lead, it stays where it is, so that those are.
 func (s *Store) handOverFull(ctx context.Context) {
-	members, err := s.Members(ctx)
-	if err != nil {
+	to, err := s.Successor(ctx, "")
+	if err != nil || to.Status.DiskFull {
 		return
 	}
-	for _, m := range members {
-		if !m.Voter || m.ID == s.cfg.ID || m.Err != nil || m.Status.DiskFull {
-			continue
-		}
-		err := s.TransferLeadership(ctx, m.ID)
-		s.cfg.Logger.Warn("this disk is nearly full: handing the leadership to a node that has room", slog.String("to", m.ID), slog.Any("cause", err))
-		if err == nil {
-			return
-		}
-	}
+	err = s.HandTo(ctx, to)
+	s.cfg.Logger.Warn("this disk is nearly full: handing the leadership to a node that has room", slog.String("to", to.ID), slog.Any("cause", err))
 }
 
 func (s *Store) handOverStalled(ctx context.Context) {

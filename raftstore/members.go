@@ -292,6 +292,9 @@ func (s *Store) HandTo(ctx context.Context, to Member) error {
 	if to.ID == s.cfg.ID {
 		return nil
 	}
+	if err := s.level(ctx, to); err != nil {
+		return fmt.Errorf("hand over the leadership: %w", err)
+	}
 	err := s.await(ctx, func() raft.Future {
 		return s.raft.LeadershipTransferToServer(to.server(), raft.ServerAddress(to.Address))
 	})
@@ -301,8 +304,28 @@ func (s *Store) HandTo(ctx context.Context, to Member) error {
 	return nil
 }
 
-// Successor is the member that TransferLeadership would hand over to now: the voter id, or the one that is furthest if id is empty. It is this
-// node itself if that is asked for. The errors are ErrNotLeader, and ErrRefused if there is none.
+// level waits until a member has all that this node's log has now, for a heartbeat time-out at most. Where entries do not get through raft gives up after
+// as long, and at the next try never: it waits for a replication that ended, and refuses every command from then on (v1.8.0, leadershipTransfer).
+func (s *Store) level(ctx context.Context, m Member) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HeartbeatTimeout)
+	defer cancel()
+	last := s.raft.LastIndex()
+	for {
+		status, err := s.statusOf(ctx, raft.Server{ID: m.server(), Address: raft.ServerAddress(m.Address)})
+		if err == nil && status.LastIndex >= last {
+			return nil
+		}
+		select {
+		case <-time.After(catchUpPoll):
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("%w: %s has not caught up (%d of %d)", ErrRefused, m.ID, status.LastIndex, last), err)
+		}
+	}
+}
+
+// Successor is the member that TransferLeadership would hand over to now: the voter id, or if id is empty one whose disk has room, and of those the one that
+// is furthest. It is this node itself if that is asked for. A successor must be fit to lead. One whose disk is nearly full is fit for a leader that is not:
+// it can at least take essential commands. The errors are ErrNotLeader, and ErrRefused if there is none.
 func (s *Store) Successor(ctx context.Context, id string) (Member, error) {
 	term, ok := s.Leading()
 	if !ok {
@@ -312,9 +335,11 @@ func (s *Store) Successor(ctx context.Context, id string) (Member, error) {
 	if err != nil {
 		return Member{}, err
 	}
-	if i := slices.IndexFunc(members, func(m Member) bool { return m.ID == s.cfg.ID }); id == s.cfg.ID && i >= 0 {
-		return members[i], nil
+	own := slices.IndexFunc(members, func(m Member) bool { return m.ID == s.cfg.ID })
+	if id == s.cfg.ID && own >= 0 {
+		return members[own], nil
 	}
+	full := own >= 0 && (members[own].Status.DiskFull || members[own].Status.Unfit != "") // may lead
 	members = slices.DeleteFunc(members, func(m Member) bool {
 		return !m.Voter || m.ID == s.cfg.ID || (id != "" && m.ID != id) || m.Err != nil || m.Status.Term != term
 	})
@@ -323,6 +348,23 @@ func (s *Store) Successor(ctx context.Context, id string) (Member, error) {
 	}
 	if len(members) == 0 {
 		return Member{}, fmt.Errorf("%w: no other voter answers", ErrRefused)
+	}
+	var against []error
+	members = slices.DeleteFunc(members, func(m Member) bool {
+		why := m.Status.Unfit
+		if why == "" && m.Status.DiskFull && !full {
+			why = "its disk is nearly full"
+		}
+		if why != "" {
+			against = append(against, fmt.Errorf("%s should not lead: %s", m.ID, why))
+		}
+		return why != ""
+	})
+	if len(members) == 0 {
+		return Member{}, fmt.Errorf("%w: %w", ErrRefused, errors.Join(against...))
+	}
+	if slices.ContainsFunc(members, func(m Member) bool { return !m.Status.DiskFull }) {
+		members = slices.DeleteFunc(members, func(m Member) bool { return m.Status.DiskFull })
 	}
 	return slices.MaxFunc(members, func(a, b Member) int { return cmp.Compare(a.Status.LastIndex, b.Status.LastIndex) }), nil
 }

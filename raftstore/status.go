@@ -25,6 +25,10 @@ type NodeStatus struct {
 	// About is Config.About of the node, and TimeMs its wall clock when it answered, in milliseconds since 1970.
 	About  map[string]string `json:"about,omitempty"`
 	TimeMs int64             `json:"time_ms,omitempty"`
+	// ClockOffMs is how far the node knows that clock to be ahead of the others', nil: it does not know.
+	ClockOffMs *int64 `json:"clock_off_ms,omitempty"`
+	// Unfit is Config.Unfit of the node: why it should not lead, "" if nothing speaks against it.
+	Unfit string `json:"unfit,omitempty"`
 	// Format is the one that the cluster is at as far as the node has applied, NewestFormat the newest that its program knows.
 	Format       int `json:"format,omitempty"`
 	NewestFormat int `json:"newest_format,omitempty"`
@@ -74,10 +78,15 @@ func (noPeers) Serve(Door) {}
 func (s *Store) Status() NodeStatus {
 	leader, _ := s.Leader()
 	left, reserve := s.space.room()
+	var clockOff *int64
+	if off, known := s.cfg.ClockOff(); known {
+		ms := off.Milliseconds()
+		clockOff = &ms
+	}
 	return NodeStatus{
 		ID: s.cfg.ID, Store: s.storeID, Raft: string(s.advertised()), Cluster: s.clusterName(), Term: s.raft.CurrentTerm(), State: s.raft.State().String(), Leader: leader,
 		Applied: s.Applied().Index, LastIndex: s.raft.LastIndex(), Version: s.cfg.Version,
-		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), DiskFull: s.space.closed.Load(), DiskLeft: left, DiskReserve: reserve,
+		About: s.cfg.About, TimeMs: s.cfg.Wall().UnixMilli(), ClockOffMs: clockOff, Unfit: s.cfg.Unfit(), DiskFull: s.space.closed.Load(), DiskLeft: left, DiskReserve: reserve,
 		Format: s.Format(), NewestFormat: s.cfg.newestFormat(),
 	}
 }

@@ -60,6 +60,7 @@ func TestWhoWorks(t *testing.T) {
 		for _, m := range others {
 			m.says(func(s *NodeStatus) { s.DiskFull = true })
 		}
+		l.store.space.closed.Store(true)
 		l.store.handOverFull(within(t, time.Second))
 		if _, ok := l.store.Leading(); !ok {
 			t.Error("the leadership went to a node whose disk is full too")
@@ -67,6 +68,102 @@ func TestWhoWorks(t *testing.T) {
 		others[1].says(func(*NodeStatus) {})
 		l.store.handOverFull(within(t, time.Second))
 		c.until("the one with room leads", func() bool { _, ok := others[1].store.Leading(); return ok })
+	})
+}
+
+// Nobody hands over to a node that says why it should not lead, nor to one whose disk is nearly full, unless the leader is no better.
+func TestWhoIsFitToLead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var own atomic.Pointer[string]
+		none, wrong := "", "its clock is off"
+		own.Store(&none)
+		c := newCluster(t, 4, with(func(cfg *Config) {
+			if cfg.Bootstrap { // n1, which leads
+				cfg.Unfit = func() string { return *own.Load() }
+			}
+			cfg.ClockOff = func() (time.Duration, bool) { return -time.Second, true }
+		}))
+		defer c.stop()
+		l, others := c.leader(), c.followers()
+		if l.name != "n1" {
+			t.Fatalf("%s leads", l.name)
+		}
+		fit := func(*NodeStatus) {}
+		full := func(s *NodeStatus) { s.DiskFull, s.LastIndex = true, s.LastIndex+100 }
+		unfit := func(s *NodeStatus) { s.Unfit, s.LastIndex = wrong, s.LastIndex+100 }
+		for _, test := range []struct {
+			what              string
+			says              [3]func(*NodeStatus)
+			ownFull, ownUnfit bool
+			id, to, refused   string
+		}{
+			{what: "the one that is well", says: [3]func(*NodeStatus){unfit, full, fit}, to: "n4"},
+			{what: "for a full leader too", says: [3]func(*NodeStatus){unfit, full, fit}, ownFull: true, to: "n4"},
+			{what: "for an unfit leader too", says: [3]func(*NodeStatus){full, unfit, fit}, ownUnfit: true, to: "n4"},
+			{what: "a full one for an unfit leader", says: [3]func(*NodeStatus){unfit, full, unfit}, ownUnfit: true, to: "n3"},
+			{what: "a full one for a full leader", says: [3]func(*NodeStatus){unfit, full, unfit}, ownFull: true, to: "n3"},
+			{what: "none worse than the leader", says: [3]func(*NodeStatus){unfit, full, unfit}, refused: "n3 should not lead: its disk is nearly full"},
+			{what: "none that is unfit", says: [3]func(*NodeStatus){unfit, unfit, unfit}, ownUnfit: true, ownFull: true, refused: "n2 should not lead: its clock is off"},
+			{what: "not if it is asked for", says: [3]func(*NodeStatus){unfit, full, fit}, id: "n2", refused: "n2 should not lead: its clock is off"},
+			{what: "nor a full one", says: [3]func(*NodeStatus){unfit, full, fit}, id: "n3", refused: "n3 should not lead: its disk is nearly full"},
+			{what: "a full one that a full leader is asked for", says: [3]func(*NodeStatus){unfit, full, fit}, ownFull: true, id: "n3", to: "n3"},
+			{what: "itself, whatever it is", says: [3]func(*NodeStatus){fit, fit, fit}, ownUnfit: true, id: "n1", to: "n1"},
+		} {
+			for i, m := range others {
+				m.says(test.says[i])
+			}
+			l.store.space.closed.Store(test.ownFull)
+			own.Store(&none)
+			if test.ownUnfit {
+				own.Store(&wrong)
+			}
+			to, err := l.store.Successor(within(t, time.Second), test.id)
+			if to.ID != test.to || (test.refused == "") != (err == nil) || err != nil && (!errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), test.refused)) {
+				t.Errorf("%s: to %q, %v", test.what, to.ID, err)
+			}
+		}
+		// A full leader stays for lack of one with room, and never goes to an unfit one.
+		l.store.space.closed.Store(true)
+		others[0].says(unfit)
+		others[1].says(full)
+		others[2].says(unfit)
+		own.Store(&none)
+		l.store.handOverFull(within(t, time.Second))
+		if _, ok := l.store.Leading(); !ok {
+			t.Error("the leadership went to one that is no better")
+		}
+		l.store.space.closed.Store(false)
+		status := must[NodeStatus](t)(others[0].store.statusOf(t.Context(), raft.Server{ID: l.store.life().server(), Address: l.addr}))
+		if off := status.ClockOffMs; status.Unfit != "" || off == nil || *off != -1000 {
+			t.Errorf("the leader says of itself: %+v", status)
+		}
+	})
+}
+
+// A hand-over to a node that answers and gets no entries is refused, however often it is tried, and this node goes on: raft (v1.8.0) would wait for that
+// node's replication, and at the second try for ever; then it refuses every command, in later terms too.
+func TestAHandOverNeedsWhoKeepsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, to := c.leader(), c.followers()[0]
+		c.net.mu.Lock()
+		c.net.wedged[route{l.addr, to.addr}] = true
+		c.net.mu.Unlock()
+		propose(t, l.store, "a=b")
+		for range 3 {
+			if err := l.store.TransferLeadership(within(t, 5*time.Second), to.name); !errors.Is(err, ErrRefused) {
+				t.Errorf("handed over: %v", err)
+			}
+			if _, err := l.store.Propose(within(t, time.Second), []byte("c=d")); err != nil {
+				t.Errorf("behind it: %v", err)
+			}
+		}
+		c.net.mend()
+		c.settle()
+		if err := l.store.TransferLeadership(within(t, 5*time.Second), to.name); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

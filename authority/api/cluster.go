@@ -77,7 +77,9 @@ type member struct {
 	DiskLeft     *uint64 `json:"diskLeftBytes"`
 	DiskReserve  *uint64 `json:"diskReserveBytes"`
 	TimeOffsetMs int64   `json:"timeOffsetMs"`
-	LastContact  instant `json:"lastContact"`
+	// Unfit is why it should not lead, null if nothing speaks against it.
+	Unfit       *string `json:"unfit"`
+	LastContact instant `json:"lastContact"`
 }
 
 func memberOf(m raftstore.Member, now time.Time) member {
@@ -85,7 +87,7 @@ func memberOf(m raftstore.Member, now time.Time) member {
 		ID: m.ID, Store: m.Store, Raft: m.Address, Advertised: orNull(m.Status.Raft), Voter: m.Voter, Leader: m.Leader, Reachable: m.Err == nil, State: m.Status.State,
 		HTTP: m.Status.About["http"], Link: m.Status.About["link"],
 		Term: m.Status.Term, Applied: m.Status.Applied, LastIndex: m.Status.LastIndex, Version: m.Status.Version,
-		Format: m.Status.Format, NewestFormat: m.Status.NewestFormat, DiskFull: m.Status.DiskFull,
+		Format: m.Status.Format, NewestFormat: m.Status.NewestFormat, DiskFull: m.Status.DiskFull, Unfit: orNull(m.Status.Unfit),
 	}
 	if m.Status.DiskReserve > 0 {
 		out.DiskLeft, out.DiskReserve = &m.Status.DiskLeft, &m.Status.DiskReserve

@@ -16,6 +16,7 @@ const (
 	hubReign     = "authority/hub/reign.go"
 	hubServe     = "authority/hub/serve.go"
 	hubSession   = "authority/hub/session.go"
+	timekeeper   = "authority/timekeeper.go"
 )
 
 // The stalls.
@@ -454,5 +455,53 @@ var brokenRules = []broken{
 	{
 		rule: "I8", name: "the shorter of two times is recorded", by: "authority/hub TestTheLongerTimesAreRecorded",
 		edits: []edit{{hubReign, "		open = longer(own, last)\n", "		open = own\n"}},
+	},
+	{
+		rule: "I11", name: "a clock that is known to be wrong is believed while others are away", by: "cmd/machineid TestAClockKnownToBeWrongStampsNothing",
+		edits: []edit{{timekeeper, "return &comparison{off: *before, sure: true}", "return &comparison{sure: true}"}},
+	},
+	{
+		rule: "I11", name: "a clock that is set while others are away counts as before", by: "cmd/machineid TestAClockThatJumpsWhileANodeIsAway", short: true,
+		edits: []edit{{timekeeper, "	off := c.off + c.moved(wall, at)\n", "	off := c.off\n"}},
+	},
+	{
+		rule: "I11", name: "wrong clocks outvote the others while some are away", by: "cmd/machineid TestTwoOfFiveClocksAreWrong",
+		edits: []edit{{timekeeper, "tells && len(all) == len(members):", "tells:"}},
+	},
+	{
+		rule: "I11", name: "what is known of a clock is not counted off", by: "cmd/machineid TestTwoOfFiveClocksAreWrong",
+		edits: []edit{{timekeeper, "				ahead -= *off\n", "				ahead -= 0\n"}},
+	},
+	{
+		rule: "I11", name: "a node that begins does not learn of its clock", by: "authority TestCompare",
+		edits: []edit{{timekeeper, "	case len(known) > 0: //", "	case len(known) > 1<<20: //"}},
+	},
+	{
+		rule: "I11", name: "of two clocks the one that is ahead counts", by: "cmd/machineid TestOfTwoClocksThatDisagree",
+		edits: []edit{{timekeeper, "ahead[(len(ahead)-1)/2]", "ahead[len(ahead)/2]"}},
+	},
+	{
+		rule: "I11", name: "two clocks that disagree can tell", by: "authority TestCompare",
+		edits: []edit{{timekeeper, "len(ahead) == 2 && !isOff(milliseconds(last-first))", "len(ahead) == 2 && last >= first"}},
+	},
+	{
+		rule: "I11", name: "a clock that nobody has judged counts", by: "authority TestClockFits",
+		edits: []edit{{timekeeper, "	if c == nil || c.none {\n		return false\n", "	if c == nil {\n		return false\n"}},
+	},
+	{
+		rule: "I11", name: "the only voter waits for a listener", by: "authority TestCompare",
+		edits: []edit{{timekeeper, "	case sole: //", "	case sole && voters == 0: //"}},
+	},
+	{
+		rule: "I11", name: "the leadership goes to a node whose clock is off", by: "cmd/machineid TestHandOversDoNotChaseEachOther",
+		edits: []edit{{"raftstore/members.go", "		why := m.Status.Unfit\n", "		why := \"\"\n"}},
+	},
+	{
+		rule: "I11", name: "the leadership goes to a full disk from a leader that is well", by: "raftstore TestWhoIsFitToLead",
+		edits: []edit{{"raftstore/members.go", " && m.Status.DiskFull && !full {\n", " && m.Status.DiskFull && !full && term == 0 {\n"}},
+	},
+	{
+		rule: "I11", name: "a wrong clock leads for lack of a disk with room", by: "raftstore TestWhoIsFitToLead",
+		edits: []edit{{"raftstore/members.go", "(members[own].Status.DiskFull || members[own].Status.Unfit != \"\")", "members[own].Status.DiskFull"}},
 	},
 }

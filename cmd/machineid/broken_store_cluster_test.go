@@ -93,6 +93,10 @@ var brokenStoreCluster = []broken{
 		edits: []edit{{"raftstore/members.go", "\t\treturn !m.Voter || m.ID == s.cfg.ID ||", "\t\treturn m.ID == s.cfg.ID ||"}},
 	},
 	{
+		rule: "R13", name: "the leadership goes to who gets no entries", by: "raftstore TestAHandOverNeedsWhoKeepsUp",
+		edits: []edit{{"raftstore/members.go", "\t\tif err == nil && status.LastIndex >= last {\n", "\t\tif err == nil && last > 0 {\n"}},
+	},
+	{
 		rule: "R13", name: "the leadership goes to the voter that is furthest behind", by: "raftstore TestStalledFollower",
 		edits: []edit{{"raftstore/members.go", "slices.MaxFunc(members", "slices.MinFunc(members"}},
 	},
@@ -218,7 +222,7 @@ var brokenStoreCluster = []broken{
 	},
 	{
 		rule: "R10", name: "the leadership goes to a full disk", by: "raftstore TestWhoWorks",
-		edits: []edit{{"raftstore/followers.go", " || m.Err != nil || m.Status.DiskFull {\n", " || m.Err != nil {\n"}},
+		edits: []edit{{"raftstore/followers.go", "\tif err != nil || to.Status.DiskFull {\n", "\tif err != nil {\n"}},
 	},
 	{
 		rule: "R13", name: "who answers again was silent all the time", by: "raftstore TestSilenceIsCountedInLooks",

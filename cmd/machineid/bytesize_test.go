@@ -70,3 +70,22 @@ func TestDiskNotes(t *testing.T) {
 		}
 	}
 }
+
+// TestUnfitNotes: cluster status says why a node should not lead, and of a clock that is not off so much yet that it is.
+func TestUnfitNotes(t *testing.T) {
+	why := "its clock is 1h0m0s off those of the others"
+	for _, c := range []struct {
+		m    memberView
+		want string
+	}{
+		{memberView{TimeOffsetMs: 2000}, ""},
+		{memberView{TimeOffsetMs: -3000}, "the clock of a1 is -3s off"},
+		{memberView{TimeOffsetMs: 3_600_000, Unfit: &why}, "a1 should not lead: " + why},
+	} {
+		c.m.ID, c.m.Reachable = "a1", true
+		notes := strings.Join((&clusterView{Members: []memberView{c.m}}).notes(), "|")
+		if !strings.Contains(notes, c.want) || strings.Count(notes, "clock") != strings.Count(c.want, "clock") {
+			t.Errorf("%+v: %s", c.m, notes)
+		}
+	}
+}

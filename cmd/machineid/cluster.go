@@ -54,6 +54,7 @@ type memberView struct {
 	DiskLeft     *uint64 `json:"diskLeftBytes"`
 	DiskReserve  *uint64 `json:"diskReserveBytes"`
 	TimeOffsetMs int64   `json:"timeOffsetMs"`
+	Unfit        *string `json:"unfit"`
 	LastContact  *string `json:"lastContact"`
 }
 
@@ -222,7 +223,9 @@ func (v *clusterView) notes() (notes []string) {
 		if note := m.diskNote(); note != "" {
 			notes = append(notes, note)
 		}
-		if off := time.Duration(m.TimeOffsetMs) * time.Millisecond; off.Abs() > offsetWarn {
+		if m.Unfit != nil {
+			notes = append(notes, fmt.Sprintf("%s should not lead: %s", m.ID, *m.Unfit))
+		} else if off := time.Duration(m.TimeOffsetMs) * time.Millisecond; off.Abs() > offsetWarn {
 			notes = append(notes, fmt.Sprintf("the clock of %s is %v off: look at its time synchronisation", m.ID, off))
 		}
 	}

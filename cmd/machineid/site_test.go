@@ -48,6 +48,7 @@ type siteNode struct {
 	times hub.Times
 	rate  float64                  // of its clock
 	wall  atomic.Int64             // how far its wall clock is off
+	left  atomic.Uint64            // how many bytes its disk says are left, 0: it does not say
 	alien atomic.Bool              // it is of another cluster for a while
 	proc  atomic.Pointer[siteProc] // nil while it is down
 }
@@ -206,7 +207,7 @@ func begin(host *memHost, ready func() []string, run func(context.Context) error
 func (s *site) startNode(n *siteNode, bootstrap bool) {
 	host, told := s.net.host(n.id), s.registry()
 	node := authority.New(authority.Config{
-		ID: n.id, Dir: "data", FS: n.disk, HTTP: host.listen(portHTTP), Link: host.listen(portLink), Raft: host.listen(portRaft), Dial: host.dial,
+		ID: n.id, Dir: "data", FS: &siteDisk{n.disk, n}, HTTP: host.listen(portHTTP), Link: host.listen(portLink), Raft: host.listen(portRaft), Dial: host.dial,
 		Bootstrap: bootstrap, OpenSignup: true, OperatorToken: siteToken, Times: n.times, NoDate: true, Clock: drifting{s.start, n.rate},
 		Wall:   func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 		Logger: slog.New(slog.DiscardHandler), Registerer: told,
@@ -214,6 +215,22 @@ func (s *site) startNode(n *siteNode, bootstrap bool) {
 	p := begin(host, node.Ready, node.Run)
 	p.told = told
 	n.proc.Store(p)
+}
+
+// siteDisk is a node's disk, which may say how much it has left.
+type siteDisk struct {
+	vfs.FS
+	node *siteNode
+}
+
+const diskSize = 32 << 20 // small: the reserve is a quarter of it, and there is no ballast
+
+func (d *siteDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	left := d.node.left.Load()
+	if left == 0 {
+		return vfs.DiskUsage{}, vfs.ErrUnsupported
+	}
+	return vfs.DiskUsage{TotalBytes: diskSize, AvailBytes: left, UsedBytes: diskSize - left}, nil
 }
 
 const siteToken = "a token of at least thirty-two characters"
@@ -317,6 +334,8 @@ type response struct {
 	Term      uint64
 	ClusterID string
 	Enabled   bool `json:"executionEnabled"`
+	OrgID     string
+	CreatedAt time.Time
 	Replayed  bool `json:"-"`
 }
 
