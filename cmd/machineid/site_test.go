@@ -56,6 +56,7 @@ type siteNode struct {
 type siteEdge struct {
 	id   string
 	rate float64
+	runs atomic.Int64
 	proc atomic.Pointer[siteProc]
 }
 
@@ -220,6 +221,7 @@ const siteToken = "a token of at least thirty-two characters"
 
 // startEdge starts an edge with an empty memory.
 func (s *site) startEdge(e *siteEdge) {
+	e.runs.Add(1)
 	host := s.net.host(e.id)
 	var links []string
 	for _, n := range s.nodes {
@@ -312,6 +314,10 @@ type response struct {
 	Outcome   string
 	Key       string `json:"orgApiKey"`
 	KeyID     string
+	OrgID     string
+	CreatedAt string
+	Devices   []seenDevice
+	IsFrozen  bool
 	Changed   bool
 	Leader    *string
 	Term      uint64
