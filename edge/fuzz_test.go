@@ -53,7 +53,7 @@ func FuzzClientAddress(f *testing.F) {
 }
 
 // FuzzFrames puts any frames of an authority in force. Whatever they say, a floor is at least what was invalidated and never falls, the
-// lease ends within grantMax of now, a record lands only where it was asked for, and an ALLOW comes from records that say so and are not
+// lease ends within a lease of now, a record lands only where it was asked for, and an ALLOW comes from records that say so and are not
 // below their floors (I1, I3, I5).
 func FuzzFrames(f *testing.F) {
 	key := keyOf(1)
@@ -118,7 +118,7 @@ func FuzzFrames(f *testing.F) {
 			}
 			current = m.current
 		}
-		if until, most := e.lease.Load(), int64(stopped{}.Now().Add(grantMax)); until > most {
+		if until, most := e.lease.Load(), int64(stopped{}.Now().Add(testLease)); until > most {
 			t.Fatalf("the lease ends %v after now", time.Duration(until-int64(stopped{}.Now())))
 		}
 		for h, index := range floors {

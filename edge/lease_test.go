@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -155,6 +156,63 @@ func TestALeaseCountsFromWhenItWasAsked(t *testing.T) {
 			if got := w.validate("d").Code; (got == "ALLOW") != (forged != 0) {
 				t.Errorf("at the lease's end: %s", got)
 			}
+		})
+	}
+}
+
+// TestAGrantOfMoreThanALeaseIsNone: a leader that says how long its leases are gives no longer one.
+func TestAGrantOfMoreThanALeaseIsNone(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.start()
+		w.a.set(func() { w.a.grant = func(*link.Renew) *link.Grant { return nil } })
+		before := w.e.lease.Load()
+		time.Sleep(time.Second)
+		for _, c := range []struct {
+			granted time.Duration
+			taken   bool
+		}{{testLease + 1, false}, {22800 * time.Millisecond, false}, {testLease, true}} {
+			now := w.a.Now()
+			w.a.say(&link.ToEdge{Grant: &link.Grant{AskedAtNs: int64(now), GrantedNs: int64(c.granted), NowMs: 1}})
+			want := before
+			if c.taken {
+				want = int64(now.Add(testLease))
+			}
+			if got := w.e.lease.Load(); got != want {
+				t.Errorf("granted %v, the lease ends at %v, want %v", c.granted, got, want)
+			}
+		}
+	})
+	// One that says that its leases are for ever gives none of them.
+	inWorld(t, func(w *world) {
+		w.a.welcome = func(said *link.Welcome) *link.ToEdge {
+			said.LeaseNs = math.MaxInt64
+			return &link.ToEdge{Welcome: said}
+		}
+		w.start()
+		before := w.e.lease.Load()
+		for _, granted := range []time.Duration{grantMax + 1, math.MaxInt64} {
+			w.a.say(&link.ToEdge{Grant: &link.Grant{AskedAtNs: int64(w.a.Now()), GrantedNs: int64(granted), NowMs: 1}})
+			if got := w.e.lease.Load(); got != before {
+				w.t.Errorf("granted %v, the lease ends at %v, want %v", granted, got, before)
+			}
+		}
+	})
+}
+
+// TestTheAuthorityMayBeAMillisecondAhead of what its grant says, which is cut to whole ones: what it tells as ended within that is ended here.
+func TestTheAuthorityMayBeAMillisecondAhead(t *testing.T) {
+	for ends, code := range map[int64]string{1: "DEVICE_NOT_FOUND", 2: "ALLOW"} {
+		inWorld(t, func(w *world) {
+			w.start()
+			w.a.set(func() { w.a.grant = func(*link.Renew) *link.Grant { return nil } })
+			said := time.Now().Add(time.Second).UnixMilli() // later than all that was said
+			w.a.set(func() { w.a.devices["d"] = &link.DeviceRecord{Known: true, ExpiresAtMs: said + ends} })
+			w.want("d", "ALLOW", false)
+			// It read its clock when we asked, a moment before its next millisecond.
+			w.a.say(&link.ToEdge{Grant: &link.Grant{AskedAtNs: int64(w.a.Now()), GrantedNs: int64(testLease), NowMs: said}})
+			time.Sleep(time.Millisecond - 1)
+			w.want("d", code, true)
 		})
 	}
 }

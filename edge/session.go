@@ -226,13 +226,13 @@ func (s *session) current(index uint64) {
 	s.nudge()
 }
 
-// grantMax is far above any lease that a leader may give (5 s).
+// grantMax is far above any lease that a leader may say that it gives (5 s).
 const grantMax = time.Minute
 
-// grant extends the lease, counted from when it was asked for (I1.3). What no leader says, a grant of hours or one that was asked for in
-// the future, is none: a sum that wraps would be a lease for ever.
+// grant extends the lease, counted from when it was asked for (I1.3). What no leader says, a grant of more than its leases or one that was
+// asked for in the future, is none: a sum that wraps would be a lease for ever.
 func (s *session) grant(g *link.Grant) {
-	if asked, granted := g.GetAskedAtNs(), g.GetGrantedNs(); asked <= 0 || asked > int64(s.e.clock.Now()) || granted <= 0 || granted > int64(grantMax) {
+	if asked, granted := g.GetAskedAtNs(), g.GetGrantedNs(); asked <= 0 || asked > int64(s.e.clock.Now()) || granted <= 0 || granted > int64(min(s.lease, grantMax)) {
 		return
 	}
 	s.mu.Lock()

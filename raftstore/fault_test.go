@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
@@ -195,4 +196,37 @@ func TestFatalHookMustNotReturn(t *testing.T) {
 		}
 	}()
 	f.fail(errInjected)
+}
+
+// A commit that fails ends the process, whichever way Pebble says so (R5): as a rule through Fatalf, and as an error of a database that takes no writes.
+func TestACommitThatFailsIsAFault(t *testing.T) {
+	for name, write := range map[string]func(s *logStore) error{
+		"append": store(4, 6, 1), "truncate": del(3, 3), "install": install(2, Position{Index: 3, Term: 1}),
+		"vote":     func(s *logStore) error { return s.SetUint64([]byte(keyCurrentTerm), 7) },
+		"identity": func(s *logStore) error { return s.setIdent([]byte("{}")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode()
+			whole := follower(t, n.cfg.FS, 3, 1)
+			dir := whole.layout.path(nameLog)
+			if err := closeParts(whole); err != nil {
+				t.Fatal(err)
+			}
+			f := newFault(n.cfg.Fatal, nil)
+			db := must[*pebble.DB](t)(pebble.Open(dir, &pebble.Options{FS: n.cfg.FS, ReadOnly: true, Logger: pebbleLogger{fault: f, logger: n.cfg.withDefaults().Logger}}))
+			s := must[*logStore](t)(openLogStore(db, f, 0, newStoreMetrics(nil), knobs{}))
+			ended, acknowledged := make(chan struct{}), false
+			go func() {
+				defer close(ended) // a fault ends this goroutine
+				acknowledged = write(s) == nil
+			}()
+			<-ended
+			if err := f.err(); acknowledged || !errors.Is(err, pebble.ErrReadOnly) {
+				t.Errorf("acknowledged %v, fault: %v", acknowledged, err)
+			}
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -338,3 +338,52 @@ func TestPersistPassesBarriers(t *testing.T) {
 		t.Errorf("a is %q", v)
 	}
 }
+
+// What is installed is looked at once more when it is in its place: it is the state that was announced, or the old one stays (R6).
+func TestAnInstallLooksAtWhatItInstalls(t *testing.T) {
+	at, other := Position{Index: 10, Term: 3}, Position{Index: 12, Term: 3}
+	fs := vfs.NewMem()
+	s := follower(t, fs, 5, 2)
+	stage := func(at Position) (id string) {
+		archive, _ := donate(t, at, s.ident.Cluster)
+		sink := must[raft.SnapshotSink](t)(s.snaps.Create(1, at.Index, at.Term, raft.Configuration{}, 1, nil))
+		_, err := io.Copy(sink, bytes.NewReader(archive))
+		if err := errors.Join(err, sink.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return sink.ID()
+	}
+	announced, exchanged := s.layout.path(nameStaging, stage(at)), s.layout.path(nameStaging, stage(other))
+	if err := errors.Join(fs.RemoveAll(announced), fs.Rename(exchanged, announced)); err != nil {
+		t.Fatal(err)
+	}
+	_, rc, err := s.snaps.Open(fs.PathBase(announced))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.fsm.Restore(rc); err == nil || !strings.Contains(err.Error(), "the state is at 12 of term 3") {
+		t.Errorf("installed: %v", err)
+	}
+	if s.Applied().Index != 0 {
+		t.Errorf("the state is at %v", s.Applied())
+	}
+	if err := errors.Join(rc.Close(), closeParts(s)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A log that an install emptied reaches as far as the state that took its place: else the node would be refused as an older copy of itself (R14).
+func TestReachBehindAnInstall(t *testing.T) {
+	at := Position{Index: 10, Term: 3}
+	s := follower(t, vfs.NewMem(), 5, 2)
+	archive, _ := donate(t, at, s.ident.Cluster)
+	if err := receive(s, at, archive); err != nil {
+		t.Fatal(err)
+	}
+	if last, got := must[uint64](t)(s.log.LastIndex()), s.reach(); last != 0 || got != (Reach{Applied: 10, Last: 10}) {
+		t.Errorf("the log ends at %d, and the reach is %+v", last, got)
+	}
+	if err := closeParts(s); err != nil {
+		t.Error(err)
+	}
+}

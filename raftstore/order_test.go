@@ -104,6 +104,38 @@ func TestDurableBehindTheSync(t *testing.T) {
 	}
 }
 
+// An install that comes while the state before it is synced is durable by itself: the sync says nothing of it, and takes nothing back (R2, R6).
+func TestWhatIsDurableNeverGoesBack(t *testing.T) {
+	fs := newHookedFS(vfs.NewMem(), stateName(1))
+	s := follower(t, fs, 9, 1)
+	s.fsm.ApplyBatch(commands(2, 9, 1, []byte("x")))
+	at := Position{Index: 50, Term: 3}
+	archive, _ := donate(t, at, s.ident.Cluster)
+	installed := false
+	fs.during(t, "persist", func() {
+		if err := s.fsm.persist(Position{Index: 9, Term: 1}); err != nil {
+			t.Error(err)
+		}
+	}, func(op errorfs.Op) {
+		if !isSync(op) || installed {
+			return
+		}
+		installed = true
+		if err := receive(s, at, archive); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := s.fsm.durable.Load().applied; got != at || !installed {
+		t.Errorf("installed %v at %v, and durable at %v", installed, at, got)
+	}
+	if list := must[[]*raft.SnapshotMeta](t)(s.snaps.List()); len(list) != 1 || list[0].Index != at.Index {
+		t.Errorf("listed: %v", list)
+	}
+	if err := closeParts(s); err != nil {
+		t.Error(err)
+	}
+}
+
 // Readers of the log see an entry when it is on disk (R1).
 func TestTheLogShowsWhatIsSynced(t *testing.T) {
 	fs := newHookedFS(vfs.NewMem(), nameLog+"/")
@@ -171,6 +203,7 @@ func TestNothingIsAcknowledgedBehindAFault(t *testing.T) {
 		"append":   {nameLog + "/", func(s *Store) error { return s.log.StoreLogs(logs(4, 6, 1)) }},
 		"truncate": {nameLog + "/", func(s *Store) error { return s.log.DeleteRange(3, 3) }},
 		"vote":     {nameLog + "/", func(s *Store) error { return s.log.SetUint64([]byte(keyCurrentTerm), 7) }},
+		"install":  {nameLog + "/", func(s *Store) error { return s.log.reconcile(2, Position{Index: 3, Term: 1}) }},
 		"persist":  {stateName(1), func(s *Store) error { return s.fsm.persist(Position{Index: 3, Term: 1}) }},
 		"apply": {stateName(1), func(s *Store) error {
 			s.fsm.ApplyBatch(commands(2, 2, 1, big()))

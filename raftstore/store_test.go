@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -175,4 +176,30 @@ func TestLogging(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, &out)
 		}
 	}
+}
+
+// Closing waits for what is under way: a command that others have got is answered with what became of it (R9).
+func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l := c.leader()
+		for _, f := range c.followers() {
+			c.net.slow(f.addr, l.addr, 100*time.Millisecond)
+		}
+		before, answered := l.store.raft.LastIndex(), make(chan error, 1)
+		go func() {
+			_, err := l.store.Propose(t.Context(), []byte("a=1"))
+			answered <- err
+		}()
+		for l.store.raft.LastIndex() == before {
+			time.Sleep(time.Millisecond)
+		}
+		if err := l.store.Close(within(t, 10*time.Second)); err != nil {
+			t.Error(err)
+		}
+		if err := <-answered; err != nil {
+			t.Errorf("the command under way: %v", err)
+		}
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	autopilot "github.com/hashicorp/raft-autopilot"
 )
@@ -140,6 +141,58 @@ func TestWhoIsSlowHasNotCaughtUp(t *testing.T) {
 	})
 }
 
+// A vote goes to the life that was asked how far it is: one that came in its place meanwhile is to be asked first (R13).
+func TestAVoteIsForWhoWasAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.stop()
+		l, m := c.leader(), c.add()
+		c.start(m, false)
+		if err := l.store.AddNonvoter(within(t, time.Minute), m.name, string(m.addr)); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		next := &member{name: m.name, addr: "elsewhere", fs: vfs.NewCrashableMem()}
+		c.start(next, false)
+		defer c.down(next)
+		began, exchanged := time.Now(), false
+		m.says(func(*NodeStatus) { // it is level, and when that was for long enough, it is exchanged
+			if exchanged || time.Since(began) < l.store.cfg.HeartbeatTimeout {
+				return
+			}
+			exchanged = true
+			ctx := within(t, time.Minute)
+			if err := errors.Join(l.store.Remove(ctx, m.name), l.store.AddNonvoter(ctx, next.name, string(next.addr))); err != nil {
+				t.Error(err)
+			}
+		})
+		err := l.store.Promote(within(t, 10*time.Second), m.name)
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "another change came first") || !exchanged {
+			t.Errorf("exchanged %v, promoted: %v", exchanged, err)
+		}
+		if got := voters(t, l.store); got != "n1 n2 n3 (n4)" {
+			t.Errorf("the members are %s", got)
+		}
+	})
+}
+
+// A node that says that it is of another cluster is not taken in, though its greeting, a moment before, knew of none (R14).
+func TestWhoIsOfAnotherClusterIsNotTakenIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		defer c.stop()
+		l, m := c.leader(), c.add()
+		c.start(m, false)
+		m.says(func(s *NodeStatus) { s.Cluster = "another" })
+		if err := l.store.AddNonvoter(within(t, time.Minute), m.name, string(m.addr)); !errors.Is(err, ErrRefused) || Unknown(err) {
+			t.Errorf("it is taken in: %v", err)
+		}
+		if got := voters(t, l.store); got != "n1" {
+			t.Errorf("the members are %s", got)
+		}
+	})
+}
+
 // An address is one member's, though that one is down and another node answers there.
 func TestAnAddressIsOneMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -174,6 +227,19 @@ func TestAutopilotTakesTheDeadOnly(t *testing.T) {
 			t.Errorf("the members are %s", got)
 		}
 	})
+}
+
+// Autopilot gives no vote to a node that has long been well either, by whatever it measures that (R13).
+func TestAutopilotGivesNoVote(t *testing.T) {
+	well := autopilot.ServerHealth{Healthy: true, StableSince: time.Now().Add(-time.Hour)}
+	state := &autopilot.State{Servers: map[raft.ServerID]*autopilot.ServerState{"n4/s4": {State: autopilot.RaftNonVoter, Health: well}}}
+	usual := autopilot.DefaultPromoter()
+	if got := usual.CalculatePromotionsAndDemotions(new(autopilot.Config), state); len(got.Promotions) != 1 {
+		t.Fatalf("its own rule is %+v: this shows nothing", got)
+	}
+	if got := (keepVotes{usual}).CalculatePromotionsAndDemotions(new(autopilot.Config), state); len(got.Promotions)+len(got.Demotions) > 0 || got.Leader != "" {
+		t.Errorf("it wants %+v", got)
+	}
 }
 
 // A follower that is sent a snapshot is not stalled, however long that takes: its log says nothing of how it gets on.

@@ -207,7 +207,7 @@ func (r *request) serve(c *call) (any, error) {
 	if err != nil || do.change == nil {
 		return answer, err
 	}
-	return do.change(ctx)
+	return r.settled(do.change(ctx))
 }
 
 // handedOverTimes bounds how often one request begins anew because the leadership went away under it.

@@ -16,15 +16,19 @@ import (
 	"machineid/shared/wire"
 )
 
-// ledger is the state as a request lets billing have it: changed by commit, which waits for the edges, and seen by look.
+// ledger is the state as a request lets billing have it: changed by commit, which waits for the edges, and seen by look. What was seen is waited
+// for before the request is answered (request.settled): billing may tell of it and change nothing.
 type ledger struct {
 	r           *request
 	propagation hub.Propagation // of the last change
 }
 
-// View implements billing.Ledger. It does not settle: what is seen is not told, or a change follows, which settles.
+// View implements billing.Ledger.
 func (l *ledger) View(ctx context.Context, f func(state.Reader) error) error {
-	return l.r.look(ctx, func(s *sight) (bool, error) { return false, f(s.Reader) })
+	return l.r.look(ctx, func(s *sight) (bool, error) {
+		l.r.saw = max(l.r.saw, s.mark.Index)
+		return false, f(s.Reader)
+	})
 }
 
 // Set implements billing.Ledger.

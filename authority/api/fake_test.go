@@ -147,6 +147,14 @@ func (h *testHub) shut() (waiting <-chan string, open func()) {
 	}
 }
 
+// pass lets one go on that waits.
+func (h *testHub) pass() {
+	h.mu.Lock()
+	gate := h.gate
+	h.mu.Unlock()
+	gate <- struct{}{}
+}
+
 func (h *testHub) fail(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

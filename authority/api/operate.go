@@ -252,6 +252,7 @@ func (r *request) plans(p *statepb.Plans) any {
 
 func showPlans(r *request) (step, error) {
 	return step{read: func(s *sight) (any, error) {
+		s.everyone = true
 		p, err := s.Plans()
 		if err != nil {
 			return nil, err //nolint:wrapcheck // says what

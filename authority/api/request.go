@@ -35,6 +35,10 @@ type request struct {
 	rejudged bool // of the step
 	// part counts the commands of a call that makes more than one.
 	part int
+	// saw is the newest index of a view that was not waited for and may be told of beside a change, 0 for none (settled).
+	saw uint64
+	// committed says that a change was granted.
+	committed bool
 }
 
 func (a *API) request(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) *request {

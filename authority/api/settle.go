@@ -51,6 +51,25 @@ func (r *request) look(ctx context.Context, f func(*sight) (settle bool, err err
 	return err
 }
 
+// settled hands on what a call came to once all that it saw on its way is in force at every edge: what it tells may be of a view, and of no
+// command that was waited for.
+func (r *request) settled(answer any, err error) (any, error) {
+	_, lost := errors.AsType[*unavailable](err)
+	if lost || r.saw == 0 || r.status == fasthttp.StatusAccepted { // nothing is told, or no more than that it is committed
+		return answer, err
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), r.deadline.Add(settleGrace))
+	defer cancel()
+	if cause := r.api.cfg.Hub.SettleOrg(ctx, r.saw, r.org); cause != nil {
+		outcome := wire.OutcomeNotDone
+		if r.committed {
+			outcome = wire.OutcomeCommitted
+		}
+		return nil, &unavailable{outcome: outcome, cause: fmt.Errorf("wait for the edges up to index %d, which was seen: %w", r.saw, cause)}
+	}
+	return answer, err
+}
+
 // see opens a view for f, and for no longer: an open view keeps old data on disk, and settling can take seconds.
 func (r *request) see(ctx context.Context, f func(*sight) (bool, error)) (s *sight, settle bool, err error) {
 	view, err := r.api.cfg.Store.Read(ctx)
@@ -90,6 +109,7 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 	if err != nil {
 		return done{}, notProposed(err)
 	}
+	r.committed = r.committed || out.Refusal == state.Granted
 	if out.Refusal == state.Granted && r.async() {
 		// Nothing is claimed but that it is committed. A refusal reports a state, and so it waits.
 		r.replayed(&out)

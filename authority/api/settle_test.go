@@ -4,16 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+
+	"machineid/authority/billing/stripetest"
 	"machineid/authority/hub"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/wire"
 )
 
 var _ interface {
@@ -22,88 +27,218 @@ var _ interface {
 	Edge(string) string
 } = (*hub.Hub)(nil)
 
+// toldNothing are the routes whose answers tell no state that an edge may still contradict, each with the reason.
+var toldNothing = map[string]string{
+	"GET devices/validate":                    "promises a regular read: the newest state or one that is just being replaced",
+	"POST devices/validate":                   "as GET",
+	"POST devices/validate_batch":             "as devices/validate",
+	"GET propagation":                         "tells who waits for a change and for whom, so it cannot wait itself: TestPropagationCall",
+	"POST org/recover":                        "the same answer for every address",
+	"GET operator/edges":                      "sessions of edges",
+	"GET operator/cluster":                    "nodes",
+	"POST operator/cluster/init":              "nodes",
+	"POST operator/cluster/members":           "nodes",
+	"DELETE operator/cluster/members/*":       "nodes",
+	"POST operator/cluster/members/*/promote": "nodes",
+	"POST operator/cluster/members/*/address": "nodes",
+	"POST operator/cluster/members/*/demote":  "nodes",
+	"POST operator/cluster/format":            "nodes",
+	"POST operator/cluster/transfer":          "nodes",
+	"POST operator/cluster/snapshot":          "an archive: it speaks only as another cluster, which begins when all leases of this one are over",
+}
+
+// toldCase is a call that changes or reports a state.
+type toldCase struct {
+	name               string
+	as                 func(body string) []string // what its caller shows
+	method, path, body string
+	waits              string // what for, in this order
+	status             int
+	part               string // of the answer
+}
+
 // TestNothingIsToldTooEarly shuts the hub: no call that changes or reports a state may answer before the edges know it, a
-// refusal and a change that changed nothing included.
+// refusal and a change that changed nothing included. Every route of the table is tried, or is among those that tell nothing.
 func TestNothingIsToldTooEarly(t *testing.T) {
-	n := start(t)
+	s := stripetest.New(t)
+	n := selling(t, s)
 	o := n.sized(2)
 	n.with(o.agent, "POST", "devices/register", device("on")).want(200)
 	n.with(o.agent, "POST", "devices/register", device("off")).want(200)
 	n.with(o.admin, "POST", "devices/revoke", device("off")).want(200)
 	n.with(o.agent, "POST", "devices/register", device("third")).want(200)
 	gone := n.key(o, statepb.Key_ADMIN, func(k *statepb.Key) { k.RevokedAtMs = startMs })
-	for _, c := range []struct {
-		name, method, path, body string
-		waits                    string // what for
-		status                   int
-		part                     string
-	}{
-		{"a revoke", "POST", "devices/revoke", device("on"), "index", 200, `"changed":true`},
-		{"a second revoke", "POST", "devices/revoke", device("on"), "index", 200, `"changed":false`},
-		{"an unrevoke", "POST", "devices/unrevoke", device("on"), "index", 200, `"changed":true`},
-		{"exists", "POST", "devices/register", device("on"), "index", 200, `"status":"exists"`},
-		{"the cap", "POST", "devices/register", device("fourth"), "index", 403, "device_limit_reached"},
-		{"a revoked device", "POST", "devices/register", device("off"), "index", 403, "device_revoked"},
-		{"an unknown device", "POST", "devices/revoke", device("nobody"), "index", 404, "device_not_found"},
-		{"a batch", "POST", "devices/revoke_batch", `{"deviceIds":["nobody"]}`, "index", 200, `"not_found"`},
-		{"a batch of all", "POST", "devices/unrevoke_batch", `{"scope":"all_revoked"}`, "index", 200, `"at_cap"`},
-		{"a remove", "POST", "devices/remove", device("third"), "index", 200, `"removed":true`},
-		{"a second remove", "POST", "devices/remove", device("third"), "index", 404, "device_not_found"},
-		{"a register", "POST", "devices/register", device("fifth"), "index", 200, `"status":"ok"`},
-		{"the switch", "POST", "org/execution", `{"enabled":true}`, "index", 200, `"changed":false`},
-		{"settings", "POST", "org/settings", `{"version":2}`, "index", 200, `"changed":false`},
-		{"a new key", "POST", "org/keys", `{"scope":"validate"}`, "index", 200, `"scope":"validate"`},
-		{"no such key", "POST", "org/keys/revoke", `{"keyId":"AAAAAAAA"}`, "index", 404, "key_not_found"},
-		{"the keys", "GET", "org/keys", "", "org", 200, `"keys":[`},
-		{"audit", "GET", "audit", "", "org", 200, `"entries":[`},
-		{"get", "GET", "devices/get?deviceId=off", "", "org", 200, `"revoked"`},
-		{"get nobody", "GET", "devices/get?deviceId=nobody", "", "org", 404, "device_not_found"},
-		{"list", "GET", "devices/list", "", "org", 200, `"off"`},
-		{"usage", "GET", "usage", "", "org", 200, `"devicesUsed":2`},
-		{"org", "GET", "org", "", "org", 200, `"orgId"`},
-		{"a revoked key", "GET", "org", "", "org", 404, "org_not_found"},
-		{"a revoked key's change", "POST", "devices/revoke", device("on"), "org", 404, "org_not_found"},
+	leaves, dropped := n.org(), n.org()
+	// Of two orgs that pay Stripe has something to say. Of one it says it, of the other that is lost.
+	pays, sub := n.payer(s)
+	token := `{"token":"` + n.recover(pays, 1) + `"}`
+	_, otherSub := n.payer(s)
+	s.Change(sub, func(x *stripetest.Subscription) { x.Status = "past_due" })
+	event := string(s.Events()[0])
+	s.Change(otherSub, func(x *stripetest.Subscription) { x.Status = "unpaid" })
+	s.Subscribe("cus_of_nobody", "price_max", "")
+	nobodys := string(s.Events()[1])
+
+	key := func(key string) func(string) []string {
+		return func(string) []string { return []string{"x-org-key: " + key} }
+	}
+	admin, payer := key(o.admin), key(pays.admin)
+	operator := func(string) []string { return []string{"Authorization: Bearer " + operatorToken} }
+	stripe := func(body string) []string {
+		return []string{"Stripe-Signature: " + stripetest.Sign([]byte(body), n.clock(), stripetest.WebhookSecret)}
+	}
+	anyone := func(string) []string { return nil }
+	operatorFor := func(string) []string { return append(operator(""), "X-MachineID-Org: "+uuid.NewString()) }
+
+	tried := map[string]bool{}
+	for _, c := range []toldCase{
+		{"a revoke", admin, "POST", "devices/revoke", device("on"), "index", 200, `"changed":true`},
+		{"a second revoke", admin, "POST", "devices/revoke", device("on"), "index", 200, `"changed":false`},
+		{"an unrevoke", admin, "POST", "devices/unrevoke", device("on"), "index", 200, `"changed":true`},
+		{"exists", admin, "POST", "devices/register", device("on"), "index", 200, `"status":"exists"`},
+		{"the cap", admin, "POST", "devices/register", device("fourth"), "index", 403, "device_limit_reached"},
+		{"a revoked device", admin, "POST", "devices/register", device("off"), "index", 403, "device_revoked"},
+		{"an unknown device", admin, "POST", "devices/revoke", device("nobody"), "index", 404, "device_not_found"},
+		{"a batch", admin, "POST", "devices/revoke_batch", `{"deviceIds":["nobody"]}`, "index", 200, `"not_found"`},
+		{"a batch of some", admin, "POST", "devices/unrevoke_batch", `{"deviceIds":["nobody"]}`, "index", 200, `"not_found"`},
+		{"a batch of all", admin, "POST", "devices/unrevoke_batch", `{"scope":"all_revoked"}`, "index, org", 200, `"at_cap"`},
+		{"a remove", admin, "POST", "devices/remove", device("third"), "index", 200, `"removed":true`},
+		{"a second remove", admin, "POST", "devices/remove", device("third"), "index", 404, "device_not_found"},
+		{"a register", admin, "POST", "devices/register", device("fifth"), "index", 200, `"status":"ok"`},
+		{"the switch", admin, "POST", "org/execution", `{"enabled":true}`, "index", 200, `"changed":false`},
+		{"settings", admin, "POST", "org/settings", `{"version":2}`, "index", 200, `"changed":false`},
+		{"a new key", admin, "POST", "org/keys", `{"scope":"validate"}`, "index, org", 200, `"scope":"validate"`},
+		{"another key", admin, "POST", "org/keys/rotate", `{"keyId":"` + idOf(o.agent) + `"}`, "index, org", 200, `"replaced"`},
+		{"no such key to rotate", admin, "POST", "org/keys/rotate", `{"keyId":"AAAAAAAA"}`, "index, org", 404, "key_not_found"},
+		{"a revoked key", admin, "POST", "org/keys/revoke", `{"keyId":"` + idOf(o.agent) + `"}`, "index, org", 200, `"changed":true`},
+		{"no such key", admin, "POST", "org/keys/revoke", `{"keyId":"AAAAAAAA"}`, "index, org", 404, "key_not_found"},
+		{"the keys", admin, "GET", "org/keys", "", "org", 200, `"keys":[`},
+		{"audit", admin, "GET", "audit", "", "org", 200, `"entries":[`},
+		{"get", admin, "GET", "devices/get?deviceId=off", "", "org", 200, `"revoked"`},
+		{"get nobody", admin, "GET", "devices/get?deviceId=nobody", "", "org", 404, "device_not_found"},
+		{"list", admin, "GET", "devices/list", "", "org", 200, `"off"`},
+		{"usage", admin, "GET", "usage", "", "org", 200, `"devicesUsed":2`},
+		{"org", admin, "GET", "org", "", "org", 200, `"orgId"`},
+		{"export", admin, "GET", "org/export", "", "org", 200, `"devices":[`},
+		{"with a revoked key", key(gone), "GET", "org", "", "org", 404, "org_not_found"},
+		{"a change with a revoked key", key(gone), "POST", "devices/revoke", device("on"), "org", 404, "org_not_found"},
+		{"a revoked key's checkout", key(gone), "POST", "billing/checkout", `{"plan":"max"}`, "org", 404, "org_not_found"},
+		{"the operator for an org that is not there", operatorFor, "GET", "usage", "", "org", 404, "org_not_found"},
+
+		{"how an org pays", payer, "GET", "billing/summary", "", "org", 200, `"planState":"active"`},
+		{"an event", stripe, "POST", "webhooks/stripe", event, "index, all orgs", 200, `"changed":true`},
+		{"an event again", stripe, "POST", "webhooks/stripe", event, "index, all orgs", 200, `"changed":false`},
+		{"an event about nobody", stripe, "POST", "webhooks/stripe", nobodys, "all orgs", 200, `"ignored":true`},
+		{"a first checkout", admin, "POST", "billing/checkout", `{"plan":"max"}`, "index, org", 200, `"url"`},
+		{"another checkout", admin, "POST", "billing/checkout", `{"plan":"max"}`, "org", 200, `"url"`},
+		{"a checkout of what is not sold", admin, "POST", "billing/checkout", `{"plan":"gold"}`, "org", 200, "unknown_plan"},
+		{"the portal", payer, "POST", "billing/portal", "", "org", 200, `"url"`},
+		{"the portal of who pays nothing", key(leaves.admin), "POST", "billing/portal", "", "org", 200, "no_subscription"},
+		{"a difference", operator, "POST", "operator/billing/sync", "", "index, all orgs", 200, `"differences":[{`},
+		{"no difference", operator, "POST", "operator/billing/sync", "", "all orgs", 200, `"differences":[]`},
+		{"a recovery", anyone, "POST", "org/recover/confirm", token, "index, org", 200, `"orgApiKey"`},
+		{"the same again", anyone, "POST", "org/recover/confirm", token, "index, org", 401, "invalid_token"},
+
+		{"an org", operator, "POST", "org/create", "{}", "index", 200, `"orgApiKey"`},
+		{"an operator's org", operator, "POST", "operator/orgs", `{"planTier":"max"}`, "index", 200, `"orgApiKey"`},
+		{"an org of no plan", operator, "POST", "operator/orgs", `{"planTier":"gold"}`, "index", 400, "planTier"},
+		{"all orgs", operator, "GET", "operator/orgs", "", "all orgs", 200, `"orgs":[`},
+		{"one of them", operator, "GET", "operator/orgs/" + o.id.String(), "", "org", 200, `"hold":false`},
+		{"none of them", operator, "GET", "operator/orgs/" + uuid.NewString(), "", "org", 404, "org_not_found"},
+		{"a hold", operator, "PATCH", "operator/orgs/" + o.id.String(), `{"hold":true}`, "index", 200, `"hold":true`},
+		{"a hold of none", operator, "PATCH", "operator/orgs/" + uuid.NewString(), `{"hold":true}`, "index", 404, "org_not_found"},
+		{"the plans", operator, "GET", "operator/plans", "", "all orgs", 200, `"plans":[`},
+		{"other plans", operator, "PUT", "operator/plans", `{"plans":[{"planTier":"free","limit":4},{"planTier":"max","limit":1000}],"graceDays":7}`, "index", 200, `"limit":4`},
+		{"too few plans", operator, "PUT", "operator/plans", `{"plans":[{"planTier":"free","limit":4}],"graceDays":7}`, "index", 409, "refused"},
+		{"everyone's audit", operator, "GET", "operator/audit", "", "all orgs", 200, `"entries":[`},
+		{"an end that is refused", payer, "POST", "org/delete", `{"confirm":"` + pays.id.String() + `"}`, "org", 409, "refused"},
+		{"an operator's end that is refused", operator, "DELETE", "operator/orgs/" + pays.id.String(), "", "org", 409, "refused"},
+		{"the end", key(leaves.admin), "POST", "org/delete", `{"confirm":"` + leaves.id.String() + `"}`, "index, org", 200, `"deleted":true`},
+		{"with a key of what is gone", key(leaves.admin), "GET", "org", "", "org", 404, "org_not_found"},
+		{"an operator's end", operator, "DELETE", "operator/orgs/" + dropped.id.String(), "", "index, org", 200, `"deleted":true`},
+		{"the end of none", operator, "DELETE", "operator/orgs/" + dropped.id.String(), "", "index, org", 404, "org_not_found"},
+		{"another token", operator, "POST", "operator/token/rotate", `{"token":"` + strings.Repeat("next", 10) + `"}`, "index", 200, `"changed":true`},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			key := o.admin
-			if c.part == "org_not_found" {
-				key = gone
+		path, _, _ := strings.Cut(c.path, "?")
+		route := wire.Match([]byte(wire.Base + path))
+		if route == nil || !route.Allows([]byte(c.method)) {
+			t.Fatalf("%s: no route serves %s %s", c.name, c.method, c.path)
+		}
+		tried[c.method+" "+route.Path] = true
+		t.Run(c.name, func(t *testing.T) { n.tellsInTime(t, &c) })
+	}
+	reasons := maps.Clone(toldNothing)
+	for _, route := range wire.Routes() {
+		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+			name := method + " " + route.Path
+			if route.Allows([]byte(method)) && tried[name] == (reasons[name] != "") {
+				t.Errorf("%s: a route that tells a state needs a case above, and one that tells none a reason in toldNothing", name)
 			}
-			waiting, open := n.hub.shut()
-			answered := make(chan *answer, 1)
-			go func() { answered <- n.with(key, c.method, c.path, c.body) }()
-			select {
-			case a := <-answered:
-				t.Fatalf("answered before the edges knew: HTTP %d %s", a.StatusCode, a.raw)
-			case what := <-waiting:
-				if what != c.waits {
-					t.Errorf("it waits for %s, want %s", what, c.waits)
-				}
-			case <-time.After(patient):
-				t.Fatal("it neither waits nor answers")
-			}
-			select {
-			case a := <-answered:
-				t.Fatalf("answered while the edges did not know: HTTP %d %s", a.StatusCode, a.raw)
-			default:
-			}
-			open()
-			select {
-			case a := <-answered:
-				a.t = t
-				a.want(c.status, c.part)
-			case <-time.After(patient):
-				t.Fatal("no answer")
-			}
-		})
+			delete(reasons, name)
+		}
+	}
+	for name := range reasons {
+		t.Errorf("toldNothing has %s, which is no route", name)
 	}
 
 	// Validate and what depends on no state do not wait.
 	_, open := n.hub.shut()
 	defer open()
-	n.with(o.agent, "POST", "devices/validate", device("off")).want(200, "DEVICE_REVOKED")
-	n.with(o.agent, "POST", "devices/revoke", device("off")).want(403, "insufficient_scope")
+	n.with(o.agent, "POST", "devices/validate", device("off")).want(200)
 	n.with(unknownKey, "POST", "devices/revoke", device("off")).want(404, "org_not_found")
+}
+
+// tellsInTime makes a call, whose answer must wait for each of what it says, and for nothing else.
+func (n *node) tellsInTime(t *testing.T, c *toldCase) {
+	t.Helper()
+	waiting, open := n.hub.shut()
+	defer open()
+	answered := make(chan *answer, 1)
+	go func() { answered <- n.do(c.method, c.path, c.body, c.as(c.body)...) }()
+	var waits []string
+	for {
+		select {
+		case what := <-waiting:
+			waits = append(waits, what)
+			n.hub.pass()
+			continue
+		case a := <-answered:
+			a.t = t
+			a.want(c.status, c.part)
+		case <-time.After(patient):
+			t.Fatal("it neither waits nor answers")
+		}
+		break
+	}
+	if got := strings.Join(waits, ", "); got != c.waits {
+		t.Errorf("before it answered it waited for %q, want %q", got, c.waits)
+	}
+}
+
+// TestWhatWasSeenIsNotKnownEverywhere: a call that tells of what it saw says whether a change came of it, if that cannot be waited for.
+func TestWhatWasSeenIsNotKnownEverywhere(t *testing.T) {
+	s := stripetest.New(t)
+	n := selling(t, s)
+	_, sub := n.payer(s)
+	s.Change(sub, func(x *stripetest.Subscription) { x.Status = "unpaid" })
+	waiting, open := n.hub.shut()
+	answered := make(chan *answer, 1)
+	go func() { answered <- n.operate("POST", "billing/sync", "") }()
+	<-waiting // the change that sets the org right
+	n.hub.fail(hub.ErrPending)
+	open()
+	a := <-answered
+	a.t = t
+	a.want(503, `"outcome":"committed"`)
+	n.operate("POST", "billing/sync", "").want(503, `"outcome":"not_done"`)
+	n.hub.fail(nil)
+	n.operate("POST", "billing/sync", "").want(200, `"differences":[]`)
+
+	// Who does not wait for what is changed does not wait for what was seen.
+	o := n.org()
+	n.hub.fail(hub.ErrPending)
+	n.with(o.admin, "POST", "org/delete", `{"confirm":"`+o.id.String()+`"}`, "Prefer: respond-async").want(202, `"pending":true`)
+	n.hub.fail(nil)
 }
 
 // TestOutcomes maps every way in which a call cannot be served to what its caller is told.

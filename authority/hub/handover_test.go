@@ -167,6 +167,27 @@ func TestAnEdgeThatDoesNotMove(t *testing.T) {
 	}
 }
 
+// TestTheLastOfTheHeirsCounts: of those that do not move, the one whose lease is the longest holds what is changed, whatever order they are in.
+func TestTheLastOfTheHeirsCounts(t *testing.T) {
+	rec := openRecord(lease)
+	rec.Listed = true
+	const heirs = 16
+	for i := range heirs {
+		process := [16]byte{byte(i)}
+		left := time.Duration(1+i*7%heirs) * 100 * time.Millisecond
+		rec.Holders = append(rec.Holders, &statepb.LeaseHolder{ProcessId: process[:], LeftNs: int64(left)})
+	}
+	for range 4 {
+		inWorld(t, usual, rec, func(w *world) {
+			began, hold := w.since(), clock.Stretch(heirs*100*time.Millisecond, usual.Bound)
+			w.lead()
+			if s := <-w.settle(w.change(orgA)); s.at != began+hold || s.err != nil {
+				w.t.Errorf("settled at %v, %v; want %v", s.at, s.err, began+hold)
+			}
+		})
+	}
+}
+
 // TestHandoversInARow: who has not moved is on the next list too.
 func TestHandoversInARow(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {

@@ -2,13 +2,16 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/clock"
 	"machineid/shared/link"
 )
 
@@ -89,6 +92,79 @@ func TestInterestComesBeforeTheReading(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestInterestOutlastsTheSlowestEdge: what an edge fetched it may hold for a TTL of its own clock, which may be slow where this node's is fast.
+// Whenever it was fetched between two turns, it is told of a change until then (I6).
+func TestInterestOutlastsTheSlowestEdge(t *testing.T) {
+	inWorld(t, usual, nil, func(w *world) {
+		t := w.t
+		w.lead()
+		p := w.greet(helloOf("e", 1))
+		org := func(second int) state.OrgID { return state.OrgID{9, byte(second)} }
+		holds := clock.Stretch(usual.CacheTTL, usual.Bound)
+		began, whole := w.since(), int(holds/time.Second)
+		for second := range 4 * whole { // two turns and more
+			time.Sleep(began + time.Duration(second)*time.Second - w.since())
+			asked := org(second)
+			p.tell(&link.ToAuthority{Fetches: []*link.Fetch{{Id: uint64(second + 1), OrgId: asked[:], DeviceId: "d"}}})
+			before := second - whole
+			if before < 0 {
+				continue
+			}
+			time.Sleep(holds - time.Duration(whole)*time.Second - time.Millisecond) // a moment before it cannot hold what it asked for then
+			p.frames()
+			index := w.change(org(before))
+			synctest.Wait()
+			if got := invalidated(p.frames()); !slices.Equal(got, []uint64{index}) {
+				t.Fatalf("of what it fetched at second %d it is told %v at %v, want %d", before, got, w.since()-began, index)
+			}
+			p.ack(index)
+		}
+	})
+}
+
+// TestAKeyNewerThanTheQuestion: a key that comes to be between the look for its org and the reading opens an org in which no interest was
+// recorded. Nothing is told of it: the edge would remember it and hear of no change (I5).
+func TestAKeyNewerThanTheQuestion(t *testing.T) {
+	inRealWorld(t, func(w *realWorld) {
+		t := w.t
+		p := w.greet(helloOf("e", 1))
+		hash := [32]byte{7}
+		looks := 0
+		store := &fakeStore{leads: true, reignAt: w.real.ReignAt}
+		store.term, _ = w.real.Leading()
+		store.view = func() (*raftstore.View, error) {
+			if looks++; looks == 2 { // the first was for the org
+				w.must(context.Background(), &statepb.Command{Change: &statepb.Command_CreateOrg{CreateOrg: &statepb.CreateOrg{
+					OrgId: orgB[:], Keys: []*statepb.Key{{Hash: hash[:], KeyId: "new"}},
+				}}})
+			}
+			return w.real.View()
+		}
+		w.hub.store = store
+		ask := &link.Fetch{Id: 1, KeyHash: hash[:], DeviceId: "d"}
+		a := p.fetch(ask)
+		for ; a == nil; a = p.answer() {
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+		}
+		w.hub.store = w.real
+		if looks != 2 {
+			t.Fatalf("it looked %d times, so this shows nothing", looks)
+		}
+		if !a.GetUnavailable() || a.GetKey() != nil {
+			t.Errorf("answered %v", a)
+		}
+		if a = p.fetch(ask); !a.GetKey().GetKnown() || !a.GetOrg().GetKnown() {
+			t.Errorf("asked again: %v", a)
+		}
+		index := w.must(context.Background(), &statepb.Command{Change: &statepb.Command_SetExecution{SetExecution: &statepb.SetExecution{OrgId: orgB[:]}}})
+		synctest.Wait()
+		if got := invalidated(p.frames()); !slices.Equal(got, []uint64{index}) {
+			t.Errorf("of a change of what it opens it is told %v, want %d", got, index)
+		}
+	})
 }
 
 // dispatched is how far the hub has told the sessions.

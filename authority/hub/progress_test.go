@@ -91,6 +91,41 @@ func TestProgress(t *testing.T) {
 	})
 }
 
+// TestProgressOfAnotherReign: of a change that was dispatched while another led, or in an earlier reign, this node knows whether it is in
+// force, and not who was told.
+func TestProgressOfAnotherReign(t *testing.T) {
+	inRealWorld(t, func(w *realWorld) {
+		t := w.t
+		ctx := context.Background()
+		w.joinHoldingAll("e", 1).hangUp()
+		own := w.revoke()
+		synctest.Wait()
+		become := func(r *reign) (was *reign) {
+			w.hub.mu.Lock()
+			defer w.hub.mu.Unlock()
+			was, w.hub.reign = w.hub.reign, r
+			return was
+		}
+		is := func(what string, index uint64, pending, known bool) {
+			t.Helper()
+			p, err := w.hub.Progress(ctx, index, orgA)
+			if err != nil || p.Pending != pending || p.Known != known || !known && (p.Edges != 0 || p.Waiting != nil) {
+				t.Errorf("%s: %+v, %v; want pending %v, known %v", what, p, err, pending, known)
+			}
+		}
+		is("its own", own, true, true)
+		reigned := become(nil)
+		others := w.revoke()
+		synctest.Wait()
+		become(reigned)
+		is("another's", others, false, false)
+		become(&reign{term: reigned.term, ctx: reigned.ctx, id: reigned.id, directory: reigned.directory, sessions: map[*session]struct{}{}})
+		is("of an earlier reign", own, true, false)
+		become(reigned)
+		is("its own again", own, true, true)
+	})
+}
+
 // TestPropagationOfAPendingChange claims nothing.
 func TestPropagationOfAPendingChange(t *testing.T) {
 	for want, p := range map[string]Propagation{

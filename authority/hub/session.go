@@ -74,7 +74,7 @@ func (s *session) renew(askedAt int64, received clock.Time, t Times, nowMs int64
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	proof := clock.Time(s.reign.proof.Load())
-	left := t.Lease - received.Sub(proof)
+	left := min(t.Lease, t.Lease-received.Sub(proof)) // the proof may be from after received, if it took long to come here
 	if proof == 0 || left <= 0 || s.broken || s.replaced || s.returned || s.stopped {
 		return false
 	}

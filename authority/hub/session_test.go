@@ -79,6 +79,35 @@ func TestGrantsCountFromTheProof(t *testing.T) {
 	})
 }
 
+// TestAGrantIsNeverMoreThanALease, however long it stalls between reading the clock and booking: the proof is then from after the reading.
+func TestAGrantIsNeverMoreThanALease(t *testing.T) {
+	inWorld(t, usual, nil, func(w *world) {
+		t := w.t
+		now, stall := w.hub.cfg.Now, atomic.Int64{}
+		w.hub.cfg.Now = func() int64 {
+			ms := now()
+			time.Sleep(time.Duration(stall.Swap(0)))
+			return ms
+		}
+		w.lead()
+		p := w.join("e", 1)
+		for _, d := range []time.Duration{0, time.Second, 20 * time.Second} {
+			p.frames()
+			stall.Store(int64(d))
+			p.tell(&link.ToAuthority{Renew: &link.Renew{AskedAtNs: int64(w.Now())}})
+			time.Sleep(d)
+			synctest.Wait()
+			got := p.frames()
+			if len(got) != 1 || got[0].GetGrant() == nil {
+				t.Fatalf("after a stall of %v: %v", d, got)
+			}
+			if g := time.Duration(got[0].GetGrant().GetGrantedNs()); g > lease || d == 0 && g < lease/2 {
+				t.Errorf("after a stall of %v it grants %v", d, g)
+			}
+		}
+	})
+}
+
 // TestAProofOfAnotherTermIsNone: the round must ask for this reign's term.
 func TestAProofOfAnotherTermIsNone(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {

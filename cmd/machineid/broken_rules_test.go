@@ -44,7 +44,11 @@ var (
 var brokenRules = []broken{
 	{
 		rule: "I1.1", name: "a lease counts from the renewal and not from the proof", by: "authority/hub TestGrantsCountFromTheProof",
-		edits: []edit{{hubSession, "left := t.Lease - received.Sub(proof)", "left := t.Lease"}},
+		edits: []edit{{hubSession, "left := min(t.Lease, t.Lease-received.Sub(proof))", "left := t.Lease"}},
+	},
+	{
+		rule: "I1.2", name: "a lease that is booked late is longer than a lease", by: "authority/hub TestAGrantIsNeverMoreThanALease",
+		edits: []edit{{hubSession, "left := min(t.Lease, t.Lease-received.Sub(proof))", "left := t.Lease - received.Sub(proof)"}},
 	},
 	{
 		rule: "I1.2", name: "a Hello is not booked", by: "authority/hub TestHelloIsBookedAsAFullLease",
@@ -57,6 +61,10 @@ var brokenRules = []broken{
 	{
 		rule: "I1.3", name: "a lease counts from its grant and not from when it was asked for", by: "edge TestALeaseCountsFromWhenItWasAsked",
 		edits: []edit{{edgeSession, "until := g.GetAskedAtNs() + g.GetGrantedNs()", "until := int64(s.e.clock.Now()) + g.GetGrantedNs()"}},
+	},
+	{
+		rule: "I1.3", name: "a grant of more than a lease is taken", by: "edge TestAGrantOfMoreThanALeaseIsNone",
+		edits: []edit{{edgeSession, "granted > int64(min(s.lease, grantMax)) {", "granted > int64(grantMax) {"}},
 	},
 	{
 		rule: "I1", name: "answers without a lease", by: "edge TestWithoutALeaseNothingIsAnswered", short: true,
@@ -85,6 +93,32 @@ var brokenRules = []broken{
 	{
 		rule: "I2", name: "a look does not wait",
 		edits: []edit{{"authority/api/settle.go", "	if !settle || s.orgID == (state.OrgID{}) && !s.everyone {", "	if !settle || s.orgID != (state.OrgID{}) && !s.everyone {"}},
+	},
+	{
+		rule: "I2", name: "what billing saw is told at once", by: "authority/api TestNothingIsToldTooEarly",
+		edits: []edit{{"authority/api/billing.go", "		l.r.saw = max(l.r.saw, s.mark.Index)\n", ""}},
+	},
+	{
+		rule: "I2", name: "the plans are told at once", by: "authority/api TestNothingIsToldTooEarly",
+		edits: []edit{{"authority/api/operate.go", "		s.everyone = true\n		p, err := s.Plans()\n", "		p, err := s.Plans()\n"}},
+	},
+	{
+		rule: "I2", name: "a batch of all waits for its own changes only", by: "authority/api TestNothingIsToldTooEarly",
+		edits: []edit{{
+			"authority/api/batch.go", "	if err := r.api.cfg.Hub.SettleOrg(ctx, sum.propagation.Index, r.org); err != nil {\n",
+			"	if err := ctx.Err(); err != nil {\n",
+		}},
+	},
+	{
+		rule: "I2", name: "a change of a key waits for itself only", by: "authority/api TestNothingIsToldTooEarly",
+		edits: []edit{{
+			"authority/api/keys.go", "	if settleErr := r.api.cfg.Hub.SettleOrg(ctx, index, r.org); settleErr != nil {\n",
+			"	if settleErr := ctx.Err(); settleErr != nil && index > 0 {\n",
+		}},
+	},
+	{
+		rule: "I2", name: "who was told is known of another reign's change", by: "authority/hub TestProgressOfAnotherReign",
+		edits: []edit{{"authority/hub/progress.go", "	if ch != nil && ch.reign == r {\n", "	if ch != nil {\n"}},
 	},
 	{
 		rule: "I2", name: "a session that broke does not count",
@@ -165,6 +199,10 @@ var brokenRules = []broken{
 		},
 	},
 	{
+		rule: "I5", name: "a key is told of that opens an org in which no interest was recorded", by: "authority/hub TestAKeyNewerThanTheQuestion",
+		edits: []edit{{hubFetch, "		if org != state.OrgID(k.GetOrgId()) {\n			return nil, errNotNoted\n		}\n", ""}},
+	},
+	{
 		rule: "I5", name: "a hit extends its time",
 		edits: []edit{{edgeMemory, "			if m.counts(d.stamp(), hash, now) {\n", `			if m.counts(d.stamp(), hash, now) {
 				longer := new(deviceEntry)
@@ -180,6 +218,10 @@ var brokenRules = []broken{
 	{
 		rule: "I6", name: "interest is forgotten too early",
 		edits: []edit{{hubReign, "newDirectory(clock.Stretch(h.cfg.Times.CacheTTL, h.cfg.Times.Bound), began)", "newDirectory(h.cfg.Times.CacheTTL/10, began)"}},
+	},
+	{
+		rule: "I6", name: "interest is forgotten by this node's clock", by: "authority/hub TestInterestOutlastsTheSlowestEdge",
+		edits: []edit{{hubReign, "newDirectory(clock.Stretch(h.cfg.Times.CacheTTL, h.cfg.Times.Bound), began)", "newDirectory(h.cfg.Times.CacheTTL, began)"}},
 	},
 	{
 		rule: "I6", name: "a dispatch stalls", harmless: true, edits: []edit{dispatchStalls},
@@ -211,6 +253,13 @@ var brokenRules = []broken{
 		edits: []edit{{edgeLink, "	return !w.GetReset_() && m != nil", "	return m != nil"}},
 	},
 	{
+		rule: "I7", name: "a new memory is in force under the lease of before", by: "edge TestAllocatedAcrossPagesTheLeaseGoesFirst",
+		edits: []edit{{
+			edgeLink, "	l.e.lease.Store(0)\n	l.e.memory.Store(l.memory)\n",
+			"	l.e.memory.Store(l.memory)\n	l.e.lease.Store(0)\n",
+		}},
+	},
+	{
 		rule: "I7", name: "the caches are never cleared", harmless: true, edits: []edit{neverCleared},
 	},
 	{
@@ -232,6 +281,10 @@ var brokenRules = []broken{
 	{
 		rule: "I7", name: "an edge that knows of more is taken", by: "authority/hub TestAnEdgeThatKnowsMoreIsTurnedAway",
 		edits: []edit{{hubHistory, "err != nil || term != r.term {", "err != nil && term == r.term {"}},
+	},
+	{
+		rule: "I11", name: "a grant's time counts as it was cut", by: "edge TestTheAuthorityMayBeAMillisecondAhead",
+		edits: []edit{{edgeSession, "(g.GetNowMs()+1)*int64(time.Millisecond)", "g.GetNowMs()*int64(time.Millisecond)"}},
 	},
 	{
 		rule: "I12", name: "a foreign cluster is accepted", by: "edge TestAnEdgeKeepsToItsCluster",
@@ -296,6 +349,14 @@ var brokenRules = []broken{
 	{
 		rule: "I8", name: "a new leader counts by the smaller bound on clocks", by: "authority/hub TestTheLargerBoundCounts",
 		edits: []edit{{hubReign, "wait.Bound = max(wait.Bound, h.cfg.Times.Bound)", "wait.Bound = min(wait.Bound, h.cfg.Times.Bound)"}},
+	},
+	{
+		rule: "I8", name: "leases that a list names end by the smaller bound on clocks", by: "authority/hub TestTheLargerBoundCounts",
+		edits: []edit{{hubReign, "heirs(last, wait, more, began)", "heirs(last, h.cfg.Times, more, began)"}},
+	},
+	{
+		rule: "I8", name: "of those on a list not the last one counts", by: "authority/hub TestTheLastOfTheHeirsCounts",
+		edits: []edit{{hubReign, "r.inheritedEnd = max(r.inheritedEnd, end)", "r.inheritedEnd = end"}},
 	},
 	{
 		rule: "I8", name: "no lease out is recorded while one is",

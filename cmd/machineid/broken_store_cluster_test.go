@@ -236,4 +236,44 @@ var brokenStoreCluster = []broken{
 		rule: "R9", name: "a pipeline goes on behind a refusal", by: "raftstore TestPipelineEndsBehindARefusal",
 		edits: []edit{{"raftstore/pipeline.go", " || !f.Response().Success || f", " || f"}},
 	},
+	{
+		rule: "R14", name: "a message is read before the cluster's name is kept", by: "raftstore TestDoor",
+		edits: []edit{{"raftstore/door.go", "\t\terr = d.enter(v.g.Cluster)\n", "\t\tdefer func() { _ = d.enter(v.g.Cluster) }()\n"}},
+	},
+	{
+		rule: "R14", name: "a dialler does not know how far the other was", by: "raftstore TestReachIsJudgedInOrder",
+		edits: []edit{{"raftstore/door.go", "Visit{door: d, g: g, was: g.Known}", "Visit{door: d, g: g}"}},
+	},
+	{
+		rule: "R5", name: "a node that stopped after a fault answers", by: "raftstore TestAFaultSilences",
+		edits: []edit{{"raftstore/status.go", " || s.fault.err() != nil || s.packer", " || s.packer"}},
+	},
+	{
+		rule: "R12", name: "a term is ready before its barrier", by: "raftstore TestElectedIsNotReady",
+		edits: []edit{{"raftstore/lead.go", "\tif !l.barrier(ctx, term) {\n", "\tl.ready.Store(term)\n\tif !l.barrier(ctx, term) {\n"}},
+	},
+	{
+		rule: "R13", name: "a vote is given to another than was asked for", by: "raftstore TestAVoteIsForWhoWasAsked",
+		edits: []edit{{"raftstore/members.go", "\t\tcase now != server:\n", "\t\tcase now.ID == \"\":\n"}},
+	},
+	{
+		rule: "R14", name: "a node of another cluster is taken in", by: "raftstore TestWhoIsOfAnotherClusterIsNotTakenIn",
+		edits: []edit{{"raftstore/admit.go", "\tcase status.Cluster != \"\" && status.Cluster != s.clusterName():\n", "\tcase status.Cluster != \"\" && s.clusterName() == \"\":\n"}},
+	},
+	{
+		rule: "R13", name: "a member is let in while the format is raised", by: "raftstore TestAdmittingIsOneAtATime",
+		edits: []edit{{"raftstore/admit.go", "(ctx context.Context, id, addr string) error {\n\ts.admitting.Lock()\n\tdefer s.admitting.Unlock()\n\tif err := s.admit(", "(ctx context.Context, id, addr string) error {\n\tif err := s.admit("}},
+	},
+	{
+		rule: "R13", name: "the format is raised while a member is let in", by: "raftstore TestAdmittingIsOneAtATime",
+		edits: []edit{{"raftstore/format.go", "\ts.admitting.Lock() // nobody who does not know it becomes a member meanwhile\n\tdefer s.admitting.Unlock()\n", ""}},
+	},
+	{
+		rule: "R13", name: "a stalled follower is not waited for", by: "raftstore TestWhoIsSentASnapshotIsNotStalled",
+		edits: []edit{{"raftstore/followers.go", "\tif stuck < s.cfg.StallTimeout {\n", "\tif stuck < 0 {\n"}},
+	},
+	{
+		rule: "R13", name: "autopilot gives votes", by: "raftstore TestAutopilotGivesNoVote",
+		edits: []edit{{"raftstore/autopilot.go", "func (keepVotes) CalculatePromotionsAndDemotions(*autopilot.Config, *autopilot.State) autopilot.RaftChanges {\n\treturn autopilot.RaftChanges{}\n", "func (k keepVotes) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopilot.State) autopilot.RaftChanges {\n\treturn k.Promoter.CalculatePromotionsAndDemotions(c, s)\n"}},
+	},
 }

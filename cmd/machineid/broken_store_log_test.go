@@ -340,4 +340,44 @@ var brokenStoreLog = []broken{
 		rule: "R8", name: "a log that does not say whose it is is taken", by: "raftstore TestOpenRefuses",
 		edits: []edit{{"raftstore/open.go", "\t\tif started, err := s.log.started(); err != nil || started {\n", "\t\tif _, err := s.log.started(); err != nil {\n"}},
 	},
+	{
+		rule: "R5", name: "an append is acknowledged after a fault", by: "raftstore TestNothingIsAcknowledgedBehindAFault",
+		edits: []edit{{"raftstore/logwrite.go", "\ts.fault.halt()\n\ts.synced", "\tif what[0] != 'a' {\n\t\ts.fault.halt()\n\t}\n\ts.synced"}},
+	},
+	{
+		rule: "R4", name: "a vote that could not be kept is given", by: "raftstore TestNothingIsAcknowledgedBehindAFault",
+		edits: []edit{{"raftstore/stable.go", "\ts.commit(b, fmt.Sprintf(\"keep %s\", key), durability)\n", "\t_ = b.Commit(durability)\n"}},
+	},
+	{
+		rule: "R5", name: "keeping a vote begins after a fault", by: "raftstore TestNothingIsAcknowledgedBehindAFault",
+		edits: []edit{{"raftstore/stable.go", "\ts.fault.halt()\n", ""}},
+	},
+	{
+		rule: "R8", name: "who has a term begins a cluster", by: "raftstore TestWhoHasVotedBeginsNoCluster",
+		edits: []edit{{"raftstore/begin.go", "\tcase s.ident.Cluster != \"\" || term > 0:\n", "\tcase s.ident.Cluster != \"\":\n"}},
+	},
+	{
+		rule: "R5", name: "a failed commit of the log goes on", by: "raftstore TestACommitThatFailsIsAFault",
+		edits: []edit{{"raftstore/logwrite.go", "\tif err := b.Commit(durability); err != nil {\n\t\ts.fault.fail(fmt.Errorf(\"%s: %w\", what, err))\n\t}\n", "\t_ = b.Commit(durability)\n"}},
+	},
+	{
+		rule: "R1", name: "what is read from the log is Pebble's memory", by: "raftstore TestWhatWasReadStays",
+		edits: []edit{{"raftstore/logstore.go", "\tout := append(make([]byte, 0, len(v)), v...) // v dies with closer\n", "\tout := v\n"}},
+	},
+	{
+		rule: "R7", name: "the log is reconciled without a sync", by: "raftstore TestNothingIsAcknowledgedBehindAFault",
+		edits: []edit{{"raftstore/reconcile.go", "with the state at %d\", at.Index), pebble.Sync)", "with the state at %d\", at.Index), pebble.NoSync)"}},
+	},
+	{
+		rule: "R5", name: "an install begins after a fault", by: "raftstore TestNothingIsAcknowledgedBehindAFault",
+		edits: []edit{{"raftstore/reconcile.go", "\ts.fault.halt()\n\tif s.installed", "\tif s.installed"}},
+	},
+	{
+		rule: "R9", name: "closing does not wait for what is under way", by: "raftstore TestCloseWaitsForWhatIsUnderWay",
+		edits: []edit{{"raftstore/store.go", "errors.Join(s.packer.drain(ctx), s.lead.end(ctx))", "s.lead.end(ctx)"}},
+	},
+	{
+		rule: "R3", name: "what follows a pack's last command is ignored", by: "raftstore TestADamagedPackHasNoEffect",
+		edits: []edit{{"raftstore/pack.go", "\tif len(rest) > 0 {\n", "\tif len(rest) > len(data) {\n"}},
+	},
 }

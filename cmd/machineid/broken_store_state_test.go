@@ -184,4 +184,20 @@ var brokenStoreState = []broken{
 		rule: "R12", name: "who does not lead is asked for a backup", by: "raftstore TestBackupTrustsALeader",
 		edits: []edit{{"raftstore/backup.go", "\tif leader.State != raft.Leader.String() {\n", "\tif leader.State == \"\" {\n"}},
 	},
+	{
+		rule: "R12", name: "nobody vouches for a backup's leader", by: "raftstore TestBackupOfADeposedLeader",
+		edits: []edit{{"raftstore/backup.go", "leader.Term); err != nil { //nolint", "leader.Term); err != nil && leader.Term == 0 { //nolint"}},
+	},
+	{
+		rule: "R2", name: "what is durable goes back", by: "raftstore TestWhatIsDurableNeverGoesBack",
+		edits: []edit{{"raftstore/persist.go", "\tif f.durable.Load().applied.Index < meta.applied.Index {\n", "\tif f.durable.Load() != nil {\n"}},
+	},
+	{
+		rule: "R6", name: "what is installed is not looked at again", by: "raftstore TestAnInstallLooksAtWhatItInstalls",
+		edits: []edit{{"raftstore/install.go", "\tif err == nil && meta.applied != at {\n", "\tif err == nil && at.Index == 0 {\n"}},
+	},
+	{
+		rule: "R14", name: "a log that an install emptied went back", by: "raftstore TestReachBehindAnInstall",
+		edits: []edit{{"raftstore/status.go", "Reach{Applied: applied, Last: max(last, applied)}", "Reach{Applied: applied, Last: last}"}},
+	},
 }

@@ -354,10 +354,14 @@ func TestReaddress(t *testing.T) {
 			}
 			return code == exitDone
 		})
-		if !slices.Contains(c.view().voters(), n.id) { // it was cut before its vote
-			c.operate("cluster", "promote", n.id)
-		}
 		n.ready()
+		eventually(t, patient, n.id+" has its vote", func() bool { // the command may have been cut before
+			if slices.Contains(c.view().voters(), n.id) {
+				return true
+			}
+			c.operate("cluster", "promote", n.id)
+			return false
+		})
 		back := c.leader()
 		for _, to := range []string{n.id, back.id} {
 			if out := c.transfer(to); !strings.Contains(out, to+" leads") {
@@ -387,6 +391,7 @@ func TestReaddressAlone(t *testing.T) {
 	c.nodes = append(c.nodes, next)
 	next.begin("--join", n.http)
 	next.ready()
+	eventually(t, patient, "it has its vote", func() bool { return slices.Contains(c.view().voters(), "a2") })
 	for _, to := range []string{"a2", "a1"} {
 		if out := c.transfer(to); !strings.Contains(out, to+" leads") {
 			t.Errorf("transfer to %s: %s", to, out)
