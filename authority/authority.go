@@ -107,7 +107,9 @@ type Node struct {
 	hub    *hub.Hub
 	http   *wire.Server
 	grpc   *grpc.Server
-	newest atomic.Int64 // the authority's time, which never goes back
+	newest clock.Rising // the authority's time
+	// reserveSoon asks for more time to be reserved, reserving is held by whoever does it.
+	reserveSoon, reserving chan struct{}
 
 	leaders leaders
 	gate    gate
@@ -136,7 +138,7 @@ func New(cfg Config) *Node {
 	}
 	cfg.Billing.Logger, cfg.Billing.Registerer = cfg.Logger, cfg.Registerer
 	cfg.Reconcile = cfg.Reconcile.withDefaults()
-	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), clocks: newClocks(), leaders: leaders{dial: cfg.Dial}, billing: billing.New(cfg.Billing)}
+	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reserveSoon: make(chan struct{}, 1), reserving: make(chan struct{}, 1), clocks: newClocks(), leaders: leaders{dial: cfg.Dial}, billing: billing.New(cfg.Billing)}
 	n.recover = n.newRecovery()
 	return n
 }
@@ -221,7 +223,8 @@ func (n *Node) open() error {
 	n.state.OnRestored(func(index uint64) { n.hub.Restored(index) })
 	n.hub = hub.New(hub.Config{
 		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,
-		State: n.state, Now: n.Now, LeaderLink: n.leaderLink, Stamps: n.clockFits, Logger: n.log, Registerer: n.cfg.Registerer,
+		State: n.state, Now: n.Now, Time: n.edgeTime, Heard: n.heard, Reserve: func(ctx context.Context) error { return n.reserve(ctx, 0) },
+		LeaderLink: n.leaderLink, Logger: n.log, Registerer: n.cfg.Registerer,
 		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
 			_, out, err := n.propose(ctx, cmd) // the hub's own pass the gate: a hand-over waits for one of them
 			return out, err
@@ -239,7 +242,7 @@ func (n *Node) open() error {
 	n.clocks.export(n.cfg.Registerer)
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
+		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
 	n.grpc = grpc.NewServer(
@@ -269,31 +272,15 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	if !n.begin(ctx) {
 		return
 	}
+	n.newest.Raise(max(n.state.Time(), n.state.Reserved())) // nobody has told a later time (I11)
 	ctx, end := context.WithCancel(ctx)
 	var work sync.WaitGroup
+	work.Go(func() { n.keepReserved(ctx) })
 	work.Go(func() { n.reconcile(ctx) })
 	work.Go(func() { n.expireSignups(ctx) })
 	n.hub.Lead(ctx, term)
 	end()
 	work.Wait()
-}
-
-// Now is the authority's time in milliseconds: this node's clock, if it fits those
-// of the others, but never behind what the state holds or what was told before.
-func (n *Node) Now() int64 {
-	now := n.state.Time()
-	if n.clockFits() {
-		now = max(now, n.cfg.Wall().UnixMilli())
-	}
-	for {
-		last := n.newest.Load()
-		if now <= last {
-			return last
-		}
-		if n.newest.CompareAndSwap(last, now) {
-			return now
-		}
-	}
 }
 
 // Propose replicates a command and returns its index and outcome. Its errors are
@@ -325,8 +312,11 @@ func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 	return res.Index, out, nil
 }
 
-// Read returns a view no older than the call.
+// Read returns a view no older than the call, in a time that may be told.
 func (n *Node) Read(ctx context.Context) (*raftstore.View, error) {
+	if err := n.reserve(ctx, 0); err != nil {
+		return nil, err
+	}
 	return n.store.Read(ctx) //nolint:wrapcheck // the API classifies raftstore's errors
 }
 

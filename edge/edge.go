@@ -86,7 +86,7 @@ type Edge struct {
 	// The order of reading is clock, lease, memory, entry, its expiry, floor (I3).
 	lease  atomic.Int64 // a clock.Time: answers from memory end then (I1)
 	memory atomic.Pointer[memory]
-	ahead  atomic.Int64 // authority's time minus own clock, in nanoseconds
+	time   authorityTime
 
 	waiting  atomic.Int64
 	draining atomic.Bool

@@ -195,8 +195,9 @@ func (s *session) fetch(f *flight) bool {
 	return true
 }
 
-// receive puts one frame in force, in the order of its fields.
+// receive puts one frame in force, in the order of its fields. Its time comes first: what is acknowledged or answered then is judged by it, or a later one (I11).
 func (s *session) receive(f *link.ToEdge) {
+	s.e.time.hear(f.GetNowMs())
 	if list := f.GetInvalidates(); len(list) > 0 {
 		for _, inv := range list {
 			for _, hash := range inv.GetHashes() {
@@ -244,9 +245,7 @@ func (s *session) grant(g *link.Grant) {
 	s.e.asked.Store(g.GetAskedAtNs())
 	s.memory.current = max(s.memory.current, g.GetIndex())
 	until := g.GetAskedAtNs() + g.GetGrantedNs()
-	// The authority read its time after we asked and cut it to milliseconds: one
-	// more, and this is never behind.
-	s.e.ahead.Store((g.GetNowMs()+1)*int64(time.Millisecond) - g.GetAskedAtNs())
+	s.e.time.count(g.GetNowMs(), g.GetAskedAtNs(), s.e.clock.Now()) // before the lease, under which it is judged
 	if s.e.lease.Load() < until {
 		s.e.lease.Store(until) // under the lock: giveBack drops it under the same
 	}

@@ -52,14 +52,8 @@ func (e *Edge) recall(q *question, began time.Time) decision.Code {
 		return 0
 	}
 	m := e.memory.Load()
-	code, _ := m.judge(q, now, e.authorityTime(now), nil)
+	code, _ := m.judge(q, now, e.time.at(now), nil)
 	return code
-}
-
-// authorityTime is the authority's time when the own clock reads now: what it
-// said in the newest grant, plus what has been counted since it was asked.
-func (e *Edge) authorityTime(now clock.Time) decision.Millis {
-	return (int64(now) + e.ahead.Load()) / int64(time.Millisecond)
 }
 
 // maxWaiting is how many validates may wait at once (I9).
@@ -98,7 +92,7 @@ func (e *Edge) ask(q *question) decision.Code {
 			if m != of {
 				got, of = found{}, m
 			}
-			code, missing := m.judge(q, now, e.authorityTime(now), &got)
+			code, missing := m.judge(q, now, e.time.at(now), &got)
 			if code != 0 {
 				if code == decision.SystemUnavailable {
 					e.metrics.unreadable.Inc()

@@ -36,8 +36,12 @@ type Config struct {
 	Hub   Hub
 	// Cluster returns what all nodes share, nil before the cluster's first command.
 	Cluster func() *statepb.Cluster
-	// Now is the authority's time in milliseconds since 1970.
+	// Now is the time in milliseconds since 1970 that commands carry and are judged by: no edge that may answer is behind it.
 	Now func() int64
+	// Time is the authority's clock in the same milliseconds, for what is not in the state: a signature's age. nil: Now.
+	Time func() int64
+	// Told is Now as far as it may be told before a command carries it (I11); nil: all of it.
+	Told func() int64
 	// OpenSignup lets anyone call org/create.
 	OpenSignup bool
 	// MaxOrgs is how many orgs there may be for one more to be signed up; 0 is any number. Operators make more.
@@ -115,6 +119,12 @@ func New(cfg Config) *API {
 	}
 	if cfg.Billing == nil {
 		cfg.Billing = billing.New(billing.Config{})
+	}
+	if cfg.Time == nil {
+		cfg.Time = cfg.Now
+	}
+	if cfg.Told == nil {
+		cfg.Told = cfg.Now
 	}
 	if cfg.DefaultVersion == 0 {
 		cfg.DefaultVersion = 2

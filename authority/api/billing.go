@@ -164,7 +164,7 @@ func (webhook) present(r *request) error {
 		return wire.NotConfigured("webhooks are not set up here: the operator sets --stripe-secret-key-file and --stripe-webhook-secret-file")
 	}
 	header, _ := single(r.http, signatureHeader)
-	if err := r.api.cfg.Billing.Verify(header, r.http.Request.Body(), time.UnixMilli(r.api.cfg.Now())); err != nil {
+	if err := r.api.cfg.Billing.Verify(header, r.http.Request.Body(), time.UnixMilli(r.api.cfg.Time())); err != nil {
 		r.api.cfg.Billing.Heard(billing.HeardRefused)
 		return wire.InvalidSignature(err)
 	}

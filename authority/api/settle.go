@@ -87,7 +87,7 @@ func (r *request) through(view *raftstore.View, f func(*sight) (bool, error)) (s
 	if s.mark, err = s.seen.newest(s.Reader); err != nil {
 		return nil, false, err
 	}
-	s.now = max(r.api.cfg.Now(), s.mark.Time)
+	s.now = max(r.api.cfg.Told(), s.mark.Time)
 	settle, err = f(s)
 	return s, settle, err
 }

@@ -32,10 +32,14 @@ type Config struct {
 	Propose func(context.Context, *statepb.Command) (state.Outcome, error)
 	// LeaderLink is the link address of the node that leads, "" if none is known; nil: there is no other.
 	LeaderLink func() string
-	// Stamps reports whether this node's clock is fit to be told to edges; nil: it is.
-	Stamps func() bool
-	// Now is the authority's time in milliseconds (DESIGN.md, State and commands).
-	Now        func() int64
+	// Now is the time in milliseconds that the hub's own commands carry: Told, or what comes to the same.
+	Now func() int64
+	// Time is the authority's time in milliseconds and whether edges may be told it now; nil: Now, and they may. It never goes back.
+	Time func() (ms int64, ok bool)
+	// Reserve makes Time fit to be told, if that can be; nil: it always is.
+	Reserve func(context.Context) error
+	// Heard takes the authority time that an edge has heard of; nil: nobody asks.
+	Heard      func(ms int64)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -77,6 +81,7 @@ type Hub struct {
 	log     *slog.Logger
 	metrics metrics
 	feed    feed
+	horizon horizon
 
 	sightings sightings
 
@@ -97,10 +102,14 @@ const recentMax = 8192
 // New returns a Hub. It hears of changes through Notify at once, and leads when
 // Lead is called; Run dispatches.
 func New(cfg Config) *Hub {
+	if cfg.Time == nil {
+		cfg.Time = func() (int64, bool) { return cfg.Now(), true }
+	}
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), tokens: map[string]*session{},
 		unsettled: map[*change]struct{}{}, feed: feed{wake: make(chan struct{}, 1)},
 	}
+	h.horizon = horizon{rate: (1 - cfg.Times.Bound) / (1 + cfg.Times.Bound), span: cfg.Times.Stretched(), time: cfg.Time}
 	h.metrics = newMetrics(cfg.Registerer, h)
 	return h
 }
@@ -114,6 +123,9 @@ func (h *Hub) Leading() bool {
 	defer h.mu.Unlock()
 	return h.reign != nil && !h.reign.closing
 }
+
+// Told is the time in milliseconds by which the authority may judge: no edge that may answer is behind it (I11).
+func (h *Hub) Told() int64 { return h.horizon.least(h.cfg.Clock.Now()) }
 
 // Notify takes what one index concerns (state.New). It never blocks.
 func (h *Hub) Notify(index uint64, concerns []state.Concern) {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -33,6 +34,9 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
+	if h.cfg.Heard != nil {
+		h.cfg.Heard(hello.GetTimeMs())
+	}
 	s, why := h.join(ctx, hello, remote(ctx), cancel)
 	if why == whyNotLeading && h.expects(ctx) {
 		s, why = h.join(ctx, hello, remote(ctx), cancel)
@@ -61,6 +65,7 @@ const (
 	whyNotLeading = "this node does not lead"
 	whyBehind     = "this node has heard of less than the edge: it does not lead any more"
 	whyOvertaken  = "a later session of this process has come before"
+	whyNoTime     = "this node cannot tell the time: its clock is off, or the time is not reserved yet"
 )
 
 // join books the session and puts it among those that are told of changes, in
@@ -74,6 +79,9 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 	cluster := h.cfg.State.Cluster()
 	if r == nil || cluster == nil {
 		return nil, whyNotLeading
+	}
+	if h.cfg.Reserve != nil && h.cfg.Reserve(ctx) != nil {
+		return nil, whyNoTime
 	}
 	same, proven, why := h.judges(ctx, r, hello, cluster.GetIncarnation())
 	if why != "" {
@@ -113,6 +121,13 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 		// The process may hold a lease from an earlier session (I1.2), and from a leader whose
 		// leases are longer.
 		leaseEnd: max(now.Add(h.cfg.Times.Stretched()), r.inheritedEnd),
+	}
+	if hello.GetTerm() != 0 && !bytes.Equal(hello.GetReign(), r.id[:]) {
+		var told bool
+		if s.put, told = h.horizon.welcomed(s.leaseEnd); !told {
+			r.freeSlot(slot)
+			return nil, whyNoTime
+		}
 	}
 	s.welcome = &link.Welcome{
 		Term: r.term, Incarnation: cluster.GetIncarnation(), ClusterId: cluster.GetClusterId(), AuthorityId: h.cfg.ID,
@@ -188,10 +203,19 @@ func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServ
 		if f == nil {
 			continue
 		}
+		f.NowMs = max(h.frameTime(), s.put) // after all that it tells was done
 		if err := stream.Send(f); err != nil || f.Goodbye != nil {
 			return
 		}
 	}
+}
+
+// frameTime is what an edge is told of the time beside what has happened. No command that it can have been told of carries a later one.
+func (h *Hub) frameTime() int64 {
+	if ms, ok := h.cfg.Time(); ok {
+		return ms
+	}
+	return h.cfg.State.Time()
 }
 
 // receive reads frames. Renewals are answered here, ahead of everything else;
@@ -254,9 +278,6 @@ func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionS
 }
 
 func (h *Hub) grant(s *session, askedAt int64) {
-	if h.cfg.Stamps != nil && !h.cfg.Stamps() {
-		return
-	}
 	received := h.cfg.Clock.Now()
 	h.mu.Lock()
 	dispatched := h.dispatched
@@ -265,7 +286,7 @@ func (h *Hub) grant(s *session, askedAt int64) {
 	if over {
 		return
 	}
-	if s.renew(askedAt, received, h.cfg.Times, h.cfg.Now(), dispatched) {
+	if s.renew(askedAt, received, h.cfg.Times, &h.horizon, dispatched) {
 		h.metrics.grants.Inc()
 	}
 }

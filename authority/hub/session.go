@@ -17,7 +17,8 @@ type session struct {
 	number          uint64 // of the process's sessions; 0 of an edge that does not count them
 	token           string
 	reign           *reign
-	slot            int // in the reign's directory
+	put             int64 // the time that its Welcome put the edge at, if that counts (horizon)
+	slot            int   // in the reign's directory
 	since           clock.Time
 	cancel          func()        // ends the stream
 	wake            chan struct{} // there is something to send
@@ -69,13 +70,17 @@ func (s *session) invalidate(msg *link.Invalidate, ch *change) {
 
 // renew books a lease and queues its Grant (I1.2). It does nothing if the last
 // proof of leadership is too old, and that is not an error: the edge will run
-// out of its lease.
-func (s *session) renew(askedAt int64, received clock.Time, t Times, nowMs int64, dispatched uint64) bool {
+// out of its lease. Nor if edges may not be told the time.
+func (s *session) renew(askedAt int64, received clock.Time, t Times, z *horizon, dispatched uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	proof := clock.Time(s.reign.proof.Load())
 	left := min(t.Lease, t.Lease-received.Sub(proof)) // the proof may be from after received, if it took long to come here
 	if proof == 0 || left <= 0 || s.broken || s.replaced || s.returned || s.stopped {
+		return false
+	}
+	nowMs, ok := z.granted(received)
+	if !ok {
 		return false
 	}
 	s.leaseEnd = max(s.leaseEnd, proof.Add(t.Stretched()))

@@ -367,13 +367,14 @@ func TestFetchesBeyondTheLimit(t *testing.T) {
 func TestAGrantRacesWithStop(t *testing.T) {
 	r := &reign{}
 	r.proof.Store(int64(time.Hour))
+	z := &horizon{time: func() (int64, bool) { return 1, true }}
 	granted := 0
 	for range 2000 {
 		s := &session{reign: r, wake: make(chan struct{}, 1), cancel: func() {}}
 		begin, done := make(chan struct{}), make(chan bool)
 		go func() {
 			<-begin
-			done <- s.renew(1, clock.Time(time.Hour), usual, 0, 0)
+			done <- s.renew(1, clock.Time(time.Hour), usual, z, 0)
 		}()
 		close(begin)
 		mayAnswer := s.stop(clock.Time(time.Hour)) > 0
@@ -381,7 +382,7 @@ func TestAGrantRacesWithStop(t *testing.T) {
 		if got != mayAnswer {
 			t.Fatalf("granted %v, and Stop thinks it may answer: %v", got, mayAnswer)
 		}
-		if s.renew(1, clock.Time(time.Hour), usual, 0, 0) {
+		if s.renew(1, clock.Time(time.Hour), usual, z, 0) {
 			t.Fatal("granted after Stop")
 		}
 		if got {

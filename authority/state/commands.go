@@ -9,14 +9,14 @@ import (
 	"machineid/authority/state/statepb"
 )
 
-// Stops reports whether a command takes rights away, or keeps the link's record, or is
-// the first one, without which there is nothing that could.
+// Stops reports whether a command takes rights away, or keeps the link's record or the time that
+// edges are told, or is the first one, without which there is nothing that could.
 // Such a command is let through on a full disk for as long as it can be: an off
 // switch that needs room is none.
 func Stops(cmd *statepb.Command) bool {
 	switch c := cmd.GetChange().(type) {
 	case *statepb.Command_Revoke, *statepb.Command_RevokeBatch, *statepb.Command_Remove, *statepb.Command_RevokeKey,
-		*statepb.Command_DeleteOrg, *statepb.Command_SetLink, *statepb.Command_Seed:
+		*statepb.Command_DeleteOrg, *statepb.Command_SetLink, *statepb.Command_ReserveTime, *statepb.Command_Seed:
 		return true
 	case *statepb.Command_SetExecution:
 		return !c.SetExecution.GetEnabled()
@@ -43,6 +43,8 @@ func (t *tx) run() Outcome {
 		return t.seed(c.Seed)
 	case *statepb.Command_SetLink:
 		return t.setLink(c.SetLink)
+	case *statepb.Command_ReserveTime:
+		return t.reserveTime(c.ReserveTime)
 	case *statepb.Command_CreateOrg:
 		return t.createOrg(c.CreateOrg)
 	case *statepb.Command_SetExecution:
@@ -104,6 +106,18 @@ func (t *tx) setLink(c *statepb.SetLink) Outcome {
 	}
 	next := clone(old) // others read the old one
 	next.Link = c.GetRecord()
+	t.putCluster(next)
+	return Outcome{Changed: true}
+}
+
+// reserveTime lets leaders tell times up to the one it names: the next leader begins there (S15).
+func (t *tx) reserveTime(c *statepb.ReserveTime) Outcome {
+	old := t.m.Cluster()
+	if old == nil || c.GetUntilMs() <= old.GetReservedMs() {
+		return Outcome{}
+	}
+	next := clone(old)
+	next.ReservedMs = c.GetUntilMs()
 	t.putCluster(next)
 	return Outcome{Changed: true}
 }

@@ -65,6 +65,9 @@ func (m *Machine) Cluster() *statepb.Cluster { return m.cluster.Load() }
 // may be behind it. Safe for concurrent use.
 func (m *Machine) Time() int64 { return m.time.Load() }
 
+// Reserved is the time up to which a leader may tell times that no command carries (S15), 0 before the first. Safe for concurrent use.
+func (m *Machine) Reserved() int64 { return m.Cluster().GetReservedMs() }
+
 // Restored reads what Apply keeps in memory (raftstore.Machine).
 func (m *Machine) Restored(r pebble.Reader, _ raftstore.Position) error {
 	rd := Reader{r}

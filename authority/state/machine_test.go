@@ -80,6 +80,34 @@ func TestSeedOnce(t *testing.T) {
 	}
 }
 
+// TestReserveTime: what is reserved only grows, also under a leader whose clock is behind (S15).
+func TestReserveTime(t *testing.T) {
+	n := newNode(t, openDB(t))
+	reserve := func(until int64) Outcome {
+		return n.do(&statepb.Command{TimeMs: start, Change: &statepb.Command_ReserveTime{ReserveTime: &statepb.ReserveTime{UntilMs: until}}})
+	}
+	if out := reserve(start + 5); out.Changed || n.m.Reserved() != 0 {
+		t.Errorf("before there is a cluster: %+v, %d", out, n.m.Reserved())
+	}
+	n.do(seed())
+	held := n.m.Cluster() // a reader that looks while commands are applied
+	for _, step := range []struct {
+		until, want int64
+		changed     bool
+	}{{start + 5, start + 5, true}, {start + 3, start + 5, false}, {start + 5, start + 5, false}, {start + 9, start + 9, true}} {
+		if out := reserve(step.until); out.Changed != step.changed || n.m.Reserved() != step.want {
+			t.Errorf("up to %d: %+v, %d", step.until, out, n.m.Reserved())
+		}
+	}
+	if held.GetReservedMs() != 0 {
+		t.Error("a record that others read was changed")
+	}
+	n.restart()
+	if got := n.m.Reserved(); got != start+9 {
+		t.Errorf("after a restart %d", got)
+	}
+}
+
 func TestSetLink(t *testing.T) {
 	n := seeded(t)
 	link := func(term uint64, open bool) bool {

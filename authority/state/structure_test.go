@@ -46,7 +46,7 @@ var writers = map[string]string{
 var callers = map[string]string{
 	"follow":      "changeOccupant",
 	"dropOrg":     "deleteOrg",
-	"putCluster":  "seed setLink rotateToken",
+	"putCluster":  "seed setLink reserveTime rotateToken",
 	"putPlans":    "seed setPlans",
 	"dropBilling": "deleteOrg",
 	"putBilling":  "setBilling beginRecovery recover",

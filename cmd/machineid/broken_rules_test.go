@@ -7,10 +7,12 @@ const (
 	edgeLink     = "edge/link.go"
 	edgeMemory   = "edge/memory.go"
 	edgeSession  = "edge/session.go"
+	edgeTime     = "edge/time.go"
 	edgeValidate = "edge/validate.go"
 	hubFetch     = "authority/hub/fetch.go"
 	hubHistory   = "authority/hub/history.go"
 	hubHandover  = "authority/hub/handover.go"
+	hubHorizon   = "authority/hub/horizon.go"
 	hubReign     = "authority/hub/reign.go"
 	hubServe     = "authority/hub/serve.go"
 	hubSession   = "authority/hub/session.go"
@@ -24,7 +26,7 @@ var (
 	ch := newChange(n.index, h.cfg.Clock.Now())
 `}
 	recallReads = "	if now >= clock.Time(e.lease.Load()) {\n		return 0\n	}\n	m := e.memory.Load()\n" +
-		"	code, _ := m.judge(q, now, e.authorityTime(now), nil)\n	return code\n"
+		"	code, _ := m.judge(q, now, e.time.at(now), nil)\n	return code\n"
 	fetchNotes = `	for i, f := range list {
 		if orgs[i] != (state.OrgID{}) {
 			note(s, &hasher, orgs[i], f.GetDeviceId())
@@ -165,7 +167,7 @@ var brokenRules = []broken{
 	}
 	<-time.After(200 * time.Millisecond)
 	m := e.memory.Load()
-	code, _ := m.judge(q, now, e.authorityTime(now), nil)
+	code, _ := m.judge(q, now, e.time.at(now), nil)
 	return code
 `}},
 	},
@@ -175,7 +177,7 @@ var brokenRules = []broken{
 	if m == nil {
 		return 0
 	}
-	code, _ := m.judge(q, now, e.authorityTime(now), nil)
+	code, _ := m.judge(q, now, e.time.at(now), nil)
 	<-time.After(200 * time.Millisecond)
 	if now >= clock.Time(e.lease.Load()) {
 		return 0
@@ -284,7 +286,59 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I11", name: "a grant's time counts as it was cut", by: "edge TestTheAuthorityMayBeAMillisecondAhead",
-		edits: []edit{{edgeSession, "(g.GetNowMs()+1)*int64(time.Millisecond)", "g.GetNowMs()*int64(time.Millisecond)"}},
+		edits: []edit{{edgeTime, "(ms+1)*int64(time.Millisecond)", "ms*int64(time.Millisecond)"}},
+	},
+	{
+		rule: "I11", name: "what a frame says of the time is not taken", by: "edge TestWhatIsHeardOfIsThere",
+		edits: []edit{{edgeSession, "	s.e.time.hear(f.GetNowMs())\n", ""}},
+	},
+	{
+		rule: "I11", name: "an edge's time falls with a later lease", by: "edge TestTimeDoesNotFall",
+		edits: []edit{{edgeTime, "return t.latest.Raise((int64(now) + t.ahead.Load()) / int64(time.Millisecond))", "return max((int64(now)+t.ahead.Load())/int64(time.Millisecond), 1)"}},
+	},
+	{
+		rule: "I11", name: "what an edge counted by the lease before is forgotten", by: "edge TestWhatWasCountedStays",
+		edits: []edit{{edgeTime, "	t.at(now)\n	t.ahead", "	t.ahead"}},
+	},
+	{
+		rule: "I11", name: "leases are forgotten before they end", by: "authority/hub TestHorizon",
+		edits: []edit{{hubHorizon, "asked.Add(z.span))", "asked.Add(z.span/2))"}},
+	},
+	{
+		rule: "I11", name: "the clocks of edges are taken for as fast as one's own", by: "authority/hub TestHorizon",
+		edits: []edit{{hubHorizon, "int64(z.rate * float64(at.Sub(z.origin)))", "int64(at.Sub(z.origin))"}},
+	},
+	{
+		rule: "I11", name: "only the newest lease counts", by: "authority/hub TestHorizon",
+		edits: []edit{{hubHorizon, "	w.list = append(w.list[:n], counting{value, until})\n", "	w.list = append(w.list[:0], counting{value, until})\n"}},
+	},
+	{
+		rule: "I11", name: "an edge with another leader's lease is taken for current", by: "authority/hub TestAnEdgeOfAnotherLeaderIsWhereItWasPut",
+		edits: []edit{{hubHorizon, "		z.points.add(ms, end)\n", "		_ = end\n"}},
+	},
+	{
+		rule: "I11", name: "leases are given in a time that is not reserved", by: "authority/hub TestNothingIsGrantedInATimeThatMayNotBeTold",
+		edits: []edit{{hubHorizon, "	if ms, ok = z.time(); !ok {\n", "	if ms, ok = z.time(); ms == 0 {\n"}},
+	},
+	{
+		rule: "I11", name: "frames do not say what time it is", by: "authority/hub TestFramesCarryTheTime",
+		edits: []edit{{hubServe, "		f.NowMs = max(h.frameTime(), s.put) // after all that it tells was done\n", ""}},
+	},
+	{
+		rule: "I11", name: "a new leader begins at its own clock", by: "authority TestALaterLeaderBeginsWhereTimeWasReserved",
+		edits: []edit{{"authority/authority.go", "	n.newest.Raise(max(n.state.Time(), n.state.Reserved())) // nobody has told a later time (I11)\n", ""}},
+	},
+	{
+		rule: "I11", name: "more is told than is reserved", by: "authority TestWhatIsToldIsReserved",
+		edits: []edit{{"authority/time.go", "return max(min(n.Now(), n.state.Reserved()), n.state.Time()) }", "return n.Now() }"}},
+	},
+	{
+		rule: "I11", name: "edges are told more than is reserved", by: "authority TestWhatIsToldIsReserved",
+		edits: []edit{{"authority/time.go", "now <= reserved && n.clockFits()", "n.clockFits()"}},
+	},
+	{
+		rule: "I11", name: "what is reserved may become less", by: "authority/state TestReserveTime",
+		edits: []edit{{"authority/state/commands.go", "c.GetUntilMs() <= old.GetReservedMs() {", "c.GetUntilMs() == old.GetReservedMs() {"}},
 	},
 	{
 		rule: "I12", name: "a foreign cluster is accepted", by: "edge TestAnEdgeKeepsToItsCluster",

@@ -109,11 +109,14 @@ func (x *ToAuthority) GetReport() *Report {
 type ToEdge struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// First frame of a session only, unless it is a Goodbye.
-	Welcome       *Welcome      `protobuf:"bytes,1,opt,name=welcome,proto3" json:"welcome,omitempty"`
-	Invalidates   []*Invalidate `protobuf:"bytes,2,rep,name=invalidates,proto3" json:"invalidates,omitempty"`
-	Grant         *Grant        `protobuf:"bytes,3,opt,name=grant,proto3" json:"grant,omitempty"`
-	Answers       []*Answer     `protobuf:"bytes,4,rep,name=answers,proto3" json:"answers,omitempty"`
-	Goodbye       *Goodbye      `protobuf:"bytes,5,opt,name=goodbye,proto3" json:"goodbye,omitempty"`
+	Welcome     *Welcome      `protobuf:"bytes,1,opt,name=welcome,proto3" json:"welcome,omitempty"`
+	Invalidates []*Invalidate `protobuf:"bytes,2,rep,name=invalidates,proto3" json:"invalidates,omitempty"`
+	Grant       *Grant        `protobuf:"bytes,3,opt,name=grant,proto3" json:"grant,omitempty"`
+	Answers     []*Answer     `protobuf:"bytes,4,rep,name=answers,proto3" json:"answers,omitempty"`
+	Goodbye     *Goodbye      `protobuf:"bytes,5,opt,name=goodbye,proto3" json:"goodbye,omitempty"`
+	// The authority's time when the frame was made. The edge's is never behind it from
+	// before anything of the frame is in force (I11).
+	NowMs         int64 `protobuf:"varint,6,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -183,6 +186,13 @@ func (x *ToEdge) GetGoodbye() *Goodbye {
 	return nil
 }
 
+func (x *ToEdge) GetNowMs() int64 {
+	if x != nil {
+		return x.NowMs
+	}
+	return 0
+}
+
 // Hello opens a session. It is booked as a grant of a full lease: the process
 // may still hold one from an earlier session (I1.2).
 type Hello struct {
@@ -207,8 +217,11 @@ type Hello struct {
 	// The reign of the newest Welcome, 16 bytes: it wrote, in term, the newest of what
 	// the process has heard of (I13). That stands at last_index, or at read_index: what
 	// was fetched may be newer than all that was told.
-	Reign         []byte `protobuf:"bytes,10,opt,name=reign,proto3" json:"reign,omitempty"`
-	ReadIndex     uint64 `protobuf:"varint,11,opt,name=read_index,json=readIndex,proto3" json:"read_index,omitempty"`
+	Reign     []byte `protobuf:"bytes,10,opt,name=reign,proto3" json:"reign,omitempty"`
+	ReadIndex uint64 `protobuf:"varint,11,opt,name=read_index,json=readIndex,proto3" json:"read_index,omitempty"`
+	// The latest authority time that the process has judged by or heard of; 0: none
+	// (I11).
+	TimeMs        int64 `protobuf:"varint,12,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -316,6 +329,13 @@ func (x *Hello) GetReign() []byte {
 func (x *Hello) GetReadIndex() uint64 {
 	if x != nil {
 		return x.ReadIndex
+	}
+	return 0
+}
+
+func (x *Hello) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
 	}
 	return 0
 }
@@ -970,7 +990,8 @@ type Grant struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	AskedAtNs int64                  `protobuf:"varint,1,opt,name=asked_at_ns,json=askedAtNs,proto3" json:"asked_at_ns,omitempty"`
 	GrantedNs int64                  `protobuf:"varint,2,opt,name=granted_ns,json=grantedNs,proto3" json:"granted_ns,omitempty"`
-	// The authority's time, for the expiries that Decide judges.
+	// The authority's time when it gave the lease: from when it was asked for the edge
+	// counts on from here (I11).
 	NowMs int64 `protobuf:"varint,3,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"`
 	// This session's invalidations up to here were queued before this grant (I6).
 	Index         uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
@@ -1409,13 +1430,14 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\x05renew\x18\x02 \x01(\v2\x18.machineid.link.v1.RenewR\x05renew\x12(\n" +
 	"\x03ack\x18\x03 \x01(\v2\x16.machineid.link.v1.AckR\x03ack\x122\n" +
 	"\afetches\x18\x04 \x03(\v2\x18.machineid.link.v1.FetchR\afetches\x121\n" +
-	"\x06report\x18\x05 \x01(\v2\x19.machineid.link.v1.ReportR\x06report\"\x9a\x02\n" +
+	"\x06report\x18\x05 \x01(\v2\x19.machineid.link.v1.ReportR\x06report\"\xb1\x02\n" +
 	"\x06ToEdge\x124\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.machineid.link.v1.WelcomeR\awelcome\x12?\n" +
 	"\vinvalidates\x18\x02 \x03(\v2\x1d.machineid.link.v1.InvalidateR\vinvalidates\x12.\n" +
 	"\x05grant\x18\x03 \x01(\v2\x18.machineid.link.v1.GrantR\x05grant\x123\n" +
 	"\aanswers\x18\x04 \x03(\v2\x19.machineid.link.v1.AnswerR\aanswers\x124\n" +
-	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\"\xbc\x02\n" +
+	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\x12\x15\n" +
+	"\x06now_ms\x18\x06 \x01(\x03R\x05nowMs\"\xd5\x02\n" +
 	"\x05Hello\x12\x17\n" +
 	"\aedge_id\x18\x01 \x01(\tR\x06edgeId\x12\x1d\n" +
 	"\n" +
@@ -1431,7 +1453,8 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\x05reign\x18\n" +
 	" \x01(\fR\x05reign\x12\x1d\n" +
 	"\n" +
-	"read_index\x18\v \x01(\x04R\treadIndex\"'\n" +
+	"read_index\x18\v \x01(\x04R\treadIndex\x12\x17\n" +
+	"\atime_ms\x18\f \x01(\x03R\x06timeMs\"'\n" +
 	"\x05Renew\x12\x1e\n" +
 	"\vasked_at_ns\x18\x01 \x01(\x03R\taskedAtNs\"8\n" +
 	"\x03Ack\x12\x14\n" +

@@ -73,7 +73,7 @@ func (x Actor_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Actor_Type.Descriptor instead.
 func (Actor_Type) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2, 0}
 }
 
 type Subscription_Status int32
@@ -137,7 +137,7 @@ func (x Subscription_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Subscription_Status.Descriptor instead.
 func (Subscription_Status) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38, 0}
 }
 
 type Key_Scope int32
@@ -189,7 +189,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -228,6 +228,7 @@ type Command struct {
 	//	*Command_SetBilling
 	//	*Command_BeginRecovery
 	//	*Command_Recover
+	//	*Command_ReserveTime
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -510,6 +511,15 @@ func (x *Command) GetRecover() *Recover {
 	return nil
 }
 
+func (x *Command) GetReserveTime() *ReserveTime {
+	if x != nil {
+		if x, ok := x.Change.(*Command_ReserveTime); ok {
+			return x.ReserveTime
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -602,6 +612,10 @@ type Command_Recover struct {
 	Recover *Recover `protobuf:"bytes,42,opt,name=recover,proto3,oneof"`
 }
 
+type Command_ReserveTime struct {
+	ReserveTime *ReserveTime `protobuf:"bytes,28,opt,name=reserve_time,json=reserveTime,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -646,6 +660,53 @@ func (*Command_BeginRecovery) isCommand_Change() {}
 
 func (*Command_Recover) isCommand_Change() {}
 
+func (*Command_ReserveTime) isCommand_Change() {}
+
+// ReserveTime lets the leader tell times up to this one.
+type ReserveTime struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UntilMs       int64                  `protobuf:"varint,1,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReserveTime) Reset() {
+	*x = ReserveTime{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReserveTime) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReserveTime) ProtoMessage() {}
+
+func (x *ReserveTime) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReserveTime.ProtoReflect.Descriptor instead.
+func (*ReserveTime) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ReserveTime) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
 // Actor is who asked for a change.
 type Actor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -658,7 +719,7 @@ type Actor struct {
 
 func (x *Actor) Reset() {
 	*x = Actor{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +731,7 @@ func (x *Actor) String() string {
 func (*Actor) ProtoMessage() {}
 
 func (x *Actor) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +744,7 @@ func (x *Actor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Actor.ProtoReflect.Descriptor instead.
 func (*Actor) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Actor) GetType() Actor_Type {
@@ -714,7 +775,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +787,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +800,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Caller) GetKeyHash() []byte {
@@ -769,7 +830,7 @@ type Once struct {
 
 func (x *Once) Reset() {
 	*x = Once{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +842,7 @@ func (x *Once) String() string {
 func (*Once) ProtoMessage() {}
 
 func (x *Once) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +855,7 @@ func (x *Once) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Once.ProtoReflect.Descriptor instead.
 func (*Once) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Once) GetId() []byte {
@@ -822,7 +883,7 @@ type Seed struct {
 
 func (x *Seed) Reset() {
 	*x = Seed{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +895,7 @@ func (x *Seed) String() string {
 func (*Seed) ProtoMessage() {}
 
 func (x *Seed) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +908,7 @@ func (x *Seed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seed.ProtoReflect.Descriptor instead.
 func (*Seed) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Seed) GetCluster() *Cluster {
@@ -876,7 +937,7 @@ type SetLink struct {
 
 func (x *SetLink) Reset() {
 	*x = SetLink{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +949,7 @@ func (x *SetLink) String() string {
 func (*SetLink) ProtoMessage() {}
 
 func (x *SetLink) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +962,7 @@ func (x *SetLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLink.ProtoReflect.Descriptor instead.
 func (*SetLink) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SetLink) GetRecord() *LinkRecord {
@@ -937,7 +998,7 @@ type CreateOrg struct {
 
 func (x *CreateOrg) Reset() {
 	*x = CreateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1010,7 @@ func (x *CreateOrg) String() string {
 func (*CreateOrg) ProtoMessage() {}
 
 func (x *CreateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1023,7 @@ func (x *CreateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOrg.ProtoReflect.Descriptor instead.
 func (*CreateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateOrg) GetOrgId() []byte {
@@ -1025,7 +1086,7 @@ type SignUp struct {
 
 func (x *SignUp) Reset() {
 	*x = SignUp{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1098,7 @@ func (x *SignUp) String() string {
 func (*SignUp) ProtoMessage() {}
 
 func (x *SignUp) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1111,7 @@ func (x *SignUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignUp.ProtoReflect.Descriptor instead.
 func (*SignUp) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SignUp) GetMaxOrgs() uint32 {
@@ -1070,7 +1131,7 @@ type ExpireSignups struct {
 
 func (x *ExpireSignups) Reset() {
 	*x = ExpireSignups{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1143,7 @@ func (x *ExpireSignups) String() string {
 func (*ExpireSignups) ProtoMessage() {}
 
 func (x *ExpireSignups) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1156,7 @@ func (x *ExpireSignups) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireSignups.ProtoReflect.Descriptor instead.
 func (*ExpireSignups) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExpireSignups) GetBeforeMs() int64 {
@@ -1116,7 +1177,7 @@ type SetExecution struct {
 
 func (x *SetExecution) Reset() {
 	*x = SetExecution{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1189,7 @@ func (x *SetExecution) String() string {
 func (*SetExecution) ProtoMessage() {}
 
 func (x *SetExecution) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1202,7 @@ func (x *SetExecution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetExecution.ProtoReflect.Descriptor instead.
 func (*SetExecution) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SetExecution) GetOrgId() []byte {
@@ -1179,7 +1240,7 @@ type UpdateOrg struct {
 
 func (x *UpdateOrg) Reset() {
 	*x = UpdateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1252,7 @@ func (x *UpdateOrg) String() string {
 func (*UpdateOrg) ProtoMessage() {}
 
 func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1265,7 @@ func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateOrg.ProtoReflect.Descriptor instead.
 func (*UpdateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateOrg) GetOrgId() []byte {
@@ -1266,7 +1327,7 @@ type SetPlans struct {
 
 func (x *SetPlans) Reset() {
 	*x = SetPlans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1339,7 @@ func (x *SetPlans) String() string {
 func (*SetPlans) ProtoMessage() {}
 
 func (x *SetPlans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1352,7 @@ func (x *SetPlans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPlans.ProtoReflect.Descriptor instead.
 func (*SetPlans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SetPlans) GetPlans() *Plans {
@@ -1311,7 +1372,7 @@ type DeleteOrg struct {
 
 func (x *DeleteOrg) Reset() {
 	*x = DeleteOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1384,7 @@ func (x *DeleteOrg) String() string {
 func (*DeleteOrg) ProtoMessage() {}
 
 func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1397,7 @@ func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
 func (*DeleteOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteOrg) GetOrgId() []byte {
@@ -1365,7 +1426,7 @@ type SetBilling struct {
 
 func (x *SetBilling) Reset() {
 	*x = SetBilling{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +1438,7 @@ func (x *SetBilling) String() string {
 func (*SetBilling) ProtoMessage() {}
 
 func (x *SetBilling) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +1451,7 @@ func (x *SetBilling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBilling.ProtoReflect.Descriptor instead.
 func (*SetBilling) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SetBilling) GetOrgId() []byte {
@@ -1442,7 +1503,7 @@ type BeginRecovery struct {
 
 func (x *BeginRecovery) Reset() {
 	*x = BeginRecovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1515,7 @@ func (x *BeginRecovery) String() string {
 func (*BeginRecovery) ProtoMessage() {}
 
 func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1528,7 @@ func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRecovery.ProtoReflect.Descriptor instead.
 func (*BeginRecovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BeginRecovery) GetOrgId() []byte {
@@ -1503,7 +1564,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1576,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1589,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Recover) GetOrgId() []byte {
@@ -1563,7 +1624,7 @@ type AddKey struct {
 
 func (x *AddKey) Reset() {
 	*x = AddKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1636,7 @@ func (x *AddKey) String() string {
 func (*AddKey) ProtoMessage() {}
 
 func (x *AddKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1649,7 @@ func (x *AddKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
 func (*AddKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddKey) GetOrgId() []byte {
@@ -1620,7 +1681,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1693,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1706,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RotateKey) GetOrgId() []byte {
@@ -1686,7 +1747,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +1759,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +1772,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RevokeKey) GetOrgId() []byte {
@@ -1746,7 +1807,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +1819,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +1832,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -1826,7 +1887,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1899,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1912,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -1878,7 +1939,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +1951,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +1964,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -1930,7 +1991,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2003,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2016,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -1986,7 +2047,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2059,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2072,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -2049,7 +2110,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2122,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2135,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -2112,7 +2173,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2185,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2198,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -2173,7 +2234,7 @@ type RotateToken struct {
 
 func (x *RotateToken) Reset() {
 	*x = RotateToken{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2246,7 @@ func (x *RotateToken) String() string {
 func (*RotateToken) ProtoMessage() {}
 
 func (x *RotateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2259,7 @@ func (x *RotateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateToken.ProtoReflect.Descriptor instead.
 func (*RotateToken) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RotateToken) GetOldHash() []byte {
@@ -2226,7 +2287,7 @@ type SetSeen struct {
 
 func (x *SetSeen) Reset() {
 	*x = SetSeen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2299,7 @@ func (x *SetSeen) String() string {
 func (*SetSeen) ProtoMessage() {}
 
 func (x *SetSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2312,7 @@ func (x *SetSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
 func (*SetSeen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SetSeen) GetOrgs() []*Seen {
@@ -2280,7 +2341,7 @@ type Used struct {
 
 func (x *Used) Reset() {
 	*x = Used{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2353,7 @@ func (x *Used) String() string {
 func (*Used) ProtoMessage() {}
 
 func (x *Used) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2366,7 @@ func (x *Used) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Used.ProtoReflect.Descriptor instead.
 func (*Used) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Used) GetKeyHash() []byte {
@@ -2334,7 +2395,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2407,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2420,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -2396,14 +2457,17 @@ type Cluster struct {
 	Link              *LinkRecord `protobuf:"bytes,5,opt,name=link,proto3" json:"link,omitempty"`
 	// Names of the clusters that this one was restored or recovered from, newest last,
 	// at most 16. Their edges take this one for theirs (I12).
-	Replaces      []string `protobuf:"bytes,6,rep,name=replaces,proto3" json:"replaces,omitempty"`
+	Replaces []string `protobuf:"bytes,6,rep,name=replaces,proto3" json:"replaces,omitempty"`
+	// No leader has told a time after this one, but for those that commands carry: the
+	// next begins here (I11).
+	ReservedMs    int64 `protobuf:"varint,7,opt,name=reserved_ms,json=reservedMs,proto3" json:"reserved_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2479,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2492,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -2473,6 +2537,13 @@ func (x *Cluster) GetReplaces() []string {
 	return nil
 }
 
+func (x *Cluster) GetReservedMs() int64 {
+	if x != nil {
+		return x.ReservedMs
+	}
+	return 0
+}
+
 // LinkRecord says by which times leases were given, and whether one may be out.
 type LinkRecord struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -2491,7 +2562,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2574,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2587,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -2573,7 +2644,7 @@ type LeaseHolder struct {
 
 func (x *LeaseHolder) Reset() {
 	*x = LeaseHolder{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2656,7 @@ func (x *LeaseHolder) String() string {
 func (*LeaseHolder) ProtoMessage() {}
 
 func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2669,7 @@ func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
 func (*LeaseHolder) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LeaseHolder) GetProcessId() []byte {
@@ -2627,7 +2698,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2710,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2723,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -2679,7 +2750,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2762,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2775,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Plan) GetTier() string {
@@ -2751,7 +2822,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2834,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +2847,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Org) GetId() []byte {
@@ -2895,7 +2966,7 @@ type Billing struct {
 
 func (x *Billing) Reset() {
 	*x = Billing{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +2978,7 @@ func (x *Billing) String() string {
 func (*Billing) ProtoMessage() {}
 
 func (x *Billing) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +2991,7 @@ func (x *Billing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Billing.ProtoReflect.Descriptor instead.
 func (*Billing) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Billing) GetCustomerId() string {
@@ -2974,7 +3045,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3057,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3070,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Subscription) GetId() string {
@@ -3056,7 +3127,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3068,7 +3139,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +3152,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Recovery) GetTokenHash() []byte {
@@ -3117,7 +3188,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3129,7 +3200,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3142,7 +3213,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Key) GetHash() []byte {
@@ -3214,7 +3285,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3226,7 +3297,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3239,7 +3310,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -3279,7 +3350,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3291,7 +3362,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3304,7 +3375,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Occupant) GetId() string {
@@ -3385,7 +3456,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3397,7 +3468,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3410,7 +3481,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -3577,7 +3648,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3660,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3673,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{43}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -3665,7 +3736,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xe9\f\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xaf\r\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -3702,8 +3773,11 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\vset_billing\x18( \x01(\v2\x1e.machineid.state.v1.SetBillingH\x00R\n" +
 	"setBilling\x12J\n" +
 	"\x0ebegin_recovery\x18) \x01(\v2!.machineid.state.v1.BeginRecoveryH\x00R\rbeginRecovery\x127\n" +
-	"\arecover\x18* \x01(\v2\x1b.machineid.state.v1.RecoverH\x00R\arecoverB\b\n" +
-	"\x06change\"\x82\x01\n" +
+	"\arecover\x18* \x01(\v2\x1b.machineid.state.v1.RecoverH\x00R\arecover\x12D\n" +
+	"\freserve_time\x18\x1c \x01(\v2\x1f.machineid.state.v1.ReserveTimeH\x00R\vreserveTimeB\b\n" +
+	"\x06change\"(\n" +
+	"\vReserveTime\x12\x19\n" +
+	"\buntil_ms\x18\x01 \x01(\x03R\auntilMs\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1e.machineid.state.v1.Actor.TypeR\x04type\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"5\n" +
@@ -3839,7 +3913,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
 	"\n" +
 	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12\x13\n" +
-	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\xe5\x01\n" +
+	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\x86\x02\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
@@ -3847,7 +3921,9 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\bhash_key\x18\x03 \x01(\fR\ahashKey\x12.\n" +
 	"\x13operator_token_hash\x18\x04 \x01(\fR\x11operatorTokenHash\x122\n" +
 	"\x04link\x18\x05 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x04link\x12\x1a\n" +
-	"\breplaces\x18\x06 \x03(\tR\breplaces\"\xd8\x01\n" +
+	"\breplaces\x18\x06 \x03(\tR\breplaces\x12\x1f\n" +
+	"\vreserved_ms\x18\a \x01(\x03R\n" +
+	"reservedMs\"\xd8\x01\n" +
 	"\n" +
 	"LinkRecord\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\x12\x19\n" +
@@ -3994,113 +4070,115 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),          // 0: machineid.state.v1.Actor.Type
 	(Subscription_Status)(0), // 1: machineid.state.v1.Subscription.Status
 	(Key_Scope)(0),           // 2: machineid.state.v1.Key.Scope
 	(*Command)(nil),          // 3: machineid.state.v1.Command
-	(*Actor)(nil),            // 4: machineid.state.v1.Actor
-	(*Caller)(nil),           // 5: machineid.state.v1.Caller
-	(*Once)(nil),             // 6: machineid.state.v1.Once
-	(*Seed)(nil),             // 7: machineid.state.v1.Seed
-	(*SetLink)(nil),          // 8: machineid.state.v1.SetLink
-	(*CreateOrg)(nil),        // 9: machineid.state.v1.CreateOrg
-	(*SignUp)(nil),           // 10: machineid.state.v1.SignUp
-	(*ExpireSignups)(nil),    // 11: machineid.state.v1.ExpireSignups
-	(*SetExecution)(nil),     // 12: machineid.state.v1.SetExecution
-	(*UpdateOrg)(nil),        // 13: machineid.state.v1.UpdateOrg
-	(*SetPlans)(nil),         // 14: machineid.state.v1.SetPlans
-	(*DeleteOrg)(nil),        // 15: machineid.state.v1.DeleteOrg
-	(*SetBilling)(nil),       // 16: machineid.state.v1.SetBilling
-	(*BeginRecovery)(nil),    // 17: machineid.state.v1.BeginRecovery
-	(*Recover)(nil),          // 18: machineid.state.v1.Recover
-	(*AddKey)(nil),           // 19: machineid.state.v1.AddKey
-	(*RotateKey)(nil),        // 20: machineid.state.v1.RotateKey
-	(*RevokeKey)(nil),        // 21: machineid.state.v1.RevokeKey
-	(*Register)(nil),         // 22: machineid.state.v1.Register
-	(*Revoke)(nil),           // 23: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),         // 24: machineid.state.v1.Unrevoke
-	(*Remove)(nil),           // 25: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),      // 26: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil),    // 27: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),          // 28: machineid.state.v1.Stretch
-	(*RotateToken)(nil),      // 29: machineid.state.v1.RotateToken
-	(*SetSeen)(nil),          // 30: machineid.state.v1.SetSeen
-	(*Used)(nil),             // 31: machineid.state.v1.Used
-	(*Seen)(nil),             // 32: machineid.state.v1.Seen
-	(*Cluster)(nil),          // 33: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),       // 34: machineid.state.v1.LinkRecord
-	(*LeaseHolder)(nil),      // 35: machineid.state.v1.LeaseHolder
-	(*Plans)(nil),            // 36: machineid.state.v1.Plans
-	(*Plan)(nil),             // 37: machineid.state.v1.Plan
-	(*Org)(nil),              // 38: machineid.state.v1.Org
-	(*Billing)(nil),          // 39: machineid.state.v1.Billing
-	(*Subscription)(nil),     // 40: machineid.state.v1.Subscription
-	(*Recovery)(nil),         // 41: machineid.state.v1.Recovery
-	(*Key)(nil),              // 42: machineid.state.v1.Key
-	(*Seats)(nil),            // 43: machineid.state.v1.Seats
-	(*Occupant)(nil),         // 44: machineid.state.v1.Occupant
-	(*Remembered)(nil),       // 45: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),       // 46: machineid.state.v1.AuditEntry
+	(*ReserveTime)(nil),      // 4: machineid.state.v1.ReserveTime
+	(*Actor)(nil),            // 5: machineid.state.v1.Actor
+	(*Caller)(nil),           // 6: machineid.state.v1.Caller
+	(*Once)(nil),             // 7: machineid.state.v1.Once
+	(*Seed)(nil),             // 8: machineid.state.v1.Seed
+	(*SetLink)(nil),          // 9: machineid.state.v1.SetLink
+	(*CreateOrg)(nil),        // 10: machineid.state.v1.CreateOrg
+	(*SignUp)(nil),           // 11: machineid.state.v1.SignUp
+	(*ExpireSignups)(nil),    // 12: machineid.state.v1.ExpireSignups
+	(*SetExecution)(nil),     // 13: machineid.state.v1.SetExecution
+	(*UpdateOrg)(nil),        // 14: machineid.state.v1.UpdateOrg
+	(*SetPlans)(nil),         // 15: machineid.state.v1.SetPlans
+	(*DeleteOrg)(nil),        // 16: machineid.state.v1.DeleteOrg
+	(*SetBilling)(nil),       // 17: machineid.state.v1.SetBilling
+	(*BeginRecovery)(nil),    // 18: machineid.state.v1.BeginRecovery
+	(*Recover)(nil),          // 19: machineid.state.v1.Recover
+	(*AddKey)(nil),           // 20: machineid.state.v1.AddKey
+	(*RotateKey)(nil),        // 21: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),        // 22: machineid.state.v1.RevokeKey
+	(*Register)(nil),         // 23: machineid.state.v1.Register
+	(*Revoke)(nil),           // 24: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),         // 25: machineid.state.v1.Unrevoke
+	(*Remove)(nil),           // 26: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),      // 27: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil),    // 28: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),          // 29: machineid.state.v1.Stretch
+	(*RotateToken)(nil),      // 30: machineid.state.v1.RotateToken
+	(*SetSeen)(nil),          // 31: machineid.state.v1.SetSeen
+	(*Used)(nil),             // 32: machineid.state.v1.Used
+	(*Seen)(nil),             // 33: machineid.state.v1.Seen
+	(*Cluster)(nil),          // 34: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),       // 35: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),      // 36: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),            // 37: machineid.state.v1.Plans
+	(*Plan)(nil),             // 38: machineid.state.v1.Plan
+	(*Org)(nil),              // 39: machineid.state.v1.Org
+	(*Billing)(nil),          // 40: machineid.state.v1.Billing
+	(*Subscription)(nil),     // 41: machineid.state.v1.Subscription
+	(*Recovery)(nil),         // 42: machineid.state.v1.Recovery
+	(*Key)(nil),              // 43: machineid.state.v1.Key
+	(*Seats)(nil),            // 44: machineid.state.v1.Seats
+	(*Occupant)(nil),         // 45: machineid.state.v1.Occupant
+	(*Remembered)(nil),       // 46: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),       // 47: machineid.state.v1.AuditEntry
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
-	4,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
-	5,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
-	6,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
-	7,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
-	8,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
-	9,  // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
-	12, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	22, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	23, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	24, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	25, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	26, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	27, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
-	13, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
-	19, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
-	20, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
-	21, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
-	14, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
-	15, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
-	29, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
-	11, // 20: machineid.state.v1.Command.expire_signups:type_name -> machineid.state.v1.ExpireSignups
-	30, // 21: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
-	16, // 22: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
-	17, // 23: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
-	18, // 24: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
-	0,  // 25: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	2,  // 26: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	33, // 27: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	36, // 28: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	34, // 29: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	42, // 30: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	10, // 31: machineid.state.v1.CreateOrg.sign_up:type_name -> machineid.state.v1.SignUp
-	36, // 32: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	40, // 33: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
-	42, // 34: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
-	42, // 35: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	42, // 36: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	28, // 37: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	28, // 38: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	32, // 39: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
-	31, // 40: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
-	34, // 41: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	35, // 42: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
-	37, // 43: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	40, // 44: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
-	41, // 45: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
-	1,  // 46: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
-	2,  // 47: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	44, // 48: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	28, // 49: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	4,  // 50: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	5,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
+	6,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
+	7,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
+	8,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
+	9,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
+	10, // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
+	13, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
+	23, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	24, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	25, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	26, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	27, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	28, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	14, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
+	20, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	21, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	22, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	15, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
+	16, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
+	30, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
+	12, // 20: machineid.state.v1.Command.expire_signups:type_name -> machineid.state.v1.ExpireSignups
+	31, // 21: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	17, // 22: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
+	18, // 23: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
+	19, // 24: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
+	4,  // 25: machineid.state.v1.Command.reserve_time:type_name -> machineid.state.v1.ReserveTime
+	0,  // 26: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	2,  // 27: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	34, // 28: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	37, // 29: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	35, // 30: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	43, // 31: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	11, // 32: machineid.state.v1.CreateOrg.sign_up:type_name -> machineid.state.v1.SignUp
+	37, // 33: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	41, // 34: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
+	43, // 35: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
+	43, // 36: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	43, // 37: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	29, // 38: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	29, // 39: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	33, // 40: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	32, // 41: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
+	35, // 42: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	36, // 43: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	38, // 44: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	41, // 45: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
+	42, // 46: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
+	1,  // 47: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
+	2,  // 48: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	45, // 49: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	29, // 50: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	5,  // 51: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -4131,17 +4209,18 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_SetBilling)(nil),
 		(*Command_BeginRecovery)(nil),
 		(*Command_Recover)(nil),
+		(*Command_ReserveTime)(nil),
 	}
-	file_authority_state_statepb_state_proto_msgTypes[10].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[19].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[35].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[11].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[20].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

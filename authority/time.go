@@ -1,0 +1,95 @@
+package authority
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"machineid/authority/state/statepb"
+)
+
+// Authority time only rises (I11). A leader may tell edges and callers a time only up to the one that the state reserves: whoever leads next begins
+// there, so it is behind nothing that was told. The idea is that of a timestamp oracle's high-water mark (Percolator, 2010).
+const (
+	// reserveWindow is how far ahead time is reserved, and so how far the next leader may find itself ahead of its own clock.
+	reserveWindow = 3 * time.Second
+	// reserveEarly is how much before its end the next window is reserved.
+	reserveEarly = reserveWindow / 2
+)
+
+// time is the authority's time in milliseconds: this node's clock, if it fits those of the others, but never behind what the state holds or what was told before.
+func (n *Node) time() int64 {
+	now := n.state.Time()
+	if n.clockFits() {
+		now = max(now, n.cfg.Wall().UnixMilli())
+	}
+	return n.newest.Raise(now)
+}
+
+// edgeTime is the authority's time, and whether edges may be told it: not where the clock is off, and not before it is reserved.
+func (n *Node) edgeTime() (ms int64, ok bool) {
+	now, reserved := n.time(), n.state.Reserved()
+	if reserved-now < reserveEarly.Milliseconds() {
+		select {
+		case n.reserveSoon <- struct{}{}:
+		default:
+		}
+	}
+	return now, now <= reserved && n.clockFits()
+}
+
+// Now is the time in milliseconds that commands carry, and by which they are judged: no edge that may answer is behind it.
+func (n *Node) Now() int64 { return n.hub.Told() }
+
+// Told is Now as far as it is reserved: by it the authority judges what it tells.
+func (n *Node) Told() int64 { return max(min(n.Now(), n.state.Reserved()), n.state.Time()) }
+
+// heard takes an authority time that an edge has met, perhaps with a cluster that this one replaces. It counts if a fit clock could have told it.
+func (n *Node) heard(ms int64) {
+	if n.clockFits() && ms-n.cfg.Wall().UnixMilli() <= 2*clocksApart.Milliseconds() {
+		n.newest.Raise(ms)
+	}
+}
+
+// reserve has the time reserved for a window, if less than that is left of the last.
+func (n *Node) reserve(ctx context.Context, left time.Duration) error {
+	enough := func() bool { return n.state.Cluster() == nil || n.state.Reserved()-n.time() >= left.Milliseconds() }
+	if enough() {
+		return nil
+	}
+	select {
+	case n.reserving <- struct{}{}:
+		defer func() { <-n.reserving }()
+	case <-ctx.Done():
+		return fmt.Errorf("reserve time: %w", ctx.Err())
+	}
+	if enough() {
+		return nil
+	}
+	if _, _, err := n.propose(ctx, &statepb.Command{
+		TimeMs: n.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: n.cfg.ID},
+		Change: &statepb.Command_ReserveTime{ReserveTime: &statepb.ReserveTime{UntilMs: n.time() + reserveWindow.Milliseconds()}},
+	}); err != nil {
+		return fmt.Errorf("reserve time: %w", err)
+	}
+	return nil
+}
+
+// keepReserved has time reserved in time while anybody is told it, until the term ends.
+func (n *Node) keepReserved(ctx context.Context) {
+	const retry = 100 * time.Millisecond
+	for {
+		select {
+		case <-n.reserveSoon:
+		case <-ctx.Done():
+			return
+		}
+		if n.reserve(ctx, reserveEarly) != nil {
+			select {
+			case <-time.After(retry):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
