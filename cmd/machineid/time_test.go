@@ -321,3 +321,87 @@ func TestABoundThatIsRaised(t *testing.T) {
 		time.Sleep(2 * time.Minute) // for what fasthttp cleans up
 	})
 }
+
+// TestANewLeaderTellsNoEndTooEarly: it has a later time than the leader that died, and an edge goes on under that one's lease, out of the
+// new one's reach. What the new one says of ends, a validate that it answers included, is so at that edge.
+func TestANewLeaderTellsNoEndTooEarly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(1, 1))
+		s := newSite(t, rng, 3, 1)
+		c := s.caller("c")
+		key := ""
+		s.until("an org is there", func() bool {
+			r := c.call("a1", "POST", "org/create", "{}")
+			key = r.Key
+			return r.code == 200
+		})
+		leader := s.leader()
+		c.call(leader.id, "POST", "devices/register", `{"deviceId":"d","ttlSeconds":6}`, "X-Org-Key", key)
+		says := func(place string) string {
+			return c.call(place, "POST", "devices/validate", device("d"), "X-Org-Key", key).Code
+		}
+		s.until("the edge says ALLOW", func() bool { return says("e1") == codeAllow })
+		for _, n := range s.nodes {
+			if n != leader {
+				n.wall.Store(int64(9 * time.Second))
+				s.net.setCut("e1", n.id, true)
+				s.net.setCut(n.id, "e1", true)
+			}
+		}
+		s.crash(leader, rng)
+		for began := s.at(); s.at()-began < 4*time.Second; time.Sleep(10 * time.Millisecond) {
+			for _, n := range s.nodes {
+				if n == leader || says(n.id) != codeNotFound {
+					continue
+				}
+				time.Sleep(time.Nanosecond)
+				if code := says("e1"); code == codeAllow {
+					t.Errorf("%s has told that the device has ended, and then the edge says %s, %v after the leader died", n.id, code, s.at()-began)
+					began = -time.Hour // one is enough
+					break
+				}
+			}
+		}
+		s.net.mend(func(way) bool { return true })
+		s.startNode(leader, false)
+		s.until("all nodes are ready", s.nodesReady)
+		c.close()
+		s.stop()
+	})
+}
+
+// TestARefusalTellsNothingTooEarly: a registration is refused because the org is held, while an edge that cannot be reached does not know
+// of that yet. Who is refused is told no sooner than it is so everywhere.
+func TestARefusalTellsNothingTooEarly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.startAuthority(1)
+		w.key = w.change("org/create", "{}").Key
+		w.change("devices/register", device("d"))
+		r := newRelay(w, 1)
+		e := w.startEdge(0, 1, r)
+		w.remembers(e, 0)
+		org, _ := w.do(w.authority(), "GET", "org", "", "X-Org-Key", w.key)
+		r.cut.Store(true)
+		held := make(chan struct{})
+		go func() {
+			defer close(held)
+			w.do(w.authority(), "PATCH", "operator/orgs/"+org.OrgID, `{"hold":true}`, "Authorization", "Bearer "+worldToken)
+		}()
+		time.Sleep(100 * time.Millisecond)
+		a, status := w.call(w.authority(), "devices/register", device("another"))
+		if status == 403 && a.Error == "plan_frozen" {
+			w.over(e, "a registration had been refused", w.key, codeFrozen)
+		} else if status == 200 {
+			t.Errorf("the org is held, and a registration was granted")
+		}
+		<-held
+		r.cut.Store(false)
+		w.end(e)
+		r.server.Stop()
+		w.stopAuthority()
+		time.Sleep(2 * time.Minute) // for what fasthttp cleans up
+	})
+}
