@@ -39,8 +39,9 @@ func newForwardClient(addr string, dial func(ctx context.Context, addr string) (
 // forward hands a request on to the node that leads and reports whether it has answered it; if not, this node leads. Only the
 // leader answers anything, so that what one node has said no other contradicts. A request goes over one hop at most.
 func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) bool {
-	if len(ctx.Request.Header.Peek(wire.NodeHeader)) > 0 { // believed or not, it goes no further
-		if _, leads := n.store.Leading(); leads {
+	if len(ctx.Request.Header.Peek(wire.NodeHeader)) > 0 { // it goes no further
+		// One that is of another cluster means the node that had this address before.
+		if _, leads := n.store.Leading(); leads && n.fromNode(ctx) {
 			return false
 		}
 		ctx.Response.Header.Set(wire.NotLeadHeader, "1")

@@ -5,7 +5,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -131,5 +133,29 @@ func TestHandingOn(t *testing.T) {
 	a, b := nodeToken(cluster), nodeToken(&statepb.Cluster{ClusterId: "d", OperatorTokenHash: make([]byte, 32)})
 	if a == "" || a == b || nodeToken(nil) != "" {
 		t.Errorf("tokens %q and %q, and %q of a node that knows no cluster", a, b, nodeToken(nil))
+	}
+}
+
+// TestAForeignHopIsRefused: what a node of another cluster hands on was meant for who had this address before, and is not answered from this cluster's state (I12).
+func TestAForeignHopIsRefused(t *testing.T) {
+	n, stop := runNode(t, filepath.Join(t.TempDir(), "a1"), "a1", nil)
+	defer stop()
+	for token, want := range map[string]int{
+		nodeToken(n.state.Cluster()):                           http.StatusBadRequest, // no key
+		strings.Repeat("0", len(nodeToken(n.state.Cluster()))): http.StatusServiceUnavailable,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.cfg.HTTP.Addr().String()+wire.Base+"org", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(wire.NodeHeader, token)
+		a, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = a.Body.Close()
+		if a.StatusCode != want || (want == http.StatusServiceUnavailable) != (a.Header.Get(wire.NotLeadHeader) != "") {
+			t.Errorf("%s: %d, %v", token, a.StatusCode, a.Header)
+		}
 	}
 }

@@ -44,7 +44,7 @@ func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
 		if err != nil {
 			return false, err
 		}
-		code = decision.Decide(state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(occupant), s.now)
+		code = r.judge(s, state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(occupant))
 		if code != decision.OrgNotFound {
 			r.api.cfg.Hub.Used(v.Sum, s.now)
 		}
@@ -55,6 +55,16 @@ func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
 	})
 	if err != nil {
 		_ = r.fault(err) // logs it, if it should be
+		return decision.SystemUnavailable
+	}
+	return code
+}
+
+// judge decides at the time of a view. It tells of no end that has come while an edge may not have heard of the time: other calls wait for that, a validate does not (I11).
+func (r *request) judge(s *sight, key decision.Key, holder decision.Holder, occupant decision.Occupant) decision.Code {
+	const before = 1 // any end
+	code := decision.Decide(key, holder, occupant, s.now)
+	if code != decision.Decide(key, holder, occupant, before) && r.api.cfg.Hub.HeldDown() {
 		return decision.SystemUnavailable
 	}
 	return code

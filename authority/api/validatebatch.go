@@ -42,7 +42,7 @@ func (r *request) validateBatch() {
 			if err != nil {
 				return false, err //nolint:wrapcheck // says what
 			}
-			list[i].Code = decision.Decide(state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(d), s.now)
+			list[i].Code = r.judge(s, state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(d))
 			if state.Stands(d, s.now) {
 				r.api.cfg.Hub.Seen(org, string(list[i].ID), s.now)
 			}

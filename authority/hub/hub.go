@@ -124,8 +124,15 @@ func (h *Hub) Leading() bool {
 	return h.reign != nil && !h.reign.closing
 }
 
-// Told is the time in milliseconds by which the authority may judge: no edge that may answer is behind it (I11).
+// Told is the time in milliseconds by which the authority may judge: no edge that may answer is behind it, once this node is HeldDown no more (I11).
 func (h *Hub) Told() int64 { return h.horizon.least(h.cfg.Clock.Now()) }
+
+// HeldDown reports whether leases of an earlier leader may be out (I8): by those an edge may be behind Told.
+func (h *Hub) HeldDown() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reign == nil || h.reign.held(h.cfg.Clock.Now()) > 0
+}
 
 // Notify takes what one index concerns (state.New). It never blocks.
 func (h *Hub) Notify(index uint64, concerns []state.Concern) {

@@ -40,7 +40,8 @@ var (
 		{hubFetch, "	\"log/slog\"\n", "	\"log/slog\"\n	\"time\"\n"},
 		{hubFetch, fetchEnds, "	<-time.After(50 * time.Millisecond)\n" + fetchEnds},
 	}
-	neverCleared = edit{edgeLink, "		l.e.caches.clear()\n", ""}
+	judgesByItsOwn = edit{"authority/time.go", "func (n *Node) Now() int64 { return n.hub.Told() }", "func (n *Node) Now() int64 { return n.time() }"}
+	neverCleared   = edit{edgeLink, "		l.e.caches.clear()\n", ""}
 )
 
 // brokenRules are tried one after the other.
@@ -349,8 +350,36 @@ var brokenRules = []broken{
 		edits: []edit{{"authority/time.go", "now <= reserved && n.clockFits()", "n.clockFits()"}},
 	},
 	{
+		rule: "I11", name: "a new leader's validate tells of ends before edges know", by: "cmd/machineid TestANewLeaderTellsNoEndTooEarly",
+		edits: []edit{{"authority/api/validate.go", " && r.api.cfg.Hub.HeldDown() {", " && s.now == 0 {"}},
+	},
+	{
+		rule: "I12", name: "a request that was handed to another cluster's node is served", by: "authority TestAForeignHopIsRefused",
+		edits: []edit{{"authority/forward.go", "leads && n.fromNode(ctx) {", "leads {"}},
+	},
+	{
 		rule: "I11", name: "what is reserved may become less", by: "authority/state TestReserveTime",
 		edits: []edit{{"authority/state/commands.go", "c.GetUntilMs() <= old.GetReservedMs() {", "c.GetUntilMs() == old.GetReservedMs() {"}},
+	},
+	{
+		rule: "I11", name: "what a frame says of the time is not taken, and an entitlement is ended", by: "cmd/machineid TestAnEntitlementThatIsEndedIsOver",
+		edits: []edit{{edgeSession, "	s.e.time.hear(f.GetNowMs())\n", ""}},
+	},
+	{
+		rule: "I11", name: "nobody looks after the time of edges, and a key is rotated", by: "cmd/machineid TestARotationWithoutGraceIsInForce",
+		edits: []edit{judgesByItsOwn, {edgeSession, "	s.e.time.hear(f.GetNowMs())\n", ""}},
+	},
+	{
+		rule: "I11", name: "the authority judges by its own time", by: "cmd/machineid TestAnEndThatIsToldIsOver",
+		edits: []edit{judgesByItsOwn},
+	},
+	{
+		rule: "I11", name: "nobody looks after the time of edges",
+		edits: []edit{judgesByItsOwn, {edgeSession, "	s.e.time.hear(f.GetNowMs())\n", ""}},
+	},
+	{
+		rule: "I11", name: "a new leader begins at its own clock, behind one that was ahead", by: "cmd/machineid TestTimeGoesOnOverACrash",
+		edits: []edit{{"authority/authority.go", "	n.newest.Raise(max(n.state.Time(), n.state.Reserved())) // nobody has told a later time (I11)\n", ""}},
 	},
 	{
 		rule: "I12", name: "a foreign cluster is accepted", by: "edge TestAnEdgeKeepsToItsCluster",

@@ -65,7 +65,11 @@ func (s *clockSite) changed() bool {
 			if seen.code != 200 {
 				continue
 			}
-			if ahead := time.Until(seen.CreatedAt); ahead > time.Minute {
+			at, err := time.Parse(time.RFC3339, seen.CreatedAt)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			if ahead := time.Until(at); ahead > time.Minute {
 				s.t.Fatalf("at %v the authority's time is %v ahead", s.at(), ahead)
 			}
 			return true

@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -23,7 +24,7 @@ import (
 
 // TestThePromiseOverACluster is the promise with three authority nodes and three edges as real processes, while leaders and edges
 // are killed, stopped, cut off and handed over, and disks fill up: no answer of an edge is from before a change that had returned,
-// and nothing acknowledged is lost.
+// nothing acknowledged is lost, and what was told as ended stays so.
 func TestThePromiseOverACluster(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)
@@ -57,6 +58,8 @@ type fleet struct {
 	start   time.Time
 	over    chan struct{}
 	clients sync.WaitGroup
+	mortals *mortals
+	foreign map[string]*atomic.Bool // nodes that are of another cluster for a while
 
 	unknown, refused, replays atomic.Int64
 
@@ -67,7 +70,7 @@ type fleet struct {
 
 func newFleet(t *testing.T, rng *rand.Rand) *fleet {
 	t.Helper()
-	w := &fleet{t: t, rng: rng, valves: map[*authorityNode][]*valve{}, disks: true, faults: map[string]int{}, over: make(chan struct{})}
+	w := &fleet{t: t, rng: rng, valves: map[*authorityNode][]*valve{}, disks: true, faults: map[string]int{}, over: make(chan struct{}), foreign: map[string]*atomic.Bool{}}
 	w.cluster = newCluster(t)
 	for i := range 3 {
 		n := w.cluster.newNode(fmt.Sprint("a", i+1), "--lease", "1s", "--cache-ttl", "5s")
@@ -88,7 +91,85 @@ func newFleet(t *testing.T, rng *rand.Rand) *fleet {
 	}
 	w.org = newClient(t, w.cluster.nodes[0].http).createOrg(t)
 	w.start = time.Now()
+	w.mortals = w.newMortals()
 	return w
+}
+
+// newMortals are what ends here. No wall clock is set: they are the machine's.
+func (w *fleet) newMortals() *mortals {
+	m := &mortals{seed: w.rng.Uint64(), token: clusterToken, stage: stage{at: w.at, over: w.ended}}
+	m.nap = func(r *rand.Rand, most time.Duration) {
+		select {
+		case <-time.After(time.Duration(r.Int64N(int64(most)))):
+		case <-w.over:
+		}
+	}
+	nodes := map[string]*authorityNode{}
+	for _, n := range w.cluster.nodes {
+		m.nodes, nodes[n.id], w.foreign[n.id] = append(m.nodes, n.id), n, new(atomic.Bool)
+	}
+	edges := map[string]int{}
+	for i := range w.edges {
+		name := fmt.Sprint("e", i)
+		m.edges, edges[name] = append(m.edges, name), i
+	}
+	edge := func(name string) *edgeNode {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.edges[edges[name]]
+	}
+	m.foreign = func(node string) bool { return w.foreign[node].Load() }
+	m.process = func(name string) string { return fmt.Sprint(name, ", process ", edge(name).cmd.Process.Pid) }
+	m.dial = func(string) asker {
+		return &fleetAsker{conns: map[string]*client{}, address: func(name string) string {
+			if n := nodes[name]; n != nil {
+				return n.http
+			}
+			return edge(name).http
+		}}
+	}
+	c := m.dial("founder")
+	defer c.close()
+	eventually(w.t, patient, "what ends is there", func() bool { return m.found(c) })
+	return m
+}
+
+// fleetAsker makes calls to processes by their names.
+type fleetAsker struct {
+	address func(name string) string
+	conns   map[string]*client
+}
+
+func (f *fleetAsker) call(to, method, path, body string, headers ...string) (r response) {
+	at := f.address(to)
+	c := f.conns[to]
+	if c == nil || c.addr != at {
+		if c != nil {
+			c.close()
+		}
+		c = &client{addr: at}
+		f.conns[to] = c
+	}
+	var lines []string
+	for i := 0; i < len(headers); i += 2 {
+		lines = append(lines, headers[i]+": "+headers[i+1])
+	}
+	a, err := c.do(method, path, "", body, lines...)
+	if err != nil {
+		c.close()
+		return response{notSent: errors.Is(err, errNotSent)}
+	}
+	if json.Unmarshal([]byte(a.raw), &r) != nil {
+		return response{}
+	}
+	r.code = a.StatusCode
+	return r
+}
+
+func (f *fleetAsker) close() {
+	for _, c := range f.conns {
+		c.close()
+	}
 }
 
 func (w *fleet) newEdge() *edgeNode {
@@ -137,6 +218,7 @@ func (w *fleet) work(devices int) {
 			w.clients.Go(func() { w.ask(r, i) })
 		}
 	}
+	w.mortals.cast(&w.clients)
 }
 
 func (w *fleet) write(r *rand.Rand, d int) {
@@ -303,9 +385,11 @@ func (w *fleet) loseDisk(n *authorityNode, nap time.Duration, first string) {
 	}
 	wipe()
 	if first != "" {
+		w.foreign[n.id].Store(true)
 		n.begin(first)
 		time.Sleep(nap)
 		wipe()
+		w.foreign[n.id].Store(false)
 	}
 	n.begin("--join", strings.Join(others, ","), "--replace-lost")
 	eventually(w.t, patient, n.id+" is taken in again", func() bool { return readyAt(n.ops) && len(w.cluster.view().voters()) == 3 })
@@ -363,6 +447,7 @@ func (w *fleet) fillDisk(n *authorityNode, nap time.Duration) {
 }
 
 func (w *fleet) end() {
+	eventually(w.t, patient, "ends were told and seen", w.mortals.told)
 	close(w.over)
 	w.clients.Wait()
 }
@@ -387,9 +472,11 @@ func (w *fleet) judge() {
 			}
 		}
 	}
-	bad := h.violations()
-	t.Logf("%d validates, %d decided, %d changes (%d attempts unknown, %d not done, %d replays), faults %v: %d violations",
-		len(h.validates), decided, changes, w.unknown.Load(), w.refused.Load(), w.replays.Load(), w.faults, len(bad))
+	var ends tally
+	ends.add(w.mortals)
+	bad := append(w.mortals.ledger.undead(), h.violations()...)
+	t.Logf("%d validates, %d decided, %d changes (%d attempts unknown, %d not done, %d replays), %v, faults %v: %d violations",
+		len(h.validates), decided, changes, w.unknown.Load(), w.refused.Load(), w.replays.Load(), &ends, w.faults, len(bad))
 	for _, v := range bad[:min(len(bad), 5)] {
 		t.Error(v)
 	}

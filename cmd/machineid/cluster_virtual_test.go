@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 // saga is one history and what it was made of.
 type saga struct {
 	annals
+	ends                           *mortals
 	faults                         map[string]int
 	log                            []string
 	terms                          map[uint64]bool
@@ -71,8 +73,11 @@ func play(t *testing.T, seed uint64, length time.Duration) (out *saga) {
 				return r.code == 200
 			})
 		}
+		a.saga.ends = a.mortals()
+		a.until("what ends is there", func() bool { return a.saga.ends.found(c) })
 		c.close()
 		var clients, nemeses sync.WaitGroup
+		a.saga.ends.cast(&clients)
 		for i := range sagaEdges {
 			for k := range 2 {
 				clients.Go(func() { a.agent(100+2*i+k, a.edges[i].id) })
@@ -109,6 +114,22 @@ func play(t *testing.T, seed uint64, length time.Duration) (out *saga) {
 		out = &a.saga
 	})
 	return out
+}
+
+// mortals are what ends here.
+func (a *actors) mortals() *mortals {
+	m := &mortals{seed: a.seed, token: siteToken, stage: stage{at: a.at, over: a.over, nap: a.nap}}
+	m.dial = func(name string) asker { return a.caller(name) }
+	m.foreign = func(node string) bool { return a.node(node).alien.Load() }
+	edges := map[string]*siteEdge{}
+	m.process = func(edge string) string { return fmt.Sprint(edge, ", run ", edges[edge].runs.Load()) }
+	for _, n := range a.nodes {
+		m.nodes = append(m.nodes, n.id)
+	}
+	for _, e := range a.edges {
+		m.edges, edges[e.id] = append(m.edges, e.id), e
+	}
+	return m
 }
 
 func (a *actors) over() bool {
@@ -410,7 +431,7 @@ func (a *actors) harmNodes() {
 		a.nap(r, 3*time.Second)
 		leads := a.leader()
 		a.seeTerm()
-		n, what := a.nodes[r.IntN(len(a.nodes))], r.IntN(10)
+		n, what := a.nodes[r.IntN(len(a.nodes))], r.IntN(13)
 		if leads != nil && (first || r.IntN(2) == 0) {
 			n = leads
 		}
@@ -466,8 +487,31 @@ func (a *actors) harmNodes() {
 			a.loseDisk(r, n)
 		case 9:
 			a.putBack(r, n)
+		default:
+			a.stepClocks(r, leads)
 		}
 	}
+}
+
+// stepClocks sets some nodes' wall clocks, as far off as is taken for right; they stay so. Then the leader may die, whose clock may be
+// ahead of the next one's.
+func (a *actors) stepClocks(r *rand.Rand, leads *siteNode) {
+	var steps []time.Duration
+	for _, n := range a.nodes {
+		if r.IntN(2) == 0 {
+			n.wall.Store(int64(r.IntN(18_001)-9000) * int64(time.Millisecond))
+		}
+		steps = append(steps, time.Duration(n.wall.Load()))
+	}
+	dies := leads != nil && r.IntN(2) == 0
+	a.fault("wall clocks stepped", steps, dies)
+	if !dies {
+		return
+	}
+	a.nap(r, 6*time.Second)
+	a.crash(leads, r)
+	a.nap(r, 3*time.Second)
+	a.startNode(leads, false)
 }
 
 // loseDisk takes a node's disk. It starts again by its command line, which may begin a cluster of its own; then it is taken in as another life.
@@ -552,11 +596,12 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 	}
 	var sum saga
 	var decided, allowed, unknownKeys, terms, violations int
+	var ends tally
 	sum.faults = map[string]int{}
 	list := seeds(t, n)
 	for i, seed := range list {
 		h := play(t, seed, sagaLength)
-		bad := append(h.irregular(), h.nonlinear()...)
+		bad := slices.Concat(h.ends.ledger.undead(), h.irregular(), h.nonlinear())
 		for _, v := range bad[:min(len(bad), 3)] {
 			t.Errorf("seed %d, one of %d: %s", seed, len(bad), v)
 		}
@@ -577,17 +622,18 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 		}
 		terms += len(h.terms)
 		sum.add(h)
+		ends.add(h.ends)
 		if len(bad) > 0 {
 			list = list[:i+1]
 			break // one is enough
 		}
 	}
 	t.Logf("%d seeds: %d violations; %d validates, %d decided, %d ALLOWs after the first fault, %d with a key that was revoked; %d calls at the authority (attempts: %d unknown, "+
-		"%d not done, %d replays); %d terms, %.0f sessions resumed, %.0f reset, %.0f changes that waited for an expiry, %.0f invalidations; faults %v",
+		"%d not done, %d replays); %d terms, %.0f sessions resumed, %.0f reset, %.0f changes that waited for an expiry, %.0f invalidations; %v; faults %v",
 		len(list), violations, len(sum.glances), decided, allowed, unknownKeys, len(sum.accesses), sum.unknown,
-		sum.notDone, sum.replays, terms, sum.resumed, sum.resets, sum.expired, sum.seen, sum.faults)
+		sum.notDone, sum.replays, terms, sum.resumed, sum.resets, sum.expired, sum.seen, &ends, sum.faults)
 	if k := len(list); decided < len(sum.glances)/4 || allowed < 50*k || unknownKeys < 10*k || len(sum.accesses) < 100*k || terms < 2*k || sum.resumed == 0 || sum.seen == 0 ||
-		k > 2 && (sum.resets == 0 || sum.expired == 0 || sum.replays == 0) {
+		k > 2 && (sum.resets == 0 || sum.expired == 0 || sum.replays == 0 || !ends.enough(k)) {
 		t.Error("too little happened for the check to mean anything")
 	}
 }

@@ -57,6 +57,7 @@ type siteNode struct {
 type siteEdge struct {
 	id   string
 	rate float64
+	runs atomic.Int64
 	proc atomic.Pointer[siteProc]
 }
 
@@ -237,6 +238,7 @@ const siteToken = "a token of at least thirty-two characters"
 
 // startEdge starts an edge with an empty memory.
 func (s *site) startEdge(e *siteEdge) {
+	e.runs.Add(1)
 	host := s.net.host(e.id)
 	var links []string
 	for _, n := range s.nodes {
@@ -329,13 +331,15 @@ type response struct {
 	Outcome   string
 	Key       string `json:"orgApiKey"`
 	KeyID     string
+	OrgID     string
+	CreatedAt string
+	Devices   []seenDevice
+	IsFrozen  bool
 	Changed   bool
 	Leader    *string
 	Term      uint64
 	ClusterID string
 	Enabled   bool `json:"executionEnabled"`
-	OrgID     string
-	CreatedAt time.Time
 	Replayed  bool `json:"-"`
 }
 

@@ -23,6 +23,8 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"machineid/authority"
+	"machineid/authority/billing"
+	"machineid/authority/billing/stripetest"
 	"machineid/authority/hub"
 	"machineid/edge"
 	"machineid/shared/clock"
@@ -37,6 +39,9 @@ type world struct {
 	times hub.Times
 	start time.Time
 	disk  *vfs.MemFS
+	// ahead is how far the authority's wall clock is off.
+	ahead  atomic.Int64
+	stripe *stripetest.Stripe
 
 	mu    sync.Mutex
 	node  *member
@@ -70,10 +75,12 @@ func (d drifting) Now() clock.Time {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	return &world{
-		t: t, start: time.Now(), disk: vfs.NewMem(),
+		t: t, start: time.Now(), disk: vfs.NewMem(), stripe: stripetest.Offline(),
 		times: hub.Times{Lease: 3 * time.Second, CacheTTL: time.Minute, Bound: 0.01},
 	}
 }
+
+const worldToken = "a token of at least thirty-two characters"
 
 func (w *world) begin(m *member, run func(context.Context) error) {
 	ctx, stop := context.WithCancel(context.Background())
@@ -93,14 +100,21 @@ func (w *world) end(m *member) {
 	m.client.CloseIdleConnections()
 }
 
-// startAuthority starts the authority on the one disk. rate is its clock's.
+func (w *world) wall() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+
+// startAuthority starts the authority on the one disk. rate is its clock's. Who does not pay has no grace.
 func (w *world) startAuthority(rate float64) {
 	addr, trans := raft.NewInmemTransportWithTimeout("raft", time.Second)
 	trans.Connect(addr, trans)
 	m := &member{name: "authority", http: fasthttputil.NewInmemoryListener(), link: bufconn.Listen(1 << 20)}
 	node := authority.New(authority.Config{
 		ID: "a1", Dir: "data", FS: w.disk, HTTP: m.http, Link: m.link, RaftTransport: trans, Bootstrap: true, OpenSignup: true,
-		OperatorToken: "a token of at least thirty-two characters", Times: w.times, Clock: drifting{w.start, rate}, NoDate: true,
+		OperatorToken: worldToken, Times: w.times, Clock: drifting{w.start, rate}, Wall: w.wall, NoDate: true,
+		Billing: billing.Config{
+			SecretKey: stripetest.Key, WebhookSecret: stripetest.WebhookSecret, URL: w.stripe.URL, Transport: w.stripe.Transport(), Prices: stripetest.Prices(),
+			SuccessURL: "https://example.com/done", CancelURL: "https://example.com/back", ReturnURL: "https://example.com/billing",
+		},
+		GraceDays: new(uint32(0)), Reconcile: authority.Reconcile{First: 24 * time.Hour},
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	m.ready = node.Ready
@@ -155,21 +169,33 @@ func (w *world) until(what string, cond func() bool) {
 
 // answer is what every call's answer has.
 type answer struct {
-	Status  string `json:"status"`
-	Code    string `json:"code"`
-	Error   string `json:"error"`
-	Outcome string `json:"outcome"`
-	Key     string `json:"orgApiKey"`
+	Status   string       `json:"status"`
+	Code     string       `json:"code"`
+	Error    string       `json:"error"`
+	Outcome  string       `json:"outcome"`
+	Key      string       `json:"orgApiKey"`
+	OrgID    string       `json:"orgId"`
+	URL      string       `json:"url"`
+	Used     int          `json:"devicesUsed"`
+	IsFrozen bool         `json:"isFrozen"`
+	Devices  []seenDevice `json:"devices"`
 }
 
-// call makes one call; ok is false if no answer came.
+// call makes one call with the org's key; status is 0 if no answer came.
 func (w *world) call(m *member, path, body string) (a answer, status int) {
+	return w.do(m, "POST", path, body, "X-Org-Key", w.key)
+}
+
+// do makes one call. headers are pairs.
+func (w *world) do(m *member, method, path, body string, headers ...string) (a answer, status int) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
 	req.SetRequestURI("http://" + m.name + "/api/v1/" + path)
-	req.Header.SetMethod("POST")
-	req.Header.Set("X-Org-Key", w.key)
+	req.Header.SetMethod(method)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	req.SetBodyString(body)
 	if err := m.client.Do(req, resp); err != nil {
 		return answer{}, 0
@@ -202,6 +228,7 @@ type relay struct {
 	listener *bufconn.Listener
 	server   *grpc.Server
 	rng      *rand.Rand // guarded by mu
+	quick    bool       // frames are on their way for a moment only
 	cut      atomic.Bool
 	up       func(*link.ToAuthority) *link.ToAuthority // nil: as it is
 	down     func(*link.ToEdge) (*link.ToEdge, *link.ToAuthority)
@@ -224,7 +251,9 @@ func newRelay(w *world, seed uint64) *relay {
 func (r *relay) delay(ctx context.Context) bool {
 	r.mu.Lock()
 	d := time.Duration(r.rng.IntN(3000)) * time.Microsecond
-	if r.rng.IntN(200) == 0 {
+	if r.quick {
+		d = time.Duration(r.rng.IntN(100)) * time.Microsecond
+	} else if r.rng.IntN(200) == 0 {
 		d = time.Duration(r.rng.IntN(1500)) * time.Millisecond
 	}
 	r.mu.Unlock()
