@@ -146,7 +146,7 @@ var brokenStoreCluster = []broken{
 	},
 	{
 		rule: "R14", name: "a member that answers is exchanged", by: "raftstore TestReplaceRefuses",
-		edits: []edit{{"raftstore/admit.go", "\tif _, err := s.statusOf(ctx, member); err == nil {\n", "\tif _, err := s.statusOf(ctx, member); err == nil && id == \"\" {\n"}},
+		edits: []edit{{"raftstore/admit.go", "\t\tcase err == nil:\n\t\t\treturn fmt.Errorf(\"%w: %s answers", "\t\tcase err == nil && member.ID == \"\":\n\t\t\treturn fmt.Errorf(\"%w: %s answers"}},
 	},
 	{
 		rule: "R14", name: "another cluster's caller is let in", by: "raftstore TestDoor",
