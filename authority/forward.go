@@ -2,7 +2,9 @@ package authority
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"net"
 	"time"
 
@@ -40,8 +42,7 @@ func newForwardClient(addr string, dial func(ctx context.Context, addr string) (
 // leader answers anything, so that what one node has said no other contradicts. A request goes over one hop at most.
 func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Time) bool {
 	if len(ctx.Request.Header.Peek(wire.NodeHeader)) > 0 { // it goes no further
-		// One that is of another cluster means the node that had this address before.
-		if _, leads := n.store.Leading(); leads && n.fromNode(ctx) {
+		if _, leads := n.store.Leading(); leads && !n.fromStranger(ctx) {
 			return false
 		}
 		ctx.Response.Header.Set(wire.NotLeadHeader, "1")
@@ -121,6 +122,13 @@ func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadl
 		return wire.PassOutcome(nil, reads), false
 	}
 	return "", true
+}
+
+// fromStranger reports whether a node of another cluster hands a request on: it means who had this address before. What is no node's token is a client's
+// header, and means nothing.
+func (n *Node) fromStranger(ctx *fasthttp.RequestCtx) bool {
+	token, err := hex.DecodeString(string(ctx.Request.Header.Peek(wire.NodeHeader)))
+	return err == nil && len(token) == sha256.Size && !n.fromNode(ctx)
 }
 
 // fromNode reports whether another node of the cluster hands a request on.

@@ -355,7 +355,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I12", name: "a request that was handed to another cluster's node is served", by: "authority TestAForeignHopIsRefused",
-		edits: []edit{{"authority/forward.go", "leads && n.fromNode(ctx) {", "leads {"}},
+		edits: []edit{{"authority/forward.go", "leads && !n.fromStranger(ctx) {", "leads {"}},
 	},
 	{
 		rule: "I11", name: "what is reserved may become less", by: "authority/state TestReserveTime",
