@@ -61,14 +61,16 @@ torture: ## Run the long forms of the randomised tests; TORTURE=20m sets how lon
 	  -run 'Crash|Fault|Linearizable|Verifier|Processes|ThePromise|BrokenRules|BrokenStore|KilledUnderLoad|RandomRequests' ./raftstore ./cmd/machineid
 
 .PHONY: model
-model: ## Search small instances of the link's protocol and of stores' lives, and their mutants (at most a minute on 2 cores)
+model: ## Search small instances of the link's protocol, of stores' lives and of time, and their mutants (about a minute on 2 cores)
 	@$(GO) run ./shared/link/model
 	@$(GO) run ./raftstore/model
+	@$(GO) run ./authority/hub/model
 
 .PHONY: model-full
 model-full: ## The same with larger instances (two or three minutes on 2 idle cores)
 	@$(GO) run ./shared/link/model -full
 	@$(GO) run ./raftstore/model -full
+	@$(GO) run ./authority/hub/model -full
 
 .PHONY: check
 check: check-format check-vet check-lint check-layers check-generated check-tidy ## Check format, vet, lint, layers, generated files and go.mod

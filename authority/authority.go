@@ -107,7 +107,8 @@ type Node struct {
 	hub    *hub.Hub
 	http   *wire.Server
 	grpc   *grpc.Server
-	newest clock.Rising // the authority's time
+	newest clock.Rising  // the authority's time
+	timed  atomic.Uint64 // the term in which it was raised to what is reserved
 	// reserveSoon asks for more time to be reserved, reserving is held by whoever does it.
 	reserveSoon, reserving chan struct{}
 
@@ -274,7 +275,6 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	if !n.begin(ctx) {
 		return
 	}
-	n.newest.Raise(max(n.state.Time(), n.state.Reserved())) // nobody has told a later time (I11)
 	ctx, end := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	work.Go(func() { n.keepReserved(ctx) })

@@ -19,11 +19,21 @@ const (
 
 // time is the authority's time in milliseconds: this node's clock, if it fits those of the others, but never behind what the state holds or what was told before.
 func (n *Node) time() int64 {
+	n.beginTime()
 	now := n.state.Time()
 	if n.clockFits() {
 		now = max(now, n.cfg.Wall().UnixMilli())
 	}
 	return n.newest.Raise(now)
+}
+
+// beginTime has a term begin where time was reserved in the ones before: nobody has told a later one. Whoever asks first does it, for a
+// call may come before this node has done anything else in the term.
+func (n *Node) beginTime() {
+	if term, leads := n.store.Leading(); leads && n.timed.Load() != term {
+		n.newest.Raise(max(n.state.Time(), n.state.Reserved()))
+		n.timed.Store(term)
+	}
 }
 
 // edgeTime is the authority's time, and whether edges may be told it: not where the clock is off, and not before it is reserved.

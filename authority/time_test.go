@@ -1,6 +1,8 @@
 package authority
 
 import (
+	"context"
+	"log/slog"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -21,24 +23,75 @@ func read(tb testing.TB, n *Node) {
 	}
 }
 
-// TestALaterLeaderBeginsWhereTimeWasReserved: what a leader told before it died is told again, though its successor's clock is behind and no command carried the time (I11).
-func TestALaterLeaderBeginsWhereTimeWasReserved(t *testing.T) {
-	disk := vfs.NewCrashableMem()
+// toldAndDied has a leader tell a time that no command carried, and returns it, and the disk as it was when that was reserved.
+func toldAndDied(t *testing.T) (disk vfs.FS, told int64) {
+	t.Helper()
+	mem := vfs.NewCrashableMem()
 	var ahead atomic.Int64
-	first, stop := runNode(t, "data", "a1", func(c *Config) {
-		c.FS, c.Wall = disk, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	n, stop := runNode(t, "data", "a1", func(c *Config) {
+		c.FS, c.Wall = mem, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})
 	defer stop()
-	read(t, first)
+	until(t, "more is reserved than a command carried", func() bool {
+		read(t, n)
+		told = n.state.Reserved()
+		disk = mem.CrashClone(vfs.CrashCloneCfg{}) // before a command can carry it
+		return told > n.state.Time()
+	})
 	ahead.Store(int64(9 * time.Second))
-	told := first.Told()
-	if carried := first.state.Time(); told <= carried {
-		t.Fatalf("%d is told, which a command carried: %d", told, carried)
+	if got := n.Told(); got < told {
+		t.Fatalf("%d ms less are told than are reserved", told-got)
 	}
-	next, stopNext := runNode(t, "data", "a1", func(c *Config) { c.FS = disk.CrashClone(vfs.CrashCloneCfg{}) })
-	defer stopNext()
+	return disk, told
+}
+
+// TestALaterLeaderBeginsWhereTimeWasReserved: what a leader told before it died is told again, though its successor's clock is behind and no command carried the time (I11).
+func TestALaterLeaderBeginsWhereTimeWasReserved(t *testing.T) {
+	disk, told := toldAndDied(t)
+	next, stop := runNode(t, "data", "a1", func(c *Config) { c.FS = disk })
+	defer stop()
 	if again := next.Told(); again < told {
 		t.Errorf("the next leader is %d ms behind what was told", told-again)
+	}
+}
+
+// heldAt stops whoever logs a message until it is released.
+type heldAt struct {
+	slog.Handler
+	message string
+	release <-chan struct{}
+}
+
+func (h heldAt) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h heldAt) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		<-h.release
+	}
+	return nil
+}
+
+func (h heldAt) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h heldAt) WithGroup(string) slog.Handler      { return h }
+
+// TestTheFirstCallOfATermIsNotBehind: a call may come as soon as the node leads, before it has done anything else, and is judged by no less than what was told in the term before (I11).
+func TestTheFirstCallOfATermIsNotBehind(t *testing.T) {
+	disk, told := toldAndDied(t)
+	release := make(chan struct{})
+	next, stop := beginNode(t, "data", "a1", func(c *Config) {
+		c.FS = disk
+		c.Logger = slog.New(heldAt{slog.DiscardHandler, "leading", release})
+	})
+	defer stop()
+	defer close(release)
+	<-next.ready
+	until(t, "the node leads", func() bool { _, leads := next.store.Leading(); return leads })
+	read(t, next)
+	if again := next.Told(); again < told {
+		t.Errorf("the next leader is %d ms behind what was told", told-again)
+	}
+	if now := next.Now(); now < told {
+		t.Errorf("its commands are %d ms behind what was told", told-now)
 	}
 }
 

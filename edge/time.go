@@ -33,7 +33,7 @@ func (t *authorityTime) hear(ms int64) {
 }
 
 // count takes the authority's time when it gave a lease that was asked for at asked: from there the edge counts on. The authority read it after that and cut it
-// to milliseconds, so with one more the estimate is not behind. What was counted by the lease before stays counted: the authority relies on it (hub/horizon.go).
+// to milliseconds, so with one more the estimate is not behind. What was counted by the lease before stays counted: time does not fall.
 func (t *authorityTime) count(ms, asked int64, now clock.Time) {
 	if !sane(ms) {
 		return

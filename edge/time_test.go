@@ -58,7 +58,7 @@ func TestTimeDoesNotFall(t *testing.T) {
 	})
 }
 
-// TestWhatWasCountedStays: the authority relies on an edge's count by a lease for as long as the edge had it, also if nobody asked.
+// TestWhatWasCountedStays, also if nobody asked while it was counted: time does not fall.
 func TestWhatWasCountedStays(t *testing.T) {
 	at := func(ms int64) clock.Time { return clock.Time(ms * int64(time.Millisecond)) }
 	var e authorityTime

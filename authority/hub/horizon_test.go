@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"machineid/authority/state/statepb"
 	"machineid/shared/clock"
 	"machineid/shared/link"
 )
@@ -186,6 +187,25 @@ func TestFramesCarryTheTime(t *testing.T) {
 		told := p.frames()
 		if len(told) == 0 || told[0].GetInvalidates() == nil || told[0].GetNowMs() != time.Now().UnixMilli() {
 			t.Errorf("of a change it is told %v", told)
+		}
+	})
+}
+
+// TestFramesSayWhatIsReserved where the time is beyond it: an end may have been set to that, and who acknowledges it must be there.
+func TestFramesSayWhatIsReserved(t *testing.T) {
+	inWorld(t, usual, nil, func(w *world) {
+		w.lead()
+		p := w.join("e1", 1)
+		p.frames()
+		reserved := time.Now().UnixMilli() + 2000
+		if _, err := w.apply(&statepb.Command{Change: &statepb.Command_ReserveTime{ReserveTime: &statepb.ReserveTime{UntilMs: reserved}}}); err != nil {
+			t.Fatal(err)
+		}
+		w.hub.cfg.Time = func() (int64, bool) { return reserved + 7000, false }
+		w.change(orgA)
+		synctest.Wait()
+		if told := p.frames(); len(told) != 1 || told[0].GetInvalidates() == nil || told[0].GetNowMs() != reserved {
+			t.Errorf("%d is reserved, and of a change it is told %v", reserved, told)
 		}
 	})
 }

@@ -210,12 +210,14 @@ func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServ
 	}
 }
 
-// frameTime is what an edge is told of the time beside what has happened. No command that it can have been told of carries a later one.
+// frameTime is what an edge is told of the time beside what has happened. No command that it can have been told of carries a later one. Where the authority's time is
+// beyond what is reserved it is that: an end that was set to now may be as late.
 func (h *Hub) frameTime() int64 {
-	if ms, ok := h.cfg.Time(); ok {
-		return ms
+	ms, ok := h.cfg.Time()
+	if !ok {
+		ms = max(min(ms, h.cfg.State.Reserved()), h.cfg.State.Time())
 	}
-	return h.cfg.State.Time()
+	return ms
 }
 
 // receive reads frames. Renewals are answered here, ahead of everything else;

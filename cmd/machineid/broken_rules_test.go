@@ -338,8 +338,19 @@ var brokenRules = []broken{
 		edits: []edit{{hubServe, "		f.NowMs = max(h.frameTime(), s.put) // after all that it tells was done\n", ""}},
 	},
 	{
+		rule: "I11", name: "frames say less than is reserved, where the time is beyond it", by: "authority/hub TestFramesSayWhatIsReserved",
+		edits: []edit{{hubServe, "		ms = max(min(ms, h.cfg.State.Reserved()), h.cfg.State.Time())\n", "		ms = h.cfg.State.Time()\n"}},
+	},
+	{
 		rule: "I11", name: "a new leader begins at its own clock", by: "authority TestALaterLeaderBeginsWhereTimeWasReserved",
-		edits: []edit{{"authority/authority.go", "	n.newest.Raise(max(n.state.Time(), n.state.Reserved())) // nobody has told a later time (I11)\n", ""}},
+		edits: []edit{{"authority/time.go", "		n.newest.Raise(max(n.state.Time(), n.state.Reserved()))\n", ""}},
+	},
+	{
+		rule: "I11", name: "a call that comes before a new leader has begun is judged by its own clock", by: "authority TestTheFirstCallOfATermIsNotBehind",
+		edits: []edit{
+			{"authority/time.go", "	n.beginTime()\n", ""},
+			{"authority/authority.go", "	ctx, end := context.WithCancel(ctx)\n	var work sync.WaitGroup\n	work.Go(func() { n.keepReserved(ctx) })\n", "	n.beginTime()\n	ctx, end := context.WithCancel(ctx)\n	var work sync.WaitGroup\n	work.Go(func() { n.keepReserved(ctx) })\n"},
+		},
 	},
 	{
 		rule: "I11", name: "more is told than is reserved", by: "authority TestWhatIsToldIsReserved",

@@ -1,5 +1,5 @@
 // Package search visits every state of small instances of a protocol, in every order of every step, and so do its mutants: the protocol with
-// one rule broken, each of which must be caught. A model of a protocol is a list of instances; see shared/link/model and raftstore/model.
+// one rule broken, each of which must be caught. A model of a protocol is a list of instances; see shared/link/model, raftstore/model and authority/hub/model.
 //
 // States are compared by 64-bit hashes (hash compaction), so a search may miss what only one of two states of one hash leads to: among n
 // states the chance that there is any such pair is about n²/2^63.
