@@ -108,7 +108,8 @@ type Node struct {
 	http   *wire.Server
 	grpc   *grpc.Server
 	newest clock.Rising  // the authority's time
-	timed  atomic.Uint64 // the term in which it was raised to what is reserved
+	begins clock.Rising  // where it began in the newest term of this node
+	timed  atomic.Uint64 // that term
 	// reserveSoon asks for more time to be reserved, reserving is held by whoever does it.
 	reserveSoon, reserving chan struct{}
 

@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"machineid/shared/link"
 )
 
 // read opens a view and closes it.
@@ -133,5 +137,80 @@ func TestWhatAnEdgeHasHeardCounts(t *testing.T) {
 	n.heard(soon + time.Hour.Milliseconds())
 	if got := n.time(); got > soon+60_000 {
 		t.Errorf("an edge put it %d ms ahead", got-soon)
+	}
+}
+
+// TestLeadersDoNotRunAhead: one that begins ahead of its clock lets that catch up, so changes of leader in a row do not add up.
+func TestLeadersDoNotRunAhead(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a1")
+	for range 4 {
+		n, stop := runNode(t, dir, "a1", nil)
+		if err := n.reserve(t.Context(), reserveEarly); err != nil {
+			t.Error(err)
+		}
+		if ahead := n.state.Reserved() - time.Now().UnixMilli(); ahead > reserveWindow.Milliseconds() {
+			t.Errorf("%d ms ahead of the clock are reserved", ahead)
+		}
+		stop()
+	}
+}
+
+// TestATermBeginsWhereTimeWasReserved, also at a node that has given leases in an earlier one, by which edges could be further behind.
+func TestATermBeginsWhereTimeWasReserved(t *testing.T) {
+	n, stop := runNode(t, filepath.Join(t.TempDir(), "a1"), "a1", nil)
+	defer stop()
+	conn, err := grpc.NewClient("passthrough:///"+n.cfg.Link.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	stream, err := link.NewLinkClient(conn).Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []*link.ToAuthority{
+		{Hello: &link.Hello{EdgeId: "e1", ProcessId: make([]byte, 16), DecisionVersion: 1}}, {Renew: &link.Renew{AskedAtNs: 1}},
+	} {
+		if err := stream.Send(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for f := (&link.ToEdge{}); f.GetGrant() == nil; {
+		if f, err = stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.reserve(t.Context(), reserveEarly); err != nil {
+		t.Fatal(err)
+	}
+	reserved := n.state.Reserved()
+	n.timed.Store(0) // as in a later term
+	if got := n.Told(); got < reserved {
+		t.Errorf("the leader before may have told %d ms more than this one", reserved-got)
+	}
+}
+
+// TestAClockIsReadOnce: it may be set between what is judged and what is used.
+func TestAClockIsReadOnce(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	var ahead atomic.Int64
+	var set atomic.Bool
+	n, stop := runNode(t, filepath.Join(t.TempDir(), "a1"), "a1", func(c *Config) {
+		c.Wall = func() time.Time {
+			now := time.Now().Add(time.Duration(ahead.Load()))
+			if set.Swap(false) {
+				ahead.Store(int64(year)) // just behind this reading
+			}
+			return now
+		}
+	})
+	defer stop()
+	for range 5 {
+		set.Store(true)
+		n.time()
+		ahead.Store(0)
+	}
+	if got := time.Duration(n.time()-time.Now().UnixMilli()) * time.Millisecond; got > time.Minute {
+		t.Errorf("time is %v ahead", got)
 	}
 }

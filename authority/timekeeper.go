@@ -79,11 +79,22 @@ func isOff(off time.Duration) bool { return off.Abs() > clocksApart }
 
 // clockFits reports whether this node's wall clock may become the authority's time.
 func (n *Node) clockFits() bool {
+	_, fits := n.wall()
+	return fits
+}
+
+// wall reads this node's wall clock, in milliseconds, and reports whether what was read may become the authority's time. Who read it again to use it could find that it was set.
+func (n *Node) wall() (ms int64, fits bool) {
+	ms = n.cfg.Wall().UnixMilli()
+	return ms, n.fits(ms)
+}
+
+func (n *Node) fits(wall int64) bool {
 	c := n.clocks.last.Load()
 	if c == nil || c.none {
 		return false
 	}
-	jumped := c.moved(n.cfg.Wall().UnixMilli(), n.cfg.Clock.Now())
+	jumped := c.moved(wall, n.cfg.Clock.Now())
 	if isOff(jumped) {
 		select {
 		case n.clocks.again <- struct{}{}:

@@ -38,7 +38,7 @@ type Config struct {
 	Time func() (ms int64, ok bool)
 	// Reserve makes Time fit to be told, if that can be; nil: it always is.
 	Reserve func(context.Context) error
-	// Heard takes the authority time that an edge has heard of; nil: nobody asks.
+	// Heard takes the authority time that an edge has heard of from a leader before; nil: nobody asks.
 	Heard      func(ms int64)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -127,11 +127,12 @@ func (h *Hub) Leading() bool {
 // Told is the time in milliseconds by which the authority may judge: no edge that may answer is behind it, once this node is HeldDown no more (I11).
 func (h *Hub) Told() int64 { return h.horizon.least(h.cfg.Clock.Now()) }
 
-// HeldDown reports whether leases of an earlier leader may be out (I8): by those an edge may be behind Told.
+// HeldDown reports whether leases of another leader may be out (I8): by those an edge may be behind Told.
 func (h *Hub) HeldDown() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.reign == nil || h.reign.held(h.cfg.Clock.Now()) > 0
+	term, leads := h.store.Leading() // a deposed node may have applied what its successor did
+	return !leads || h.reign == nil || h.reign.term != term || h.reign.held(h.cfg.Clock.Now()) > 0
 }
 
 // Notify takes what one index concerns (state.New). It never blocks.

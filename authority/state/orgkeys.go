@@ -14,6 +14,9 @@ const (
 	// deadKeysMax is how many keys that are revoked or have expired stay to be listed; the
 	// longest dead go first.
 	deadKeysMax = 100
+	// deadKeysStay is how long each stays, in milliseconds: longer than a lease, since by a key that
+	// is not there nobody finds the org whose changes must be waited for.
+	deadKeysStay = 30_000
 )
 
 // Keys lists an org's keys, dead ones too, in the order of their ids.
@@ -154,6 +157,9 @@ func (t *tx) forgetKeys(ring *keyring) {
 		return cmp.Or(cmp.Compare(diedAt(a), diedAt(b)), cmp.Compare(a.GetKeyId(), b.GetKeyId()))
 	})
 	for _, k := range dead[:len(dead)-deadKeysMax] {
+		if diedAt(k) > t.now-deadKeysStay {
+			break
+		}
 		t.dropKey(ring.id, k)
 	}
 }

@@ -26,17 +26,21 @@ func TestRotateKeepsAnEarlierEnd(t *testing.T) {
 	if got := out.Replaced.GetExpiresAtMs(); got != start+1000 {
 		t.Errorf("it ends at start+%d, want 1000", got-start)
 	}
-	// What is dead is forgotten beyond a hundred, the longest dead first, and its index with it.
+	// What is dead is forgotten beyond a hundred, the longest dead first, and its index with it; but nothing that died a moment ago.
 	for i := range 110 {
 		n.do(at(start+10_000+int64(i), addKey(1, 10+i, statepb.Key_AGENT)))
 		n.do(at(start+10_000+int64(i), revokeKey(1, 10+i)))
 	}
 	n.do(addKey(1, 200, statepb.Key_AGENT))
+	if must(n.reader().Key(hashOf(1, 10)))(t) == nil {
+		t.Error("a key is forgotten while edges may hold it")
+	}
+	n.do(at(start+11_000+deadKeysStay, addKey(1, 201, statepb.Key_AGENT)))
 	if err := check(n.reader()); err != nil {
 		t.Error(err)
 	}
 	keys := must(n.reader().Keys(orgs[1]))(t)
-	if len(keys) != keysPerOrg+deadKeysMax+1 || must(n.reader().Key(hashOf(1, 10)))(t) != nil || must(n.reader().Key(hashOf(1, 119)))(t) == nil {
+	if len(keys) != keysPerOrg+deadKeysMax+2 || must(n.reader().Key(hashOf(1, 10)))(t) != nil || must(n.reader().Key(hashOf(1, 119)))(t) == nil {
 		t.Errorf("%d keys are left", len(keys))
 	}
 }

@@ -40,7 +40,7 @@ var (
 		{hubFetch, "	\"log/slog\"\n", "	\"log/slog\"\n	\"time\"\n"},
 		{hubFetch, fetchEnds, "	<-time.After(50 * time.Millisecond)\n" + fetchEnds},
 	}
-	judgesByItsOwn = edit{"authority/time.go", "func (n *Node) Now() int64 { return n.hub.Told() }", "func (n *Node) Now() int64 { return n.time() }"}
+	judgesByItsOwn = edit{"authority/time.go", "func (n *Node) Now() int64 { return max(n.hub.Told(), n.begins.Latest()) }", "func (n *Node) Now() int64 { return n.time() }"}
 	neverCleared   = edit{edgeLink, "		l.e.caches.clear()\n", ""}
 )
 
@@ -343,7 +343,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I11", name: "a new leader begins at its own clock", by: "authority TestALaterLeaderBeginsWhereTimeWasReserved",
-		edits: []edit{{"authority/time.go", "		n.newest.Raise(max(n.state.Time(), n.state.Reserved()))\n", ""}},
+		edits: []edit{{"authority/time.go", "begins := max(n.state.Time(), n.state.Reserved())\n", "begins := int64(0)\n"}},
 	},
 	{
 		rule: "I11", name: "a call that comes before a new leader has begun is judged by its own clock", by: "authority TestTheFirstCallOfATermIsNotBehind",
@@ -358,7 +358,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I11", name: "edges are told more than is reserved", by: "authority TestWhatIsToldIsReserved",
-		edits: []edit{{"authority/time.go", "now <= reserved && n.clockFits()", "n.clockFits()"}},
+		edits: []edit{{"authority/time.go", "now <= reserved && fits\n", "fits\n"}},
 	},
 	{
 		rule: "I11", name: "a new leader's validate tells of ends before edges know", by: "cmd/machineid TestANewLeaderTellsNoEndTooEarly",
@@ -367,6 +367,22 @@ var brokenRules = []broken{
 	{
 		rule: "I12", name: "a request that was handed to another cluster's node is served", by: "authority TestAForeignHopIsRefused",
 		edits: []edit{{"authority/forward.go", "leads && !n.fromStranger(ctx) {", "leads {"}},
+	},
+	{
+		rule: "I2", name: "a revoked key is forgotten while edges may hold it", by: "authority/state TestRotateKeepsAnEarlierEnd",
+		edits: []edit{{"authority/state/orgkeys.go", "		if diedAt(k) > t.now-deadKeysStay {\n			break\n		}\n", ""}},
+	},
+	{
+		rule: "I11", name: "each leader begins further ahead than the last", by: "authority TestLeadersDoNotRunAhead",
+		edits: []edit{{"authority/time.go", "	return max(now, wall+window.Milliseconds())\n", "	return now + window.Milliseconds()\n"}},
+	},
+	{
+		rule: "I11", name: "a leader judges by leases of an earlier term of its own", by: "authority TestATermBeginsWhereTimeWasReserved",
+		edits: []edit{{"authority/time.go", "max(n.hub.Told(), n.begins.Latest()) }", "n.hub.Told() }"}},
+	},
+	{
+		rule: "I11", name: "a clock is judged by one reading and used by another", by: "authority TestAClockIsReadOnce",
+		edits: []edit{{"authority/time.go", "	if wall, fits = n.wall(); fits {\n		now = max(now, wall)\n", "	if wall, fits = n.wall(); fits {\n		now = max(now, n.cfg.Wall().UnixMilli())\n"}},
 	},
 	{
 		rule: "I11", name: "what is reserved may become less", by: "authority/state TestReserveTime",
@@ -390,7 +406,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I11", name: "a new leader begins at its own clock, behind one that was ahead", by: "cmd/machineid TestTimeGoesOnOverACrash",
-		edits: []edit{{"authority/time.go", "		n.newest.Raise(max(n.state.Time(), n.state.Reserved()))\n", ""}},
+		edits: []edit{{"authority/time.go", "begins := max(n.state.Time(), n.state.Reserved())\n", "begins := int64(0)\n"}},
 	},
 	{
 		rule: "I12", name: "a foreign cluster is accepted", by: "edge TestAnEdgeKeepsToItsCluster",

@@ -80,6 +80,7 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 	var made struct {
 		KeyID, OrgAPIKey, Scope string
 		ExpiresAt               *string
+		CreatedAt               string
 		Replaced                *struct{ KeyID, ExpiresAt string }
 		Propagation             propagationView
 	}
@@ -87,7 +88,11 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	fmt.Fprintf(w, "key id  %s\nscope   %s\nends    %s\nkey     %s\n\nThe key is not shown again.\n", made.KeyID, made.Scope, text(made.ExpiresAt), made.OrgAPIKey)
-	if old := made.Replaced; old != nil {
+	switch old := made.Replaced; {
+	case old == nil:
+	case old.ExpiresAt <= made.CreatedAt: // both of one form
+		fmt.Fprintf(w, "Key %s has ended.\n", old.KeyID)
+	default:
 		fmt.Fprintf(w, "Key %s goes on until %s.\n", old.KeyID, old.ExpiresAt)
 	}
 	fmt.Fprintln(w, made.Propagation)
