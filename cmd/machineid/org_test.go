@@ -90,7 +90,7 @@ func TestOrgCommands(t *testing.T) {
 	check(key.OrgAPIKey, "a", codeAllow)
 	has(line(exitDone, "key", "list", org), "KEY_ID", "probe", key.KeyID)
 	out := line(exitDone, "key", "rotate", org, key.KeyID, "--grace", "0s")
-	has(out, "scope   validate", "Key "+key.KeyID+" goes on until", "not shown again")
+	has(out, "scope   validate", "Key "+key.KeyID+" has ended.", "not shown again")
 	check(key.OrgAPIKey, "a", "ORG_NOT_FOUND")
 	has(line(exitDone, "key", "revoke", org, made.AgentKey[4:12]), "is revoked; in force")
 	check(made.AgentKey, "a", "ORG_NOT_FOUND")
