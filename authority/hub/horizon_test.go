@@ -119,6 +119,25 @@ func TestTheHorizonIsNear(t *testing.T) {
 	}
 }
 
+// TestTheLeastCounts: of an edge that was put somewhere, and of one that counts on from further back.
+func TestTheLeastCounts(t *testing.T) {
+	now, ahead := clock.Time(time.Hour), time.Duration(0)
+	z := &horizon{rate: 1, span: stretched, time: func() (int64, bool) { return int64(now.Add(ahead)) / int64(time.Millisecond), true }}
+	first, _ := z.granted(now)
+	ahead = 5 * time.Second
+	z.welcomed(now.Add(stretched))
+	if got := z.least(now); got != first {
+		t.Errorf("an edge is at %d, and %d is told", first, got)
+	}
+	now = now.Add(stretched + 1)
+	put, _ := z.welcomed(now.Add(stretched))
+	now = now.Add(time.Second)
+	z.granted(now)
+	if got := z.least(now); got != put {
+		t.Errorf("an edge is at %d, and %d is told", put, got)
+	}
+}
+
 // stranger is the Hello of a process that has had its last session with another leader.
 func stranger(edge string, process byte) *link.Hello {
 	hello := helloOf(edge, process)

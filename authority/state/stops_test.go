@@ -30,6 +30,7 @@ func TestStops(t *testing.T) {
 		{register(0, "a"), false},
 		{createOrg(0), false},
 		{&statepb.Command{Change: &statepb.Command_Seed{Seed: &statepb.Seed{}}}, true},
+		{&statepb.Command{Change: &statepb.Command_ReserveTime{ReserveTime: &statepb.ReserveTime{}}}, true},
 		{&statepb.Command{}, false},
 	} {
 		if got := Stops(c.cmd); got != c.want {

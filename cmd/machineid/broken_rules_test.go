@@ -385,6 +385,14 @@ var brokenRules = []broken{
 		edits: []edit{{"authority/time.go", "	if wall, fits = n.wall(); fits {\n		now = max(now, wall)\n", "	if wall, fits = n.wall(); fits {\n		now = max(now, n.cfg.Wall().UnixMilli())\n"}},
 	},
 	{
+		rule: "I11", name: "answers are judged by more than may be told", by: "authority/api TestWhatIsToldAndWhatIsStamped",
+		edits: []edit{{"authority/api/settle.go", "max(r.api.cfg.Told(), s.mark.Time)", "max(r.api.cfg.Now(), s.mark.Time)"}},
+	},
+	{
+		rule: "I11", name: "an edge that was put somewhere hides one that is behind it", by: "authority/hub TestTheLeastCounts",
+		edits: []edit{{hubHorizon, "		ms = min(ms, point)\n", "		ms = point\n"}},
+	},
+	{
 		rule: "I11", name: "what is reserved may become less", by: "authority/state TestReserveTime",
 		edits: []edit{{"authority/state/commands.go", "c.GetUntilMs() <= old.GetReservedMs() {", "c.GetUntilMs() == old.GetReservedMs() {"}},
 	},

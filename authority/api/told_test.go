@@ -1,0 +1,24 @@
+package api_test
+
+import (
+	"testing"
+
+	"machineid/authority/api"
+)
+
+// TestWhatIsToldAndWhatIsStamped: answers are judged by the time that may be told, which can be behind; commands carry and are judged by the authority's own (I11).
+func TestWhatIsToldAndWhatIsStamped(t *testing.T) {
+	var told func() int64
+	n := start(t, func(c *api.Config) { c.Told = func() int64 { return told() } })
+	told = n.now.Load
+	o := n.org()
+	n.with(o.admin, "POST", "devices/register", `{"deviceId":"d","ttlSeconds":5}`).want(200)
+	told = func() int64 { return startMs + 4999 }
+	n.now.Store(startMs + 6000)
+	n.with(o.admin, "GET", "devices/get?deviceId=d", "").want(200, `"deviceId":"d"`)
+	n.with(o.admin, "GET", "devices/validate?deviceId=d", "").want(200, "ALLOW")
+	n.with(o.admin, "POST", "devices/register", `{"deviceId":"d","ttlSeconds":5}`).want(200, `"status":"ok"`) // another life: the command knows of the end
+	told = func() int64 { return startMs + 20_000 }
+	n.now.Store(startMs + 20_000)
+	n.with(o.admin, "GET", "devices/get?deviceId=d", "").want(404, "device_not_found")
+}
