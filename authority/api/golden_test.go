@@ -107,7 +107,7 @@ func TestAnswers(t *testing.T) {
 		a := n.do("POST", path, body, "X-Request-Id: req-1", "x-org-key: "+o.admin)
 		id := a.field("keyId")
 		ids := strings.NewReplacer(idOf(o.agent), "AGENT", idOf(o.admin), "ADMIN", `"keyId":"`+id+`","o`, `"keyId":"KEY","o`)
-		fmt.Fprintf(&out, "POST %s %s\n%d\n%s\n\n", path, ids.Replace(body), a.StatusCode, ids.Replace(secret.ReplaceAllString(a.raw, "SECRET")))
+		fmt.Fprintf(&out, "POST %s %s\n%d\n%s\n\n", path, ids.Replace(body), a.StatusCode, ids.Replace(secret.ReplaceAllString(elapsed.ReplaceAllString(a.raw, `"elapsedMs":2.1`), "SECRET")))
 		n.now.Add(1000)
 		return id
 	}
