@@ -227,7 +227,7 @@ func (n *Node) open() error {
 	n.state.OnRestored(func(index uint64) { n.hub.Restored(index) })
 	n.hub = hub.New(hub.Config{
 		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,
-		State: n.state, Now: n.Now, Time: n.edgeTime, Heard: n.heard, Reserve: func(ctx context.Context) error { return n.reserve(ctx, 0) },
+		State: n.state, Now: n.Now, Time: n.edgeTime, Reserve: func(ctx context.Context) error { return n.reserve(ctx, 0) },
 		LeaderLink: n.leaderLink, Logger: n.log, Registerer: n.cfg.Registerer,
 		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
 			_, out, err := n.propose(ctx, cmd) // the hub's own pass the gate: a hand-over waits for one of them

@@ -73,13 +73,6 @@ func (n *Node) Now() int64 { return max(n.hub.Told(), n.begins.Latest()) }
 // Told is Now as far as it is reserved: by it the authority judges what it tells.
 func (n *Node) Told() int64 { return max(min(n.Now(), n.state.Reserved()), n.state.Time()) }
 
-// heard takes an authority time that an edge has met, perhaps with a cluster that this one replaces. It counts if a fit clock could have told it.
-func (n *Node) heard(ms int64) {
-	if wall, fits := n.wall(); fits && ms-wall <= 2*clocksApart.Milliseconds() {
-		n.newest.Raise(ms)
-	}
-}
-
 // reserve has the time reserved for a window, if less than that is left of the last.
 func (n *Node) reserve(ctx context.Context, left time.Duration) error {
 	until := func(window time.Duration) int64 {

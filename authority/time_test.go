@@ -125,21 +125,6 @@ func TestWhatIsToldIsReserved(t *testing.T) {
 	}
 }
 
-// TestWhatAnEdgeHasHeardCounts if a clock that fits could have told it: a cluster that was restored is not behind the edges that come to it.
-func TestWhatAnEdgeHasHeardCounts(t *testing.T) {
-	n, stop := runNode(t, filepath.Join(t.TempDir(), "a1"), "a1", nil)
-	defer stop()
-	soon := n.time() + 15_000
-	n.heard(soon)
-	if got := n.time(); got < soon {
-		t.Errorf("an edge has heard of a time that is %d ms later", soon-got)
-	}
-	n.heard(soon + time.Hour.Milliseconds())
-	if got := n.time(); got > soon+60_000 {
-		t.Errorf("an edge put it %d ms ahead", got-soon)
-	}
-}
-
 // TestLeadersDoNotRunAhead: one that begins ahead of its clock lets that catch up, so changes of leader in a row do not add up.
 func TestLeadersDoNotRunAhead(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a1")

@@ -177,7 +177,7 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 	hello := &link.Hello{
 		Session: l.begun,
 		EdgeId:  l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
-		DecisionVersion: decisionVersion, Term: l.term, Reign: l.reign, TimeMs: l.e.time.latest.Latest(),
+		DecisionVersion: decisionVersion, Term: l.term, Reign: l.reign,
 	}
 	if m := l.memory; m != nil {
 		hello.Incarnation, hello.LastIndex, hello.ReadIndex = m.incarnation, m.current, m.read

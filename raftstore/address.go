@@ -28,7 +28,11 @@ func (s *Store) advertised() raft.ServerAddress {
 // addressReason compares where this node is reached with where the members look for it. A node that they cannot find can still vote, and lead:
 // what it calls answers. So nobody notices before it has to be called.
 func (s *Store) addressReason() error {
-	conf := s.raft.GetConfiguration() // the newest in the log: what is applied may be behind it after a crash
+	r := s.door.raft.Load()
+	if r == nil {
+		return nil // it is being started, and tells of memberships meanwhile
+	}
+	conf := r.GetConfiguration() // the newest in the log: what is applied may be behind it after a crash
 	if conf.Error() != nil {
 		return nil //nolint:nilerr // nothing to compare with; raft reports it elsewhere
 	}

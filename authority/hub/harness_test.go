@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,8 @@ type world struct {
 	stop  context.CancelFunc // of the hub's dispatch
 	done  chan struct{}
 
+	stall atomic.Int64 // how long the next reader of the clock stalls
+
 	mu         sync.Mutex // of the log
 	index      uint64
 	term       uint64
@@ -56,8 +59,12 @@ type world struct {
 	peers  []*peer
 }
 
-// Now is a clock that has nothing to do with the time of day.
-func (w *world) Now() clock.Time { return clock.Time(time.Hour + time.Since(w.start)) }
+// Now is a clock that has nothing to do with the time of day. Who reads it stalls then, if the test says so.
+func (w *world) Now() clock.Time {
+	now := clock.Time(time.Hour + time.Since(w.start))
+	time.Sleep(time.Duration(w.stall.Swap(0)))
+	return now
+}
 
 // since is the time since the world began.
 func (w *world) since() time.Duration { return time.Since(w.start) }

@@ -37,9 +37,7 @@ type Config struct {
 	// Time is the authority's time in milliseconds and whether edges may be told it now; nil: Now, and they may. It never goes back.
 	Time func() (ms int64, ok bool)
 	// Reserve makes Time fit to be told, if that can be; nil: it always is.
-	Reserve func(context.Context) error
-	// Heard takes the authority time that an edge has heard of from a leader before; nil: nobody asks.
-	Heard      func(ms int64)
+	Reserve    func(context.Context) error
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }

@@ -111,9 +111,6 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 		replay, goesOn = h.ring.replay(hello.GetLastIndex(), hello.GetHeld())
 	}
 	now := h.cfg.Clock.Now()
-	if h.cfg.Heard != nil && r.held(now) > 0 { // later it could only be what this node has told
-		h.cfg.Heard(hello.GetTimeMs())
-	}
 	s = &session{
 		number: hello.GetSession(), slot: slot, invals: replay,
 		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), address: address, process: [16]byte(hello.GetProcessId()),

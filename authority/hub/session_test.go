@@ -83,14 +83,13 @@ func TestGrantsCountFromTheProof(t *testing.T) {
 func TestAGrantIsNeverMoreThanALease(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {
 		t := w.t
-		stall := &stalling{Clock: w.hub.cfg.Clock}
-		w.hub.cfg.Clock = stall
 		w.lead()
 		p := w.join("e", 1)
 		for _, d := range []time.Duration{0, time.Second, 20 * time.Second} {
 			p.frames()
-			stall.next.Store(int64(d))
-			p.tell(&link.ToAuthority{Renew: &link.Renew{AskedAtNs: int64(w.Now())}})
+			renew := &link.Renew{AskedAtNs: int64(w.Now())}
+			w.stall.Store(int64(d))
+			p.tell(&link.ToAuthority{Renew: renew})
 			time.Sleep(d)
 			synctest.Wait()
 			got := p.frames()
@@ -102,18 +101,6 @@ func TestAGrantIsNeverMoreThanALease(t *testing.T) {
 			}
 		}
 	})
-}
-
-// stalling is a clock whose next reader stalls when it has read it.
-type stalling struct {
-	clock.Clock
-	next atomic.Int64
-}
-
-func (s *stalling) Now() clock.Time {
-	now := s.Clock.Now()
-	time.Sleep(time.Duration(s.next.Swap(0)))
-	return now
 }
 
 // TestAProofOfAnotherTermIsNone: the round must ask for this reign's term.
