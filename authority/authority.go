@@ -110,6 +110,7 @@ type Node struct {
 	newest clock.Rising  // the authority's time
 	begins clock.Rising  // where it began in the newest term of this node
 	timed  atomic.Uint64 // that term
+	timing sync.Mutex    // held while a term's time is begun
 	// reserveSoon asks for more time to be reserved, reserving is held by whoever does it.
 	reserveSoon, reserving chan struct{}
 

@@ -34,8 +34,13 @@ func (n *Node) read() (now, wall int64, fits bool) {
 }
 
 // beginTime has a term begin where time was reserved in the ones before: nobody has told a later one. Whoever asks first does it, for a
-// call may come before this node has done anything else in the term.
+// call may come before this node has done anything else in the term; and nobody asks while it is done, or it could take for an earlier leader's what this one has reserved since.
 func (n *Node) beginTime() {
+	if term, leads := n.store.Leading(); !leads || n.timed.Load() == term {
+		return
+	}
+	n.timing.Lock()
+	defer n.timing.Unlock()
 	if term, leads := n.store.Leading(); leads && n.timed.Load() != term {
 		begins := max(n.state.Time(), n.state.Reserved())
 		n.newest.Raise(begins)

@@ -175,6 +175,23 @@ func TestATermBeginsWhereTimeWasReserved(t *testing.T) {
 	}
 }
 
+// TestNobodyIsToldWhileATermsTimeIsBegun: whoever came late to that would take what this leader has reserved for what another has told.
+func TestNobodyIsToldWhileATermsTimeIsBegun(t *testing.T) {
+	n, stop := runNode(t, filepath.Join(t.TempDir(), "a1"), "a1", nil)
+	defer stop()
+	n.timing.Lock()
+	n.timed.Store(0) // as in a later term
+	told := make(chan int64, 1)
+	go func() { told <- n.Told() }()
+	select {
+	case ms := <-told:
+		t.Errorf("%d is told", ms)
+	case <-time.After(50 * time.Millisecond): // a slow machine finds less, and nothing that is not
+		defer func() { <-told }()
+	}
+	n.timing.Unlock()
+}
+
 // TestAClockIsReadOnce: it may be set between what is judged and what is used.
 func TestAClockIsReadOnce(t *testing.T) {
 	const year = 365 * 24 * time.Hour

@@ -89,8 +89,8 @@ type Hub interface {
 	SettleOrg(ctx context.Context, index uint64, org state.OrgID) error
 	// Progress tells how far an org's change at index has come, and waits for no edge.
 	Progress(ctx context.Context, index uint64, org state.OrgID) (hub.Progress, error)
-	// HeldDown reports whether edges may answer by what an earlier leader gave them, and so may be behind the authority's time.
-	HeldDown() bool
+	// EdgesMayBeBehind reports whether an edge may answer by what another leader gave it, and so may be behind the authority's time.
+	EdgesMayBeBehind() bool
 	Edge(token string) string
 	// Sessions lists the edges, nil if this node does not lead.
 	Sessions() []hub.Session

@@ -124,17 +124,17 @@ func (s *testStore) lastCommand() *statepb.Command {
 
 // testHub settles at once, unless it is closed.
 type testHub struct {
-	mu       sync.Mutex
-	gate     chan struct{} // nil while open
-	err      error         // what a settle ends in
-	waiting  chan string   // told of each that waits, if not nil
-	settled  atomic.Int64
-	heldDown atomic.Bool
-	seen     []string
-	used     map[[32]byte]int64
+	mu      sync.Mutex
+	gate    chan struct{} // nil while open
+	err     error         // what a settle ends in
+	waiting chan string   // told of each that waits, if not nil
+	settled atomic.Int64
+	behind  atomic.Bool
+	seen    []string
+	used    map[[32]byte]int64
 }
 
-func (h *testHub) HeldDown() bool { return h.heldDown.Load() }
+func (h *testHub) EdgesMayBeBehind() bool { return h.behind.Load() }
 
 // shut makes every settle wait until the returned function is called. Each one that waits says so on the channel.
 func (h *testHub) shut() (waiting <-chan string, open func()) {

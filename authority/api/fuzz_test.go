@@ -122,7 +122,7 @@ func (fuzzedHub) Settle(context.Context, uint64) (hub.Propagation, error) {
 	return hub.Propagation{}, hub.ErrNotLeading
 }
 func (fuzzedHub) SettleOrg(context.Context, uint64, state.OrgID) error { return hub.ErrNotLeading }
-func (fuzzedHub) HeldDown() bool                                       { return false }
+func (fuzzedHub) EdgesMayBeBehind() bool                               { return false }
 func (fuzzedHub) Edge(string) string                                   { return "" }
 func (fuzzedHub) Sessions() []hub.Session                              { return nil }
 func (fuzzedHub) Seen(state.OrgID, string, int64)                      {}

@@ -22,3 +22,23 @@ func TestWhatIsToldAndWhatIsStamped(t *testing.T) {
 	n.now.Store(startMs + 20_000)
 	n.with(o.admin, "GET", "devices/get?deviceId=d", "").want(404, "device_not_found")
 }
+
+// TestNoEndIsToldWhileEdgesMayBeBehind: a validate waits for no edge, so it says that it does not know; of what has no end, or one to come, it knows (I11).
+func TestNoEndIsToldWhileEdgesMayBeBehind(t *testing.T) {
+	n := start(t)
+	o := n.org()
+	n.with(o.admin, "POST", "devices/register", `{"deviceId":"ends","ttlSeconds":5}`).want(200)
+	n.with(o.admin, "POST", "devices/register", `{"deviceId":"stays"}`).want(200)
+	look := func(ends string) {
+		t.Helper()
+		n.with(o.admin, "GET", "devices/validate?deviceId=ends", "").want(200, ends)
+		n.with(o.admin, "GET", "devices/validate?deviceId=stays", "").want(200, "ALLOW")
+		n.with(o.admin, "GET", "devices/validate?deviceId=nobody", "").want(200, "DEVICE_NOT_FOUND")
+	}
+	n.hub.behind.Store(true)
+	look("ALLOW")
+	n.now.Add(5000)
+	look("SYSTEM_UNAVAILABLE")
+	n.hub.behind.Store(false)
+	look("DEVICE_NOT_FOUND")
+}

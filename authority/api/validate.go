@@ -64,7 +64,7 @@ func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
 func (r *request) judge(s *sight, key decision.Key, holder decision.Holder, occupant decision.Occupant) decision.Code {
 	const before = 1 // any end
 	code := decision.Decide(key, holder, occupant, s.now)
-	if code != decision.Decide(key, holder, occupant, before) && r.api.cfg.Hub.HeldDown() {
+	if code != decision.Decide(key, holder, occupant, before) && r.api.cfg.Hub.EdgesMayBeBehind() {
 		return decision.SystemUnavailable
 	}
 	return code

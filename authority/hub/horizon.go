@@ -40,14 +40,15 @@ func (z *horizon) granted(asked clock.Time) (ms int64, ok bool) {
 	return ms, true
 }
 
-// welcomed does likewise for a Welcome to a process that may hold the lease of another leader, until its end.
-func (z *horizon) welcomed(end clock.Time) (ms int64, ok bool) {
+// welcomed does likewise for a Welcome to a process that may hold the lease of another leader, until its end. The frame that carries it says a later time.
+func (z *horizon) welcomed(end clock.Time) (ok bool) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if ms, ok = z.time(); ok {
+	ms, ok := z.time()
+	if ok {
 		z.points.add(ms, end)
 	}
-	return ms, ok
+	return ok
 }
 
 // least is the authority's time at the edge where it is earliest, at now by this node's clock; the authority's own if no edge may answer.

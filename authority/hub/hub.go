@@ -122,11 +122,11 @@ func (h *Hub) Leading() bool {
 	return h.reign != nil && !h.reign.closing
 }
 
-// Told is the time in milliseconds by which the authority may judge: no edge that may answer is behind it, once this node is HeldDown no more (I11).
+// Told is the time in milliseconds by which the authority may judge: no edge that may answer is behind it, but for what EdgesMayBeBehind says (I11).
 func (h *Hub) Told() int64 { return h.horizon.least(h.cfg.Clock.Now()) }
 
-// HeldDown reports whether leases of another leader may be out (I8): by those an edge may be behind Told.
-func (h *Hub) HeldDown() bool {
+// EdgesMayBeBehind reports whether leases of another leader may be out (I8), by which an edge may be behind Told.
+func (h *Hub) EdgesMayBeBehind() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	term, leads := h.store.Leading() // a deposed node may have applied what its successor did

@@ -119,12 +119,9 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 		// leases are longer.
 		leaseEnd: max(now.Add(h.cfg.Times.Stretched()), r.inheritedEnd),
 	}
-	if hello.GetTerm() != 0 && !bytes.Equal(hello.GetReign(), r.id[:]) {
-		var told bool
-		if s.put, told = h.horizon.welcomed(s.leaseEnd); !told {
-			r.freeSlot(slot)
-			return nil, whyNoTime
-		}
+	if hello.GetTerm() != 0 && !bytes.Equal(hello.GetReign(), r.id[:]) && !h.horizon.welcomed(s.leaseEnd) {
+		r.freeSlot(slot)
+		return nil, whyNoTime
 	}
 	s.welcome = &link.Welcome{
 		Term: r.term, Incarnation: cluster.GetIncarnation(), ClusterId: cluster.GetClusterId(), AuthorityId: h.cfg.ID,
@@ -200,7 +197,7 @@ func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServ
 		if f == nil {
 			continue
 		}
-		f.NowMs = max(h.frameTime(), s.put) // after all that it tells was done
+		f.NowMs = h.frameTime() // after all that it tells was done
 		if err := stream.Send(f); err != nil || f.Goodbye != nil {
 			return
 		}

@@ -17,8 +17,7 @@ type session struct {
 	number          uint64 // of the process's sessions; 0 of an edge that does not count them
 	token           string
 	reign           *reign
-	put             int64 // the time that its Welcome put the edge at, if that counts (horizon)
-	slot            int   // in the reign's directory
+	slot            int // in the reign's directory
 	since           clock.Time
 	cancel          func()        // ends the stream
 	wake            chan struct{} // there is something to send
