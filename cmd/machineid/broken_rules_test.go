@@ -327,7 +327,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I11", name: "an edge with another leader's lease is taken for current", by: "authority/hub TestAnEdgeOfAnotherLeaderIsWhereItWasPut",
-		edits: []edit{{hubHorizon, "		z.points.add(ms, end)\n", "		_ = end\n"}},
+		edits: []edit{{hubHorizon, "		z.points.add(ms, end)\n", "		_, _ = ms, end\n"}},
 	},
 	{
 		rule: "I11", name: "leases are given in a time that is not reserved", by: "authority/hub TestNothingIsGrantedInATimeThatMayNotBeTold",
