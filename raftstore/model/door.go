@@ -5,20 +5,20 @@ package main
 func (y *system) admit(s, n *state, from, to, meant int8) bool {
 	g, x := &s.stores[from], &n.stores[to]
 	switch {
-	case meant != x.life && y.on(meantLife) && (y.on(emptyMeant) || x.cluster != 0):
-		y.saw(lostRefused, s.losses > 0)
+	case meant != x.life && y.On(meantLife) && (y.On(emptyMeant) || x.cluster != 0):
+		y.Saw(lostRefused, s.losses > 0)
 		return false
 	case x.life == 0:
 		return false // nobody is there
-	case x.cluster != 0 && x.cluster != g.cluster && y.on(oneCluster):
-		y.saw(clusterRefused, true)
+	case x.cluster != 0 && x.cluster != g.cluster && y.On(oneCluster):
+		y.Saw(clusterRefused, true)
 		return false
-	case !y.knows(g, x, from) && y.on(knowsCaller):
-		y.saw(removedRefused, x.cluster == g.cluster)
+	case !y.knows(g, x, from) && y.On(knowsCaller):
+		y.Saw(removedRefused, x.cluster == g.cluster)
 		return false
 	}
-	if x.cluster == 0 && y.on(keepsToOne) {
-		y.saw(pinned, true)
+	if x.cluster == 0 && y.On(keepsToOne) {
+		y.Saw(pinned, true)
 		x.cluster = g.cluster
 	}
 	return true
@@ -39,10 +39,10 @@ func (y *system) knows(g, x *store, from int8) bool {
 func (y *system) judgeCall(s, n *state, from, to, meant int8, took bool) {
 	g, x := &s.stores[from], &s.stores[to]
 	if y.in.named {
-		y.wrong(took && meant != x.life, "a store took what was meant for another that was lost")
+		y.Wrong(took && meant != x.life, "a store took what was meant for another that was lost")
 	}
 	if y.in.strangers && *x != n.stores[to] {
-		y.wrong(stranger(g, x, from), "a stranger has moved a member")
+		y.Wrong(stranger(g, x, from), "a stranger has moved a member")
 	}
 }
 
@@ -63,10 +63,10 @@ func (y *system) check(s *state) {
 	for i := range s.stores {
 		x := &s.stores[i]
 		for j := range x.log.n {
-			y.wrong(x.log.at[j].cluster != x.log.at[0].cluster, "a store holds entries of two clusters")
+			y.Wrong(x.log.at[j].cluster != x.log.at[0].cluster, "a store holds entries of two clusters")
 		}
 	}
-	y.wrong(y.in.able && !y.able(s), "nobody can lead, though the disks of a majority are there")
+	y.Wrong(y.in.able && !y.able(s), "nobody can lead, though the disks of a majority are there")
 }
 
 // able reports whether somebody in the first cluster can be elected and commit. It need not be so if the disks of a majority are lost, or if a
@@ -74,7 +74,7 @@ func (y *system) check(s *state) {
 func (y *system) able(s *state) bool {
 	settled, index := s.acked[0].membership(s.acked[0].n)
 	if 2*y.working(s, settled, func(int8) bool { return true }) <= settled.voters() {
-		y.saw(majorityLost, true)
+		y.Saw(majorityLost, true)
 		return true
 	}
 	for c := range s.stores {

@@ -127,7 +127,7 @@ func (in *instance) start() (s state) {
 func (in *instance) space(off rule) *search.Space[state] {
 	return &search.Space[state]{
 		Starts: []state{in.start()}, Alike: alike(),
-		System: func() search.System[state] { return &system{in: in, off: off} },
+		System: func() search.System[state] { return &system{Steps: search.Steps[state]{Off: off}, in: in} },
 	}
 }
 

@@ -10,11 +10,11 @@ func (y *system) lead(s *state, l int8) {
 		n := *s
 		n.stores[l].log.add(entry{term: x.term, cluster: x.cluster})
 		y.commit(&n, l)
-		y.next("writes", l, none, &n)
+		y.Next("writes", l, none, &n)
 	}
 	m, index := x.latest()
 	// raft begins no change before the one before is committed, and an entry of this term is.
-	if index > x.commit && y.on(oneChange) || x.commit == 0 || x.log.at[x.commit-1].term != x.term {
+	if index > x.commit && y.On(oneChange) || x.commit == 0 || x.log.at[x.commit-1].term != x.term {
 		return
 	}
 	for v := range l8(names) {
@@ -23,8 +23,8 @@ func (y *system) lead(s *state, l int8) {
 		case v == l:
 		case m[v] != 0 && (y.in.removes || y.in.exchanges && y.lost(x, z, m[v])) && y.mayLeave(s, l, v, m):
 			y.change(s, l, v, m, 0, "removes")
-		case m[v] == 0 && z.life > 0 && (z.cluster == 0 || z.cluster == x.cluster || !y.on(asksFirst)):
-			y.saw(returned, z.log.n > 0 && z.cluster == x.cluster)
+		case m[v] == 0 && z.life > 0 && (z.cluster == 0 || z.cluster == x.cluster || !y.On(asksFirst)):
+			y.Saw(returned, z.log.n > 0 && z.cluster == x.cluster)
 			y.change(s, l, v, m, -z.life, "takes in")
 		}
 		if m[v] < 0 && y.in.promotes && y.mayVote(s, l, v, m) {
@@ -38,9 +38,9 @@ func (y *system) change(s *state, l, v int8, m members, seat int8, what string) 
 	x := &n.stores[l]
 	m[v] = seat
 	x.log.add(entry{term: x.term, cluster: x.cluster, change: true, members: m})
-	y.wrong(y.in.able && y.canLead(s) && !y.canLead(&n), "the membership is changed, and now nobody can lead")
+	y.Wrong(y.in.able && y.canLead(s) && !y.canLead(&n), "the membership is changed, and now nobody can lead")
 	y.commit(&n, l)
-	y.next(what, l, v, &n)
+	y.Next(what, l, v, &n)
 }
 
 // lost is what Replace goes by: another store waits under the name of a member, and the member does not answer.
@@ -59,7 +59,7 @@ func (y *system) mayLeave(s *state, l, v int8, m members) bool {
 
 // mayVote: a vote is given to who has caught up, if the voters are then a working quorum (R13).
 func (y *system) mayVote(s *state, l, v int8, m members) bool {
-	if !y.on(caughtUp) {
+	if !y.On(caughtUp) {
 		return true
 	}
 	m[v] = -m[v]
@@ -68,7 +68,7 @@ func (y *system) mayVote(s *state, l, v int8, m members) bool {
 
 // worksWith: a majority answers, is in this term, and has all of the leader's log.
 func (y *system) worksWith(s *state, l int8, m members) bool {
-	return !y.on(worksAfter) || 2*y.working(s, m, func(v int8) bool { return y.reaches(s, l, v) }) > m.voters()
+	return !y.On(worksAfter) || 2*y.working(s, m, func(v int8) bool { return y.reaches(s, l, v) }) > m.voters()
 }
 
 func (y *system) reaches(s *state, l, v int8) bool {

@@ -1,28 +1,14 @@
 package main
 
 import (
-	"bytes"
-	"os"
 	"strings"
 	"testing"
 
 	"machineid/shared/search"
+	"machineid/shared/search/searchtest"
 )
 
-// short are the instances that the tests search, mutants and all; `make model` searches the rest.
-var short = []string{"names", "clusters"}
-
-func TestModel(t *testing.T) {
-	for _, name := range short {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var out bytes.Buffer
-			if !model().Search(t.Context(), &out, search.Options{Only: name, Workers: 1, Limit: 1_000_000}) {
-				t.Error(out.String())
-			}
-		})
-	}
-}
+func TestModel(t *testing.T) { searchtest.Check(t, model, "names", "clusters") }
 
 // TestALossIsFound: the way in which a returned revoke was lost before members were lives.
 func TestALossIsFound(t *testing.T) {
@@ -35,26 +21,6 @@ func TestALossIsFound(t *testing.T) {
 			if !strings.Contains(got, step) {
 				t.Errorf("no %q in\n%s", step, got)
 			}
-		}
-	}
-}
-
-// TestEveryRuleHasItsMutant, and everything that is watched for is wanted by some search.
-func TestEveryRuleHasItsMutant(t *testing.T) {
-	for _, gap := range model().Gaps() {
-		t.Error(gap)
-	}
-}
-
-// TestDesignListsThem: instances and rules, as they are.
-func TestDesignListsThem(t *testing.T) {
-	text, err := os.ReadFile("DESIGN.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, table := range []string{model().Overview(), model().Coverage()} {
-		if !strings.Contains(string(text), table) {
-			t.Errorf("DESIGN.md has another table (go run ./raftstore/model -list):\n%s", table)
 		}
 	}
 }

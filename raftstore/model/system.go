@@ -4,37 +4,13 @@ import "machineid/shared/search"
 
 // system is an instance under the rules or under one mutant. It is used by one goroutine.
 type system struct {
-	in   *instance
-	off  rule // the rule that is broken; allRules: none
-	out  []search.Successor[state]
-	seen uint64
-	bad  string // of the newest step
+	search.Steps[state]
+	in *instance
 }
-
-func (y *system) on(r rule) bool { return y.off != r }
-
-func (y *system) saw(w witness, yes bool) {
-	if yes {
-		y.seen |= 1 << w
-	}
-}
-
-func (y *system) wrong(yes bool, what string) {
-	if yes && y.bad == "" {
-		y.bad = what
-	}
-}
-
-func (y *system) next(what string, a, b int8, n *state) {
-	y.out = append(y.out, search.Successor[state]{By: search.Action{What: what, A: a, B: b}, State: *n})
-}
-
-// Seen are the witnesses.
-func (y *system) Seen() uint64 { return y.seen }
 
 // Step is search.System's.
 func (y *system) Step(s *state) ([]search.Successor[state], string) {
-	y.out, y.bad = y.out[:0], ""
+	y.Begin()
 	y.check(s)
 	for i := range l8(names) {
 		y.befall(s, i)
@@ -48,7 +24,7 @@ func (y *system) Step(s *state) ([]search.Successor[state], string) {
 		}
 		y.lead(s, i)
 	}
-	return y.out, y.bad
+	return y.Found()
 }
 
 func l8(n int) int8 { return int8(n) } //nolint:gosec // bounds of arrays
@@ -60,16 +36,16 @@ func (y *system) befall(s *state, i int8) {
 		n := *s
 		z := &n.stores[i]
 		z.does, z.votes, z.commit = follows, 0, 0 // the state is not synced (R3)
-		if !y.on(keepsVotes) {
+		if !y.On(keepsVotes) {
 			z.vote = 0
 		}
-		y.next("crashes", i, none, &n)
+		y.Next("crashes", i, none, &n)
 	}
 	if s.losses < y.in.losses && x.life > 0 {
 		n := *s
 		n.losses++
 		n.stores[i] = store{life: x.life + 1}
-		y.next("loses its disk", i, x.life, &n)
+		y.Next("loses its disk", i, x.life, &n)
 	}
 	if y.in.second && x.cluster == 0 && x.life > 0 && s.acked[1].n == 0 {
 		n := *s
@@ -81,7 +57,7 @@ func (y *system) befall(s *state, i int8) {
 		z.cluster, z.term, z.vote, z.does, z.commit = 2, 1, 1+i, rules, 1
 		n.acked[1].add(e)
 		n.won[1][0] = 1 << i
-		y.next("begins a cluster", i, none, &n)
+		y.Next("begins a cluster", i, none, &n)
 	}
 }
 
@@ -95,12 +71,12 @@ func (y *system) stand(s *state, i int8) {
 	}
 	n := *s
 	y.stood(&n, i)
-	y.next("stands for election", i, none, &n)
+	y.Next("stands for election", i, none, &n)
 }
 
 func (y *system) canStand(x *store, i int8) bool {
 	m, index := x.latest()
-	return index > 0 && m[i] > 0 && (m[i] == x.life || !y.on(meantLife)) && x.term < y.in.terms && x.log.n < y.in.entries
+	return index > 0 && m[i] > 0 && (m[i] == x.life || !y.On(meantLife)) && x.term < y.in.terms && x.log.n < y.in.entries
 }
 
 func (y *system) stood(n *state, i int8) {
@@ -123,11 +99,11 @@ func (y *system) ask(s *state, c, v int8) {
 	y.judgeCall(s, &n, c, v, m[v], granted)
 	if granted {
 		n.stores[c].votes |= 1 << v
-		y.saw(wonByNew, z.life > 1)
+		y.Saw(wonByNew, z.life > 1)
 		y.elected(&n, c)
 	}
 	if n != *s {
-		y.next("asks for a vote", c, v, &n)
+		y.Next("asks for a vote", c, v, &n)
 	}
 }
 
@@ -135,14 +111,14 @@ func (y *system) ask(s *state, c, v int8) {
 func (y *system) votes(x, z *store, c int8) bool {
 	m, index := z.latest()
 	switch {
-	case index > 0 && !m.has(c, x.life) && y.on(meantLife): // not in its configuration
+	case index > 0 && !m.has(c, x.life) && y.On(meantLife): // not in its configuration
 		return false
 	case x.term < z.term:
 		return false
 	case x.term > z.term:
 		z.term, z.vote, z.votes, z.does = x.term, 0, 0, follows
 	}
-	if index > 0 && m[c] <= 0 && y.on(meantLife) { // without a vote, as far as z knows
+	if index > 0 && m[c] <= 0 && y.On(meantLife) { // without a vote, as far as z knows
 		return false
 	}
 	if z.vote != 0 || !y.upToDate(x, z) {
@@ -153,7 +129,7 @@ func (y *system) votes(x, z *store, c int8) bool {
 }
 
 func (y *system) upToDate(x, z *store) bool {
-	if !y.on(knowsAsMuch) {
+	if !y.On(knowsAsMuch) {
 		return true
 	}
 	a, b := x.log.lastTerm(), z.log.lastTerm()
@@ -174,14 +150,14 @@ func (y *system) elected(n *state, c int8) {
 		return
 	}
 	of := x.cluster - 1
-	y.wrong(n.won[of][x.term-1] != 0, "two leaders of one term")
+	y.Wrong(n.won[of][x.term-1] != 0, "two leaders of one term")
 	n.won[of][x.term-1] |= 1 << c
 	acked := &n.acked[of]
 	for i := range acked.n {
-		y.wrong(i >= x.log.n || x.log.at[i] != acked.at[i], "a leader was elected without an entry that was acknowledged")
+		y.Wrong(i >= x.log.n || x.log.at[i] != acked.at[i], "a leader was elected without an entry that was acknowledged")
 	}
-	y.saw(wonAfterLoss, n.losses > 0 && of == 0)
-	y.saw(wonLater, x.log.n > 1)
+	y.Saw(wonAfterLoss, n.losses > 0 && of == 0)
+	y.Saw(wonLater, x.log.n > 1)
 	x.does, x.votes = rules, 0
 	x.log.add(entry{term: x.term, cluster: x.cluster}) // its barrier
 	y.commit(n, c)
@@ -219,7 +195,7 @@ func (y *system) replicate(s *state, l, f int8) {
 	y.judgeCall(s, &n, l, f, life, took)
 	y.commit(&n, l)
 	if n != *s {
-		y.next("is sent an entry", f, l, &n)
+		y.Next("is sent an entry", f, l, &n)
 	}
 }
 
@@ -235,7 +211,7 @@ func (y *system) commit(n *state, l int8) {
 		count, byNew := l8(0), false
 		for v := range l8(names) {
 			z := &n.stores[v]
-			if m[v] > 0 && (m[v] == z.life || !y.on(meantLife) || !y.on(emptyMeant)) && z.log.n >= i && z.log.at[i-1].term == e.term {
+			if m[v] > 0 && (m[v] == z.life || !y.On(meantLife) || !y.On(emptyMeant)) && z.log.n >= i && z.log.at[i-1].term == e.term {
 				count++
 				byNew = byNew || z.life > 1
 			}
@@ -246,13 +222,13 @@ func (y *system) commit(n *state, l int8) {
 		x.commit = i
 		acked := &n.acked[x.cluster-1]
 		for j := range i {
-			y.wrong(j < acked.n && acked.at[j] != x.log.at[j], "two entries are acknowledged at one index")
+			y.Wrong(j < acked.n && acked.at[j] != x.log.at[j], "two entries are acknowledged at one index")
 			if j >= acked.n {
 				acked.add(x.log.at[j])
 			}
 		}
-		y.saw(ackedByNew, byNew && x.cluster == 1)
-		y.saw(secondTook, x.cluster == 2 && count > 1)
+		y.Saw(ackedByNew, byNew && x.cluster == 1)
+		y.Saw(secondTook, x.cluster == 2 && count > 1)
 		return
 	}
 }
@@ -271,6 +247,6 @@ func (y *system) command(s *state, l, v int8) {
 	}
 	y.judgeCall(s, &n, l, v, m[v], took)
 	if n != *s {
-		y.next("has another stand", l, v, &n)
+		y.Next("has another stand", l, v, &n)
 	}
 }

@@ -13,7 +13,7 @@ func (y *system) passEdge(x *edge, rate int8) {
 		x.asked = min(x.asked+rate, y.in.lease)
 	}
 	if x.lease == 0 { // what it counts decides nothing before the next grant, which keeps it
-		if y.on(countedStays) {
+		if y.On(countedStays) {
 			x.latest = x.time()
 		}
 		x.counts = 0
@@ -42,7 +42,7 @@ func (y *system) live(s *state, e int8) {
 				n := *s
 				n.edges[e].conn = i
 				y.join(&n, i, e)
-				y.next("joins", e, i, &n)
+				y.Next("joins", e, i, &n)
 			}
 		}
 	} else {
@@ -53,7 +53,7 @@ func (y *system) live(s *state, e int8) {
 			if y.in.quick {
 				y.give(&n, x.conn, e)
 			} else {
-				y.next("asks for a lease", e, x.conn, &n)
+				y.Next("asks for a lease", e, x.conn, &n)
 			}
 		}
 		if y.in.breaks {
@@ -61,13 +61,13 @@ func (y *system) live(s *state, e int8) {
 			c := &n.nodes[x.conn].sessions[e]
 			*c = session{lease: c.lease, waits: c.waits}
 			n.edges[e].leave(x.conn)
-			y.next("the stream breaks", e, x.conn, &n)
+			y.Next("the stream breaks", e, x.conn, &n)
 		}
 	}
 	if x.lease > 0 && x.counts > x.latest {
 		n := *s
 		n.edges[e].latest = x.counts
-		y.next("judges", e, x.counts, &n)
+		y.Next("judges", e, x.counts, &n)
 	}
 }
 
@@ -86,26 +86,26 @@ func (y *system) receive(s *state, e int8) {
 	c := &l.sessions[e]
 	c.sent = frame{}
 	before := x.latest
-	if y.on(hears) {
+	if y.On(hears) {
 		x.latest = max(x.latest, f.now)
 	}
 	if f.welcome {
-		y.saw(movedLease, x.lease > 0 && x.reign != 1+i)
+		y.Saw(movedLease, x.lease > 0 && x.reign != 1+i)
 		x.reign, l.inherited[e] = 1+i, 0
 	}
 	if f.inval {
 		x.has, c.waits = true, 0
 	}
 	if f.grant {
-		if y.on(countedStays) {
+		if y.On(countedStays) {
 			x.latest = x.time()
 		}
 		x.counts = f.at + f.age
 		x.lease = max(x.lease, f.granted-f.age)
-		if !y.on(edgeRises) {
+		if !y.On(edgeRises) {
 			x.latest = 0
 		}
 	}
-	y.wrong(x.time() < before, "an edge's time goes back")
-	y.next("a frame comes", e, f.now, &n)
+	y.Wrong(x.time() < before, "an edge's time goes back")
+	y.Next("a frame comes", e, f.now, &n)
 }

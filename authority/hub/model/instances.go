@@ -160,7 +160,7 @@ func swapped(s *state) state {
 func (in *instance) space(off rule) *search.Space[state] {
 	return &search.Space[state]{
 		Starts: in.starts(), Alike: []func(s *state) state{swapped},
-		System: func() search.System[state] { return &system{in: in, off: off} },
+		System: func() search.System[state] { return &system{Steps: search.Steps[state]{Off: off}, in: in} },
 	}
 }
 

@@ -5,17 +5,17 @@ func (x *node) time() int8 { return max(x.newest, x.stamp, x.wall) }
 
 // now reads it, and says it.
 func (x *node) now(y *system) int8 {
-	if !y.on(leaderRises) {
+	if !y.On(leaderRises) {
 		return x.wall
 	}
-	y.saw(steppedBack, x.wall < x.newest)
+	y.Saw(steppedBack, x.wall < x.newest)
 	x.newest = x.time()
 	return x.newest
 }
 
 // upTo is what this node knows to be reserved.
 func (x *node) upTo(y *system) int8 {
-	if !y.on(isCommitted) {
+	if !y.On(isCommitted) {
 		return max(x.reserved, x.reserving)
 	}
 	return x.reserved
@@ -24,7 +24,7 @@ func (x *node) upTo(y *system) int8 {
 // least is the horizon's (hub/horizon.go).
 func (y *system) least(x *node) int8 {
 	now := x.now(y)
-	if !y.on(noted) {
+	if !y.On(noted) {
 		return now
 	}
 	at := now
@@ -34,15 +34,15 @@ func (y *system) least(x *node) int8 {
 	if c := x.points[0]; c.value > 0 {
 		at = min(at, c.value)
 	}
-	y.saw(heldBack, at < now)
+	y.Saw(heldBack, at < now)
 	return at
 }
 
 // tells is Node.Told.
 func (y *system) tells(x *node) int8 {
 	at := y.least(x)
-	if y.on(tellsReserved) {
-		y.saw(cut, at > x.upTo(y) && x.stamp < at)
+	if y.On(tellsReserved) {
+		y.Saw(cut, at > x.upTo(y) && x.stamp < at)
 		at = min(at, x.upTo(y))
 	}
 	return max(at, x.stamp)
@@ -53,7 +53,7 @@ func (y *system) lead(s *state, i int8) {
 	x := &s.nodes[i]
 	switch x.life {
 	case elected:
-		if !y.on(begunFirst) {
+		if !y.On(begunFirst) {
 			y.look(s, i)
 		}
 	case leads:
@@ -62,7 +62,7 @@ func (y *system) lead(s *state, i int8) {
 		y.command(s, i)
 	case deposed:
 		if y.in.late {
-			if !x.behind || !y.on(tellsOwn) {
+			if !x.behind || !y.On(tellsOwn) {
 				y.look(s, i)
 			}
 			y.command(s, i)
@@ -82,15 +82,15 @@ func (y *system) reserve(s *state, i int8) {
 	switch now := x.now(y); {
 	case x.reserving > 0:
 		y.stampAt(&n, x, x.stamping)
-		if x.reserving > n.reserved || !y.on(reservedRises) {
+		if x.reserving > n.reserved || !y.On(reservedRises) {
 			n.reserved = x.reserving
 		}
 		x.reserved = n.reserved
 		x.reserving, x.stamping = 0, 0
-		y.next("time is reserved", i, n.reserved, &n)
+		y.Next("time is reserved", i, n.reserved, &n)
 	case x.reserved <= now:
 		x.stamping, x.reserving = y.least(x), now+y.in.ahead
-		y.next("asks for time", i, x.reserving, &n)
+		y.Next("asks for time", i, x.reserving, &n)
 	}
 }
 
@@ -99,29 +99,29 @@ func (y *system) look(s *state, i int8) {
 	n := *s
 	x := &n.nodes[i]
 	at := y.tells(x)
-	y.wrong(x.life != deposed && at < s.told, "what was told as past is told as to come")
+	y.Wrong(x.life != deposed && at < s.told, "what was told as past is told as to come")
 	switch {
 	case !y.waits(x):
 		if at > s.told {
-			y.saw(steppedTold, at > 3+s.ticks*s.rates[0])
-			y.saw(toldAgain, i == 1 && s.told > 0)
+			y.Saw(steppedTold, at > 3+s.ticks*s.rates[0])
+			y.Saw(toldAgain, i == 1 && s.told > 0)
 			n.told = at
-			y.next("tells", i, at, &n)
+			y.Next("tells", i, at, &n)
 		}
 	case x.read == 0:
 		x.read = at
-		y.next("a call waits", i, at, &n)
+		y.Next("a call waits", i, at, &n)
 	}
 	if x.read > 0 && !y.waits(x) {
 		n := *s
 		n.told, n.nodes[i].read = max(n.told, x.read), 0
-		y.next("a call that waited returns", i, x.read, &n)
+		y.Next("a call that waited returns", i, x.read, &n)
 	}
 }
 
 // waits reports whether leases of the leader before may be out.
 func (y *system) waits(x *node) bool {
-	return y.on(held) && (x.hold > 0 || x.inherited != [maxEdges]int8{})
+	return y.On(held) && (x.hold > 0 || x.inherited != [maxEdges]int8{})
 }
 
 // command emits the one command that sets an end to now, as late as may be told, and its return.
@@ -141,7 +141,7 @@ func (y *system) command(s *state, i int8) {
 				}
 			}
 		}
-		y.next("an end is set to now", i, n.end, &n)
+		y.Next("an end is set to now", i, n.end, &n)
 	}
 	if s.command != 1 || y.waits(x) || x.life == deposed && s.by != i { // who was deposed tells of what it did itself, at most
 		return
@@ -154,27 +154,27 @@ func (y *system) command(s *state, i int8) {
 	n := *s
 	n.command, n.ended, n.told = 2, s.end, max(s.told, s.stamped)
 	for e := range y.in.edges {
-		y.saw(acknowledged, s.edges[e].has && s.edges[e].lease > 0)
-		y.saw(waitsOut, !s.edges[e].has && s.edges[e].reign > 0)
+		y.Saw(acknowledged, s.edges[e].has && s.edges[e].lease > 0)
+		y.Saw(waitsOut, !s.edges[e].has && s.edges[e].reign > 0)
 	}
-	y.next("the end is in force", i, s.end, &n)
+	y.Next("the end is in force", i, s.end, &n)
 }
 
 // join books an edge that has come (Hub.join).
 func (y *system) join(n *state, i, e int8) {
 	x, z := &n.nodes[i], &n.edges[e]
 	c := &x.sessions[e]
-	if y.in.hellos && y.on(hellos) {
-		y.saw(afterHello, z.latest > x.time())
+	if y.in.hellos && y.On(hellos) {
+		y.Saw(afterHello, z.latest > x.time())
 		x.newest = max(x.newest, z.latest)
 	}
 	// What the session before of this process owed passes to this one.
 	*c = session{up: true, lease: max(y.in.span(), x.inherited[e]), waits: c.waits}
-	if z.reign != 0 && z.reign != 1+i && y.on(points) {
+	if z.reign != 0 && z.reign != 1+i && y.On(points) {
 		c.put = x.now(y)
 		window(x.points[:]).add(counting{c.put, c.lease})
 	}
-	if !y.on(movesWhole) {
+	if !y.On(movesWhole) {
 		x.inherited[e] = 0
 	}
 	c.pending = frame{some: true, welcome: true, inval: n.command > 0 && !z.has}
@@ -196,7 +196,7 @@ func (y *system) serve(s *state, i, e int8) {
 	if c.reading > 0 { // a mutant's second half
 		n := *s
 		y.note(&n, i, e, c.reading)
-		y.next("a grant is noted", i, e, &n)
+		y.Next("a grant is noted", i, e, &n)
 	}
 	if s.edges[e].asked != none && c.reading == 0 {
 		n := *s
@@ -205,7 +205,7 @@ func (y *system) serve(s *state, i, e int8) {
 	if c.pending.some && !c.sent.some && !y.in.quick {
 		n := *s
 		y.send(&n, i, e)
-		y.next("sends", i, e, &n)
+		y.Next("sends", i, e, &n)
 	}
 }
 
@@ -213,15 +213,15 @@ func (y *system) serve(s *state, i, e int8) {
 func (y *system) give(n *state, i, e int8) {
 	x := &n.nodes[i]
 	at := x.now(y)
-	y.saw(notReserved, at > x.upTo(y))
+	y.Saw(notReserved, at > x.upTo(y))
 	switch {
-	case at > x.upTo(y) && y.on(grantsReserved) || x.life == deposed && x.proof >= y.in.lease:
-	case !y.on(oneStep):
+	case at > x.upTo(y) && y.On(grantsReserved) || x.life == deposed && x.proof >= y.in.lease:
+	case !y.On(oneStep):
 		x.sessions[e].reading = at
-		y.next("reads the time for a grant", i, e, n)
+		y.Next("reads the time for a grant", i, e, n)
 	default:
 		y.note(n, i, e, at)
-		y.next("gives a lease", i, e, n)
+		y.Next("gives a lease", i, e, n)
 	}
 }
 
@@ -232,20 +232,20 @@ func (y *system) note(n *state, i, e, at int8) {
 	age := n.edges[e].asked
 	n.edges[e].asked, c.reading = none, 0
 	left := y.in.span()
-	if !y.on(wholeSpan) {
+	if !y.On(wholeSpan) {
 		left = y.in.lease
 	}
-	if !y.on(allLeases) {
+	if !y.On(allLeases) {
 		clear(x.lines[:])
 	}
 	window(x.lines[:]).add(counting{2 * at, left})
 	granted := y.in.lease
 	if x.life == deposed {
 		granted -= x.proof
-		y.saw(deposedGives, true)
-		y.saw(deposedAfter, x.behind)
+		y.Saw(deposedGives, true)
+		y.Saw(deposedAfter, x.behind)
 	}
-	y.saw(olderLease, n.edges[e].lease > 0)
+	y.Saw(olderLease, n.edges[e].lease > 0)
 	c.lease = max(c.lease, y.in.span())
 	c.pending.some, c.pending.grant, c.pending.age, c.pending.granted, c.pending.at = true, true, age, granted, at
 	y.say(n, i, at)
@@ -257,11 +257,11 @@ func (y *system) send(n *state, i, e int8) {
 	c := &x.sessions[e]
 	f := c.pending
 	if f.now = x.now(y); f.now > x.upTo(y) {
-		if f.now = x.stamp; y.on(framesReserved) {
+		if f.now = x.stamp; y.On(framesReserved) {
 			f.now = max(x.stamp, x.upTo(y))
 		}
 	}
-	if y.on(atItsPoint) {
+	if y.On(atItsPoint) {
 		f.now = max(f.now, c.put)
 	}
 	c.pending, c.sent = frame{}, f
@@ -274,6 +274,6 @@ func (y *system) say(n *state, i, at int8) {
 		n.said = max(n.said, at)
 	}
 	for j := i + 1; j < nodes; j++ {
-		y.wrong(n.nodes[j].life == leads && at > max(n.nodes[j].reserved, n.nodes[j].stamp), "the authority's time is behind what edges were told of it")
+		y.Wrong(n.nodes[j].life == leads && at > max(n.nodes[j].reserved, n.nodes[j].stamp), "the authority's time is behind what edges were told of it")
 	}
 }

@@ -4,37 +4,13 @@ import "machineid/shared/search"
 
 // system is an instance under the rules or under one mutant. It is used by one goroutine.
 type system struct {
-	in   *instance
-	off  rule // the rule that is broken; allRules: none
-	out  []search.Successor[state]
-	seen uint64
-	bad  string // of the newest step
+	search.Steps[state]
+	in *instance
 }
-
-func (y *system) on(r rule) bool { return y.off != r }
-
-func (y *system) saw(w witness, yes bool) {
-	if yes {
-		y.seen |= 1 << w
-	}
-}
-
-func (y *system) wrong(yes bool, what string) {
-	if yes && y.bad == "" {
-		y.bad = what
-	}
-}
-
-func (y *system) next(what string, a, b int8, n *state) {
-	y.out = append(y.out, search.Successor[state]{By: search.Action{What: what, A: a, B: b}, State: *n})
-}
-
-// Seen are the witnesses.
-func (y *system) Seen() uint64 { return y.seen }
 
 // Step is search.System's.
 func (y *system) Step(s *state) ([]search.Successor[state], string) {
-	y.out, y.bad = y.out[:0], ""
+	y.Begin()
 	y.judge(s)
 	y.pass(s)
 	for i := range l8(nodes) {
@@ -44,7 +20,7 @@ func (y *system) Step(s *state) ([]search.Successor[state], string) {
 	for e := range y.in.edges {
 		y.live(s, e)
 	}
-	return y.out, y.bad
+	return y.Found()
 }
 
 func l8(n int) int8 { return int8(n) } //nolint:gosec // bounds of arrays
@@ -56,12 +32,12 @@ func (y *system) judge(s *state) {
 		if x.lease == 0 {
 			continue
 		}
-		y.wrong(x.time() < s.told, "an edge judges by less than what was told as past")
-		y.wrong(x.time() < s.ended, "an edge judges by less than an end that was set to now, and has returned")
+		y.Wrong(x.time() < s.told, "an edge judges by less than what was told as past")
+		y.Wrong(x.time() < s.ended, "an edge judges by less than an end that was set to now, and has returned")
 		if l := s.leader(); l != none && x.reign == 1+l {
 			now := s.nodes[l].time()
-			y.saw(edgeBehind, x.time() < now)
-			y.saw(edgeAhead, x.time() > now)
+			y.Saw(edgeBehind, x.time() < now)
+			y.Saw(edgeAhead, x.time() > now)
 		}
 	}
 }
@@ -87,7 +63,7 @@ func (y *system) pass(s *state) {
 		for e := range y.in.edges {
 			y.passEdge(&n.edges[e], n.rates[nodes+e])
 		}
-		y.next("time passes", none, none, &n)
+		y.Next("time passes", none, none, &n)
 	}
 	for i := range l8(nodes) {
 		if s.steps >= y.in.steps || s.nodes[i].life == dead || s.nodes[i].life == deposed || i > 0 && !y.in.second {
@@ -97,7 +73,7 @@ func (y *system) pass(s *state) {
 			n := *s
 			n.steps++
 			if n.nodes[i].wall += by; n.nodes[i].wall > 0 {
-				y.next("the wall clock is set", i, by, &n)
+				y.Next("the wall clock is set", i, by, &n)
 			}
 		}
 	}
@@ -127,7 +103,7 @@ func (y *system) passNode(n *state, i int8) {
 
 // counted is what the slowest edge counts, in halves, while this node's clock counts r.
 func (y *system) counted(r int8) int8 {
-	if y.in.rates && y.on(edgesRate) {
+	if y.in.rates && y.On(edgesRate) {
 		return r // k = 1/2
 	}
 	return 2 * r
@@ -148,47 +124,47 @@ func (y *system) befall(s *state, i int8) {
 	case x.life == leads && i == 0 && y.in.second:
 		n := *s
 		y.die(&n, 0)
-		y.next("crashes", 0, none, &n)
+		y.Next("crashes", 0, none, &n)
 		if y.in.handsOver {
 			n := *s
 			y.handOver(&n)
-			y.next("hands over to", 1, none, &n)
+			y.Next("hands over to", 1, none, &n)
 		}
 		if y.in.deposes {
 			n := *s
 			n.nodes[0].life = deposed
 			y.lose(&n.nodes[0])
 			y.elect(&n)
-			y.next("is elected, and the first does not know", 1, none, &n)
+			y.Next("is elected, and the first does not know", 1, none, &n)
 		}
 	case x.life == deposed:
 		n := *s
 		y.die(&n, i)
-		y.next("learns that it is deposed", i, none, &n)
+		y.Next("learns that it is deposed", i, none, &n)
 		if x.stamp != s.stamp || x.reserved != s.reserved {
 			n := *s
 			z := &n.nodes[i]
 			z.behind, z.stamp, z.reserved = true, s.stamp, s.reserved
-			y.next("applies what its successor wrote", i, none, &n)
+			y.Next("applies what its successor wrote", i, none, &n)
 		}
 	case x.life == follows && i == 1 && s.nodes[0].life == dead:
 		n := *s
 		y.elect(&n)
-		y.next("is elected", 1, none, &n)
+		y.Next("is elected", 1, none, &n)
 	case x.life == elected:
 		n := *s
 		y.begin(&n)
-		y.next("begins", i, none, &n)
+		y.Next("begins", i, none, &n)
 	}
 }
 
 func (y *system) lose(x *node) {
-	y.saw(lost, x.reserving > x.reserved)
+	y.Saw(lost, x.reserving > x.reserved)
 	x.reserving, x.stamping, x.read = 0, 0, 0
 }
 
 func (y *system) die(n *state, i int8) {
-	y.saw(crashTold, n.told > 0)
+	y.Saw(crashTold, n.told > 0)
 	y.lose(&n.nodes[i])
 	n.nodes[i] = node{life: dead}
 	for e := range n.edges {
@@ -217,7 +193,7 @@ func (y *system) handOver(n *state) {
 func (y *system) elect(n *state) {
 	x := &n.nodes[1]
 	x.life, x.stamp, x.reserved, x.hold = elected, n.stamp, n.reserved, y.in.span()
-	if y.on(begunFirst) {
+	if y.On(begunFirst) {
 		y.begin(n)
 	}
 }
@@ -228,12 +204,12 @@ func (y *system) begin(n *state) {
 	x.life = leads
 	own := x.wall
 	x.now(y)
-	if y.on(beginsReserved) {
+	if y.On(beginsReserved) {
 		x.newest = max(x.newest, x.stamp, x.reserved)
 	}
-	y.saw(beginsAhead, x.newest > own)
+	y.Saw(beginsAhead, x.newest > own)
 	now := x.now(y)
-	y.wrong(now < n.said, "the authority's time is behind what edges were told of it")
+	y.Wrong(now < n.said, "the authority's time is behind what edges were told of it")
 	y.stampAt(n, x, y.least(x))
 }
 

@@ -24,7 +24,7 @@ func (y *system) live(s *state, e int8) string {
 			n := *s
 			z := &n.edges[e]
 			z.entries[o], z.pending[o] = x.pending[o], noEntry
-			y.saw(fenced, z.entries[o].index < z.floors[o])
+			y.Saw(fenced, z.entries[o].index < z.floors[o])
 			y.next("a write lands", e, o, &n)
 		}
 		if x.raise[o] != 0 {
@@ -33,7 +33,7 @@ func (y *system) live(s *state, e int8) string {
 			z.floors[o], z.raise[o] = max(z.floors[o], x.raise[o]), 0
 			y.next("raises a floor", e, o, &n)
 		}
-		if !y.on(hitsExtendNothing) && x.entries[o].left > 0 && x.lease > 0 {
+		if !y.On(hitsExtendNothing) && x.entries[o].left > 0 && x.lease > 0 {
 			n := *s
 			n.edges[e].entries[o].left = in.ttl[max(0, x.from)]
 			y.next("a hit", e, o, &n)
@@ -91,7 +91,7 @@ func (y *system) ask(s *state, e int8) string {
 		n := *s
 		z := &n.edges[e]
 		z.gave = true
-		if y.on(dropsFirst) {
+		if y.On(dropsFirst) {
 			z.lease = 0
 		}
 		if n.leaders[x.conn].sessions[e].upward.push(message{kind: ack, a: x.current, b: 1}, 0, in.up) {
@@ -132,7 +132,7 @@ func (y *system) askQuickly(s *state, e int8) string {
 // leased extends the lease, counted from when it was asked for (I1.3).
 func (y *system) leased(z *edge, g message) {
 	until := g.b - g.a
-	if !y.on(fromAsk) {
+	if !y.On(fromAsk) {
 		until = g.b
 	}
 	z.lease = max(z.lease, until)
@@ -161,7 +161,7 @@ func (y *system) receive(s *state, e int8) string {
 			y.next("is welcomed", e, l, &n)
 		}
 	case grant:
-		if z.gave && y.on(gaveBackEnds) {
+		if z.gave && y.On(gaveBackEnds) {
 			y.next("ignores a lease", e, l, &n)
 			return ""
 		}
@@ -169,7 +169,7 @@ func (y *system) receive(s *state, e int8) string {
 		y.next("has a lease", e, l, &n)
 	case inval:
 		told := uint8(m.b) //nolint:gosec // two bits
-		if y.on(ackAfterFloors) {
+		if y.On(ackAfterFloors) {
 			y.raiseFloors(z, told, m.a, false)
 		} else {
 			for o := range in.records {
@@ -196,7 +196,7 @@ func (y *system) landed(s, n *state, e int8, m message) string {
 	if in.ttl[0] > 0 {
 		ttl := in.ttl[max(0, z.from)]
 		x.left = ttl
-		if y.on(expiryFromSent) {
+		if y.On(expiryFromSent) {
 			x.left = max(ttl-(z.flights[o]-1), 0)
 		}
 	}
@@ -208,7 +208,7 @@ func (y *system) landed(s, n *state, e int8, m message) string {
 		y.next("an answer comes too late", e, o, n)
 		return ""
 	}
-	if !y.on(leaseForAnswers) && x.index >= z.floors[o] {
+	if !y.On(leaseForAnswers) && x.index >= z.floors[o] {
 		if wrong := y.judge(s, z, o, x.version, s.returned[o]); wrong != "" {
 			return "from a fetch: " + wrong
 		}
@@ -234,7 +234,7 @@ func (y *system) breakOff(n *state, e int8) {
 	if !y.in.inFlight {
 		q.upward = queue{}
 	}
-	if !y.on(brokenCount) {
+	if !y.On(brokenCount) {
 		*q = session{}
 	}
 	x.hangUp()

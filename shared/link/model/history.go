@@ -19,14 +19,14 @@ const (
 // judges says what is to become of an edge's memory (I13).
 func (y *system) judges(s *state, h *hello) past {
 	in, l := y.in, h.to
-	if h.reign == none || h.remembers && h.made != in.incarnation(l) && y.on(incarnations) {
+	if h.reign == none || h.remembers && h.made != in.incarnation(l) && y.On(incarnations) {
 		return past{}
 	}
-	if !y.on(historyJudged) {
+	if !y.On(historyJudged) {
 		return past{same: true}
 	}
 	newest := h.current
-	if y.on(readNamed) {
+	if y.On(readNamed) {
 		newest = max(newest, h.read)
 	}
 	v := y.verdict(s, l, newest, h.reign)
@@ -34,35 +34,35 @@ func (y *system) judges(s *state, h *hello) past {
 		v = same // there is nothing to judge, or a mutant does not
 	}
 	newer := in.terms[h.reign] > in.terms[l] && in.incarnation(h.reign) == in.incarnation(l)
-	if !y.on(termsRise) && h.reign > l && in.history(h.reign) == in.history(l) {
+	if !y.On(termsRise) && h.reign > l && in.history(h.reign) == in.history(l) {
 		v, newer = same, false
 	}
-	if !y.on(anewProven) && (v == unknown || newer) {
+	if !y.On(anewProven) && (v == unknown || newer) {
 		return past{proven: true}
 	}
 	if v != unknown && !newer {
-		y.saw(otherHistory, v == other)
+		y.Saw(otherHistory, v == other)
 		return past{same: v == same}
 	}
 	proves := y.leads(s, l)
-	if !y.on(provenBehind) {
+	if !y.On(provenBehind) {
 		proves = s.leaders[l].proof != none
 	}
-	y.saw(provenAnew, proves)
-	return past{proven: proves, ahead: !proves, same: !proves && !y.on(aheadRefused)}
+	y.Saw(provenAnew, proves)
+	return past{proven: proves, ahead: !proves, same: !proves && !y.On(aheadRefused)}
 }
 
 // verdict of a leader's node on an index and the reign that is said to have written it. In the code each reign begins with an entry of its
 // own, which the model has not: it stands where the reign's barrier says.
 func (y *system) verdict(s *state, l, index, reign int8) verdict {
 	in, x := y.in, &s.leaders[l]
-	if !y.on(indexProves) {
+	if !y.On(indexProves) {
 		if index > x.applied {
 			return unknown
 		}
 		return same
 	}
-	if !y.on(reignNamed) {
+	if !y.On(reignNamed) {
 		for g := l; g >= 0; g-- {
 			if y.knows(s, l, g) && in.terms[g] == in.terms[reign] {
 				reign = g

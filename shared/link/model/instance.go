@@ -152,7 +152,7 @@ func (in *instance) searched() *search.Instance {
 }
 
 func (in *instance) space(off rule) *search.Space[state] {
-	sp := &search.Space[state]{System: func() search.System[state] { return &system{in: in, off: off} }}
+	sp := &search.Space[state]{System: func() search.System[state] { return &system{Steps: search.Steps[state]{Off: off}, in: in} }}
 	for _, s := range in.starts() {
 		s.tidy()
 		sp.Starts = append(sp.Starts, s)

@@ -13,8 +13,8 @@ func (y *system) connect(s *state, e int8) {
 		n.edges[e].hellos[i] = hello{to: h.to}
 		q, later := &n.leaders[h.to].sessions[e], x.hellos[0]
 		overtaken := i == 1 && !later.said && later.to == h.to && (q.up || q.lease > 0)
-		y.saw(helloOvertaken, overtaken)
-		if !overtaken || !y.on(helloInOrder) {
+		y.Saw(helloOvertaken, overtaken)
+		if !overtaken || !y.On(helloInOrder) {
 			y.join(&n, e, h, i == 0)
 		}
 		y.next("a Hello arrives", e, h.to, &n)
@@ -52,9 +52,9 @@ func (y *system) connect(s *state, e int8) {
 func (y *system) takes(s *state, l int8, h *hello) bool {
 	x := &s.leaders[l]
 	ahead := y.judges(s, h).ahead
-	y.saw(turnedAway, ahead)
-	return x.up && x.opened && !x.closing && (x.sent >= x.barrier || !y.on(dispatchedFirst)) &&
-		(!ahead || !y.on(aheadRefused))
+	y.Saw(turnedAway, ahead)
+	return x.up && x.opened && !x.closing && (x.sent >= x.barrier || !y.On(dispatchedFirst)) &&
+		(!ahead || !y.On(aheadRefused))
 }
 
 // old reports whether the edge refuses a leader (I7) that proves nothing (I13). It is the edge that does, when
@@ -64,10 +64,10 @@ func (y *system) old(x *edge, l int8) bool {
 		return false
 	}
 	inc := y.in.incarnation(l)
-	if y.on(oldIncarnation) && inc != x.accepted {
+	if y.On(oldIncarnation) && inc != x.accepted {
 		return inc < x.accepted
 	}
-	return inc == x.accepted && y.on(termsRise) && y.in.terms[l] < x.term
+	return inc == x.accepted && y.On(termsRise) && y.in.terms[l] < x.term
 }
 
 // join books the process as if it had been granted a full lease (I1.2), notes what it
@@ -79,43 +79,43 @@ func (y *system) join(n *state, e int8, h hello, newest bool) {
 	q := &z.sessions[e]
 	past := y.judges(n, &h)
 	same := h.remembers && past.same
-	goesOn := same && (h.current >= z.since || !y.on(ringReach)) &&
-		(in.ttl[l] == in.ttl[max(0, h.from)] || !y.on(otherTTL))
+	goesOn := same && (h.current >= z.since || !y.On(ringReach)) &&
+		(in.ttl[l] == in.ttl[max(0, h.from)] || !y.On(otherTTL))
 	w := message{kind: welcome, a: 1, b: z.sent}
 	if past.proven {
 		w.a = 2
 	}
 	old := *q
 	*q = session{up: true, broken: old.broken}
-	if y.on(debtsPass) {
+	if y.On(debtsPass) {
 		q.owes = old.owes
 	}
-	if other := &z.sessions[1-e]; in.edges == 2 && other.broken && !other.up && !y.on(ownProcess) {
+	if other := &z.sessions[1-e]; in.edges == 2 && other.broken && !other.up && !y.On(ownProcess) {
 		q.owes, q.broken = other.owes, true
 		*other = session{}
 	}
-	if y.on(helloBooked) {
+	if y.On(helloBooked) {
 		q.lease = y.stretched(l)
 	}
-	y.saw(longInherited, z.inherited[e] > q.lease)
-	if y.on(inheritedBooked) {
+	y.Saw(longInherited, z.inherited[e] > q.lease)
+	if y.On(inheritedBooked) {
 		q.lease = max(q.lease, z.inherited[e])
 	}
-	if !y.on(movedAtAck) {
+	if !y.On(movedAtAck) {
 		z.moved[e] = true
 	}
-	if same && y.on(heldNoted) && (goesOn || y.on(heldAtReset)) {
+	if same && y.On(heldNoted) && (goesOn || y.On(heldAtReset)) {
 		q.present = h.held
 	}
 	if goesOn {
 		w.a, w.d = 0, int8(h.held) //nolint:gosec // two bits
 		for i := max(h.current, z.since) + 1; i <= z.sent; i++ {
-			if in.concerns(l, i)&h.held != 0 && y.on(replays) {
+			if in.concerns(l, i)&h.held != 0 && y.On(replays) {
 				w.c |= 1 << i
 			}
 		}
 	}
-	q.deaf = !y.on(joinsAtOnce)
+	q.deaf = !y.On(joinsAtOnce)
 	if newest && x.conn == l {
 		q.down.push(w, 0, in.down)
 		return
@@ -132,7 +132,7 @@ func (y *system) welcomed(n *state, l, e int8, m message) bool {
 	in, x := y.in, &n.edges[e]
 	inc := in.incarnation(l)
 	if m.a == 2 && in.terms[l] < x.term {
-		y.saw(olderTerm, true)
+		y.Saw(olderTerm, true)
 	}
 	x.term, x.reign, x.accepted, x.met = in.terms[l], l, inc, max(x.met, inc)
 	if m.a == 0 {
@@ -142,14 +142,14 @@ func (y *system) welcomed(n *state, l, e int8, m message) bool {
 			}
 		}
 	} else {
-		if y.on(leaseDropped) {
+		if y.On(leaseDropped) {
 			x.lease = 0
 		}
 		if in.swaps && !x.swap {
 			x.swap, x.swapTo = true, m
 			return true
 		}
-		y.saw(reset, x.entries[0].version != none)
+		y.Saw(reset, x.entries[0].version != none)
 		y.swapMemory(x)
 		x.made, x.from = inc, l
 	}

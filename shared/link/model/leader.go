@@ -42,7 +42,7 @@ func (y *system) prove(s *state, l int8) {
 		n := *s
 		z := &n.leaders[l]
 		z.proof, z.round = x.round, none
-		if !y.on(fromBegin) {
+		if !y.On(fromBegin) {
 			z.proof = 0
 		}
 		if z.proof >= y.in.lease[l] {
@@ -59,7 +59,7 @@ func (y *system) learn(s *state, l int8) {
 	if in.follows && l < s.now && in.history(l) == in.history(s.now) && x.applied < in.index(s.committed) {
 		n := *s
 		n.leaders[l].applied++
-		y.saw(learned, x.proof != none)
+		y.Saw(learned, x.proof != none)
 		y.next("learns of an entry", l, n.leaders[l].applied, &n)
 	}
 	if in.ring && x.since < x.sent {
@@ -71,7 +71,7 @@ func (y *system) learn(s *state, l int8) {
 
 // owesFor is what a session owes for a change that is told now.
 func (y *system) owesFor(x *session) int8 {
-	if !y.on(waits) {
+	if !y.On(waits) {
 		return 0
 	}
 	return x.lease
@@ -93,17 +93,17 @@ func (y *system) dispatch(s *state, l int8) {
 		for e := range in.edges {
 			q := &z.sessions[e]
 			told := (q.present | q.past) & op.records
-			y.saw(uninterested, in.edges == 2 && told == 0 && q.up && q.lease > 0 &&
+			y.Saw(uninterested, in.edges == 2 && told == 0 && q.up && q.lease > 0 &&
 				(z.sessions[1-e].present|z.sessions[1-e].past)&op.records != 0)
-			y.saw(forgotten, in.ttl[0] > 0 && told == 0 && q.up && q.lease > 0 && s.edges[e].remembers && s.edges[e].held|s.edges[e].heldPast != 0)
-			if told == 0 || q.returned || q.deaf || op.empty && !y.on(emptyEmits) || q.lease == 0 && !q.up {
+			y.Saw(forgotten, in.ttl[0] > 0 && told == 0 && q.up && q.lease > 0 && s.edges[e].remembers && s.edges[e].held|s.edges[e].heldPast != 0)
+			if told == 0 || q.returned || q.deaf || op.empty && !y.On(emptyEmits) || q.lease == 0 && !q.up {
 				continue
 			}
 			q.owes[i] = y.owesFor(q)
 			if !q.up {
 				continue
 			}
-			if !y.on(bookedWhenQueued) {
+			if !y.On(bookedWhenQueued) {
 				if q.late != 0 {
 					ok = false
 				}
@@ -112,7 +112,7 @@ func (y *system) dispatch(s *state, l int8) {
 			}
 			o := min(over, overtakes(&q.down))
 			moved = moved || o == over && over > 0
-			y.saw(overtaken, o > 0 && q.down.at[q.down.n-1].kind == answer)
+			y.Saw(overtaken, o > 0 && q.down.at[q.down.n-1].kind == answer)
 			ok = y.queueInval(q, i, told, o) && ok
 		}
 		if over > 0 && !moved {
@@ -138,7 +138,7 @@ func overtakes(q *queue) int8 {
 }
 
 func (y *system) queueInval(q *session, i int8, told uint8, over int8) bool {
-	if !y.on(wholePacks) && told&(told-1) != 0 { // more than one
+	if !y.On(wholePacks) && told&(told-1) != 0 { // more than one
 		first := told & -told
 		return q.down.push(message{kind: inval, a: i, b: int8(first)}, over, y.in.down) && //nolint:gosec // two bits
 			q.down.push(message{kind: inval, a: i, b: int8(told &^ first), c: 1}, 0, y.in.down) //nolint:gosec // two bits
@@ -154,7 +154,7 @@ func (y *system) settle(s *state, l int8) {
 		return
 	}
 	own := x.sent
-	if in.follows && l < s.now && y.on(settlesOwn) {
+	if in.follows && l < s.now && y.On(settlesOwn) {
 		own = min(own, s.leaders[l+1].barrier) // it led no longer when it learned of more
 	}
 	for i := int8(0); i <= own; i++ {
@@ -167,8 +167,8 @@ func (y *system) settle(s *state, l int8) {
 			owed = owed || x.sessions[e].owes[i] > 0
 			told = told || x.sessions[e].up && x.sessions[e].present != 0
 		}
-		y.saw(emptyWaited, owed && in.script[v].empty)
-		y.saw(paidByOther, owed && in.edges == 2 && (x.sessions[0].owes[i] == 0) != (x.sessions[1].owes[i] == 0) &&
+		y.Saw(emptyWaited, owed && in.script[v].empty)
+		y.Saw(paidByOther, owed && in.edges == 2 && (x.sessions[0].owes[i] == 0) != (x.sessions[1].owes[i] == 0) &&
 			x.sessions[0].up && x.sessions[1].up && s.edges[0].current != s.edges[1].current)
 		if owed {
 			continue
@@ -181,7 +181,7 @@ func (y *system) settle(s *state, l int8) {
 		}
 		if news {
 			for e := range in.edges {
-				y.saw(returnedEarly, x.moved[e] && x.inherited[e] > 0 && s.edges[e].lease > 0)
+				y.Saw(returnedEarly, x.moved[e] && x.inherited[e] > 0 && s.edges[e].lease > 0)
 			}
 			y.next("returns", l, i, &n)
 		}
@@ -200,7 +200,7 @@ func (y *system) turn(s *state, l int8) {
 		q := &n.leaders[l].sessions[e]
 		turned = turned || q.present|q.past != 0
 		q.past, q.present = q.present, 0
-		if !y.on(twoGenerations) {
+		if !y.On(twoGenerations) {
 			q.past = 0
 		}
 	}
@@ -249,13 +249,13 @@ func (y *system) serve(s *state, l, e int8) {
 		return
 	case ack:
 		for i := range m.a + 1 {
-			y.saw(paidByAck, z.owes[i] > 0)
-			y.saw(paidByNext, z.owes[i] > 0 && s.edges[e].conn == l && z.broken)
+			y.Saw(paidByAck, z.owes[i] > 0)
+			y.Saw(paidByNext, z.owes[i] > 0 && s.edges[e].conn == l && z.broken)
 			z.owes[i] = 0
 		}
 		if m.b == 1 {
 			for i := range z.owes {
-				y.saw(paidByReturn, z.owes[i] > 0)
+				y.Saw(paidByReturn, z.owes[i] > 0)
 				z.owes[i] = 0
 			}
 			z.returned, z.lease = true, 0
@@ -301,17 +301,17 @@ func (y *system) renewed(n *state, l, e int8, m message) {
 func (y *system) granted(n *state, l, e, asked int8) (message, bool) {
 	x := &n.leaders[l]
 	z := &x.sessions[e]
-	if x.proof == none || !z.up || z.returned || x.closing && y.on(stopsForGood) {
+	if x.proof == none || !z.up || z.returned || x.closing && y.On(stopsForGood) {
 		return message{}, false
 	}
-	if y.on(booked) {
+	if y.On(booked) {
 		z.lease = max(z.lease, y.stretched(l)-x.proof)
 	}
 	given, index := y.in.lease[l]-x.proof, x.sent
-	if !y.on(lessProof) {
+	if !y.On(lessProof) {
 		given = y.in.lease[l]
 	}
-	if !y.on(queuedIndex) {
+	if !y.On(queuedIndex) {
 		index = x.applied
 	}
 	return message{kind: grant, a: asked, b: given, c: index}, true
@@ -319,7 +319,7 @@ func (y *system) granted(n *state, l, e, asked int8) (message, bool) {
 
 // stretched is S of a leader's own D.
 func (y *system) stretched(l int8) int8 {
-	if !y.on(stretched) {
+	if !y.On(stretched) {
 		return y.in.lease[l]
 	}
 	return y.in.stretch(y.in.lease[l])
@@ -328,10 +328,10 @@ func (y *system) stretched(l int8) int8 {
 // beginFetch records interest, and only then may the state be read (I5).
 func (y *system) beginFetch(x *leader, z *session, l, record int8) {
 	z.worker = worker{busy: true, record: record, version: none, index: none}
-	if y.on(interestFirst) {
+	if y.On(interestFirst) {
 		z.present |= 1 << record
 	}
-	if !y.on(interestFirst) || !y.on(oneSnapshot) {
+	if !y.On(interestFirst) || !y.On(oneSnapshot) {
 		z.worker.version, z.worker.index = y.in.version(l, x.applied), x.applied
 	}
 }
@@ -349,12 +349,12 @@ func (y *system) finishFetch(x *leader, l, e int8) bool {
 func (y *system) read(x *leader, l int8, z *session) message {
 	w := z.worker
 	z.worker = worker{}
-	if !y.on(interestFirst) {
+	if !y.On(interestFirst) {
 		z.present |= 1 << w.record
-	} else if y.on(oneSnapshot) {
+	} else if y.On(oneSnapshot) {
 		w.version = y.in.version(l, x.applied)
 	}
-	if y.on(interestFirst) {
+	if y.On(interestFirst) {
 		w.index = x.applied
 	}
 	return message{kind: answer, a: w.record, b: w.version, c: w.index}

@@ -5,11 +5,11 @@ package main
 func (y *system) swapMemory(x *edge) {
 	if r := &x.request; r.loaded && !r.old {
 		r.old, r.oldEntry, r.oldFloor = true, x.entries[0], x.floors[0]
-		y.saw(swappedUnder, x.entries[0].version != none)
+		y.Saw(swappedUnder, x.entries[0].version != none)
 	}
 	for o := range x.entries {
 		x.entries[o], x.floors[o] = noEntry, 0
-		if y.on(epochs) {
+		if y.On(epochs) {
 			x.pending[o] = noEntry
 		}
 	}
@@ -42,14 +42,14 @@ func (y *system) raiseFloors(x *edge, records uint8, index int8, replay bool) {
 		}
 		two++
 		if e := x.entries[o]; e.version != none && e.index < index && e.index >= x.floors[o] {
-			y.saw(replayed, replay)
+			y.Saw(replayed, replay)
 		}
 		if r := &x.request; o == 0 && r.loaded && x.floors[o] < index {
-			y.saw(staleRequest, true)
+			y.Saw(staleRequest, true)
 		}
 		x.floors[o] = max(x.floors[o], index)
 	}
-	y.saw(packed, two == 2)
+	y.Saw(packed, two == 2)
 }
 
 // turnHeld begins new generations of what the edge holds (edge, holding.go).
@@ -60,7 +60,7 @@ func (y *system) turnHeld(x *edge) {
 		x.held, x.heldPast = 0, 0
 	case x.heldAge >= ttl:
 		x.held, x.heldPast = 0, x.held
-		if !y.on(twoHeld) {
+		if !y.On(twoHeld) {
 			x.heldPast = 0
 		}
 	default:

@@ -2,47 +2,15 @@ package main
 
 import (
 	"bytes"
-	"os"
 	"strings"
 	"testing"
 
 	"machineid/shared/search"
+	"machineid/shared/search/searchtest"
 )
 
-// short are the instances that the tests search, mutants and all; `make model` searches
-// the rest.
-var short = []string{"return", "hellos", "packs", "empty", "request", "rollback-allowed"}
-
 func TestModel(t *testing.T) {
-	for _, name := range short {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var out bytes.Buffer
-			if !model().Search(t.Context(), &out, search.Options{Only: name, Workers: 1, Limit: 1_000_000}) {
-				t.Error(out.String())
-			}
-		})
-	}
-}
-
-// TestEveryRuleHasItsMutant, and everything that is watched for is wanted by some search.
-func TestEveryRuleHasItsMutant(t *testing.T) {
-	for _, gap := range model().Gaps() {
-		t.Error(gap)
-	}
-}
-
-// TestDesignListsThem: instances and rules, as they are.
-func TestDesignListsThem(t *testing.T) {
-	text, err := os.ReadFile("DESIGN.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, table := range []string{model().Overview(), model().Coverage()} {
-		if !strings.Contains(string(text), table) {
-			t.Errorf("DESIGN.md has another table (go run ./shared/link/model -list):\n%s", table)
-		}
-	}
+	searchtest.Check(t, model, "return", "hellos", "packs", "empty", "request", "rollback-allowed")
 }
 
 // TestAMutantThatIsNone is not taken for one that is caught.

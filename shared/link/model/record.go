@@ -6,11 +6,11 @@ func (y *system) writeRecord(s *state, l int8) {
 	x, in := &s.leaders[l], y.in
 	own := in.lease[l]
 	current := l == s.now
-	if !x.opened && (current || !y.on(openFirst)) {
+	if !x.opened && (current || !y.On(openFirst)) {
 		n := *s
 		n.leaders[l].opened = true
-		if y.on(openFirst) {
-			if !s.open || !y.on(longerRecorded) {
+		if y.On(openFirst) {
+			if !s.open || !y.On(longerRecorded) {
 				n.recorded = own
 			} else {
 				n.recorded = max(own, s.recorded)
@@ -53,25 +53,25 @@ func (s *state) recordOpen() {
 func (y *system) lastRecord(n *state, l int8) {
 	in, x := y.in, &n.leaders[l]
 	x.closing, x.list = true, [maxEdges]int8{}
-	if y.on(resumeOvertaken) {
+	if y.On(resumeOvertaken) {
 		x.resumes = 0
 	}
-	x.free = x.hold == 0 || !y.on(closedAfterHold)
+	x.free = x.hold == 0 || !y.On(closedAfterHold)
 	for e := range in.edges {
 		q := &x.sessions[e]
-		if !q.returned && (q.up || y.on(brokenListed)) {
+		if !q.returned && (q.up || y.On(brokenListed)) {
 			x.list[e] = q.lease
-			if !y.on(bookedListed) {
+			if !y.On(bookedListed) {
 				x.list[e] = max(0, q.lease-(in.stretch(in.lease[l])-in.lease[l]))
 			}
 		}
-		if !x.moved[e] && y.on(heirsListed) {
-			y.saw(listedAgain, in.lists && x.inherited[e] > x.list[e])
+		if !x.moved[e] && y.On(heirsListed) {
+			y.Saw(listedAgain, in.lists && x.inherited[e] > x.list[e])
 			x.list[e] = max(x.list[e], x.inherited[e])
 		}
 	}
 	if !in.lists {
-		x.free = x.free && (x.list == [maxEdges]int8{} || !y.on(closedIfNoLease))
+		x.free = x.free && (x.list == [maxEdges]int8{} || !y.On(closedIfNoLease))
 		x.list = [maxEdges]int8{}
 	}
 	if !x.free {
@@ -87,11 +87,11 @@ func (y *system) resume(s *state, l int8) {
 		n := *s
 		z := &n.leaders[l]
 		z.resumes++
-		if y.on(resumeRecords) {
+		if y.On(resumeRecords) {
 			n.recordOpen()
 			n.recorded = max(n.recorded, y.in.lease[l])
 		}
-		if y.on(listInOrder) {
+		if y.On(listInOrder) {
 			z.free, z.list = false, [maxEdges]int8{}
 		}
 		y.next("records again that leases are out", l, none, &n)
@@ -101,15 +101,15 @@ func (y *system) resume(s *state, l int8) {
 		z := &n.leaders[l]
 		z.closing = false
 		z.resumes--
-		y.saw(resumed, x.closing)
+		y.Saw(resumed, x.closing)
 		y.next("gives leases again", l, none, &n)
 	}
 }
 
 // inherit takes over a list (hub, heirs). The code stretches what it says, and waits longer.
 func (y *system) inherit(n *state, l int8) {
-	y.saw(handedTwice, l > 1 && n.leaders[l-1].inherited != [maxEdges]int8{})
-	if y.on(listedHeld) {
+	y.Saw(handedTwice, l > 1 && n.leaders[l-1].inherited != [maxEdges]int8{})
+	if y.On(listedHeld) {
 		n.leaders[l].inherited = n.holders
 	}
 }
@@ -126,5 +126,5 @@ func (y *system) expects(x *leader) bool {
 
 // free reports whether no lease of an earlier leader can be out.
 func (y *system) free(x *leader) bool {
-	return x.hold == 0 && (x.inherited == [maxEdges]int8{} || !y.on(ownAfterHeirs) && !y.expects(x))
+	return x.hold == 0 && (x.inherited == [maxEdges]int8{} || !y.On(ownAfterHeirs) && !y.expects(x))
 }

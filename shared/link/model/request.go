@@ -13,9 +13,9 @@ const (
 // order is that in which a validate reads (I3).
 func (y *system) order() [4]part {
 	switch {
-	case !y.on(leaseFirst):
+	case !y.On(leaseFirst):
 		return [4]part{readMemory, readFloor, readLease, readEntry}
-	case !y.on(memoryAfterLease):
+	case !y.On(memoryAfterLease):
 		return [4]part{readMemory, readLease, readEntry, readFloor}
 	}
 	return [4]part{readLease, readMemory, readEntry, readFloor}
@@ -51,7 +51,7 @@ func (y *system) validate(s *state, e int8) string {
 	}
 	r.step++
 	if !done && int(r.step) == len(y.order()) {
-		if r.entry.index >= r.floor || !y.on(floors) {
+		if r.entry.index >= r.floor || !y.On(floors) {
 			if wrong := y.judge(s, x, 0, r.entry.version, r.returned); wrong != "" {
 				return "a validate of several steps: " + wrong
 			}

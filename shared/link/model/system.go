@@ -5,33 +5,21 @@ import "machineid/shared/search"
 // system is an instance under the protocol or under one mutant of it. It is used by
 // one goroutine.
 type system struct {
-	in   *instance
-	off  rule                      // the rule that is broken; rules: none
-	out  []search.Successor[state] // of the newest step
-	seen uint64                    // witnesses
-}
-
-func (y *system) on(r rule) bool { return y.off != r }
-
-func (y *system) saw(w witness, yes bool) {
-	if yes {
-		y.seen |= 1 << w
-	}
+	search.Steps[state]
+	in *instance
 }
 
 func (y *system) next(what string, a, b int8, n *state) {
 	n.tidy()
-	y.out = append(y.out, search.Successor[state]{By: search.Action{What: what, A: a, B: b}, State: *n})
+	y.Next(what, a, b, n)
 }
-
-// Seen are the witnesses.
-func (y *system) Seen() uint64 { return y.seen }
 
 // Step is search.System's.
 func (y *system) Step(s *state) ([]search.Successor[state], string) {
-	y.out = y.out[:0]
+	y.Begin()
 	wrong := y.step(s)
-	return y.out, wrong
+	y.Wrong(wrong != "", wrong)
+	return y.Found()
 }
 
 func (y *system) step(s *state) string {
@@ -75,7 +63,7 @@ func (y *system) check(s *state) string {
 // counts reports whether an entry may be used, but for the lease (I3, I5).
 func (y *system) counts(x *edge, o int8) bool {
 	e := x.entries[o]
-	return e.version != none && (y.on(floors) && e.index >= x.floors[o] || !y.on(floors)) && (y.in.ttl[0] == 0 || e.left > 0)
+	return e.version != none && (y.On(floors) && e.index >= x.floors[o] || !y.On(floors)) && (y.in.ttl[0] == 0 || e.left > 0)
 }
 
 // judge says what is wrong with an answer from version v to a validate that was sent
@@ -105,12 +93,12 @@ func (y *system) answered(s *state, e, o, v int8) {
 	x, in := &s.edges[e], y.in
 	allow := in.script[v].allow>>o&1 == 1
 	now := s.returned[o]
-	y.saw(allowedLater, allow && x.conn > 0 && x.welcomed && x.term == in.terms[x.conn])
-	y.saw(allowedByRestore, allow && now >= 2 && in.script[now-1].allow>>o&1 == 0)
-	y.saw(deniedAfter, !allow && now > 0)
-	y.saw(restored, in.incarnationOf(v) > 0)
-	y.saw(twoRates, x.conn != none && s.rates[maxLeaders+e] < s.rates[x.conn])
-	y.saw(wentOn, x.conn > 0 && x.welcomed && x.current > s.leaders[0].sent)
+	y.Saw(allowedLater, allow && x.conn > 0 && x.welcomed && x.term == in.terms[x.conn])
+	y.Saw(allowedByRestore, allow && now >= 2 && in.script[now-1].allow>>o&1 == 0)
+	y.Saw(deniedAfter, !allow && now > 0)
+	y.Saw(restored, in.incarnationOf(v) > 0)
+	y.Saw(twoRates, x.conn != none && s.rates[maxLeaders+e] < s.rates[x.conn])
+	y.Saw(wentOn, x.conn > 0 && x.welcomed && x.current > s.leaders[0].sent)
 }
 
 // tick lets time pass: one unit on a slow clock, two on a fast one.
@@ -129,7 +117,7 @@ func (y *system) tick(s *state) {
 		for e := range in.edges {
 			lasted := x.inherited[e] > 0 && !x.moved[e]
 			left(&x.inherited[e], rate)
-			y.saw(didNotMove, lasted && x.inherited[e] == 0 && x.hold == 0)
+			y.Saw(didNotMove, lasted && x.inherited[e] == 0 && x.hold == 0)
 		}
 		if in.ttl[l] > 0 {
 			passed(&x.turned, rate, y.period(l))
@@ -144,7 +132,7 @@ func (y *system) tick(s *state) {
 			if in.ttl[0] > 0 {
 				lasted := x.entries[o].left > 0
 				left(&x.entries[o].left, rate)
-				y.saw(expired, lasted && x.entries[o].left == 0 && x.lease > rate)
+				y.Saw(expired, lasted && x.entries[o].left == 0 && x.lease > rate)
 				left(&x.pending[o].left, rate)
 				if x.pending[o].left == 0 {
 					x.pending[o] = noEntry
@@ -170,7 +158,7 @@ func (y *system) tickSession(x *session, rate, edgeRate int8) {
 	for i := range x.owes {
 		owed := x.owes[i] > 0
 		left(&x.owes[i], rate)
-		y.saw(paidByTime, owed && x.owes[i] == 0)
+		y.Saw(paidByTime, owed && x.owes[i] == 0)
 	}
 	for _, q := range []*queue{&x.down, &x.upward} {
 		for i := range q.n {
@@ -193,7 +181,7 @@ func (y *system) longestTTL() int8 { return max(y.in.ttl[0], y.in.ttl[1], y.in.t
 
 // period of the generations of interest at a leader (I6).
 func (y *system) period(l int8) int8 {
-	if !y.on(stretchedInterest) {
+	if !y.On(stretchedInterest) {
 		return y.in.ttl[l]
 	}
 	return y.in.stretch(y.in.ttl[l])
@@ -224,7 +212,7 @@ func (y *system) elect(s *state) {
 		held = in.longest()
 		least = in.index(n.committed)
 		if in.restoredBy == l {
-			n.open = y.on(restoredOpen)
+			n.open = y.On(restoredOpen)
 			x.since = least
 		}
 	}
@@ -246,19 +234,19 @@ func (y *system) holdDown(n *state, l, held int8) int8 {
 	in := y.in
 	own := in.stretch(in.lease[l])
 	switch {
-	case !y.on(holdDown):
+	case !y.On(holdDown):
 		return 0
 	case (in.record || in.restoredBy == l) && !n.open:
-		y.saw(closedTaken, n.leaders[l-1].opened)
+		y.Saw(closedTaken, n.leaders[l-1].opened)
 		return 0
 	case n.listed && in.restoredBy != l:
 		y.inherit(n, l)
 		return 0
-	case !y.on(stretchedHold):
+	case !y.On(stretchedHold):
 		return held
-	case !y.on(holdByRecord):
+	case !y.On(holdByRecord):
 		return own
 	}
-	y.saw(longHeld, in.stretch(held) > own)
+	y.Saw(longHeld, in.stretch(held) > own)
 	return in.stretch(held)
 }
