@@ -44,6 +44,8 @@ type memEnd struct {
 	addr raft.ServerAddress
 	door Door // nil until the node serves
 	gone bool // unplugged for good; guarded by net.mu
+
+	visits sync.WaitGroup // who is at its door; begun under net.mu while it is not gone
 }
 
 // plug makes the end of a node that starts. Of an earlier run at the same address nothing arrives any more, nor to it.
@@ -67,6 +69,13 @@ func (n *memNet) unplug(e *memEnd) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	e.gone = true
+}
+
+// Close waits, as the mux does, for whoever is at the door: behind it a store closes.
+func (e *memEnd) Close() error {
+	e.net.unplug(e)
+	e.visits.Wait()
+	return e.InmemTransport.Close()
 }
 
 // set cuts or mends one direction.
@@ -133,12 +142,11 @@ func (e *memEnd) carry(id raft.ServerID, to raft.ServerAddress, deliver func() e
 
 // greet is how each message begins here: as each connection does on a network.
 func (e *memEnd) greet(there *memEnd, to Life, forRaft bool) error {
-	e.net.mu.Lock()
-	here, at := e.door, there.door
-	e.net.mu.Unlock()
-	if here == nil || at == nil {
+	here, at, leave := e.visit(there)
+	if leave == nil {
 		return errLost
 	}
+	defer leave()
 	g, calling := here.Greet(to)
 	w, called := at.Admit(g, forRaft)
 	reach, err := calling.Welcomed(w)
@@ -146,6 +154,18 @@ func (e *memEnd) greet(there *memEnd, to Life, forRaft bool) error {
 		return err
 	}
 	return calling.Admitted(called.Arrived(reach))
+}
+
+// visit returns the doors of both ends, which stay as long as the visit does. Without a way to leave there was none.
+func (e *memEnd) visit(there *memEnd) (here, at Door, leave func()) {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	if e.door == nil || there.door == nil || e.gone || there.gone {
+		return nil, nil, nil
+	}
+	e.visits.Add(1)
+	there.visits.Add(1)
+	return e.door, there.door, func() { e.visits.Done(); there.visits.Done() }
 }
 
 // Status makes memEnd Peers.
@@ -161,10 +181,12 @@ func (e *memEnd) Status(ctx context.Context, life Life, addr string) (NodeStatus
 	if err := e.greet(there, life, false); err != nil {
 		return NodeStatus{}, err
 	}
-	e.net.mu.Lock()
-	at := there.door // it may be exchanged for one that lies
-	e.net.mu.Unlock()
+	_, at, leave := e.visit(there) // the door may be exchanged for one that lies
+	if leave == nil {
+		return NodeStatus{}, errLost
+	}
 	status, err := at.Status()
+	leave()
 	if err != nil {
 		return NodeStatus{}, err
 	}
