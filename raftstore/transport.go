@@ -238,8 +238,17 @@ func (m *mux) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, erro
 	return m.dial(ctx, who, addr, muxRaft)
 }
 
-// dial opens a connection, says what it is for, and makes sure of who is there. ctx bounds only that.
+// dial opens a connection, says what it is for, and makes sure of who is there. ctx bounds only that; Close ends it.
 func (m *mux) dial(ctx context.Context, to Life, addr string, kind byte) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-m.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	conn, err := m.dialler(ctx, addr)
 	if err != nil {
 		return nil, err
