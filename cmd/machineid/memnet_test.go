@@ -27,6 +27,7 @@ type memNet struct {
 	cut       map[way]bool
 	slow      map[way]time.Duration
 	mended    chan struct{} // closed and replaced when a link is mended
+	good      bool          // nothing has to be sent again
 }
 
 // way is one direction between two hosts.
@@ -119,6 +120,13 @@ func (n *memNet) cutOff(name string, off bool) {
 	}
 }
 
+// steady has the network lose nothing from now on.
+func (n *memNet) steady() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.good = true
+}
+
 func (n *memNet) setSlow(from, to string, d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -154,7 +162,7 @@ func (n *memNet) latency(w way) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := time.Duration(n.rng.IntN(2000)) * time.Microsecond
-	if n.rng.IntN(1000) == 0 {
+	if !n.good && n.rng.IntN(1000) == 0 {
 		d += time.Duration(n.rng.IntN(1500)) * time.Millisecond
 	}
 	return d + n.slow[w]
