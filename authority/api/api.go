@@ -108,6 +108,7 @@ type API struct {
 	unknown   *endpoint
 	turns     *turns
 	batches   oneOfEach
+	bodies    bodies
 	metrics   metrics
 }
 
@@ -140,6 +141,7 @@ func New(cfg Config) *API {
 		endpoints: make(map[*wire.Route]*endpoint),
 		unknown:   &endpoint{metrics: m.of(wire.UnknownHandler)},
 		turns:     newTurns(cfg.Registerer),
+		bodies:    newBodies(),
 	}
 	for _, route := range wire.Routes() {
 		label := route.Handler
@@ -218,7 +220,7 @@ func (r *request) serve(c *call) (any, error) {
 	if err := c.access.present(r); err != nil {
 		return nil, err
 	}
-	if err := r.parameters(c); err != nil {
+	if err := r.parse(c); err != nil {
 		return nil, err
 	}
 	if err := r.checkIdempotencyKey(); err != nil {

@@ -271,7 +271,7 @@ const (
 )
 
 func setPlans(r *request) (step, error) {
-	items, present, err := r.body.Items("plans")
+	items, present, err := r.body.Items("plans", maxPlans)
 	if err != nil {
 		return step{}, err //nolint:wrapcheck // an answer
 	}
