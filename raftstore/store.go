@@ -96,7 +96,11 @@ func (s *Store) shutDown(ctx context.Context) error {
 	err := errors.Join(s.packer.drain(ctx), s.lead.end(ctx))
 	s.packer.abandon()
 	err = errors.Join(err, s.within(ctx, "stop raft", func() error {
-		err := s.raft.Shutdown().Error() // closes the transport too
+		ending := s.raft.Shutdown()
+		if s.mux != nil {
+			s.mux.hangUp() // raft waits for what is under way before it closes the transport: a snapshot, to a peer that may take nothing
+		}
+		err := ending.Error() // closes the transport too
 		close(s.gone)
 		s.starts.Wait()
 		s.asking.close()

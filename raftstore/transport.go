@@ -22,6 +22,7 @@ const (
 )
 
 const (
+	muxConnect   = 3 * time.Second // to connect in
 	muxHandshake = 5 * time.Second // to send the first byte and the Greeting in
 	muxWaiting   = 64              // connections that may be in that state at once
 	transportMax = 3               // idle connections kept per node
@@ -34,7 +35,9 @@ type mux struct {
 	listener  net.Listener
 	door      Door
 	dialler   func(ctx context.Context, addr string) (net.Conn, error)
+	stopDials context.CancelFunc // ends those under way
 	advertise net.Addr
+	pace      *pace
 	logger    *slog.Logger
 	swept     chan struct{} // capacity 1: the members have changed
 	raftC     chan net.Conn
@@ -45,6 +48,7 @@ type mux struct {
 
 	mu    sync.Mutex
 	open  map[*muxConn]struct{}
+	hung  bool // up: no connection lives any more
 	ended bool
 }
 
@@ -58,14 +62,21 @@ func (a address) String() string  { return string(a) }
 
 // newMux serves l. dial is Config.Dial.
 func newMux(
-	l net.Listener, d Door, advertise string, dial func(ctx context.Context, addr string) (net.Conn, error), logger *slog.Logger,
+	l net.Listener, d Door, advertise string, dial func(ctx context.Context, addr string) (net.Conn, error), p *pace, logger *slog.Logger,
 ) *mux {
 	if dial == nil {
-		tcp := net.Dialer{KeepAlive: 15 * time.Second} // Go sets TCP_NODELAY itself
+		tcp := net.Dialer{} // Go sets TCP_NODELAY itself
 		dial = func(ctx context.Context, addr string) (net.Conn, error) { return tcp.DialContext(ctx, "tcp", addr) }
 	}
+	life, end := context.WithCancel(context.Background())
+	connect := func(ctx context.Context, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, muxConnect)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		return dial(ctx, addr)
+	}
 	m := &mux{
-		listener: l, door: d, dialler: dial, advertise: l.Addr(), logger: logger,
+		listener: l, door: d, dialler: connect, stopDials: end, advertise: l.Addr(), pace: p, logger: logger,
 		swept: make(chan struct{}, 1), raftC: make(chan net.Conn), closed: make(chan struct{}), slots: make(chan struct{}, muxWaiting),
 		open: make(map[*muxConn]struct{}),
 	}
@@ -181,7 +192,7 @@ func (m *mux) letIn(c *muxConn) (kind byte, err error) {
 	c.mu.Lock()
 	c.greeted, c.raft = &g, kind == muxRaft
 	c.mu.Unlock()
-	return kind, c.SetDeadline(time.Time{})
+	return kind, c.begin(kind)
 }
 
 // sweepSoon has the callers judged again. It does not wait.
@@ -288,13 +299,28 @@ func (m *mux) greet(ctx context.Context, c *muxConn, to Life, kind byte) error {
 	if err != nil {
 		return err
 	}
-	return c.SetDeadline(time.Time{})
+	return c.begin(kind)
 }
 
 // Addr is the address that other nodes are told.
 func (m *mux) Addr() net.Addr { return m.advertise }
 
-// Close stops listening, closes every connection, and waits for the goroutines of the mux. It may be called again.
+// hangUp closes every connection, and opens none any more. Who is called still finds somebody who closes.
+func (m *mux) hangUp() {
+	m.mu.Lock()
+	m.hung = true
+	conns := make([]*muxConn, 0, len(m.open))
+	for c := range m.open {
+		conns = append(conns, c)
+	}
+	m.mu.Unlock()
+	m.stopDials()
+	for _, c := range conns {
+		_ = c.Close() // on the way out; whoever used it sees the end
+	}
+}
+
+// Close stops listening, hangs up, and waits for the goroutines of the mux. It may be called again.
 func (m *mux) Close() error {
 	m.mu.Lock()
 	if m.ended {
@@ -302,16 +328,10 @@ func (m *mux) Close() error {
 		return nil
 	}
 	m.ended = true
-	conns := make([]*muxConn, 0, len(m.open))
-	for c := range m.open {
-		conns = append(conns, c)
-	}
 	m.mu.Unlock()
 	close(m.closed)
 	err := m.listener.Close()
-	for _, c := range conns {
-		_ = c.Close() // on the way out; whoever used it sees the end
-	}
+	m.hangUp()
 	m.wg.Wait()
 	if err != nil {
 		return fmt.Errorf("close the raft listener: %w", err)
@@ -319,12 +339,13 @@ func (m *mux) Close() error {
 	return nil
 }
 
-// track registers a connection, or closes it if the mux is closing.
+// track registers a connection, or closes it if the mux hung up.
 func (m *mux) track(conn net.Conn) (*muxConn, bool) {
+	keepAlive(conn)
 	c := &muxConn{Conn: conn, mux: m}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended {
+	if m.hung {
 		_ = conn.Close()
 		return nil, false
 	}
@@ -332,13 +353,26 @@ func (m *mux) track(conn net.Conn) (*muxConn, bool) {
 	return c, true
 }
 
+// muxConn is one connection. Reading and writing follow a pace once it carries raft's messages (pace.go).
 type muxConn struct {
 	net.Conn
-	mux *mux
+	mux  *mux
+	pace *pace // nil: whoever uses it sets deadlines
+	set  deadlines
+	// midway: some of a message has come, and is not answered. Only used where this node was called: raft answers one message after the other there.
+	midway bool
 
 	mu      sync.Mutex
 	greeted *Greeting // of who was let in; nil: this node dialled, or nobody was
 	raft    bool      // it carries raft's messages
+}
+
+// begin ends the time that the Greeting had.
+func (c *muxConn) begin(kind byte) error {
+	if kind == muxRaft {
+		c.pace = c.mux.pace
+	}
+	return c.SetDeadline(time.Time{})
 }
 
 func (c *muxConn) Close() error {
@@ -350,7 +384,7 @@ func (c *muxConn) Close() error {
 
 // newTransport is raft's transport over the mux.
 func newTransport(m raft.StreamLayer, cfg *Config) transport {
-	return transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return transport{handOver: cfg.HeartbeatTimeout, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:  m,
 		MaxPool: transportMax,
 		Timeout: cfg.RPCTimeout,
