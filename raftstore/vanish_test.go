@@ -55,6 +55,10 @@ func newHostedCluster(tb testing.TB) *hostedCluster {
 			return errors.Join(l.store.AddNonvoter(ctx, name, n.addr), l.store.Promote(ctx, name)) == nil
 		})
 	}
+	c.until(time.Minute, "all know who has a vote", func() bool { // raft gives none to whom it does not know to have one
+		l := c.leading()
+		return l != nil && c.nodes[1].store.Applied() == l.store.Applied() && c.nodes[2].store.Applied() == l.store.Applied()
+	})
 	return c
 }
 
