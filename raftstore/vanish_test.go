@@ -176,7 +176,7 @@ func TestAVoterInASnapshotVotes(t *testing.T) {
 		vanished := c.after(leader, late, sentState/4, func() bool { c.net.vanish(leader.addr); return true })
 		late.open(t, false)
 		c.until(time.Minute, "the snapshot is under way", vanished.Load)
-		took := c.until(10*time.Second, "another node leads", func() bool { return c.leading() != nil })
+		took := c.until(6*time.Second, "another node leads", func() bool { return c.leading() != nil })
 		t.Logf("another node leads %s after the host vanished", took)
 		propose(t, c.leading().store, "after=v")
 		c.net.comeBack(leader.addr)

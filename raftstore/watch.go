@@ -172,7 +172,7 @@ func (w *watch) look(interval, since time.Duration) error {
 		w.aside.do(func() { w.cfg.Logger.Warn("a write hangs", attrs...) })
 	}
 	for i := range w.ops {
-		if l, r := w.limit(w.ops[i].name, leads); w.ops[i].name != "" && l > 0 && w.ops[i].age >= l {
+		if l, r := w.limit(w.ops[i].name, leads); l > 0 && w.ops[i].name != "" && w.ops[i].age >= l {
 			return endOf(w.ops[i], r)
 		}
 	}
