@@ -71,6 +71,9 @@ type caches struct {
 	// overtaken counts entries that were found, and did not count because an invalidation
 	// was newer.
 	overtaken *atomic.Uint64
+	// evicted counts entries that had to make room for others; not while all are dropped.
+	evicted  *atomic.Uint64
+	clearing *atomic.Bool
 }
 
 // refusedShare is the part of the room that refusals get, for their own: a flood
@@ -86,23 +89,30 @@ const (
 )
 
 func newCaches(entries int64) (c *caches, err error) {
-	c = &caches{overtaken: &atomic.Uint64{}}
+	c = &caches{overtaken: &atomic.Uint64{}, evicted: &atomic.Uint64{}, clearing: &atomic.Bool{}}
 	few := entries / refusedShare
-	if c.keys, err = newCache[*keyEntry](entries, countersOther); err != nil {
+	if c.keys, err = newCache(entries, countersOther, func(uint64, *keyEntry) { c.gone() }); err != nil {
 		return nil, err
 	}
 	if c.refusedKeys, err = newCache[*keyEntry](few, countersOther); err != nil {
 		return nil, err
 	}
-	if c.orgs, err = newCache[*orgEntry](entries, countersOther); err != nil {
+	if c.orgs, err = newCache(entries, countersOther, func(uint64, *orgEntry) { c.gone() }); err != nil {
 		return nil, err
 	}
 	c.recent = newRecent(entries)
-	if c.devices, err = newCache(entries, countersDevice, c.recent.drop); err != nil {
+	if c.devices, err = newCache(entries, countersDevice, c.recent.drop, func(uint64, *deviceEntry) { c.gone() }); err != nil {
 		return nil, err
 	}
 	c.refusedDevices, err = newCache[*deviceEntry](few, countersOther)
 	return c, err
+}
+
+// gone counts an entry that made room.
+func (c *caches) gone() {
+	if !c.clearing.Load() {
+		c.evicted.Add(1)
+	}
 }
 
 func newCache[V any](entries, counters int64, gone ...func(hash uint64, entry V)) (*ristretto.Cache[uint64, V], error) {
@@ -132,6 +142,8 @@ func (c *caches) close() {
 // costs a fetch; what it leaves is of an older epoch. Two at once would stop
 // ristretto for good.
 func (c *caches) clear() {
+	c.clearing.Store(true)
+	defer c.clearing.Store(false)
 	c.keys.Clear()
 	c.refusedKeys.Clear()
 	c.orgs.Clear()

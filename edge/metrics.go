@@ -21,6 +21,7 @@ type metrics struct {
 	noLink, tooSlow, crowded, unreadable, rateLimited prometheus.Counter
 
 	limited map[string]prometheus.Counter // by limit
+	load    *load
 }
 
 func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
@@ -49,6 +50,7 @@ func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
 		limited: limitCounters(f.NewCounterVec(prometheus.CounterOpts{
 			Name: "machineid_edge_limited_total", Help: "Requests refused because of a rate limit, by limit.",
 		}, []string{"limit"})),
+		load: newLoad(reg),
 	}
 	n := len(decision.Codes()) + 1
 	m.hits, m.misses = make([]prometheus.Counter, n), make([]prometheus.Counter, n)
@@ -71,6 +73,12 @@ func newMetrics(reg prometheus.Registerer, e *Edge) metrics {
 	f.NewCounterFunc(prometheus.CounterOpts{
 		Name: "machineid_edge_floor_misses_total", Help: "Entries found in memory that did not count because an invalidation was newer.",
 	}, func() float64 { return float64(e.caches.overtaken.Load()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "machineid_edge_entries", Help: "Keys, orgs and devices in memory, those that do not count any more among them.",
+	}, func() float64 { return float64(e.caches.entries()) })
+	f.NewCounterFunc(prometheus.CounterOpts{
+		Name: "machineid_edge_evictions_total", Help: "Known keys, orgs and devices that were dropped from memory to make room.",
+	}, func() float64 { return float64(e.caches.evicted.Load()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "machineid_edge_waiting", Help: "Validates that wait for the authority now.",
 	}, func() float64 { return float64(e.waiting.Load()) })

@@ -18,7 +18,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	reg := prometheus.NewRegistry()
-	newMetrics(reg, &Edge{clock: clock.System(), caches: &caches{overtaken: &atomic.Uint64{}}})
+	newMetrics(reg, &Edge{clock: clock.System(), caches: &caches{overtaken: &atomic.Uint64{}, evicted: &atomic.Uint64{}}})
 	described := make(chan *prometheus.Desc, 100)
 	reg.Describe(described)
 	close(described)

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -31,6 +32,9 @@ func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 		}
 	}
 	e.metrics.answered(code, hit)
+	if !hit || rand.Uint32()%sampleEvery == 0 { //nolint:gosec // a sample
+		e.metrics.load.answered(e.memory.Load(), &v.Sum, hit, ctx.Time())
+	}
 	d := wire.Decision{Code: code, RequestID: r.ID, DeviceID: v.DeviceID}
 	if q.over.wait != 0 {
 		d.Reason, d.RetryAfter = wire.ReasonRateLimited, q.over.retryAfter()

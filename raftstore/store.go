@@ -95,28 +95,24 @@ func (s *Store) shutDown(ctx context.Context) error {
 	s.packer.close()
 	err := errors.Join(s.packer.drain(ctx), s.lead.end(ctx))
 	s.packer.abandon()
-	err = errors.Join(err, s.within(ctx, "stop raft", func() error {
-		ending := s.raft.Shutdown()
-		if s.mux != nil {
-			s.mux.hangUp() // raft waits for what is under way before it closes the transport: a snapshot, to a peer that may take nothing
+	return errors.Join(err, s.within(ctx, "stop raft and close the databases", func() error {
+		ended := s.raft.Shutdown()
+		if c, ok := s.trans.(raft.WithClose); ok {
+			_ = c.Close() // now: what raft still says to others would hold it up for as long as a message may take (RPCTimeout)
 		}
-		err := ending.Error() // closes the transport too
+		err := ended.Error()
 		close(s.gone)
 		s.starts.Wait()
 		s.asking.close()
 		s.confirmer.close()
 		<-s.packer.done
-		return err
+		s.metrics.unregister()
+		return errors.Join(err, s.closeStorage())
 	}))
-	s.metrics.unregister()
-	if ctx.Err() == nil {
-		err = errors.Join(err, s.within(ctx, "close the databases", s.closeStorage))
-	}
-	return err
 }
 
-// within runs one step of closing. It does not wait beyond ctx, nor for a disk that failed: what the databases would still
-// write is not wanted then, and the process ends.
+// within runs one step of closing. It does not wait beyond ctx, and the step goes on by itself then; nor for a disk that failed: what the databases
+// would still write is not wanted then, and the process ends.
 func (s *Store) within(ctx context.Context, what string, step func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- step() }()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -290,4 +291,82 @@ func divergentFollower(t *testing.T) (parted bool) {
 	}
 	level(t, nodes, res.Index)
 	return true
+}
+
+// silent is a connection to a host that has vanished, once it is hushed: what is written is lost, and nothing comes.
+type silent struct {
+	net.Conn
+	hushed *atomic.Bool
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (s *silent) Write(p []byte) (int, error) {
+	if s.hushed.Load() {
+		return len(p), nil
+	}
+	return s.Conn.Write(p)
+}
+
+func (s *silent) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if !s.hushed.Load() {
+		return n, err
+	}
+	<-s.closed
+	return 0, net.ErrClosed
+}
+
+func (s *silent) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return s.Conn.Close()
+}
+
+// SetDeadline and its like are of no use to who waits for the end of a test.
+func (s *silent) SetDeadline(time.Time) error      { return nil }
+func (s *silent) SetReadDeadline(time.Time) error  { return nil }
+func (s *silent) SetWriteDeadline(time.Time) error { return nil }
+
+// TestCloseWaitsForNoPeer: a message to a host that has vanished, and a way to it, may take as long as RPCTimeout says. A Close does not wait for it.
+func TestCloseWaitsForNoPeer(t *testing.T) {
+	for _, how := range []string{"nothing is answered", "nobody is reached"} {
+		t.Run(how, func(t *testing.T) {
+			var hushed, lost atomic.Bool
+			var mu sync.Mutex
+			var conns []net.Conn
+			nodes := tcpCluster(t, 3, with(func(c *Config) {
+				c.RPCTimeout = time.Hour
+				c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+					if lost.Load() {
+						<-ctx.Done()
+						return nil, ctx.Err()
+					}
+					conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+					if err != nil {
+						return nil, err
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					conns = append(conns, &silent{Conn: conn, hushed: &hushed, closed: make(chan struct{})})
+					return conns[len(conns)-1], nil
+				}
+			}))
+			if hushed.Store(true); how == "nobody is reached" {
+				lost.Store(true)
+				hushed.Store(false)
+				mu.Lock()
+				for _, c := range conns {
+					_ = c.Close()
+				}
+				mu.Unlock()
+			}
+			time.Sleep(200 * time.Millisecond) // a few heartbeats are under way
+			for _, n := range nodes {
+				if err := n.store.Close(within(t, 30*time.Second)); err != nil {
+					t.Errorf("close %s: %v", n.name, err)
+				}
+				n.store = nil
+			}
+		})
+	}
 }

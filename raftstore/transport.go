@@ -35,7 +35,6 @@ type mux struct {
 	listener  net.Listener
 	door      Door
 	dialler   func(ctx context.Context, addr string) (net.Conn, error)
-	stopDials context.CancelFunc // ends those under way
 	advertise net.Addr
 	pace      *pace
 	logger    *slog.Logger
@@ -48,7 +47,6 @@ type mux struct {
 
 	mu    sync.Mutex
 	open  map[*muxConn]struct{}
-	hung  bool // up: no connection lives any more
 	ended bool
 }
 
@@ -68,15 +66,8 @@ func newMux(
 		tcp := net.Dialer{} // Go sets TCP_NODELAY itself
 		dial = func(ctx context.Context, addr string) (net.Conn, error) { return tcp.DialContext(ctx, "tcp", addr) }
 	}
-	life, end := context.WithCancel(context.Background())
-	connect := func(ctx context.Context, addr string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, muxConnect)
-		defer cancel()
-		defer context.AfterFunc(life, cancel)()
-		return dial(ctx, addr)
-	}
 	m := &mux{
-		listener: l, door: d, dialler: connect, stopDials: end, advertise: l.Addr(), pace: p, logger: logger,
+		listener: l, door: d, dialler: dial, advertise: l.Addr(), pace: p, logger: logger,
 		swept: make(chan struct{}, 1), raftC: make(chan net.Conn), closed: make(chan struct{}), slots: make(chan struct{}, muxWaiting),
 		open: make(map[*muxConn]struct{}),
 	}
@@ -249,9 +240,20 @@ func (m *mux) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, erro
 	return m.dial(ctx, who, addr, muxRaft)
 }
 
-// dial opens a connection, says what it is for, and makes sure of who is there. ctx bounds only that.
+// dial opens a connection, says what it is for, and makes sure of who is there. ctx bounds only that; Close ends it.
 func (m *mux) dial(ctx context.Context, to Life, addr string, kind byte) (net.Conn, error) {
-	conn, err := m.dialler(ctx, addr)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-m.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	connect, connected := context.WithTimeout(ctx, muxConnect)
+	conn, err := m.dialler(connect, addr)
+	connected()
 	if err != nil {
 		return nil, err
 	}
@@ -305,22 +307,7 @@ func (m *mux) greet(ctx context.Context, c *muxConn, to Life, kind byte) error {
 // Addr is the address that other nodes are told.
 func (m *mux) Addr() net.Addr { return m.advertise }
 
-// hangUp closes every connection, and opens none any more. Who is called still finds somebody who closes.
-func (m *mux) hangUp() {
-	m.mu.Lock()
-	m.hung = true
-	conns := make([]*muxConn, 0, len(m.open))
-	for c := range m.open {
-		conns = append(conns, c)
-	}
-	m.mu.Unlock()
-	m.stopDials()
-	for _, c := range conns {
-		_ = c.Close() // on the way out; whoever used it sees the end
-	}
-}
-
-// Close stops listening, hangs up, and waits for the goroutines of the mux. It may be called again.
+// Close stops listening, closes every connection, and waits for the goroutines of the mux. It may be called again.
 func (m *mux) Close() error {
 	m.mu.Lock()
 	if m.ended {
@@ -328,10 +315,16 @@ func (m *mux) Close() error {
 		return nil
 	}
 	m.ended = true
+	conns := make([]*muxConn, 0, len(m.open))
+	for c := range m.open {
+		conns = append(conns, c)
+	}
 	m.mu.Unlock()
 	close(m.closed)
 	err := m.listener.Close()
-	m.hangUp()
+	for _, c := range conns {
+		_ = c.Close() // on the way out; whoever used it sees the end
+	}
 	m.wg.Wait()
 	if err != nil {
 		return fmt.Errorf("close the raft listener: %w", err)
@@ -339,13 +332,13 @@ func (m *mux) Close() error {
 	return nil
 }
 
-// track registers a connection, or closes it if the mux hung up.
+// track registers a connection, or closes it if the mux is closing.
 func (m *mux) track(conn net.Conn) (*muxConn, bool) {
 	keepAlive(conn)
 	c := &muxConn{Conn: conn, mux: m}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.hung {
+	if m.ended {
 		_ = conn.Close()
 		return nil, false
 	}

@@ -106,6 +106,7 @@ type API struct {
 	log       *slog.Logger
 	endpoints map[*wire.Route]*endpoint
 	unknown   *endpoint
+	metrics   metrics
 }
 
 // endpoint is one route with all that is made once for it.
@@ -133,7 +134,7 @@ func New(cfg Config) *API {
 	}
 	m := newMetrics(cfg.Registerer)
 	a := &API{
-		cfg: cfg, log: cfg.Logger,
+		cfg: cfg, log: cfg.Logger, metrics: m,
 		endpoints: make(map[*wire.Route]*endpoint),
 		unknown:   &endpoint{metrics: m.of(wire.UnknownHandler)},
 	}
@@ -193,6 +194,7 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 		} else if !made {
 			in.JSON(ctx, r.status, answer)
 		}
+		a.metrics.served(r, err, time.Since(began))
 	}
 	e.metrics.observe(ctx.Response.StatusCode(), time.Since(began))
 }

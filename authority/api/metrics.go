@@ -11,6 +11,8 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	changes  prometheus.Histogram
+	load     *load
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -23,6 +25,11 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Name: "machineid_api_request_seconds", Help: "Time from a request's arrival to its answer, the wait for the edges included.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 17), // 0.1 ms to 6.6 s, and what is above
 		}, []string{"handler"}),
+		changes: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "machineid_api_change_seconds", Help: "Time from the arrival of a change at the leader until it was in force everywhere: commit, and the wait for the edges.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 17),
+		}),
+		load: newLoad(reg),
 	}
 }
 

@@ -61,10 +61,12 @@ func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
 }
 
 // judge decides at the time of a view. It tells of no end that has come while an edge may not have heard of the time: other calls wait for that, a validate does not (I11).
+// A device that is not there may be one that has ended: a command of its org sweeps those.
 func (r *request) judge(s *sight, key decision.Key, holder decision.Holder, occupant decision.Occupant) decision.Code {
 	const before = 1 // any end
 	code := decision.Decide(key, holder, occupant, s.now)
-	if code != decision.Decide(key, holder, occupant, before) && r.api.cfg.Hub.EdgesMayBeBehind() {
+	mayEnd := code == decision.DeviceNotFound || code != decision.Decide(key, holder, occupant, before)
+	if mayEnd && r.api.cfg.Hub.EdgesMayBeBehind() {
 		return decision.SystemUnavailable
 	}
 	return code

@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -29,6 +31,15 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 			return 0
 		}
 		return max(0, h.reign.held(h.cfg.Clock.Now())).Seconds()
+	})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "machineid_link_behind_seconds", Help: "How long ago the oldest change was sent that an edge has not acknowledged; 0 if all have.",
+	}, func() float64 {
+		var most time.Duration
+		for _, s := range h.Sessions() {
+			most = max(most, s.BehindFor)
+		}
+		return most.Seconds()
 	})
 	return metrics{
 		grants: f.NewCounter(prometheus.CounterOpts{

@@ -362,7 +362,11 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I11", name: "a new leader's validate tells of ends before edges know", by: "cmd/machineid TestANewLeaderTellsNoEndTooEarly",
-		edits: []edit{{"authority/api/validate.go", " && r.api.cfg.Hub.EdgesMayBeBehind() {", " && s.now == 0 {"}},
+		edits: []edit{{"authority/api/validate.go", "mayEnd && r.api.cfg.Hub.EdgesMayBeBehind() {", "mayEnd && s.now == 0 {"}},
+	},
+	{
+		rule: "I11", name: "a new leader's validate tells of who was swept", by: "authority/api TestNoEndIsToldWhileEdgesMayBeBehind",
+		edits: []edit{{"authority/api/validate.go", "code == decision.DeviceNotFound || ", ""}},
 	},
 	{
 		rule: "I12", name: "a request that was handed to another cluster's node is served", by: "authority TestAForeignHopIsRefused",

@@ -294,7 +294,7 @@ var brokenStoreCluster = []broken{
 	},
 	{
 		rule: "R17", name: "closing waits for a snapshot under way", by: "raftstore TestCloseEndsASnapshotUnderWay",
-		edits: []edit{{"raftstore/store.go", "			s.mux.hangUp() //", "			_ = s.mux //"}},
+		edits: []edit{{"raftstore/store.go", "			_ = c.Close() // now:", "			_ = c // now:"}},
 	},
 	{
 		rule: "R17", name: "a hand-over waits for who hangs", by: "raftstore TestAHandOverToWhoHangsEnds",

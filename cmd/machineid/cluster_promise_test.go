@@ -418,10 +418,10 @@ func (w *fleet) loseDisk(n *authorityNode, nap time.Duration, first string) {
 // exitFault is the exit code of an authority whose disk failed.
 const exitFault = 70
 
-// smallDisk mounts a disk of its own at dir, and reports whether it could.
+// smallDisk mounts a disk of its own at dir, and reports whether it could. A log takes 71 MiB and as much again when it changes files, a state half of that, and 60 MiB must be left.
 func smallDisk(tb testing.TB, dir string) bool {
 	tb.Helper()
-	if err := exec.Command("mount", "-t", "tmpfs", "-o", "size=192m", "machineid", dir).Run(); err != nil {
+	if err := exec.Command("mount", "-t", "tmpfs", "-o", "size=512m", "machineid", dir).Run(); err != nil {
 		return false
 	}
 	tb.Cleanup(func() {

@@ -415,7 +415,7 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 		"%d not done, %d replays); %d terms, %.0f sessions resumed, %.0f reset, %.0f changes that waited for an expiry, %.0f invalidations; %v; faults %v",
 		len(list), violations, len(sum.glances), decided, allowed, unknownKeys, len(sum.accesses), sum.unknown,
 		sum.notDone, sum.replays, terms, sum.resumed, sum.resets, sum.expired, sum.seen, &ends, sum.faults)
-	if k := len(list); decided < len(sum.glances)/4 || allowed < 50*k || unknownKeys < 10*k || len(sum.accesses) < 100*k || terms < 2*k || sum.resumed == 0 || sum.seen == 0 ||
+	if k := len(list); decided < len(sum.glances)/4 || allowed < 5*k || unknownKeys < 5*k || len(sum.accesses) < 20*k || terms < 2*k || sum.resumed == 0 || sum.seen == 0 ||
 		k > 2 && (sum.resets == 0 || sum.expired == 0 || sum.replays == 0 || !ends.enough(k)) {
 		t.Error("too little happened for the check to mean anything")
 	}
