@@ -125,6 +125,9 @@ func TestNoAddressTakesTheTimeOfTheOthers(t *testing.T) {
 				if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() != (tt.says == "deadline") && tt.says != "look up n:7" {
 					t.Errorf("%v is a time-out: %v", err, timed.Timeout())
 				}
+				synctest.Wait()
+				w.mu.Lock()
+				defer w.mu.Unlock()
 				if got := strings.Join(w.tried, " "); got != tt.tried {
 					t.Errorf("tried %q, want %q", got, tt.tried)
 				}
@@ -152,6 +155,8 @@ func TestWhatComesTooLateIsClosed(t *testing.T) {
 		}
 		close(late)
 		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if w.closed != 2 {
 			t.Errorf("%d connections were closed, want 2", w.closed)
 		}
