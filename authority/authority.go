@@ -29,6 +29,7 @@ import (
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
 	"machineid/shared/clock"
+	"machineid/shared/dial"
 	"machineid/shared/link"
 	"machineid/shared/wire"
 )
@@ -69,7 +70,9 @@ type Config struct {
 	Times       hub.Times
 	Clock       clock.Clock // nil is the system's
 	Logger      *slog.Logger
-	Registerer  prometheus.Registerer
+	// Flush waits a moment until what was logged is written: before the process ends by a fault of its disk. It may be nil.
+	Flush      func()
+	Registerer prometheus.Registerer
 	// Version is what this node says of its program.
 	Version string
 	// Wall is the wall clock; nil is time.Now.
@@ -140,10 +143,14 @@ func New(cfg Config) *Node {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
+	if cfg.Dial == nil {
+		cfg.Dial = dial.TCP
+	}
 	cfg.Billing.Logger, cfg.Billing.Registerer = cfg.Logger, cfg.Registerer
 	cfg.Reconcile = cfg.Reconcile.withDefaults()
-	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reserveSoon: make(chan struct{}, 1), reserving: make(chan struct{}, 1), clocks: newClocks(), leaders: leaders{dial: cfg.Dial}, billing: billing.New(cfg.Billing)}
+	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reserveSoon: make(chan struct{}, 1), reserving: make(chan struct{}, 1), clocks: newClocks(), billing: billing.New(cfg.Billing)}
 	n.recover = n.newRecovery()
+	n.leaders.dial, n.leaders.answers, n.leaders.over = cfg.Dial, n.answers, make(chan struct{})
 	return n
 }
 
@@ -238,7 +245,8 @@ func (n *Node) open() error {
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
 		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
-		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, Logger: n.log, Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
+		LeaderSeen: n.leaders.seen,
 	}, n.state)
 	if err != nil {
 		return fmt.Errorf("open the state in %s: %w", n.cfg.Dir, err)

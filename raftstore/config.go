@@ -73,11 +73,16 @@ type Config struct {
 	Unfit func() string
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
+	// Flush returns when what Logger took is written, before a fault ends the process; it is waited for a second at most. nil: it is written already.
+	Flush func()
 	// Registerer receives the metrics; nil means none. Close takes them out again.
 	Registerer prometheus.Registerer
 	// Lead is called in a goroutine of its own in each term this node leads, after a barrier of that term was applied. ctx ends
 	// when the node no longer leads that term, or closes. The call for the next term begins only after this one returned.
 	Lead func(ctx context.Context, term uint64)
+	// LeaderSeen is told of each leader that this node learns of, itself included: its name, "" if it is known no more by then, and this node's term. It
+	// must not block; nil: nobody is told.
+	LeaderSeen func(id string, term uint64)
 	// Fatal is called once, on a fault after which nothing may be answered any more: a failed write or sync, corruption, a
 	// command that cannot be applied. It must not return. nil logs the cause and ends the process with status 70.
 	Fatal func(error)
@@ -170,12 +175,15 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Fatal == nil {
-		logger := c.Logger
+		logger, flush := c.Logger, c.Flush
 		c.Fatal = func(err error) {
 			said := make(chan struct{})
 			go func() {
 				defer close(said)
 				logger.Error("raftstore cannot go on, ending the process", slog.Any("cause", err))
+				if flush != nil {
+					flush()
+				}
 			}()
 			select {
 			case <-said:

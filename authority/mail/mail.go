@@ -22,6 +22,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"machineid/shared/dial"
 )
 
 // Message is one mail to one person.
@@ -94,13 +96,12 @@ func (s SMTP) dial(ctx context.Context) (*smtp.Client, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // Send says what
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.Address)
+	conn, err := dial.TCP(ctx, s.Address)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // Send says what
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
-	}
+	plain := conn
+	context.AfterFunc(ctx, func() { _ = plain.SetDeadline(time.Unix(1, 0)) }) // at its deadline, or when the process stops
 	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	if s.TLS != nil {
 		conf = s.TLS.Clone()

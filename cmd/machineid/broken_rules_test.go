@@ -16,6 +16,7 @@ const (
 	hubReign     = "authority/hub/reign.go"
 	hubServe     = "authority/hub/serve.go"
 	hubSession   = "authority/hub/session.go"
+	spoolGo      = "shared/spool/spool.go"
 	timekeeper   = "authority/timekeeper.go"
 )
 
@@ -591,5 +592,41 @@ var brokenRules = []broken{
 	{
 		rule: "I14", name: "batches of an org are applied side by side", by: "authority/api TestBatchesOfAnOrg",
 		edits: []edit{{"authority/api/settle.go", "	case *statepb.Command_RevokeBatch, *statepb.Command_UnrevokeBatch:\n", "	case nil:\n"}},
+	},
+	{
+		rule: "I14", name: "whoever logs waits for who reads", by: "shared/spool TestAStalledStreamHoldsNobody", short: true,
+		edits: []edit{{spoolGo, "		go w.drain(w.idle)\n", "		w.mu.Unlock()\n		w.drain(w.idle)\n		w.mu.Lock()\n"}},
+	},
+	{
+		rule: "I14", name: "the log that waits has no bound", by: "shared/spool TestAStalledStreamHoldsNobody",
+		edits: []edit{{spoolGo, "len(w.queue)+len(p) > Room {", "len(w.queue) < 0 {"}},
+	},
+	{
+		rule: "I14", name: "a reader of the log that dies ends the process", by: "cmd/machineid TestALogReaderThatDies",
+		edits: []edit{{"cmd/machineid/serve.go", "	signal.Ignore(syscall.SIGPIPE)\n", ""}},
+	},
+	{
+		rule: "I14", name: "a stop waits for what hangs", by: "cmd/machineid TestAStopThatHangs",
+		edits: []edit{{"cmd/machineid/serve.go", "		os.Exit(exitStuck)\n", "		<-returned\n"}},
+	},
+	{
+		rule: "I14", name: "a caller waits for a leader that hangs", by: "authority TestAnEarlierLeaderIsWaitedForWhileItAnswers",
+		edits: []edit{{"authority/peers.go", "&& k.answers(ctx, old.id) {", "&& (k.answers(ctx, old.id) || ctx.Err() == nil) {"}},
+	},
+	{
+		rule: "I2", name: "a change that may have been done is sent again without its name", by: "authority TestWhatIsSentAgain",
+		edits: []edit{{"authority/forward.go", " && len(in.Head.IdempotencyKey) > 0", ""}},
+	},
+	{
+		rule: "I2", name: "what a second attempt is refused for stands for the first", by: "authority TestWhatIsSentAgain",
+		edits: []edit{{"authority/forward.go", "case again && resp", "case again && deadline.IsZero() && resp"}},
+	},
+	{
+		rule: "I14", name: "an address that does not answer takes the time of the next", by: "shared/dial TestNoAddressTakesTheTimeOfTheOthers",
+		edits: []edit{{"shared/dial/dial.go", "				next.Reset(stagger)\n", "				next.Reset(most)\n"}},
+	},
+	{
+		rule: "I14", name: "a voter waits for a snapshot of a host that has vanished", by: "raftstore TestAVoterInASnapshotVotes",
+		edits: []edit{{"raftstore/pace.go", "if silent >= c.pace.silence || looked", "if looked"}, {"raftstore/pace.go", "		silent++\n", ""}, {"raftstore/pace.go", "heard, silent = now, 0", "heard = now"}, {"raftstore/pace.go", "heard, silent := c.pace.heard(), 0", "heard := c.pace.heard()"}},
 	},
 }

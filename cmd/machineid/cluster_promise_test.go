@@ -52,7 +52,8 @@ type fleet struct {
 	rng     *rand.Rand
 	cluster *clusterNodes
 	valves  map[*authorityNode][]*valve
-	disks   bool // each node has a small disk of its own
+	disks   bool                      // each node has a small disk of its own
+	readers map[*authorityNode]reader // of the nodes' logs; none where there is no listen
 	faults  map[string]int
 	org     org
 	start   time.Time
@@ -70,7 +71,7 @@ type fleet struct {
 
 func newFleet(t *testing.T, rng *rand.Rand) *fleet {
 	t.Helper()
-	w := &fleet{t: t, rng: rng, valves: map[*authorityNode][]*valve{}, disks: true, faults: map[string]int{}, over: make(chan struct{}), foreign: map[string]*atomic.Bool{}}
+	w := &fleet{t: t, rng: rng, valves: map[*authorityNode][]*valve{}, readers: map[*authorityNode]reader{}, disks: true, faults: map[string]int{}, over: make(chan struct{}), foreign: map[string]*atomic.Bool{}}
 	w.cluster = newCluster(t)
 	for i := range 3 {
 		n := w.cluster.newNode(fmt.Sprint("a", i+1), "--lease", "1s", "--cache-ttl", "5s")
@@ -80,6 +81,7 @@ func newFleet(t *testing.T, rng *rand.Rand) *fleet {
 			n.args = append(n.args, "--advertise-"+name, v.addr)
 		}
 		w.disks = smallDisk(t, filepath.Dir(n.dir)) && w.disks
+		w.listen(n)
 		w.cluster.nodes = append(w.cluster.nodes, n)
 	}
 	if !w.disks {
@@ -93,6 +95,12 @@ func newFleet(t *testing.T, rng *rand.Rand) *fleet {
 	w.start = time.Now()
 	w.mortals = w.newMortals()
 	return w
+}
+
+// reader takes what a node logs. While it stalls, or is dead, the node goes on.
+type reader interface {
+	stall(nap time.Duration)
+	die()
 }
 
 // newMortals are what ends here. No wall clock is set: they are the machine's.
@@ -292,10 +300,11 @@ func (w *fleet) ask(r *rand.Rand, i int) {
 
 // fault does one thing to the fleet, and undoes it.
 func (w *fleet) fault() {
-	kinds := []struct {
+	type fault struct {
 		name string
 		do   func(nap time.Duration)
-	}{
+	}
+	kinds := []fault{
 		{"kill leader", func(time.Duration) { n := w.cluster.leader(); n.kill(); n.begin() }},
 		{"end leader", func(time.Duration) { n := w.cluster.leader(); n.interrupt(); n.begin() }},
 		{"stop leader", func(nap time.Duration) { stop(w.cluster.leader().process, nap) }},
@@ -306,12 +315,18 @@ func (w *fleet) fault() {
 		{"kill edge", func(time.Duration) { w.killEdge(w.rng.IntN(len(w.edges))) }},
 		{"cut leader", func(nap time.Duration) { w.cut(w.cluster.leader(), nap) }},
 		{"cut follower", func(nap time.Duration) { w.cut(w.follower(), nap) }},
+		{"leader vanishes", func(nap time.Duration) { w.vanish(w.cluster.leader(), nap) }},
+		{"follower vanishes", func(nap time.Duration) { w.vanish(w.follower(), nap) }},
 		{"lose disk", func(nap time.Duration) { w.loseDisk(w.cluster.nodes[w.rng.IntN(3)], nap, "") }},
 		{"lose disk, begin a cluster", func(nap time.Duration) { w.loseDisk(w.cluster.nodes[w.rng.IntN(3)], nap, "--bootstrap") }},
 		{"full disk", func(nap time.Duration) { w.fillDisk(w.cluster.nodes[w.rng.IntN(3)], nap) }},
 	}
 	if !w.disks {
 		kinds = kinds[:len(kinds)-1]
+	}
+	if r := w.readers[w.cluster.nodes[w.rng.IntN(3)]]; r != nil {
+		// Longer than one fault: what comes next meets a node whose log nobody reads.
+		kinds = append(kinds, fault{"log reader stalls", func(nap time.Duration) { r.stall(3 * nap) }}, fault{"log reader dies", func(time.Duration) { r.die() }})
 	}
 	kind := kinds[w.rng.IntN(len(kinds))]
 	w.faults[kind.name]++
@@ -364,6 +379,24 @@ func (w *fleet) cut(n *authorityNode, nap time.Duration) {
 		if breaks {
 			v.breakAll()
 		}
+	}
+}
+
+// vanish ends a node as a host ends that loses its power: nobody is told, and what is sent to it goes nowhere until it is back. New connections wait likewise.
+func (w *fleet) vanish(n *authorityNode, nap time.Duration) {
+	for _, v := range w.valves[n] {
+		v.close(inward, outward)
+	}
+	n.kill()
+	time.Sleep(nap)
+	n.begin()
+	if w.rng.IntN(2) == 0 {
+		for _, v := range w.valves[n] {
+			v.breakAll()
+		}
+	}
+	for _, v := range w.valves[n] {
+		v.open()
 	}
 }
 

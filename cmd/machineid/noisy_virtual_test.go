@@ -36,7 +36,9 @@ func noisyOrg(t *testing.T, seed uint64) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	s := newSite(t, rng, 3, 2)
-	s.net.steady() // what has to be sent again can take longer than an edge waits
+	s.net.mu.Lock()
+	s.net.steady = true // what has to be sent again can take longer than an edge waits
+	s.net.mu.Unlock()
 	loud, quiet := s.orgOf(noisyDevices), s.orgOf(3)
 	c := s.caller("founder")
 	for i := range noisyDevices {
