@@ -17,7 +17,6 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/api"
@@ -68,8 +67,10 @@ type Config struct {
 	// DiskReserve is raftstore's DiskReserveBytes; 0 is its default.
 	DiskReserve int64
 	Times       hub.Times
-	Clock       clock.Clock // nil is the system's
-	Logger      *slog.Logger
+	// Edges bounds how many edges there may be; zeros are the defaults.
+	Edges  hub.Limits
+	Clock  clock.Clock // nil is the system's
+	Logger *slog.Logger
 	// Flush waits a moment until what was logged is written: before the process ends by a fault of its disk. It may be nil.
 	Flush      func()
 	Registerer prometheus.Registerer
@@ -188,7 +189,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		}
 	})
 	work.Go(func() {
-		if err := n.grpc.Serve(n.cfg.Link); err != nil {
+		if err := n.grpc.Serve(n.hub.Listen(n.cfg.Link)); err != nil {
 			failed <- fmt.Errorf("serve the link on %s: %w", n.cfg.Link.Addr(), err)
 		}
 	})
@@ -236,7 +237,7 @@ func (n *Node) open() error {
 	n.hub = hub.New(hub.Config{
 		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,
 		State: n.state, Now: n.Now, Time: n.edgeTime, Reserve: func(ctx context.Context) error { return n.reserve(ctx, 0) },
-		LeaderLink: n.leaderLink, Logger: n.log, Registerer: n.cfg.Registerer,
+		LeaderLink: n.leaderLink, Limits: n.cfg.Edges, Logger: n.log, Registerer: n.cfg.Registerer,
 		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
 			_, out, err := n.propose(ctx, cmd) // the hub's own pass the gate: a hand-over waits for one of them
 			return out, err
@@ -258,17 +259,10 @@ func (n *Node) open() error {
 		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
-	n.grpc = grpc.NewServer(
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.MaxRecvMsgSize(frameMax),
-	)
+	n.grpc = grpc.NewServer(link.ServerOptions()...)
 	link.RegisterLinkServer(n.grpc, n.hub)
 	return nil
 }
-
-// frameMax bounds one frame from an edge.
-const frameMax = 4 << 20
 
 // lead runs one term of leadership (raftstore's Config.Lead).
 func (n *Node) lead(ctx context.Context, term uint64) {
@@ -313,7 +307,7 @@ func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 	if err != nil {
 		return 0, state.Outcome{}, fmt.Errorf("encode a command: %w", err)
 	}
-	res, err := n.store.ProposeWith(ctx, raw, raftstore.ProposeOptions{Essential: state.Stops(cmd)})
+	res, err := n.store.ProposeWith(ctx, raw, raftstore.ProposeOptions{Essential: state.Stops(cmd), Urgent: state.Leads(cmd)})
 	if err != nil {
 		return 0, state.Outcome{}, err //nolint:wrapcheck // the API classifies raftstore's errors
 	}

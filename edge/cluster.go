@@ -48,10 +48,13 @@ func (a *allegiance) refuses(w *link.Welcome, address string) *foreign {
 	return &foreign{address: address, name: name, own: a.name, replaced: replaced, told: a.told}
 }
 
+// leftMax bounds the clusters that are remembered as replaced: far more than anybody restores. Whom the edge believes so many names may tell it anything.
+const leftMax = 1 << 10
+
 // take keeps to the cluster of a Welcome that was accepted.
 func (a *allegiance) take(w *link.Welcome) {
 	for _, before := range append(slices.Clone(w.GetReplaces()), a.name) {
-		if before != "" && before != w.GetClusterId() && !slices.Contains(a.left, before) {
+		if before != "" && before != w.GetClusterId() && len(a.left) < leftMax && !slices.Contains(a.left, before) {
 			a.left = append(a.left, before)
 		}
 	}

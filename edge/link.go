@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
 	"machineid/shared/link"
 )
@@ -26,8 +25,6 @@ const (
 	// minPatience is how long an authority node may take to welcome, and the least
 	// time without a grant after which another is tried.
 	minPatience = time.Second
-	// frameMax is above what the authority queues for one edge.
-	frameMax = 16 << 20
 	// giveBackTime bounds how long the end of a process waits to give its lease back.
 	giveBackTime = time.Second
 )
@@ -142,16 +139,14 @@ func (l *linker) connect(ctx context.Context, conns map[string]*grpc.ClientConn,
 }
 
 func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
-	opts := []grpc.DialOption{
+	opts := append(link.DialOptions(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(frameMax)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause},
 			MinConnectTimeout: minPatience,
 		}),
 		grpc.WithContextDialer(l.e.cfg.Dial),
-	}
+	)
 	c, err := grpc.NewClient("passthrough:///"+addr, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("dial the authority at %s: %w", addr, err)

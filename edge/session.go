@@ -144,7 +144,7 @@ func (s *session) send(ctx context.Context) {
 // fetchesMax bounds the fetches of one frame. 20,000 validates may ask at once, with
 // ids of 256 bytes: in one frame that would be more than the authority takes, and
 // the session would end.
-const fetchesMax = 1024
+const fetchesMax = link.MaxFetches
 
 // take collects the next frame, nil if nothing is due. The times in it are read
 // here, before it is sent: earlier than the authority can have seen it.

@@ -39,11 +39,7 @@ func (m *storeMetrics) addGauges(s *Store) {
 		bytes, _ := s.log.size()
 		return float64(bytes)
 	})
-	gauge("pending_bytes", "Bytes of the commands that wait for their outcome.", func() float64 {
-		s.packer.mu.Lock()
-		defer s.packer.mu.Unlock()
-		return float64(s.packer.bytes)
-	})
+	gauge("pending_bytes", "Bytes of the commands that wait for their outcome.", func() float64 { return float64(s.packer.pending()) })
 	gauge("stuck_write_seconds", "Age of a write that hangs, 0 if none does.", func() float64 {
 		if w := s.watch.stuck.Load(); w != nil {
 			return w.age.Seconds()

@@ -22,12 +22,14 @@ type applier interface {
 // It never waits to fill a pack: a lone command gains nothing by it. While all entries are in flight, what arrives piles up and
 // becomes the next pack, so packs grow with load by themselves.
 //
-// A proposal belongs to its caller until the packer takes it from the queue, and to the packer until it is answered; state says
-// which and is guarded by mu. The bytes of a taken one are copied under copyMu, so that a caller who gives up can wait for the
+// There are two lanes. What leading itself depends on is urgent: it has room of its own, goes ahead of all that waits, and may be in flight
+// beside entries of others. In each lane commands are sent in the order in which they were queued.
+//
+// A proposal belongs to its caller until the packer takes it from its lane, and to the packer until it is answered; state says
+// which and is guarded by mu. One that is given up before leaves the lane at once. The bytes of a taken one are copied under copyMu, so that a caller who gives up can wait for the
 // copy before it reuses them.
 type packer struct {
 	raft      applier
-	maxBytes  int
 	fault     *fault
 	metrics   *storeMetrics
 	wake      chan struct{} // capacity 1: there may be something to send
@@ -37,11 +39,53 @@ type packer struct {
 	copyMu sync.Mutex
 
 	mu       sync.Mutex
-	queue    []*proposal
-	bytes    int // of all proposals not answered yet, with overhead
+	lanes    [lanes]queue
 	inFlight int
 	closed   bool
 	drained  chan struct{} // made by drain, closed when nothing is in flight
+}
+
+// queue is a list of proposals, and what they take.
+type queue struct {
+	maxBytes    int
+	bytes       int // of all not answered yet, with overhead
+	first, last *proposal
+}
+
+const (
+	laneUrgent   = iota // ahead of
+	laneOrdinary        // what callers propose
+	lanes
+
+	// urgentBytes is how much may be under way in the urgent lane: a few of the largest commands.
+	urgentBytes = 4 * (MaxPackBytes + proposalOverhead)
+	// urgentInFlight is how many entries may be in flight for one with an urgent command to be sent.
+	urgentInFlight = entriesInFlight + 1
+)
+
+func (l *queue) add(pr *proposal) {
+	l.bytes += cost(pr.cmd)
+	if pr.before = l.last; l.last == nil {
+		l.first = pr
+	} else {
+		l.last.after = pr
+	}
+	l.last = pr
+}
+
+// remove takes a proposal out. Its bytes stay counted.
+func (l *queue) remove(pr *proposal) {
+	if pr.before == nil {
+		l.first = pr.after
+	} else {
+		pr.before.after = pr.after
+	}
+	if pr.after == nil {
+		l.last = pr.before
+	} else {
+		pr.after.before = pr.before
+	}
+	pr.before, pr.after = nil, nil
 }
 
 type proposalState uint8
@@ -55,8 +99,11 @@ const (
 type proposal struct {
 	ctx    context.Context //nolint:containedctx // asked once more, when the packer takes the command
 	cmd    []byte
+	lane   int
 	state  proposalState
 	answer chan answer // capacity 1
+
+	before, after *proposal // in the lane
 }
 
 type answer struct {
@@ -66,18 +113,18 @@ type answer struct {
 
 func newPacker(r applier, maxBytes int, f *fault, m *storeMetrics) *packer {
 	return &packer{
-		raft: r, maxBytes: maxBytes, fault: f, metrics: m,
+		raft: r, fault: f, metrics: m, lanes: [lanes]queue{laneUrgent: {maxBytes: urgentBytes}, laneOrdinary: {maxBytes: maxBytes}},
 		wake: make(chan struct{}, 1), done: make(chan struct{}), abandoned: make(chan struct{}),
 	}
 }
 
 func cost(cmd []byte) int { return len(cmd) + proposalOverhead }
 
-func (p *packer) propose(ctx context.Context, cmd []byte) (Result, error) {
+func (p *packer) propose(ctx context.Context, cmd []byte, lane int) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, fmt.Errorf("not sent: %w", context.Cause(ctx))
 	}
-	pr := &proposal{ctx: ctx, cmd: cmd, answer: make(chan answer, 1)}
+	pr := &proposal{ctx: ctx, cmd: cmd, lane: lane, answer: make(chan answer, 1)}
 	if err := p.enqueue(pr); err != nil {
 		return Result{}, err
 	}
@@ -96,15 +143,15 @@ func (p *packer) propose(ctx context.Context, cmd []byte) (Result, error) {
 func (p *packer) enqueue(pr *proposal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	l := &p.lanes[pr.lane]
 	switch {
 	case p.closed:
 		return ErrClosed
-	case p.bytes+cost(pr.cmd) > p.maxBytes:
+	case l.bytes+cost(pr.cmd) > l.maxBytes:
 		p.metrics.refused()
-		return fmt.Errorf("%w: %d bytes of at most %d", ErrOverloaded, p.bytes, p.maxBytes)
+		return fmt.Errorf("%w: %d bytes of at most %d", ErrOverloaded, l.bytes, l.maxBytes)
 	}
-	p.bytes += cost(pr.cmd)
-	p.queue = append(p.queue, pr)
+	l.add(pr)
 	p.signal()
 	return nil
 }
@@ -121,7 +168,8 @@ func (p *packer) giveUp(pr *proposal, cause error) (Result, error) {
 	p.mu.Lock()
 	if pr.state == proposalQueued {
 		pr.state = proposalCancelled
-		p.bytes -= cost(pr.cmd)
+		p.lanes[pr.lane].remove(pr)
+		p.lanes[pr.lane].bytes -= cost(pr.cmd)
 		p.mu.Unlock()
 		return Result{}, fmt.Errorf("not sent: %w", cause)
 	}
@@ -156,29 +204,32 @@ func (p *packer) run() {
 	}
 }
 
-// take removes the next pack from the queue. If there is one, copyMu is held on return, and encode releases it.
+// take removes the next pack from the lanes. If there is one, copyMu is held on return, and encode releases it.
 func (p *packer) take() (pack []*proposal, bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.inFlight >= entriesInFlight || p.closed {
+	if p.closed || p.inFlight >= urgentInFlight {
 		return nil, 0
 	}
-	seen := 0
-	for _, pr := range p.queue {
-		// One whose ctx is done stays out: its caller gives up, or did, and giveUp gives its bytes back.
-		if pr.state == proposalQueued && pr.ctx.Err() == nil {
+	open := p.lanes[:]
+	if p.inFlight >= entriesInFlight {
+		open = open[:laneOrdinary] // the urgent one alone
+	}
+	for i := range open {
+		l := &open[i]
+		for pr := l.first; pr != nil; {
 			if len(pack) == MaxPackCommands || bytes+len(pr.cmd) > MaxPackBytes {
 				break
 			}
-			pr.state = proposalTaken
-			bytes += len(pr.cmd)
-			pack = append(pack, pr)
+			next := pr.after
+			if pr.ctx.Err() == nil { // else its caller gives up, and takes it out
+				pr.state = proposalTaken
+				l.remove(pr)
+				bytes += len(pr.cmd)
+				pack = append(pack, pr)
+			}
+			pr = next
 		}
-		seen++
-	}
-	clear(p.queue[:seen])
-	if p.queue = p.queue[seen:]; len(p.queue) == 0 {
-		p.queue = nil // let the array go
 	}
 	if len(pack) > 0 {
 		p.inFlight++
@@ -208,9 +259,9 @@ func (p *packer) await(future raft.ApplyFuture, pack []*proposal, began time.Tim
 	} else {
 		err = classify(err)
 	}
-	bytes := 0
+	var bytes [lanes]int
 	for i, pr := range pack {
-		bytes += cost(pr.cmd)
+		bytes[pr.lane] += cost(pr.cmd)
 		a := answer{err: err}
 		if err == nil {
 			a.result = Result{Position: out.at, Outcome: out.outcomes[i]}
@@ -220,7 +271,9 @@ func (p *packer) await(future raft.ApplyFuture, pack []*proposal, began time.Tim
 	p.metrics.answered(len(pack), began, err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bytes -= bytes
+	for i, n := range bytes {
+		p.lanes[i].bytes -= n
+	}
 	p.inFlight--
 	if p.inFlight == 0 && p.drained != nil {
 		close(p.drained)
@@ -237,6 +290,16 @@ func outcomeOf(response any, n int) (*packOutcome, error) {
 	return out, nil
 }
 
+// pending is what the commands that have no answer yet take.
+func (p *packer) pending() (bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.lanes {
+		bytes += p.lanes[i].bytes
+	}
+	return bytes
+}
+
 func (p *packer) closing() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -251,14 +314,15 @@ func (p *packer) close() {
 		return
 	}
 	p.closed = true
-	for _, pr := range p.queue {
-		if pr.state == proposalQueued {
+	for i := range p.lanes {
+		l := &p.lanes[i]
+		for pr := l.first; pr != nil; pr = l.first {
 			pr.state = proposalCancelled
-			p.bytes -= cost(pr.cmd)
+			l.remove(pr)
+			l.bytes -= cost(pr.cmd)
 			pr.answer <- answer{err: fmt.Errorf("not sent: %w", ErrClosed)}
 		}
 	}
-	p.queue = nil
 	p.signal()
 }
 

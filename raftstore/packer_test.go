@@ -82,7 +82,7 @@ func packing(t *testing.T, maxBytes int) (*packer, *stubRaft) {
 func proposing(ctx context.Context, p *packer, cmd string) <-chan answer {
 	c := make(chan answer, 1)
 	go func() {
-		res, err := p.propose(ctx, []byte(cmd))
+		res, err := p.propose(ctx, []byte(cmd), laneOrdinary)
 		c <- answer{res, err}
 	}()
 	return c
@@ -90,11 +90,26 @@ func proposing(ctx context.Context, p *packer, cmd string) <-chan answer {
 
 func waitQueued(t *testing.T, p *packer, n int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d commands are queued", n), func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.queue) == n
-	})
+	eventually(t, fmt.Sprintf("%d commands are queued", n), func() bool { return queued(p) == n })
+}
+
+// queued is how many commands wait in all lanes. It goes through them both ways.
+func queued(p *packer) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.lanes {
+		for pr := l.first; pr != nil; pr = pr.after {
+			n++
+		}
+		back := 0
+		for pr := l.last; pr != nil; pr = pr.before {
+			back++
+		}
+		if n < back || l.first == nil != (l.last == nil) {
+			panic("a lane is torn")
+		}
+	}
+	return n
 }
 
 // fill occupies every entry that may be in flight, with a lone command each: none of them waits for company.
@@ -211,7 +226,7 @@ func TestPackerContext(t *testing.T) {
 	eventually(t, "the bytes are given back", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.bytes == 0 && p.inFlight == 0
+		return p.lanes[laneOrdinary].bytes == 0 && p.inFlight == 0
 	})
 }
 
@@ -298,6 +313,14 @@ func TestPackerClasses(t *testing.T) {
 	}
 }
 
+// laneOf spreads the model's callers over the lanes.
+func laneOf(i int) int {
+	if i%3 == 0 {
+		return laneUrgent
+	}
+	return laneOrdinary
+}
+
 // Against a model: whatever callers do, each command is sent at most once, a refused one never, and each caller gets its own
 // outcome.
 func TestPackerModel(t *testing.T) {
@@ -314,7 +337,7 @@ func TestPackerModel(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			callers.Go(func() {
 				defer cancel()
-				res, err := p.propose(ctx, []byte(strconv.Itoa(i)))
+				res, err := p.propose(ctx, []byte(strconv.Itoa(i)), laneOf(i))
 				answers[i] = answer{res, err}
 			})
 			if cancelled[i] {
@@ -333,12 +356,18 @@ func TestPackerModel(t *testing.T) {
 		callers.Wait()
 		p.close()
 		<-p.done
+		if err := p.drain(context.Background()); err != nil {
+			t.Fatal(err)
+		}
 		close(r.arrived)
 		sent := map[string]int{}
 		for _, e := range r.entries {
 			for _, cmd := range e.cmds {
 				sent[cmd]++
 			}
+		}
+		if n, bytes := queued(p), p.pending(); n != 0 || bytes != 0 {
+			t.Fatalf("%d commands, %d bytes are left", n, bytes)
 		}
 		for i, a := range answers {
 			cmd := strconv.Itoa(i)
@@ -359,7 +388,7 @@ func TestPackerAsksOnceMore(t *testing.T) {
 	p, r := packing(t, 1<<20)
 	es := fill(t, p, r)
 	ctx, cancel := context.WithCancel(t.Context())
-	if err := p.enqueue(&proposal{ctx: ctx, cmd: []byte("late"), answer: make(chan answer, 1)}); err != nil {
+	if err := p.enqueue(&proposal{ctx: ctx, cmd: []byte("late"), lane: laneOrdinary, answer: make(chan answer, 1)}); err != nil {
 		t.Fatal(err)
 	}
 	after := proposing(t.Context(), p, "after")

@@ -38,6 +38,9 @@ type ProposeOptions struct {
 	// Essential marks a command that frees or stops something (revoke, remove, disable). It is taken also when the disk is nearly
 	// full, as long as there is anything left to write it to: an off switch that needs space is none.
 	Essential bool
+	// Urgent marks one of the few commands on which leading itself depends. They have room of their own
+	// and are sent ahead of all that wait: who keeps the queue full does not hold them up.
+	Urgent bool
 }
 
 // Propose replicates cmd and returns once it was applied on this node. Commands that wait at the same time share an entry; a
@@ -67,7 +70,11 @@ func (s *Store) ProposeWith(ctx context.Context, cmd []byte, o ProposeOptions) (
 		s.metrics.noSpace.Inc()
 		return Result{}, fmt.Errorf("propose: %w", err)
 	}
-	res, err := s.packer.propose(ctx, cmd)
+	lane := laneOrdinary
+	if o.Urgent {
+		lane = laneUrgent
+	}
+	res, err := s.packer.propose(ctx, cmd, lane)
 	if err != nil {
 		return Result{}, fmt.Errorf("propose: %w", err)
 	}

@@ -71,34 +71,37 @@ func (c *change) acknowledged(s *session) (was bool) {
 }
 
 // handOver puts the next session of the same process in the place of one that
-// broke: its acknowledgement counts (I2). The lease's end stays as it was booked.
-func (c *change) handOver(from, to *session) {
+// broke: its acknowledgement counts (I2). The lease's end stays as it was booked. It reports whether the one that broke was waited for.
+func (c *change) handOver(from, to *session) (was bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if end, waits := c.waiting[from]; waits {
+	end, waits := c.waiting[from]
+	if waits {
 		delete(c.waiting, from)
 		c.waiting[to] = end
 	}
+	return waits
 }
 
-// expire drops sessions whose lease has run out and returns when the next will,
+// expire drops sessions whose lease has run out, and returns them and when the next will,
 // or false if none is left.
-func (c *change) expire(now clock.Time) (next clock.Time, more bool) {
+func (c *change) expire(now clock.Time) (over []*session, next clock.Time, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.waiting) == 0 {
-		return 0, false // acknowledged has closed done
+		return nil, 0, false // acknowledged has closed done
 	}
 	for s, end := range c.waiting {
 		if end <= now {
 			delete(c.waiting, s)
 			c.expired = append(c.expired, s.edgeID)
+			over = append(over, s)
 		} else if !more || end < next {
 			next, more = end, true
 		}
 	}
 	c.settle()
-	return next, more
+	return over, next, more
 }
 
 // await sees a change through: until every session has acknowledged, or the
@@ -106,7 +109,12 @@ func (c *change) expire(now clock.Time) (next clock.Time, more bool) {
 func (h *Hub) await(ch *change) {
 	for {
 		now := h.cfg.Clock.Now()
-		next, more := ch.expire(now)
+		over, next, more := ch.expire(now)
+		for _, s := range over {
+			if s.lapse(ch, now) {
+				h.refuse(s, refusedMute)
+			}
+		}
 		if !more {
 			break
 		}

@@ -20,16 +20,45 @@ import (
 type directory struct {
 	period time.Duration
 
-	mu      sync.RWMutex // held for writing to turn or grow; bits are set under a read lock, so that none is set in a generation that is past
+	mu      sync.RWMutex // held for writing to turn, grow or shrink; bits are set under a read lock, so that none is set in a generation that is past
 	turned  clock.Time
+	slots   int // that there are; bits of more may be left of earlier ones
 	present generation
 	past    generation
 }
 
-// generation is [slot/64][bucket], a bit for each slot of 64.
-type generation [][]atomic.Uint64
+// generation is [slot/64], each of them a bit for each bucket and slot of 64.
+type generation []*row
 
-const slotsPerWord = 64
+// row is made where something is noted: sessions that ask for nothing take next to nothing.
+type row [link.Buckets / pageBuckets]atomic.Pointer[page]
+
+type page [pageBuckets]atomic.Uint64
+
+const (
+	slotsPerWord = 64
+	pageBuckets  = 512
+)
+
+// at is where the bits of a bucket are. It makes what is missing.
+func (r *row) at(bucket uint32) *atomic.Uint64 {
+	p := &r[bucket/pageBuckets]
+	if p.Load() == nil {
+		p.CompareAndSwap(nil, new(page)) // or another was faster
+	}
+	return &p.Load()[bucket%pageBuckets]
+}
+
+// word returns the bits of a bucket, none if it has no such row.
+func (g generation) word(i int, bucket uint32) uint64 {
+	if i >= len(g) {
+		return 0
+	}
+	if p := g[i][bucket/pageBuckets].Load(); p != nil {
+		return p[bucket%pageBuckets].Load()
+	}
+	return 0
+}
 
 // newDirectory returns one whose entries are forgotten one period at the least
 // after they were noted.
@@ -41,10 +70,17 @@ func newDirectory(period time.Duration, now clock.Time) *directory {
 func (d *directory) grow(slot int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.slots = max(d.slots, slot+1)
 	for len(d.present) <= slot/slotsPerWord {
-		d.present = append(d.present, make([]atomic.Uint64, link.Buckets))
-		d.past = append(d.past, make([]atomic.Uint64, link.Buckets))
+		d.present = append(d.present, new(row))
 	}
+}
+
+// shrink says that there are no more than so many slots. The room for more goes with the next turns.
+func (d *directory) shrink(slots int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.slots = slots
 }
 
 // note records that a slot is about to read what these hashes stand for. It must
@@ -52,9 +88,12 @@ func (d *directory) grow(slot int) {
 func (d *directory) note(slot int, hashes ...uint64) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	row, bit := d.present[slot/slotsPerWord], uint64(1)<<(slot%slotsPerWord)
+	if slot/slotsPerWord >= len(d.present) {
+		return // the session has been replaced, and what it still asks for tells nobody anything
+	}
+	of, bit := d.present[slot/slotsPerWord], uint64(1)<<(slot%slotsPerWord)
 	for _, h := range hashes {
-		row[link.BucketOf(h)].Or(bit)
+		of.at(link.BucketOf(h)).Or(bit)
 	}
 }
 
@@ -62,10 +101,10 @@ func (d *directory) note(slot int, hashes ...uint64) {
 func (d *directory) hold(slot int, held []byte) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	row, bit := d.present[slot/slotsPerWord], uint64(1)<<(slot%slotsPerWord)
+	of, bit := d.present[slot/slotsPerWord], uint64(1)<<(slot%slotsPerWord)
 	for i := 0; i < len(held); i += 8 {
 		for w := binary.LittleEndian.Uint64(held[i:]); w != 0; w &= w - 1 {
-			row[i*8+bits.TrailingZeros64(w)].Or(bit)
+			of.at(uint32(i*8 + bits.TrailingZeros64(w))).Or(bit) //nolint:gosec // a bucket's number
 		}
 	}
 }
@@ -75,8 +114,8 @@ func (d *directory) holders(hash uint64, f func(slot int)) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	bucket := link.BucketOf(hash)
-	for i := range d.present {
-		for w := d.present[i][bucket].Load() | d.past[i][bucket].Load(); w != 0; w &= w - 1 {
+	for i := range max(len(d.present), len(d.past)) {
+		for w := d.present.word(i, bucket) | d.past.word(i, bucket); w != 0; w &= w - 1 {
 			f(i*slotsPerWord + bits.TrailingZeros64(w))
 		}
 	}
@@ -85,20 +124,14 @@ func (d *directory) holders(hash uint64, f func(slot int)) {
 // turn begins a new generation if the present one has lasted its period. Being late
 // with it does no harm.
 func (d *directory) turn(now clock.Time) {
-	d.mu.RLock()
-	due, words := now.Sub(d.turned) >= d.period, len(d.present)
-	d.mu.RUnlock()
-	if !due {
-		return
-	}
-	fresh := make(generation, 0, words)
-	for range words {
-		fresh = append(fresh, make([]atomic.Uint64, link.Buckets))
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(fresh) < len(d.present) { // it grew meanwhile
-		fresh = append(fresh, make([]atomic.Uint64, link.Buckets))
+	if now.Sub(d.turned) < d.period {
+		return
+	}
+	fresh := make(generation, 0, (d.slots+slotsPerWord-1)/slotsPerWord)
+	for len(fresh) < cap(fresh) {
+		fresh = append(fresh, new(row))
 	}
 	d.past, d.present, d.turned = d.present, fresh, now
 }

@@ -147,10 +147,10 @@ func TestRingAgainstAModel(t *testing.T) {
 		r.add(index, hashes)
 	}
 	oldest := all[len(all)-ringMax-1].index // the newest that was overwritten
-	if _, ok := r.replay(oldest-1, held); ok {
+	if _, ok := r.past().replay(oldest-1, held); ok {
 		t.Error("it replays from before what it has")
 	}
-	if _, ok := r.replay(oldest, held); ok {
+	if _, ok := r.past().replay(oldest, held); ok {
 		t.Error("it replays half a million invalidations")
 	}
 	for range 8 {
@@ -161,7 +161,7 @@ func TestRingAgainstAModel(t *testing.T) {
 				want = append(want, inv)
 			}
 		}
-		list, ok := r.replay(from, held)
+		list, ok := r.past().replay(from, held)
 		if ok != (len(want) <= replayMax) {
 			t.Fatalf("replay of %d: %v", len(want), ok)
 		}
@@ -180,10 +180,10 @@ func TestRingAgainstAModel(t *testing.T) {
 		}
 	}
 	r.reset(index + 5)
-	if _, ok := r.replay(index+4, held); ok {
+	if _, ok := r.past().replay(index+4, held); ok {
 		t.Error("it replays from before it was emptied")
 	}
-	if list, ok := r.replay(index+5, held); !ok || len(list) != 0 {
+	if list, ok := r.past().replay(index+5, held); !ok || len(list) != 0 {
 		t.Errorf("after it was emptied: %v, %v", list, ok)
 	}
 }

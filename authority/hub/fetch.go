@@ -52,22 +52,28 @@ func (h *Hub) fetch(ctx context.Context, s *session, list []*link.Fetch) []*link
 			if by, _ := h.store.ReignAt(index); by.ID != s.reign.id {
 				return errOver
 			}
+			var last error
+			failed := 0
 			for i, f := range list {
 				a, err := lookUp(rd, f, orgs[i])
 				if err != nil {
 					if !errors.Is(err, errNotNoted) {
-						h.log.LogAttrs(ctx, slog.LevelError, "fetch not answered", slog.Any("error", err))
+						last = err
+						failed++
 					}
 					a = &link.Answer{Unavailable: true}
 				}
 				a.Id, a.Index = f.GetId(), index
 				out[i] = a
 			}
+			if failed > 0 {
+				h.say(ctx, slog.LevelError, s, "fetches not answered", slog.Int("fetches", failed), slog.Any("error", last))
+			}
 			return nil
 		})
 	}
 	if err != nil {
-		h.log.LogAttrs(ctx, slog.LevelWarn, "fetches not answered", slog.Any("error", err))
+		h.say(ctx, slog.LevelWarn, s, "fetches not answered", slog.Any("error", err))
 		return unavailable(list)
 	}
 	return out

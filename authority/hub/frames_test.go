@@ -130,19 +130,27 @@ type realWorld struct {
 
 func inRealWorld(t *testing.T, f func(w *realWorld)) {
 	t.Helper()
+	inRealWorldOf(t, func(*Config) {}, f)
+}
+
+// inRealWorldOf is inRealWorld with what differs in the hub's settings.
+func inRealWorldOf(t *testing.T, differs func(*Config), f func(w *realWorld)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &realWorld{world: world{t: t, start: time.Now(), done: make(chan struct{})}, hash: [32]byte{9}}
 		w.m = state.New(func(index uint64, concerns []state.Concern) { w.hub.Notify(index, concerns) })
 		w.m.OnRestored(func(index uint64) { w.hub.Restored(index) })
 		ready := make(chan struct{})
-		w.hub = New(Config{
+		cfg := Config{
 			ID: "a1", Times: usual, Clock: &w.world, State: w.m, Now: func() int64 { return time.Now().UnixMilli() },
 			Logger: slog.New(slog.DiscardHandler),
 			Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
 				_, out, err := w.command(ctx, cmd)
 				return out, err
 			},
-		})
+		}
+		differs(&cfg)
+		w.hub = New(cfg)
 		addr, trans := raft.NewInmemTransportWithTimeout("raft", time.Second)
 		trans.Connect(addr, trans)
 		store, err := raftstore.Open(raftstore.Config{
@@ -302,7 +310,7 @@ func TestANodeThatDoesNotLeadAnswersNoFetch(t *testing.T) {
 			c.store.reignAt = w.real.ReignAt
 			r := &reign{term: c.term, id: by.ID, directory: newDirectory(time.Minute, 0)}
 			r.directory.grow(0)
-			other := &Hub{cfg: h.cfg, log: h.log, metrics: h.metrics, store: c.store}
+			other := &Hub{cfg: h.cfg, log: h.log, metrics: h.metrics, voice: h.voice, store: c.store}
 			if a := other.fetch(t.Context(), &session{reign: r}, list)[0]; a.GetUnavailable() == c.want || a.GetId() != 1 {
 				t.Errorf("%s: %v", name, a)
 			}

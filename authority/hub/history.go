@@ -14,7 +14,7 @@ import (
 // so. Or what it has met is in no history any more, because data folders were put back to older copies. A round of questions to
 // the voters that begins now tells which: an edge says Hello after it was welcomed, and that leader was elected before, so a quorum knew its
 // term. If none of them does now, nobody can lead by it, and the edge begins anew.
-func (h *Hub) judges(ctx context.Context, r *reign, hello *link.Hello, incarnation []byte) (same, proven bool, why string) {
+func (h *Hub) judges(ctx context.Context, r *reign, hello *link.Hello, host string, incarnation []byte) (same, proven bool, why string) {
 	if !bytes.Equal(hello.GetIncarnation(), incarnation) {
 		return false, false, ""
 	}
@@ -32,8 +32,8 @@ func (h *Hub) judges(ctx context.Context, r *reign, hello *link.Hello, incarnati
 		}
 		proven = true
 	}
-	h.log.LogAttrs(ctx, slog.LevelWarn, "an edge remembers what is not in this node's history, and begins anew: was a data folder put back to an older copy?",
-		slog.String("edge", hello.GetEdgeId()), slog.Uint64("its_index", hello.GetLastIndex()), slog.Uint64("its_term", hello.GetTerm()),
+	h.voice.say(ctx, slog.LevelWarn, host, hello.GetEdgeId(), "an edge remembers what is not in this node's history, and begins anew: was a data folder put back to an older copy?",
+		slog.Uint64("its_index", hello.GetLastIndex()), slog.Uint64("its_term", hello.GetTerm()),
 		slog.Uint64("term", r.term))
 	return false, proven, ""
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,6 +39,7 @@ type Config struct {
 	Time func() (ms int64, ok bool)
 	// Reserve makes Time fit to be told, if that can be; nil: it always is.
 	Reserve    func(context.Context) error
+	Limits     Limits
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -82,6 +84,10 @@ type Hub struct {
 	horizon horizon
 
 	sightings sightings
+	voice     *voice
+	hellos    meter
+	conns     conns
+	outgoing  atomic.Int64 // bytes that wait to be sent to edges
 
 	mu         sync.Mutex
 	reign      *reign        // nil while this node does not lead
@@ -103,7 +109,9 @@ func New(cfg Config) *Hub {
 	if cfg.Time == nil {
 		cfg.Time = func() (int64, bool) { return cfg.Now(), true }
 	}
+	cfg.Limits = cfg.Limits.withDefaults()
 	h := &Hub{
+		voice: newVoice(cfg.Logger, cfg.Clock), hellos: cfg.Limits.hellos(),
 		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), tokens: map[string]*session{},
 		unsettled: map[*change]struct{}{}, feed: feed{wake: make(chan struct{}, 1)},
 	}
@@ -151,7 +159,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		case <-h.feed.wake:
 		}
 		for _, item := range h.feed.take() {
-			h.dispatch(item)
+			h.dispatch(item) //nolint:contextcheck // a change outlives ctx, and so does what its wait tells of an edge
 		}
 	}
 }

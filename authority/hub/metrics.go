@@ -7,7 +7,27 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
+// refusal is why a session was refused or ended: because of what its edge did.
+type refusal int
+
+const (
+	refusedFrame refusal = iota
+	refusedLimit
+	refusedConnection
+	refusedLate
+	refusedDeaf
+	refusedMute
+	refusals
+)
+
+// labels of refusals.
+var labels = [refusals]string{"frame", "limit", "connection", "late", "deaf", "mute"}
+
+// reasons are those that an edge is told.
+var reasons = [refusals]string{refusedMute: "the edge renews its lease and does not acknowledge changes"}
+
 type metrics struct {
+	refused          [refusals]prometheus.Counter
 	grants, fetches  prometheus.Counter
 	changes, expired prometheus.Counter
 	waited           prometheus.Counter
@@ -21,7 +41,17 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "machineid_link_sessions", Help: "Edges with a session, or with a lease left from one.",
-	}, func() float64 { return float64(len(h.Sessions())) })
+	}, func() float64 {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.reign == nil {
+			return 0
+		}
+		return float64(len(h.reign.sessions))
+	})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "machineid_link_queued_bytes", Help: "Bytes that wait to be sent to edges, about.",
+	}, func() float64 { return float64(h.outgoing.Load()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "machineid_link_held_seconds", Help: "How much longer changes wait at most for leases of the leader before.",
 	}, func() float64 {
@@ -32,6 +62,13 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		}
 		return max(0, h.reign.held(h.cfg.Clock.Now())).Seconds()
 	})
+	ended := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "machineid_link_refused_total", Help: "Sessions and connections that were refused or ended because of what an edge did, by reason.",
+	}, []string{"reason"})
+	var refused [refusals]prometheus.Counter
+	for i := range refused {
+		refused[i] = ended.WithLabelValues(labels[i])
+	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "machineid_link_behind_seconds", Help: "How long ago the oldest change was sent that an edge has not acknowledged; 0 if all have.",
 	}, func() float64 {
@@ -42,6 +79,7 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		return most.Seconds()
 	})
 	return metrics{
+		refused: refused,
 		grants: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_grants_total", Help: "Leases granted to edges.",
 		}),

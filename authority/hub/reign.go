@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,11 +37,13 @@ type reign struct {
 
 	// Guarded by Hub.mu.
 	sessions map[*session]struct{}
-	slots    []*session // by the session's number in the directory; nil: free, or not joined yet
-	free     []int      // slots that were given back
-	closing  bool       // granting has stopped
-	final    bool       // and for good: the node is stopping
-	listing  int        // lists that are on their way into the record
+	of       map[[16]byte]*session // by process, which has one at the most
+	slots    []place               // by the session's number in the directory
+	free     []int                 // slots that were given back, the lowest last
+	hosts    map[string]int        // slots that are taken, by the address that they are for
+	closing  bool                  // granting has stopped
+	final    bool                  // and for good: the node is stopping
+	listing  int                   // lists that are on their way into the record
 	// overtake ends the newest Resume; nil: there was none.
 	overtake context.CancelFunc
 	// successor is the link address that edges are sent to when the reign ends.
@@ -61,14 +64,28 @@ func (r *reign) held(now clock.Time) time.Duration {
 	return r.holdUntil.Sub(now)
 }
 
-// takeSlot returns a slot for a session that is about to join. Hub.mu is held.
-func (r *reign) takeSlot() int {
+// place is what a slot is for.
+type place struct {
+	session *session // nil: free, or not joined yet
+	host    string
+}
+
+// taken is how many slots are.
+func (r *reign) taken() int { return len(r.slots) - len(r.free) }
+
+// takeSlot returns a slot for a session that is about to join from host, the lowest that is free. Hub.mu is held.
+func (r *reign) takeSlot(host string) int {
+	if r.hosts == nil {
+		r.hosts = map[string]int{}
+	}
+	r.hosts[host]++
 	if n := len(r.free); n > 0 {
 		slot := r.free[n-1]
 		r.free = r.free[:n-1]
+		r.slots[slot] = place{host: host}
 		return slot
 	}
-	r.slots = append(r.slots, nil)
+	r.slots = append(r.slots, place{host: host})
 	r.directory.grow(len(r.slots) - 1)
 	return len(r.slots) - 1
 }
@@ -77,12 +94,36 @@ func (r *reign) takeSlot() int {
 // the next one in it is told a little too much. Hub.mu is held.
 func (r *reign) drop(s *session) {
 	delete(r.sessions, s)
-	r.slots[s.slot] = nil
+	if r.of[s.process] == s {
+		delete(r.of, s.process)
+	}
 	r.freeSlot(s.slot)
 }
 
-// freeSlot gives a slot back that no session has. Hub.mu is held.
-func (r *reign) freeSlot(slot int) { r.free = append(r.free, slot) }
+// freeSlot gives a slot back. Hub.mu is held.
+func (r *reign) freeSlot(slot int) {
+	host := r.slots[slot].host
+	if r.hosts[host]--; r.hosts[host] == 0 {
+		delete(r.hosts, host)
+	}
+	r.slots[slot] = place{}
+	at, _ := slices.BinarySearchFunc(r.free, slot, func(a, b int) int { return b - a })
+	r.free = slices.Insert(r.free, at, slot)
+}
+
+// trim forgets the slots that are free above all that are taken. Hub.mu is held.
+func (r *reign) trim() {
+	n := len(r.slots)
+	for len(r.free) > 0 && r.free[0] == n-1 {
+		r.free = r.free[1:]
+		n--
+	}
+	if n < len(r.slots) {
+		clear(r.slots[n:])
+		r.slots = r.slots[:n]
+		r.directory.shrink(n)
+	}
+}
 
 // holders returns the sessions that may hold something of hashes, each with what
 // it may hold (I6). Hub.mu is held.
@@ -90,10 +131,10 @@ func (r *reign) holders(hashes []uint64) map[*session][]uint64 {
 	var held map[*session][]uint64
 	for _, hash := range hashes {
 		r.directory.holders(hash, func(slot int) {
-			s := r.slots[slot]
-			if s == nil {
-				return
+			if slot >= len(r.slots) || r.slots[slot].session == nil {
+				return // what is noted is of an earlier one
 			}
+			s := r.slots[slot].session
 			if held == nil {
 				held = make(map[*session][]uint64)
 			}
@@ -110,7 +151,7 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &reign{
-		term: term, ctx: ctx, holdUntil: began, sessions: map[*session]struct{}{},
+		term: term, ctx: ctx, holdUntil: began, sessions: map[*session]struct{}{}, of: map[[16]byte]*session{},
 		directory: newDirectory(clock.Stretch(h.cfg.Times.CacheTTL, h.cfg.Times.Bound), began),
 	}
 	own := h.linkRecord()
@@ -214,6 +255,7 @@ func (h *Hub) forget(r *reign) {
 			r.drop(s)
 		}
 	}
+	r.trim()
 }
 
 func (h *Hub) record(ctx context.Context, term uint64, rec *statepb.LinkRecord) error {

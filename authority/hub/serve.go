@@ -21,28 +21,23 @@ const fetchMax = 4096
 
 // Session serves one edge's stream (link.LinkServer).
 func (h *Hub) Session(stream link.Link_SessionServer) error {
-	first, err := stream.Recv()
-	if err != nil {
-		return err //nolint:wrapcheck // a gRPC status for gRPC
-	}
-	hello := first.GetHello()
-	switch {
-	case hello == nil || len(hello.GetProcessId()) != 16 || hello.GetEdgeId() == "":
-		return status.Error(codes.InvalidArgument, "a session begins with a Hello that carries an edge id and a process id of 16 bytes")
-	case hello.GetDecisionVersion() < 1:
-		return status.Error(codes.FailedPrecondition, "the edge knows no decision version: upgrade it")
-	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	s, why := h.join(ctx, hello, remote(ctx), cancel)
+	address := remote(ctx)
+	in := listen(ctx, stream)
+	hello, err := h.begins(ctx, in, address)
+	if err != nil {
+		return err
+	}
+	s, why := h.join(ctx, hello, address, cancel)
 	if why == whyNotLeading && h.expects(ctx) {
-		s, why = h.join(ctx, hello, remote(ctx), cancel)
+		s, why = h.join(ctx, hello, address, cancel)
 	}
 	if s == nil {
 		addr := h.elsewhere()
 		return stream.Send(&link.ToEdge{Goodbye: &link.Goodbye{Reason: why, LeaderAddress: addr}}) //nolint:wrapcheck // a gRPC status for gRPC
 	}
-	h.log.LogAttrs(ctx, slog.LevelInfo, "edge joined", slog.String("edge", s.edgeID), slog.String("version", s.version))
+	h.say(ctx, slog.LevelInfo, s, "edge joined", slog.String("version", s.version))
 
 	// A Send to an edge that does not read ends only when this method returns, so
 	// nobody waits for the sender.
@@ -50,11 +45,34 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 		defer cancel()
 		h.send(ctx, s, stream)
 	}()
-	err = h.receive(ctx, s, stream)
+	err = h.receive(ctx, s, in)
+	if s.deaf.Load() {
+		h.metrics.refused[refusedDeaf].Inc()
+		err = status.Error(codes.ResourceExhausted, "the edge does not read what it is sent")
+	}
+	switch {
+	case s.deaf.Load(), s.sending.Load():
+		h.conns.cut(address)
+	case s.refused.Load():
+		h.conns.cutSoon(address)
+	}
 	s.breakOff()
 	h.leave(s)
-	h.log.LogAttrs(ctx, slog.LevelInfo, "edge left", slog.String("edge", s.edgeID), slog.Any("error", err))
+	h.say(ctx, slog.LevelInfo, s, "edge left", slog.Any("error", err))
 	return err
+}
+
+// say logs a line about a session's edge.
+func (h *Hub) say(ctx context.Context, level slog.Level, s *session, message string, attrs ...slog.Attr) {
+	h.voice.say(ctx, level, s.host, s.edgeID, message, attrs...)
+}
+
+// refuse ends a session because of what its edge does. Its lease counts until it ends, as booked (I2).
+func (h *Hub) refuse(s *session, why refusal) {
+	s.refused.Store(true)
+	h.metrics.refused[why].Inc()
+	h.say(context.Background(), slog.LevelWarn, s, "a session is ended by what its edge does", slog.String("because", reasons[why]))
+	s.end(reasons[why], "")
 }
 
 // Why a session does not begin.
@@ -63,6 +81,8 @@ const (
 	whyBehind     = "this node has heard of less than the edge: it does not lead any more"
 	whyOvertaken  = "a later session of this process has come before"
 	whyNoTime     = "this node cannot tell the time: its clock is off, or the time is not reserved yet"
+	whyTooMany    = "there are too many edges, or too many at this address (--max-edges, --max-edges-per-address)"
+	whyTooOften   = "too many sessions begin from this address"
 )
 
 // join books the session and puts it among those that are told of changes, in
@@ -77,10 +97,15 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 	if r == nil || cluster == nil {
 		return nil, whyNotLeading
 	}
+	host := hostOf(address)
+	if !h.hellos.take(host, h.cfg.Clock.Now()) {
+		h.metrics.refused[refusedLimit].Inc()
+		return nil, whyTooOften
+	}
 	if h.cfg.Reserve != nil && h.cfg.Reserve(ctx) != nil {
 		return nil, whyNoTime
 	}
-	same, proven, why := h.judges(ctx, r, hello, cluster.GetIncarnation())
+	same, proven, why := h.judges(ctx, r, hello, host, cluster.GetIncarnation())
 	if why != "" {
 		return nil, why
 	}
@@ -89,32 +114,59 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 		h.mu.Unlock()
 		return nil, whyNotLeading
 	}
-	slot := r.takeSlot()
+	if !h.room(r, hello, host) {
+		h.mu.Unlock()
+		h.metrics.refused[refusedLimit].Inc()
+		h.voice.say(ctx, slog.LevelWarn, host, hello.GetEdgeId(), "an edge is turned away", slog.String("because", whyTooMany))
+		return nil, whyTooMany
+	}
+	slot := r.takeSlot(host)
 	h.mu.Unlock()
 	goesOn := same && len(hello.GetHeld()) == link.HeldBytes
+	var replay []*link.Invalidate
+	from := hello.GetLastIndex()
 	if goesOn {
 		// Before the ring is read: what is dispatched from here on is sent.
 		r.directory.hold(slot, hello.GetHeld())
+		// Most of it is read without the lock: it may be a million.
+		h.mu.Lock()
+		past := h.ring.past()
+		h.mu.Unlock()
+		if replay, goesOn = past.replay(from, hello.GetHeld()); goesOn {
+			from = max(from, past.newest())
+		}
 	}
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.reign != r || r.closing {
-		return nil, whyNotLeading // the slot went with the reign, or will
+		r.freeSlot(slot)
+		return nil, whyNotLeading
 	}
 	if h.overtaken(hello) {
 		r.freeSlot(slot)
 		return nil, whyOvertaken
 	}
-	var replay []*link.Invalidate
 	if goesOn {
-		replay, goesOn = h.ring.replay(hello.GetLastIndex(), hello.GetHeld())
+		var rest []*link.Invalidate
+		rest, goesOn = h.ring.past().replay(from, hello.GetHeld())
+		replay = append(replay, rest...)
+	}
+	size := 0
+	for _, msg := range replay {
+		size += invalidateBytes(msg)
+	}
+	if len(replay) > replayMax || size > queueFair && h.outgoing.Load()+int64(size) > queuesMax {
+		goesOn = false // to begin anew is cheaper
+	}
+	if !goesOn {
+		replay, size = nil, 0
 	}
 	now := h.cfg.Clock.Now()
 	s = &session{
-		number: hello.GetSession(), slot: slot, invals: replay,
-		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), address: address, process: [16]byte(hello.GetProcessId()),
-		token: rand.Text(), reign: r, since: now, cancel: cancel, wake: make(chan struct{}, 1),
+		number: hello.GetSession(), slot: slot, invals: replay, bytes: size, outgoing: &h.outgoing,
+		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), address: address, host: host, process: [16]byte(hello.GetProcessId()),
+		token: rand.Text(), reign: r, since: now, ackedAt: now, cancel: cancel, wake: make(chan struct{}, 1),
 		// The process may hold a lease from an earlier session (I1.2), and from a leader whose
 		// leases are longer.
 		leaseEnd: max(now.Add(h.cfg.Times.Stretched()), r.inheritedEnd),
@@ -134,29 +186,33 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 	} else {
 		h.metrics.resets.Inc()
 	}
-	for old := range r.sessions {
-		if old.process == s.process {
-			s.takeOver(old)
-			r.drop(old)
-			delete(h.tokens, old.token)
-		}
+	if old := r.of[s.process]; old != nil {
+		s.takeOver(old)
+		r.drop(old)
+		delete(h.tokens, old.token)
 	}
+	s.count(size)
 	r.sessions[s] = struct{}{}
-	r.slots[slot] = s
+	r.of[s.process] = s
+	r.slots[slot].session = s
 	h.tokens[s.token] = s
 	s.wake <- struct{}{}
 	return s, ""
 }
 
+// room reports whether one more session may begin. A process that has one already only changes it. h.mu is held.
+func (h *Hub) room(r *reign, hello *link.Hello, host string) bool {
+	if r.of[[16]byte(hello.GetProcessId())] != nil {
+		return r.taken() < 2*h.cfg.Limits.Edges
+	}
+	return r.taken() < h.cfg.Limits.Edges && r.hosts[host] < h.cfg.Limits.PerAddress
+}
+
 // overtaken reports whether a Hello has arrived after a later one of its process: what it says
 // is held is not what is (I7). h.mu is held.
 func (h *Hub) overtaken(hello *link.Hello) bool {
-	for s := range h.reign.sessions {
-		if s.process == [16]byte(hello.GetProcessId()) && s.number > hello.GetSession() {
-			return true
-		}
-	}
-	return false
+	s := h.reign.of[[16]byte(hello.GetProcessId())]
+	return s != nil && s.number > hello.GetSession()
 }
 
 // remote is the address at the other end of a stream, "" if it has none.
@@ -193,12 +249,16 @@ func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServ
 			return
 		case <-s.wake:
 		}
-		f := s.take()
+		f, bytes := s.take()
 		if f == nil {
 			continue
 		}
 		f.NowMs = h.frameTime() // after all that it tells was done
-		if err := stream.Send(f); err != nil || f.Goodbye != nil {
+		s.sending.Store(true)
+		err := stream.Send(f)
+		s.sending.Store(false)
+		s.count(-bytes)
+		if err != nil || f.Goodbye != nil {
 			return
 		}
 	}
@@ -216,36 +276,21 @@ func (h *Hub) frameTime() int64 {
 
 // receive reads frames. Renewals are answered here, ahead of everything else;
 // fetches by workers.
-func (h *Hub) receive(ctx context.Context, s *session, stream link.Link_SessionServer) error {
+func (h *Hub) receive(ctx context.Context, s *session, in incoming) error {
 	var work workers
 	defer work.end()
 	room := semaphore.NewWeighted(fetchMax)
-	frames := make(chan *link.ToAuthority)
-	failed := make(chan error, 1)
-	go func() {
-		for {
-			f, err := stream.Recv()
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case frames <- f:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-failed:
+		case err := <-in.failed:
 			if errors.Is(err, io.EOF) || errors.Is(ctx.Err(), context.Canceled) {
 				return nil // the edge has said all: it gave its lease back
 			}
+			s.refused.Store(h.unread(err))
 			return err
-		case f := <-frames:
+		case f := <-in.frames:
 			if renew := f.GetRenew(); renew != nil {
 				h.grant(s, renew.GetAskedAtNs())
 			}

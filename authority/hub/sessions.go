@@ -37,10 +37,13 @@ func (h *Hub) Sessions() []Session {
 		s.mu.Lock()
 		one := Session{
 			EdgeID: s.edgeID, Version: s.version, Address: s.address, Connected: !s.broken, Since: now.Sub(s.since),
-			LeaseLeft: max(0, s.leaseEnd.Sub(now)), Acked: s.acked, Behind: len(s.waits), AckTook: s.ackTook,
+			LeaseLeft: max(0, s.leaseEnd.Sub(now)), Acked: s.acked, Behind: s.lapsed.n + len(s.waits), AckTook: s.ackTook,
 			Reported: s.reported, Hits: s.hits, Misses: s.misses, Entries: s.entries,
 		}
-		if one.Behind > 0 {
+		switch {
+		case s.lapsed.n > 0:
+			one.BehindFor = now.Sub(s.lapsed.since)
+		case len(s.waits) > 0:
 			one.BehindFor = now.Sub(s.waits[0].began)
 		}
 		s.mu.Unlock()

@@ -10,6 +10,11 @@ import (
 func TestWorkersStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w workers
+		waiting := func() int {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.idle
+		}
 		var done atomic.Int32
 		release := make(chan struct{})
 		for range 3 * idleMax { // none of them is held up by those before
@@ -20,12 +25,12 @@ func TestWorkersStay(t *testing.T) {
 		}
 		close(release)
 		synctest.Wait()
-		if n := w.idle.Load(); n != idleMax {
+		if n := waiting(); n != idleMax {
 			t.Errorf("%d workers wait for more, want %d", n, idleMax)
 		}
 		w.do(func() { done.Add(1) })
 		synctest.Wait()
-		if n := w.idle.Load(); n != idleMax {
+		if n := waiting(); n != idleMax {
 			t.Errorf("%d workers wait for more, want %d: one of those should have taken it", n, idleMax)
 		}
 		w.do(func() { done.Add(1) })

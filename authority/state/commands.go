@@ -27,6 +27,17 @@ func Stops(cmd *statepb.Command) bool {
 	return false
 }
 
+// Leads reports whether a command is one on which leases rest: the link's record, or the time that
+// edges are told. Such a command is never behind those of callers, nor refused for them: whoever keeps
+// the queue full would else take every edge's lease.
+func Leads(cmd *statepb.Command) bool {
+	switch cmd.GetChange().(type) {
+	case *statepb.Command_SetLink, *statepb.Command_ReserveTime:
+		return true
+	}
+	return false
+}
+
 // apply runs the command, if its caller still may, and if it has not been run
 // before under the name that the caller gave it.
 func (t *tx) apply() Outcome {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"machineid/authority"
+	"machineid/authority/hub"
 	"machineid/cmd/machineid/config"
 	"machineid/raftstore"
 	"machineid/shared/ops"
@@ -40,6 +41,7 @@ type authorityFlags struct {
 	diskReserve                  byteSize
 	maxOrgs                      uint32
 	idleAfter                    time.Duration
+	edges                        hub.Limits
 	times                        timeFlags
 	billing                      billingFlags
 	mail                         mailFlags
@@ -79,6 +81,8 @@ func newAuthorityCommand(settings *config.Settings, env environment, std *standa
 	fs.IntVar(&f.minVoters, "min-voters", 3, "how many voters --dead-server-after leaves in any case")
 	f.diskReserve = raftstore.DefaultDiskReserve
 	fs.Var(&f.diskReserve, "disk-reserve", "the `SIZE` below which the disk of --data counts as nearly full, so that only what takes rights away is done; a quarter of a disk that is smaller than four times as much")
+	fs.IntVar(&f.edges.Edges, "max-edges", hub.DefaultEdges, "how many edges may have a session with the leader at once")
+	fs.IntVar(&f.edges.PerAddress, "max-edges-per-address", hub.DefaultEdgesPerAddress, "how many of them may be at one address; raise it where many edges are behind one")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners on other than loopback addresses, unauthenticated")
 	f.times.register(fs)
 	f.billing.register(fs)
@@ -132,6 +136,12 @@ func (f *authorityFlags) validate(env environment) error {
 	if f.minVoters < 1 {
 		faults = append(faults, fmt.Errorf("--min-voters: %d is out of range; choose 1 or more", f.minVoters))
 	}
+	if f.edges.Edges < 1 {
+		faults = append(faults, fmt.Errorf("--max-edges: %d is out of range; choose 1 or more", f.edges.Edges))
+	}
+	if f.edges.PerAddress < 1 {
+		faults = append(faults, fmt.Errorf("--max-edges-per-address: %d is out of range; choose 1 or more", f.edges.PerAddress))
+	}
 	faults = append(faults, checkVersion(f.version)...)
 	faults = append(faults, f.times.validate(env)...)
 	faults = append(faults, f.billing.validate(env), f.mail.validate(env))
@@ -173,7 +183,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
 		AdvertiseLink: f.advertiseLink, Join: f.join, ReplaceLost: f.replaceLost, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve),
-		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
+		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(), Edges: f.edges,
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		Logger: logger, Flush: std.flush, Registerer: reg,
 	})

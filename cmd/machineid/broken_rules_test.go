@@ -36,7 +36,7 @@ var (
 	}
 `
 	fetchReads  = "	if err == nil {\n		err = h.look(func(rd state.Reader, index uint64) error {\n"
-	fetchEnds   = "	if err != nil {\n		h.log.LogAttrs(ctx, slog.LevelWarn, \"fetches not answered\""
+	fetchEnds   = "	if err != nil {\n		h.say(ctx, slog.LevelWarn, s, \"fetches not answered\""
 	fetchStalls = []edit{
 		{hubFetch, "	\"log/slog\"\n", "	\"log/slog\"\n	\"time\"\n"},
 		{hubFetch, fetchEnds, "	<-time.After(50 * time.Millisecond)\n" + fetchEnds},
@@ -143,7 +143,7 @@ var brokenRules = []broken{
 	{
 		rule: "I2", name: "what the session before owed is forgotten", by: "authority/hub TestTheSameProcessSettlesWhatItOwed",
 		edits: []edit{{
-			hubSession, "	s.waits = append(waits, s.waits...)\n	for _, ch := range waits {\n		ch.handOver(old, s)\n	}\n",
+			hubSession, "	s.waits = slices.DeleteFunc(waits, func(ch *change) bool { return !ch.handOver(old, s) })\n",
 			"	for _, ch := range waits {\n		ch.acknowledged(old)\n	}\n",
 		}},
 	},
@@ -262,7 +262,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I7", name: "a ring that does not reach back says that nothing was missed",
-		edits: []edit{{"authority/hub/ring.go", "	if index < r.since {\n		return nil, false\n	}\n", ""}},
+		edits: []edit{{"authority/hub/ring.go", "	if index < p.since {\n		return nil, false\n	}\n", ""}},
 	},
 	{
 		rule: "I7", name: "an edge keeps a memory that does not fit",
@@ -292,7 +292,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I7", name: "a Hello takes the place of a later one", by: "authority/hub TestAnOvertakenHelloIsRefused",
-		edits: []edit{{hubServe, " && s.number > hello.GetSession() {\n", " && s.number > 1<<62 {\n"}},
+		edits: []edit{{hubServe, "return s != nil && s.number > hello.GetSession()\n", "return s != nil && s.number > 1<<62\n"}},
 	},
 	{
 		rule: "I7", name: "an edge that knows of more is taken", by: "authority/hub TestAnEdgeThatKnowsMoreIsTurnedAway",
@@ -592,6 +592,38 @@ var brokenRules = []broken{
 	{
 		rule: "I14", name: "batches of an org are applied side by side", by: "authority/api TestBatchesOfAnOrg",
 		edits: []edit{{"authority/api/settle.go", "	case *statepb.Command_RevokeBatch, *statepb.Command_UnrevokeBatch:\n", "	case nil:\n"}},
+	},
+	{
+		rule: "I14", name: "a frame is decoded whatever it holds", by: "shared/link TestARefusedFrameTakesNothing",
+		edits: []edit{{"shared/link/codec.go", "	if err := check(m.ProtoReflect().Descriptor().FullName(), b.ReadOnlyData()); err != nil {\n		return err\n	}\n", ""}},
+	},
+	{
+		rule: "I14", name: "an edge that acknowledges nothing keeps its session", by: "authority/hub TestAMuteEdgeIsEnded",
+		edits: []edit{{"authority/hub/change.go", "			if s.lapse(ch, now) {\n", "			if s.lapse(ch, now) && ch.index == 0 {\n"}},
+	},
+	{
+		rule: "I14", name: "what waits for a session no more is kept with it", by: "authority/hub TestAMuteEdgeIsEnded",
+		edits: []edit{{hubSession, "	if !found {\n		return false\n	}\n	if at == 0 {\n", "	if !found || len(s.waits) > 0 {\n		return false\n	}\n	if at == 0 {\n"}},
+	},
+	{
+		rule: "I14", name: "time is reserved behind whoever fills the queue", by: "authority TestTimeIsReservedWhileTheQueueIsFull",
+		edits: []edit{{"authority/authority.go", ", Urgent: state.Leads(cmd)}", "}"}},
+	},
+	{
+		rule: "I14", name: "one address takes the place of all others", by: "authority/hub TestLimitsHold",
+		edits: []edit{{hubServe, " && r.hosts[host] < h.cfg.Limits.PerAddress\n", "\n"}},
+	},
+	{
+		rule: "I2", name: "a grant overtakes what does not fit into its frame", by: "authority/hub TestFramesToEdgesAreBounded",
+		edits: []edit{{hubSession, "s.invals[n:]; len(s.invals) == 0 {", "s.invals[n:]; n > 0 {"}},
+	},
+	{
+		rule: "I2", name: "a session that is ended for what it does not acknowledge does not count", by: "authority/hub TestAMuteEdgeIsEnded",
+		edits: []edit{{hubSession, "	s.broken = true\n", "	s.broken, s.returned = true, true\n"}},
+	},
+	{
+		rule: "I7", name: "what comes while an edge resumes is not sent again", by: "authority/hub TestNothingIsMissedWhileAnEdgeResumes",
+		edits: []edit{{hubServe, "		replay = append(replay, rest...)\n", "		replay = append(replay, rest[:0]...)\n"}},
 	},
 	{
 		rule: "I14", name: "whoever logs waits for who reads", by: "shared/spool TestAStalledStreamHoldsNobody", short: true,

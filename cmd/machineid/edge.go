@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 
 	"machineid/cmd/machineid/config"
 	"machineid/edge"
+	"machineid/shared/link"
 	"machineid/shared/ops"
 )
 
@@ -58,6 +60,13 @@ func (f *edgeFlags) validate() error {
 	if f.id == "" {
 		faults = append(faults, errors.New("--id: is required; give this edge a name of its own, for example e1"))
 	}
+	if len(f.id) > link.MaxName {
+		faults = append(faults, fmt.Errorf("--id: it has %d characters; choose a name of %d at most", len(f.id), link.MaxName))
+	}
+	if f.cluster != "" && !isClusterName(f.cluster) {
+		faults = append(faults, fmt.Errorf("--cluster: %q is no cluster's name, which has %d hexadecimal digits; machineid cluster status tells it; "+
+			"without --cluster the edge keeps to the first that it meets", f.cluster, clusterDigits))
+	}
 	faults = append(faults, checkListeners([]address{{"http", f.http}, {"ops", f.ops}}, f.insecure)...)
 	if len(f.authority) == 0 {
 		faults = append(faults, errors.New("--authority: is required; name the link addresses of the authority nodes, for example 127.0.0.1:7071"))
@@ -77,6 +86,13 @@ func (f *edgeFlags) validate() error {
 	}
 	faults = append(faults, f.limits.validate()...)
 	return errors.Join(append(faults, f.server.validate()...)...)
+}
+
+// clusterDigits is how long the name of a cluster is.
+const clusterDigits = 32
+
+func isClusterName(name string) bool {
+	return len(name) == clusterDigits && strings.Trim(name, "0123456789abcdef") == ""
 }
 
 // checkMaxWait keeps validate's promise to answer within a second.
