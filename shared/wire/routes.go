@@ -37,10 +37,14 @@ type Route struct {
 	Headers []string
 	// Query lists the names a GET may carry; the edge forwards these and no others.
 	Query []string
+	// Keyed marks a call with large bodies that takes an org's key, or an operator's token beside X-MachineID-Org: without either nothing large is read.
+	Keyed bool
 	// Validate marks the one route whose every answer is a decision.
 	Validate bool
 	// Decides marks the call that answers with several decisions. Edges answer it, as validate.
 	Decides bool
+	// Once marks a call that an Idempotency-Key makes safe to repeat, under an org's key.
+	Once bool
 	// Operator marks a call of operators: edges pass it on only where they are told to, and its answers name no handler.
 	Operator bool
 	// OK has every answer about the route carry `ok` beside `status`.
@@ -55,25 +59,25 @@ type Route struct {
 // edge.
 var routes = []Route{
 	{Path: "devices/validate", Get: true, Post: true, Query: []string{"deviceId"}, Validate: true},
-	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Decides: true},
-	{Path: "devices/register", Post: true},
+	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Decides: true},
+	{Path: "devices/register", Post: true, Once: true},
 	{Path: "devices/list", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "devices/get", Get: true, Query: []string{"deviceId"}},
-	{Path: "devices/revoke", Post: true},
-	{Path: "devices/unrevoke", Post: true},
-	{Path: "devices/remove", Post: true},
-	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody},
-	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody},
+	{Path: "devices/revoke", Post: true, Once: true},
+	{Path: "devices/unrevoke", Post: true, Once: true},
+	{Path: "devices/remove", Post: true, Once: true},
+	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Once: true},
+	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Once: true},
 	{Path: "usage", Get: true},
 	{Path: "org", Get: true},
 	{Path: "org/create", Handler: "org_create", Post: true},
-	{Path: "org/execution", Post: true},
-	{Path: "org/settings", Post: true},
+	{Path: "org/execution", Post: true, Once: true},
+	{Path: "org/settings", Post: true, Once: true},
 	{Path: "org/delete", Post: true},
 	{Path: "org/export", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "org/keys", Get: true, Post: true},
-	{Path: "org/keys/rotate", Post: true},
-	{Path: "org/keys/revoke", Post: true},
+	{Path: "org/keys/rotate", Post: true, Once: true},
+	{Path: "org/keys/revoke", Post: true, Once: true},
 	{Path: "audit", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "operator/audit", Get: true, Query: []string{"limit", "cursor"}, Operator: true},
 	{Path: "billing/summary", Get: true, OK: true},
