@@ -13,6 +13,7 @@ import (
 	"machineid/authority"
 	"machineid/cmd/machineid/config"
 	"machineid/raftstore"
+	"machineid/shared/listener"
 	"machineid/shared/ops"
 )
 
@@ -42,6 +43,7 @@ type authorityFlags struct {
 	times                        timeFlags
 	billing                      billingFlags
 	mail                         mailFlags
+	connections                  connectionFlags
 	log                          logFlags
 }
 
@@ -81,6 +83,7 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	f.billing.register(fs)
 	f.billing.registerPlans(fs)
 	f.mail.register(fs)
+	f.connections.register(fs)
 	f.log.register(fs, "info")
 	settings.Validate(cmd, func() error { return f.validate(env) })
 	return cmd
@@ -132,6 +135,7 @@ func (f *authorityFlags) validate(env environment) error {
 	faults = append(faults, checkVersion(f.version)...)
 	faults = append(faults, f.times.validate(env)...)
 	faults = append(faults, f.billing.validate(env), f.mail.validate(env))
+	faults = append(faults, f.connections.validate(shareAuthority(listener.Descriptors()).http)...)
 	faults = append(faults, f.log.validate()...)
 	if err := f.readToken(env); err != nil {
 		faults = append(faults, err)
@@ -161,19 +165,20 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 		return usageError{fmt.Errorf("--join takes the operator's token of the cluster, or of the one that is to begin: give it in --operator-token-file or %s", operatorTokenEnv)}
 	}
 	ctx := cmd.Context()
-	ls, err := listenAll(ctx, f.listeners())
+	reg, logger, share := ops.NewRegistry(), f.log.logger(cmd.ErrOrStderr()), shareAuthority(listener.Descriptors())
+	ls, err := listenAll(ctx, counted(reg, share.serve(f.listeners(), f.connections.http(share.http, nil))...), logger)
 	if err != nil {
 		return err
 	}
-	reg := ops.NewRegistry()
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
 		AdvertiseLink: f.advertiseLink, Join: f.join, ReplaceLost: f.replaceLost, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve),
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
-		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
+		OpenFiles: share.files, BodyRoom: int64(f.connections.bodies),
+		Logger: logger, Registerer: reg,
 	})
-	a := addresses(ls)
+	a := ls.addresses()
 	fmt.Fprintf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",
 		Version(), f.id, a[0], a[1], a[2], a[3], insecureNote(f.insecure))
 	g, ctx := errgroup.WithContext(ctx)
@@ -182,6 +187,6 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 		defer stopOps()
 		return node.Run(ctx)
 	})
-	g.Go(func() error { return ops.Serve(opsCtx, ls[3], reg, node.Ready) })
+	g.Go(func() error { return ops.Serve(opsCtx, ls[3], reg, ls.ready(node.Ready)) })
 	return g.Wait()
 }

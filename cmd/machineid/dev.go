@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"machineid/authority/mail"
 	"machineid/cmd/machineid/config"
 	"machineid/edge"
+	"machineid/shared/listener"
 	"machineid/shared/ops"
 	"machineid/shared/orgkey"
 )
@@ -85,21 +87,26 @@ func (f *devFlags) listeners() []address {
 func runDev(cmd *cobra.Command, f *devFlags) error {
 	began := time.Now()
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	ls, err := listenAll(ctx, f.listeners())
+	logger := f.log.logger(cmd.ErrOrStderr())
+	edgeReg, authorityReg := ops.NewRegistry(), ops.NewRegistry()
+	half, list, unset := listener.Descriptors()/2, f.listeners(), connectionFlags{}
+	share, nodeShare := shareEdge(half), shareAuthority(half)
+	ls, err := listenAll(ctx, slices.Concat(
+		counted(edgeReg, served{list[0], unset.http(share.http, nil)}, served{list[1], listener.Options{Max: share.ops}}),
+		counted(authorityReg, nodeShare.serve(list[2:], unset.http(nodeShare.http, nil))...),
+	), logger)
 	if err != nil {
 		return err
 	}
-	logger := f.log.logger(cmd.ErrOrStderr())
-	edgeReg, authorityReg := ops.NewRegistry(), ops.NewRegistry()
 	node := authority.New(authority.Config{
 		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
 		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans,
-		Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), Logger: logger, Registerer: authorityReg,
+		Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), OpenFiles: nodeShare.files, Logger: logger, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
 	})
 	e, err := edge.New(edge.Config{
 		ID: "dev", Version: Version(), Authority: []string{ls[3].Addr().String()}, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: devEntries,
-		Logger: logger, Registerer: edgeReg,
+		ProxyConns: share.proxy, Logger: logger, Registerer: edgeReg,
 	})
 	if err != nil {
 		return err
@@ -112,13 +119,13 @@ func runDev(cmd *cobra.Command, f *devFlags) error {
 		return e.Run(ctx)
 	})
 	g.Go(func() error { return node.Run(rest) })
-	g.Go(func() error { return ops.Serve(rest, ls[1], edgeReg, e.Ready) })
-	g.Go(func() error { return ops.Serve(rest, ls[5], authorityReg, node.Ready) })
+	g.Go(func() error { return ops.Serve(rest, ls[1], edgeReg, ls[:2].ready(e.Ready)) })
+	g.Go(func() error { return ops.Serve(rest, ls[5], authorityReg, ls[2:].ready(node.Ready)) })
 	g.Go(func() error {
 		if err := waitReady(ctx, func() []string { return append(node.Ready(), e.Ready()...) }); err != nil {
 			return nil //nolint:nilerr // the others say why
 		}
-		if err := welcome(ctx, out, f.data, addresses(ls), time.Since(began)); err != nil && ctx.Err() == nil {
+		if err := welcome(ctx, out, f.data, ls.addresses(), time.Since(began)); err != nil && ctx.Err() == nil {
 			return err
 		}
 		return nil
