@@ -22,6 +22,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"machineid/shared/clock"
+	"machineid/shared/dial"
 	"machineid/shared/openapi"
 	"machineid/shared/page"
 	"machineid/shared/wire"
@@ -117,6 +118,9 @@ func New(cfg Config) (*Edge, error) {
 	if cfg.ProxyConns == 0 {
 		cfg.ProxyConns = maxConns
 	}
+	if cfg.Dial == nil {
+		cfg.Dial = dial.TCP
+	}
 	c, err := newCaches(cfg.CacheEntries)
 	if err != nil {
 		return nil, err
@@ -135,15 +139,6 @@ func New(cfg Config) (*Edge, error) {
 		Log: cfg.Logger, NoDate: cfg.NoDate, Match: e.match, BodyRoom: cfg.BodyRoom, Known: e.known, Registerer: cfg.Registerer,
 	})
 	return e, nil
-}
-
-// dial opens a connection to an authority node.
-func (e *Edge) dial(ctx context.Context, addr string) (net.Conn, error) {
-	if e.cfg.Dial != nil {
-		return e.cfg.Dial(ctx, addr)
-	}
-	var tcp net.Dialer
-	return tcp.DialContext(ctx, "tcp", addr) //nolint:wrapcheck // who dials says what for
 }
 
 // known tells whether the key or the token of a request was good when the authority was asked last.

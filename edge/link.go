@@ -161,9 +161,7 @@ func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause},
 			MinConnectTimeout: minPatience,
 		}),
-	}
-	if l.e.cfg.Dial != nil {
-		opts = append(opts, grpc.WithContextDialer(l.e.dial))
+		grpc.WithContextDialer(l.e.cfg.Dial),
 	}
 	c, err := grpc.NewClient("passthrough:///"+addr, opts...)
 	if err != nil {

@@ -55,7 +55,7 @@ func (p *proxy) use(addr, token string) {
 		}
 		p.leave(p.upstream.hop)
 	}
-	p.upstream = &upstream{wire.NewHop(addr, wire.HopOptions{Dial: p.e.dial, MaxConns: p.e.cfg.ProxyConns, Answer: wire.DefaultBudget + answerSlack}), token}
+	p.upstream = &upstream{wire.NewHop(addr, wire.HopOptions{Dial: p.e.cfg.Dial, MaxConns: p.e.cfg.ProxyConns, Answer: wire.DefaultBudget + answerSlack}), token}
 }
 
 // lost tells that a session has ended: whoever is at the node's address next may be another

@@ -24,7 +24,7 @@ type HopOptions struct {
 // The times of a hop. Connections end here before the other side ends them (Options.IdleTimeout), or a request would run into the end.
 const (
 	hopIdle = 30 * time.Second
-	hopDial = 2 * time.Second
+	hopDial = time.Second
 	hopWait = time.Second
 	// hopFresh is how often one request meets a connection that is not there any more before that is its answer.
 	hopFresh = 8

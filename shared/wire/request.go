@@ -44,7 +44,7 @@ func (r *Request) OrgKey() (orgkey.Hash, error) { return r.memo.key() }
 
 // Repeats tells whether a request may be sent again though it may have been carried out: it reads, or whoever carries it out remembers that.
 func (r *Request) Repeats(ctx *fasthttp.RequestCtx) bool {
-	return ctx.IsGet() || r.Route.Once && len(r.Head.IdempotencyKey) > 0 && len(r.Head.OrgKey) > 0
+	return ctx.IsGet() || r.Route.Repeats && len(r.Head.IdempotencyKey) > 0 && len(r.Head.OrgKey) > 0 && len(r.Head.Authorization) == 0
 }
 
 // Error answers with e for this request's route and id.

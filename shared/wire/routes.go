@@ -43,12 +43,12 @@ type Route struct {
 	Validate bool
 	// Decides marks the call that answers with several decisions. Edges answer it, as validate.
 	Decides bool
-	// Once marks a call that an Idempotency-Key makes safe to repeat, under an org's key.
-	Once bool
 	// Operator marks a call of operators: edges pass it on only where they are told to, and its answers name no handler.
 	Operator bool
 	// OK has every answer about the route carry `ok` beside `status`.
 	OK bool
+	// Repeats marks a change that an org's key and an Idempotency-Key make safe to send again, whatever became of it: what answers then is the first.
+	Repeats bool
 	// Stream marks a call whose success is no JSON and of any length: no edge passes it on.
 	Stream bool
 	// Local marks a call that each authority node answers for itself, whoever leads.
@@ -60,24 +60,24 @@ type Route struct {
 var routes = []Route{
 	{Path: "devices/validate", Get: true, Post: true, Query: []string{"deviceId"}, Validate: true},
 	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Decides: true},
-	{Path: "devices/register", Post: true, Once: true},
+	{Path: "devices/register", Post: true, Repeats: true},
 	{Path: "devices/list", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "devices/get", Get: true, Query: []string{"deviceId"}},
-	{Path: "devices/revoke", Post: true, Once: true},
-	{Path: "devices/unrevoke", Post: true, Once: true},
-	{Path: "devices/remove", Post: true, Once: true},
-	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Once: true},
-	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Once: true},
+	{Path: "devices/revoke", Post: true, Repeats: true},
+	{Path: "devices/unrevoke", Post: true, Repeats: true},
+	{Path: "devices/remove", Post: true, Repeats: true},
+	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Repeats: true},
+	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Repeats: true},
 	{Path: "usage", Get: true},
 	{Path: "org", Get: true},
 	{Path: "org/create", Handler: "org_create", Post: true},
-	{Path: "org/execution", Post: true, Once: true},
-	{Path: "org/settings", Post: true, Once: true},
+	{Path: "org/execution", Post: true, Repeats: true},
+	{Path: "org/settings", Post: true, Repeats: true},
 	{Path: "org/delete", Post: true},
 	{Path: "org/export", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "org/keys", Get: true, Post: true},
-	{Path: "org/keys/rotate", Post: true, Once: true},
-	{Path: "org/keys/revoke", Post: true, Once: true},
+	{Path: "org/keys/rotate", Post: true},
+	{Path: "org/keys/revoke", Post: true},
 	{Path: "audit", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "operator/audit", Get: true, Query: []string{"limit", "cursor"}, Operator: true},
 	{Path: "billing/summary", Get: true, OK: true},
