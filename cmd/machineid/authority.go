@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"time"
@@ -44,16 +45,18 @@ type authorityFlags struct {
 	billing                      billingFlags
 	mail                         mailFlags
 	connections                  connectionFlags
-	log                          logFlags
+	server                       serverFlags
 }
 
-func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Command {
+func newAuthorityCommand(settings *config.Settings, env environment, std *standard) *cobra.Command {
 	f := &authorityFlags{}
 	cmd := &cobra.Command{
 		Use:   "authority --id ID --data DIR [--join ADDRESSES | --bootstrap]",
 		Short: "Run an authority node: it holds the truth",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runAuthority(cmd, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return std.serve(cmd, &f.server, func(logger *slog.Logger) error { return runAuthority(cmd, f, std, logger) })
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.id, "id", "", "this node's `NAME` in the cluster, of one node at a time (required)")
@@ -84,7 +87,7 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	f.billing.registerPlans(fs)
 	f.mail.register(fs)
 	f.connections.register(fs)
-	f.log.register(fs, "info")
+	f.server.register(fs, "info")
 	settings.Validate(cmd, func() error { return f.validate(env) })
 	return cmd
 }
@@ -136,7 +139,7 @@ func (f *authorityFlags) validate(env environment) error {
 	faults = append(faults, f.times.validate(env)...)
 	faults = append(faults, f.billing.validate(env), f.mail.validate(env))
 	faults = append(faults, f.connections.validate(shareAuthority(listener.Descriptors()).http)...)
-	faults = append(faults, f.log.validate()...)
+	faults = append(faults, f.server.validate()...)
 	if err := f.readToken(env); err != nil {
 		faults = append(faults, err)
 	}
@@ -152,7 +155,7 @@ func (f *authorityFlags) readToken(env environment) error {
 	return nil
 }
 
-func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
+func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *slog.Logger) error {
 	fresh := !authority.HasState(f.data)
 	joins, err := authority.Joins(f.data)
 	switch {
@@ -165,18 +168,19 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 		return usageError{fmt.Errorf("--join takes the operator's token of the cluster, or of the one that is to begin: give it in --operator-token-file or %s", operatorTokenEnv)}
 	}
 	ctx := cmd.Context()
-	reg, logger, share := ops.NewRegistry(), f.log.logger(cmd.ErrOrStderr()), shareAuthority(listener.Descriptors())
+	reg, share := ops.NewRegistry(), shareAuthority(listener.Descriptors())
 	ls, err := listenAll(ctx, counted(reg, share.serve(f.listeners(), f.connections.http(share.http, nil))...), logger)
 	if err != nil {
 		return err
 	}
+	std.register(reg)
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
 		AdvertiseLink: f.advertiseLink, Join: f.join, ReplaceLost: f.replaceLost, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve),
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		OpenFiles: share.files, BodyRoom: int64(f.connections.bodies),
-		Logger: logger, Registerer: reg,
+		Logger: logger, Flush: std.flush, Registerer: reg,
 	})
 	a := ls.addresses()
 	fmt.Fprintf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",
@@ -187,6 +191,6 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 		defer stopOps()
 		return node.Run(ctx)
 	})
-	g.Go(func() error { return ops.Serve(opsCtx, ls[3], reg, ls.ready(node.Ready)) })
+	g.Go(func() error { return ops.Serve(opsCtx, ls[3], reg, node.Ready, ls.notes(std.notes)) })
 	return g.Wait()
 }

@@ -110,7 +110,7 @@ func TestGreedyConnectionsTakeNobodysPlace(t *testing.T) {
 	a.limited = few
 	a.start()
 	e := &edgeNode{http: freeAddress(t), ops: freeAddress(t)}
-	e.process = launchLimited(t, few, "edge", "--id", "e1", "--http", e.http, "--ops", e.ops, "--authority", a.link, "--max-connections-address", "1000")
+	e.process = launchWith(t, nil, few, "edge", "--id", "e1", "--http", e.http, "--ops", e.ops, "--authority", a.link, "--max-connections-address", "1000")
 	e.ready()
 	admin, agent := newClient(t, e.http), newClient(t, e.http)
 	o := newClient(t, a.http).createOrg(t)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -25,16 +26,18 @@ type edgeFlags struct {
 	entries       int64
 	limits        limitFlags
 	connections   connectionFlags
-	log           logFlags
+	server        serverFlags
 }
 
-func newEdgeCommand(settings *config.Settings) *cobra.Command {
+func newEdgeCommand(settings *config.Settings, std *standard) *cobra.Command {
 	f := &edgeFlags{}
 	cmd := &cobra.Command{
 		Use:   "edge --id ID --authority ADDRESS,...",
 		Short: "Run an edge node: it answers validate from memory",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runEdge(cmd, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return std.serve(cmd, &f.server, func(logger *slog.Logger) error { return runEdge(cmd, f, std, logger) })
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.id, "id", "", "this edge's `NAME` in logs, metrics and answers (required)")
@@ -48,7 +51,7 @@ func newEdgeCommand(settings *config.Settings) *cobra.Command {
 	fs.Int64Var(&f.entries, "cache-entries", edge.DefaultCacheEntries, "how many devices the edge remembers, 1000 to 100000000")
 	f.limits.register(fs)
 	f.connections.register(fs)
-	f.log.register(fs, "info")
+	f.server.register(fs, "info")
 	settings.Validate(cmd, f.validate)
 	return cmd
 }
@@ -77,7 +80,7 @@ func (f *edgeFlags) validate() error {
 	}
 	faults = append(faults, f.limits.validate()...)
 	faults = append(faults, f.connections.validate(shareEdge(listener.Descriptors()).http)...)
-	return errors.Join(append(faults, f.log.validate()...)...)
+	return errors.Join(append(faults, f.server.validate()...)...)
 }
 
 // checkMaxWait keeps validate's promise to answer within a second.
@@ -88,9 +91,9 @@ func checkMaxWait(d time.Duration) (faults []error) {
 	return faults
 }
 
-func runEdge(cmd *cobra.Command, f *edgeFlags) error {
+func runEdge(cmd *cobra.Command, f *edgeFlags, std *standard, logger *slog.Logger) error {
 	ctx := cmd.Context()
-	reg, logger, share := ops.NewRegistry(), f.log.logger(cmd.ErrOrStderr()), shareEdge(listener.Descriptors())
+	reg, share := ops.NewRegistry(), shareEdge(listener.Descriptors())
 	ls, err := listenAll(ctx, counted(reg,
 		served{address{"http", f.http}, f.connections.http(share.http, f.limits.trusted())},
 		served{address{"ops", f.ops}, listener.Options{Max: share.ops}},
@@ -98,6 +101,7 @@ func runEdge(cmd *cobra.Command, f *edgeFlags) error {
 	if err != nil {
 		return err
 	}
+	std.register(reg)
 	e, err := edge.New(edge.Config{
 		ID: f.id, Version: Version(), Authority: f.authority, Cluster: f.cluster, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: f.entries,
 		Limits: f.limits.limits(), TrustedProxies: f.limits.trusted(), ProxyOperator: f.proxyOperator,
@@ -117,6 +121,6 @@ func runEdge(cmd *cobra.Command, f *edgeFlags) error {
 		defer stopOps()
 		return e.Run(ctx)
 	})
-	g.Go(func() error { return ops.Serve(opsCtx, ls[1], reg, ls.ready(e.Ready)) })
+	g.Go(func() error { return ops.Serve(opsCtx, ls[1], reg, e.Ready, ls.notes(std.notes)) })
 	return g.Wait()
 }

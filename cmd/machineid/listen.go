@@ -147,10 +147,10 @@ func (ls listening) close() {
 	}
 }
 
-// ready adds what the listeners say to what the node itself says against readiness.
-func (ls listening) ready(node func() []string) func() []string {
+// notes adds what the listeners say to what else is noted beside readiness.
+func (ls listening) notes(more func() []string) func() []string {
 	return func() []string {
-		why := node()
+		why := more()
 		for _, l := range ls {
 			why = append(why, l.Reasons()...)
 		}

@@ -74,7 +74,7 @@ func NewServer(h fasthttp.RequestHandler, opts Options) *Server {
 	s := &server{Options: opts, next: h, bodies: newBodies(opts.BodyRoom, opts.Registerer)}
 	// A large body must not stay with its connection for as long as that lives. The limit is one of the whole process.
 	fasthttp.SetBodySizePoolLimit(MaxBody, MaxBody)
-	return &Server{opts: opts, bodies: s.bodies, Server: &fasthttp.Server{
+	return &Server{opts: opts, bodies: s.bodies, lame: &s.lame, Server: &fasthttp.Server{
 		Handler:        s.handle,
 		ErrorHandler:   s.refuse,
 		HeaderReceived: s.limits,
@@ -100,6 +100,7 @@ type server struct {
 	next   fasthttp.RequestHandler
 	open   atomic.Int64 // connections
 	bodies *bodies
+	lame   atomic.Bool // it stops: every connection ends with its next answer
 }
 
 func (s *server) count(nc net.Conn, state fasthttp.ConnState) {
@@ -146,7 +147,7 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetConnectionClose() // nobody is there to read an answer, so nothing may be done
 		return
 	}
-	if r.Head.Close {
+	if r.Head.Close || s.lame.Load() {
 		ctx.SetConnectionClose() // fasthttp knows only a lone `close` in lower case
 	}
 	if e != nil {
