@@ -70,7 +70,7 @@ func (m *Machine) Reserved() int64 { return m.Cluster().GetReservedMs() }
 
 // Restored reads what Apply keeps in memory (raftstore.Machine).
 func (m *Machine) Restored(r pebble.Reader, _ raftstore.Position) error {
-	rd := Reader{r}
+	rd := NewReader(r)
 	cluster, err := rd.Cluster()
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func (m *Machine) Apply(w *pebble.Batch, at raftstore.Position, raw []byte) any 
 	if cmd.GetChange() == nil || !understood(cmd.ProtoReflect()) {
 		panic(fmt.Errorf("the command at index %d says what this version does not know: install the version of the other nodes", at.Index))
 	}
-	t := &tx{m: m, w: w, r: Reader{w}, at: at, cmd: &cmd, emit: &m.pending[len(m.pending)-1]}
+	t := &tx{m: m, w: w, r: NewReader(w), at: at, cmd: &cmd, emit: &m.pending[len(m.pending)-1]}
 	t.stamp(cmd.GetTimeMs())
 	return t.apply()
 }
