@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
@@ -92,6 +93,10 @@ type Config struct {
 	// Mail sends what recoveries mail, with links that begin with PublicURL; without both nobody is mailed.
 	Mail      mail.Sender
 	PublicURL string
+	// OpenFiles is raftstore's; 0 is its default.
+	OpenFiles int
+	// BodyRoom bounds what bodies and large answers under way hold, in bytes; 0 is wire.DefaultBodyRoom.
+	BodyRoom int64
 	// GraceDays is how many days a new cluster's orgs go on to work unpaid; nil is 7.
 	GraceDays *uint32
 	// Plans are those that a new cluster begins with; nil is the usual ones (docs/api.md). One is the tier free.
@@ -246,7 +251,7 @@ func (n *Node) open() error {
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
 		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
-		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, Logger: n.log, Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, OpenFiles: n.cfg.OpenFiles, Logger: n.log, Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
 		LeaderSeen: n.leaders.seen,
 	}, n.state)
 	if err != nil {
@@ -258,10 +263,16 @@ func (n *Node) open() error {
 	n.http = wire.NewServer(api.New(api.Config{
 		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
-	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate})
+	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate, BodyRoom: n.cfg.BodyRoom, Known: n.known, Registerer: n.cfg.Registerer})
 	n.grpc = grpc.NewServer(link.ServerOptions()...)
 	link.RegisterLinkServer(n.grpc, n.hub)
 	return nil
+}
+
+// known tells whether an edge or a node of ours hands a request on. Admins who call this node itself share what strangers get of the room for bodies.
+func (n *Node) known(ctx *fasthttp.RequestCtx, _ *wire.Request) bool {
+	values := ctx.Request.Header.PeekAll(wire.EdgeHeader)
+	return len(values) == 1 && n.hub.Edge(string(values[0])) != "" || n.fromNode(ctx)
 }
 
 // lead runs one term of leadership (raftstore's Config.Lead).

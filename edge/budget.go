@@ -27,6 +27,9 @@ const (
 type budgets struct {
 	every time.Duration
 	burst int64
+	// clean is how much more a party may hold that has nothing spent: who has wasted nothing is
+	// not kept waiting for what is under way.
+	clean int64
 	sets  []budgetSet
 }
 
@@ -65,7 +68,7 @@ func (b *budgets) hold(tag uint64, now clock.Time) (wait time.Duration, onlyHeld
 		*c = budgetCell{tag: tag}
 	}
 	room := time.Duration(b.burst)*b.every - max(c.spent.Sub(now), 0)
-	if room >= time.Duration(c.held+1)*b.every {
+	if room >= time.Duration(c.held+1)*b.every || c.spent <= now && c.held < b.burst+b.clean {
 		c.held++
 		return 0, false
 	}

@@ -49,6 +49,10 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// ProxyOperator has operators' calls passed on, but for those that answer with a stream.
 	ProxyOperator bool
+	// ProxyConns bounds the connections over which calls are passed on; 0 is 4096.
+	ProxyConns int
+	// BodyRoom bounds what bodies and large answers under way hold, in bytes; 0 is wire.DefaultBodyRoom.
+	BodyRoom int64
 	// Dial replaces TCP, to the link and to HTTP, in tests. NoDate leaves out the header Date, for virtual time.
 	Dial       func(ctx context.Context, addr string) (net.Conn, error)
 	NoDate     bool
@@ -111,6 +115,9 @@ func New(cfg Config) (*Edge, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System()
 	}
+	if cfg.ProxyConns == 0 {
+		cfg.ProxyConns = maxConns
+	}
 	if cfg.Dial == nil {
 		cfg.Dial = dial.TCP
 	}
@@ -128,8 +135,16 @@ func New(cfg Config) (*Edge, error) {
 	e.limits = newLimits(cfg.Limits, cfg.Clock)
 	e.proxy = newProxy(e)
 	e.link = newLinker(e)
-	e.server = wire.NewServer(e.handle, wire.Options{Log: cfg.Logger, NoDate: cfg.NoDate, Match: e.match})
+	e.server = wire.NewServer(e.handle, wire.Options{
+		Log: cfg.Logger, NoDate: cfg.NoDate, Match: e.match, BodyRoom: cfg.BodyRoom, Known: e.known, Registerer: cfg.Registerer,
+	})
 	return e, nil
+}
+
+// known tells whether the key or the token of a request was good when the authority was asked last.
+func (e *Edge) known(_ *fasthttp.RequestCtx, r *wire.Request) bool {
+	shown, _, ok := shows(r)
+	return ok && e.limits.isProven(&shown)
 }
 
 // match finds the routes that the edge serves: operators' calls are none, unless it is told so.

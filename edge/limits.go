@@ -39,6 +39,8 @@ type limits struct {
 	seed  maphash.Seed // so that nobody can choose with whom to share a place
 
 	changes, reads, failedKeys, signups, unknownKeys, unknownKeysAddress, unknownDevices *budgets
+	// Places to wait in for room that others hold (place).
+	keysWait, keysWaitAddress *budgets
 
 	// proven holds first bytes of keys and tokens that were good when the authority was asked
 	// last. They need no budget of those that may be unknown, so a flood takes
@@ -46,8 +48,18 @@ type limits struct {
 	proven [1 << 14]atomic.Uint64
 }
 
+// Of the validates that may wait (maxWaiting), so many may wait for others' keys to be answered, in all and of one address.
+const (
+	keysWaitMost        = maxWaiting / 4
+	keysWaitAddressMost = keysWaitMost / 4
+)
+
+// cleanAddress is how many times its burst more an address that has wasted nothing may ask about at once. By default what it can waste so is less
+// than the edge's own burst: it does not empty that for others.
+const cleanAddress = 7
+
 func newLimits(l Limits, c clock.Clock) *limits {
-	return &limits{
+	n := &limits{
 		clock: c, seed: maphash.MakeSeed(),
 		changes:            newBudgets(l.Changes, time.Second, budgetSets),
 		reads:              newBudgets(l.Reads, time.Second, budgetSets),
@@ -56,7 +68,13 @@ func newLimits(l Limits, c clock.Clock) *limits {
 		unknownKeys:        newBudgets(l.UnknownKeys, time.Second, 1),
 		unknownKeysAddress: newBudgets(l.UnknownKeysAddress, time.Second, budgetSets),
 		unknownDevices:     newBudgets(l.UnknownDevices, time.Second, budgetSets),
+		keysWait:           newBudgets(keysWaitMost, time.Second, 1),
+		keysWaitAddress:    newBudgets(keysWaitAddressMost, time.Second, budgetSets),
 	}
+	if n.unknownKeysAddress != nil {
+		n.unknownKeysAddress.clean = cleanAddress * n.unknownKeysAddress.burst
+	}
+	return n
 }
 
 // credential is what a call shows: the hash of its key, or of an operator's token.
@@ -126,15 +144,15 @@ type over struct {
 // retryAfter in whole seconds, at least 1.
 func (o over) retryAfter() int { return max(int((o.wait+time.Second-1)/time.Second), 1) }
 
-// flight takes room for a fetch of what the authority may not know. Keys that are
-// over it are denied at once: who waits takes the place of others that wait (I9).
-// Devices are of a key that is known, and may wait for each other.
+// flight takes room for a fetch of what the authority may not know. Where room is
+// only held, by what may yet turn out to exist, it may be waited for; where it is
+// spent it is not.
 func (l *limits) flight(n need, q *question, now clock.Time) (h held, o over) {
 	switch {
 	case l == nil || n.kind == needOrg:
 	case n.kind == needKey && !l.isProven(&q.sum):
-		if o.wait, _ = h.add(l.unknownKeysAddress, l.addressTag(q.from), now); o.wait == 0 {
-			if o.wait, _ = h.add(l.unknownKeys, 1, now); o.wait != 0 {
+		if o.wait, o.soon = h.add(l.unknownKeysAddress, l.addressTag(q.from), now); o.wait == 0 {
+			if o.wait, o.soon = h.add(l.unknownKeys, 1, now); o.wait != 0 {
 				h.settle(now, false)
 			}
 		}
@@ -142,6 +160,24 @@ func (l *limits) flight(n need, q *question, now clock.Time) (h held, o over) {
 		o.wait, o.soon = h.add(l.unknownDevices, l.tag(&q.sum), now)
 	}
 	return h, o
+}
+
+// place takes one to wait in for room that others hold, unless the question has it
+// already. Devices are of a key that is known, and need none. For keys there are few,
+// and few for one address: a flood of them leaves the rest of the places to those who
+// are known (I9).
+func (l *limits) place(n need, q *question, h *held, now clock.Time) bool {
+	if n.kind != needKey || h.of[0] != nil {
+		return true
+	}
+	if wait, _ := h.add(l.keysWaitAddress, l.addressTag(q.from), now); wait != 0 {
+		return false
+	}
+	if wait, _ := h.add(l.keysWait, 1, now); wait != 0 {
+		h.settle(now, false)
+		return false
+	}
+	return true
 }
 
 // landed settles what a flight held: it is free if what was asked for exists. got
@@ -169,18 +205,26 @@ type pass struct {
 	operator bool
 }
 
+// shows is what a call shows, and whether that is an operator's token; ok is false if it is nothing that could be judged.
+func shows(r *wire.Request) (shown credential, operator, ok bool) {
+	sum, err := r.OrgKey()
+	switch {
+	case !r.Route.Operator && err == nil:
+		return sum, false, true
+	case r.Route.Operator, len(wire.Trim(r.Head.OrgKey)) == 0 && len(r.Head.Operated) > 0:
+		// The token counts where the authority looks at it, and nowhere else: beside a key it
+		// may be anything, and each would have a budget of its own.
+		return sha256.Sum256(r.Head.Authorization), true, true
+	}
+	return shown, false, false
+}
+
 // call takes room for a call that is passed on, or names the limit that was met.
 func (l *limits) call(ctx *fasthttp.RequestCtx, r *wire.Request, from netip.Addr) (p pass, o over, name string) {
 	now := l.clock.Now()
 	signup := r.Route.Path == "org/create"
-	sum, err := r.OrgKey()
-	switch {
-	case !r.Route.Operator && err == nil:
-		p.shown, p.proves = sum, !signup
-	case r.Route.Operator, len(wire.Trim(r.Head.OrgKey)) == 0 && len(r.Head.Operated) > 0:
-		// The token counts where the authority looks at it, and nowhere else: beside a key it
-		// may be anything, and each would have a budget of its own.
-		p.shown, p.proves, p.operator = sha256.Sum256(r.Head.Authorization), !signup, true
+	if shown, operator, ok := shows(r); ok {
+		p.shown, p.operator, p.proves = shown, operator, !signup
 	}
 	webhook := r.Route.Path == "webhooks/stripe" // all come from a few addresses, and show a signature, no key
 	if !webhook && (!p.proves || !l.isProven(&p.shown)) {

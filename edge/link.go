@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,16 +118,26 @@ func (l *linker) run(ctx context.Context) {
 	}
 }
 
-// connsMax bounds the connections to nodes that others have named.
+// connsMax bounds the connections to nodes, but for those that are configured.
 const connsMax = 32
 
-// connect has a connection to a node, and reports whether it could be made.
+// connect has a connection to a node, and reports whether it could be made. It makes room by
+// closing one to a node that was named before: none of those is in use.
 func (l *linker) connect(ctx context.Context, conns map[string]*grpc.ClientConn, addr string) bool {
 	switch {
 	case conns[addr] != nil:
 		return true
-	case addr == "" || len(conns) >= connsMax:
+	case addr == "":
 		return false
+	}
+	if len(conns) >= connsMax {
+		for old, c := range conns {
+			if !slices.Contains(l.e.cfg.Authority, old) {
+				_ = c.Close() // nobody uses it
+				delete(conns, old)
+				break
+			}
+		}
 	}
 	c, err := l.dial(addr)
 	if err != nil {
@@ -241,7 +252,7 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 		l.begin(w, hasher, s)
 	}
 	l.e.metrics.sessions.Inc()
-	l.e.proxy.use(w.GetHttpAddress(), w.GetProxyToken()) //nolint:contextcheck // its connections outlive the session
+	l.e.proxy.use(w.GetHttpAddress(), w.GetProxyToken())
 	l.mu.Lock()
 	l.session = s
 	clear(l.foreign)

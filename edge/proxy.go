@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"context"
-	"net"
 	"sync"
 	"time"
 
@@ -18,69 +16,89 @@ type proxy struct {
 	e *Edge
 
 	mu       sync.Mutex
-	upstream *upstream // nil before the first session
+	upstream *upstream     // nil before the first session
+	changed  chan struct{} // closed and replaced with each session
+	left     map[*wire.Hop]*time.Timer
 }
 
 type upstream struct {
-	client *fasthttp.HostClient
-	token  string // proves that the request comes from an edge
+	hop   *wire.Hop
+	token string // proves that the request comes from an edge
 }
 
-// Times of the proxy. A change may wait 9 s for the edges, so its answer may
-// take a little longer; connections end here before the authority ends them, or
-// a request would run into the end.
 const (
-	connectTime = time.Second // the session has just come from there
-
-	answerTime = 9500 * time.Millisecond
-	idleTime   = 30 * time.Second
-	maxConns   = 4096
+	// answerSlack is how much later than a request's own time its answer may come: a change waits 1 s longer for the edges.
+	answerSlack = 1500 * time.Millisecond
+	// maxConns is the most connections to the authority, if the process may have as many descriptors.
+	maxConns = 4096
+	// nextWait is how long a call that got no answer, and may be sent again, waits for the link to name a node. It is sent again at most againMost times.
+	nextWait  = time.Second
+	againMost = 3
+	// leftTime is what calls under way still get from a node when the link has gone to another: that one may hang, and answer nothing any more.
+	leftTime = 2 * time.Second
 )
 
-func newProxy(e *Edge) *proxy { return &proxy{e: e} }
+func newProxy(e *Edge) *proxy {
+	return &proxy{e: e, changed: make(chan struct{}), left: map[*wire.Hop]*time.Timer{}}
+}
 
 // use makes a session's node the one that calls go to.
 func (p *proxy) use(addr, token string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.upstream != nil && p.upstream.client.Addr == addr {
-		p.upstream = &upstream{p.upstream.client, token}
-		return
-	}
+	close(p.changed)
+	p.changed = make(chan struct{})
 	if p.upstream != nil {
-		p.upstream.client.CloseIdleConnections()
+		if p.upstream.hop.Addr() == addr {
+			p.upstream = &upstream{p.upstream.hop, token}
+			return
+		}
+		p.leave(p.upstream.hop)
 	}
-	client := &fasthttp.HostClient{
-		Addr: addr, MaxConns: maxConns, MaxIdleConnDuration: idleTime, ReadTimeout: answerTime, WriteTimeout: answerTime,
-		MaxConnWaitTimeout: time.Second, MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true,
-		DisablePathNormalizing: true, MaxResponseBodySize: 64 << 20,
-		Dial: func(addr string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(context.Background(), connectTime)
-			defer cancel()
-			return p.e.cfg.Dial(ctx, addr)
-		},
+	p.upstream = &upstream{wire.NewHop(addr, wire.HopOptions{Dial: p.e.cfg.Dial, MaxConns: p.e.cfg.ProxyConns, Answer: wire.DefaultBudget + answerSlack}), token}
+}
+
+// lost tells that a session has ended: whoever is at the node's address next may be another
+// process, or its host another one, and know nothing of the connections that are idle.
+func (p *proxy) lost() {
+	if up, _ := p.current(); up != nil {
+		up.hop.Drop()
 	}
-	p.upstream = &upstream{client, token}
+}
+
+// leave ends what is under way with a node, a little later. p.mu is held.
+func (p *proxy) leave(hop *wire.Hop) {
+	hop.Drop()
+	p.left[hop] = time.AfterFunc(leftTime, func() {
+		hop.Break()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.left, hop)
+	})
 }
 
 func (p *proxy) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for hop, t := range p.left {
+		t.Stop()
+		hop.Drop()
+	}
 	if p.upstream != nil {
-		p.upstream.client.CloseIdleConnections()
+		p.upstream.hop.Drop()
 	}
 }
 
-func (p *proxy) current() *upstream {
+// current is the node that calls go to, and what tells of the next session.
+func (p *proxy) current() (up *upstream, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.upstream
+	return p.upstream, p.changed
 }
 
 // pass forwards one call and its answer.
 func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
-	up := p.current()
-	if up == nil {
+	if up, _ := p.current(); up == nil {
 		r.Error(ctx, wire.SystemUnavailable(wire.OutcomeNotDone, 1))
 		return
 	}
@@ -99,18 +117,57 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 		return
 	}
 	defer call.settle(p.e.clock.Now(), false) // where no answer tells
-	req.SetHost(up.client.Addr)
-	req.Header.Set(wire.EdgeHeader, up.token)
 	req.Header.Set(wire.ClientHeader, from.String())
-	req.Header.SetBytesV(wire.BudgetHeader, wire.AppendBudget(nil, wire.DefaultBudget-time.Since(ctx.Time())))
-	if err := up.client.Do(req, resp); err != nil {
+	if outcome := p.send(ctx, r, req, resp); outcome != "" {
 		p.e.metrics.proxyErrors.Inc()
-		r.Error(ctx, wire.SystemUnavailable(wire.PassOutcome(err, ctx.IsGet()), 1))
-		return
-	}
-	if !wire.Relay(ctx, resp, r) {
-		r.Error(ctx, wire.SystemUnavailable(wire.PassOutcome(nil, ctx.IsGet()), 1))
+		r.Error(ctx, wire.SystemUnavailable(outcome, 1))
 		return
 	}
 	p.e.limits.answered(&call, resp.StatusCode(), resp.Body())
+}
+
+// send sends a request and relays the answer, or tells what became of it. What was
+// certainly not carried out, and what may be carried out twice, is sent again: at the
+// node that the link names meanwhile, or over another connection.
+func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Request, resp *fasthttp.Response) (outcome string) {
+	doubt := false // it may have been carried out by an attempt that got no answer
+	for tried := 1; ; tried++ {
+		up, changed := p.current()
+		left := wire.DefaultBudget - time.Since(ctx.Time())
+		req.SetHost(up.hop.Addr())
+		req.SetTimeout(left + answerSlack)
+		req.Header.Set(wire.EdgeHeader, up.token)
+		req.Header.SetBytesV(wire.BudgetHeader, wire.AppendBudget(nil, left))
+		err := up.hop.Do(req, resp)
+		if err == nil && (!doubt || settles(resp)) && wire.Relay(ctx, resp, r) {
+			return ""
+		}
+		doubt = doubt || wire.PassOutcome(err, ctx.IsGet()) == wire.OutcomeUnknown
+		outcome = pick(doubt, wire.OutcomeUnknown, wire.OutcomeNotDone)
+		left = wire.DefaultBudget - time.Since(ctx.Time())
+		if tried > againMost || left <= 0 || !wire.Again(err, r.Repeats(ctx)) || !again(err, changed, left) {
+			return outcome
+		}
+	}
+}
+
+// settles tells whether an answer to what was sent once more says what became of the first time: a success, or what is remembered of it.
+func settles(resp *fasthttp.Response) bool {
+	return resp.StatusCode()/100 == 2 || len(resp.Header.Peek("Idempotency-Replayed")) > 0
+}
+
+// again reports whether to send again, once it is time: what left when the link names a
+// node, the same or another. A node that hangs up for no such reason is not asked twice.
+func again(err error, changed <-chan struct{}, left time.Duration) bool {
+	if wire.Unsent(err) {
+		return true
+	}
+	t := time.NewTimer(min(left, nextWait))
+	defer t.Stop()
+	select {
+	case <-changed:
+		return true
+	case <-t.C:
+		return false
+	}
 }

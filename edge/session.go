@@ -75,6 +75,7 @@ func (s *session) end() {
 	}
 	s.mu.Unlock()
 	s.flights.end()
+	s.e.proxy.lost()
 	s.e.down()
 }
 

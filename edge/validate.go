@@ -86,7 +86,9 @@ func (e *Edge) ask(q *question) decision.Code {
 
 		last  need // what was missing
 		tries int  // how often it was fetched and is missing still
+		place held // among those that wait for room
 	)
+	defer func() { place.settle(e.clock.Now(), false) }()
 	for {
 		q.over = over{}
 		changed, lostAt := e.awake()
@@ -124,7 +126,7 @@ func (e *Edge) ask(q *question) decision.Code {
 					continue
 				}
 				// The authority could not read, or the session has ended: not again at once.
-			} else if q.over.wait != 0 && !q.over.soon {
+			} else if q.over.wait != 0 && (!q.over.soon || !e.limits.place(missing, q, &place, now)) {
 				e.metrics.limit(missing.kind)
 				return decision.SystemUnavailable
 			}

@@ -89,6 +89,8 @@ type Config struct {
 
 	// CacheBytes is what blocks may take of the cache that both databases share, besides their memtables. Default 32 MiB.
 	CacheBytes int64
+	// OpenFiles is how many files each of the two databases keeps open, about. Default 1,000.
+	OpenFiles int
 	// LogCacheBytes bounds the newest log entries kept in memory for followers and for Apply. Default 16 MiB.
 	LogCacheBytes int
 	// MaxPendingBytes bounds what Propose accepts before it answers ErrOverloaded. Default 64 MiB.

@@ -40,6 +40,7 @@ func (d *databases) options(name string) *pebble.Options {
 		Logger:              logger,
 		EventListener:       (&events{log: logger, metrics: d.metrics, aside: d.aside, lowSpace: d.lowSpace}).listener(),
 		MaxManifestFileSize: manifestBytes,
+		MaxOpenFiles:        d.cfg.OpenFiles, // 0: Pebble's own, 1,000
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"machineid/authority/hub"
 	"machineid/cmd/machineid/config"
 	"machineid/raftstore"
+	"machineid/shared/listener"
 	"machineid/shared/ops"
 )
 
@@ -45,6 +46,7 @@ type authorityFlags struct {
 	times                        timeFlags
 	billing                      billingFlags
 	mail                         mailFlags
+	connections                  connectionFlags
 	server                       serverFlags
 }
 
@@ -88,6 +90,7 @@ func newAuthorityCommand(settings *config.Settings, env environment, std *standa
 	f.billing.register(fs)
 	f.billing.registerPlans(fs)
 	f.mail.register(fs)
+	f.connections.register(fs)
 	f.server.register(fs, "info")
 	settings.Validate(cmd, func() error { return f.validate(env) })
 	return cmd
@@ -145,6 +148,7 @@ func (f *authorityFlags) validate(env environment) error {
 	faults = append(faults, checkVersion(f.version)...)
 	faults = append(faults, f.times.validate(env)...)
 	faults = append(faults, f.billing.validate(env), f.mail.validate(env))
+	faults = append(faults, f.connections.validate(shareAuthority(listener.Descriptors()).http)...)
 	faults = append(faults, f.server.validate()...)
 	if err := f.readToken(env); err != nil {
 		faults = append(faults, err)
@@ -174,20 +178,21 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *
 		return usageError{fmt.Errorf("--join takes the operator's token of the cluster, or of the one that is to begin: give it in --operator-token-file or %s", operatorTokenEnv)}
 	}
 	ctx := cmd.Context()
-	ls, err := listenAll(ctx, f.listeners())
+	reg, share := ops.NewRegistry(), shareAuthority(listener.Descriptors())
+	ls, err := listenAll(ctx, counted(reg, share.serve(f.listeners(), f.connections.http(share.http, nil))...), logger)
 	if err != nil {
 		return err
 	}
-	reg := ops.NewRegistry()
 	std.register(reg)
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
 		AdvertiseLink: f.advertiseLink, Join: f.join, ReplaceLost: f.replaceLost, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve),
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(), Edges: f.edges,
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
+		OpenFiles: share.files, BodyRoom: int64(f.connections.bodies),
 		Logger: logger, Flush: std.flush, Registerer: reg,
 	})
-	a := addresses(ls)
+	a := ls.addresses()
 	fmt.Fprintf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",
 		Version(), f.id, a[0], a[1], a[2], a[3], insecureNote(f.insecure))
 	g, ctx := errgroup.WithContext(ctx)
@@ -196,6 +201,6 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *
 		defer stopOps()
 		return node.Run(ctx)
 	})
-	g.Go(func() error { return ops.Serve(opsCtx, ls[3], reg, node.Ready, std.notes) })
+	g.Go(func() error { return ops.Serve(opsCtx, ls[3], reg, node.Ready, ls.notes(std.notes)) })
 	return g.Wait()
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -111,30 +110,6 @@ func checkAdvertised(listen, advertise address) (faults []error) {
 	return faults
 }
 
-// listenAll opens all listeners or none.
-func listenAll(ctx context.Context, list []address) ([]net.Listener, error) {
-	var (
-		faults []error
-		open   []net.Listener
-		config net.ListenConfig
-	)
-	for _, a := range list {
-		l, err := config.Listen(ctx, "tcp", a.value)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("listen on %s (--%s): %w", a.value, a.flag, err))
-			continue
-		}
-		open = append(open, l)
-	}
-	if len(faults) > 0 {
-		for _, l := range open {
-			_ = l.Close()
-		}
-		return nil, errors.Join(faults...)
-	}
-	return open, nil
-}
-
 // insecureNote is what a start-up line says of a server without TLS.
 func insecureNote(insecure bool) string {
 	if insecure {
@@ -166,15 +141,6 @@ func waitReady(ctx context.Context, ready func() []string) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// addresses lists the addresses of listeners, in order.
-func addresses(list []net.Listener) []string {
-	at := make([]string, len(list))
-	for i, l := range list {
-		at[i] = l.Addr().String()
-	}
-	return at
 }
 
 // contextAfter returns a context that ends when its stop is called, and no

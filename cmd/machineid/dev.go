@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"machineid/authority/mail"
 	"machineid/cmd/machineid/config"
 	"machineid/edge"
+	"machineid/shared/listener"
 	"machineid/shared/ops"
 	"machineid/shared/orgkey"
 )
@@ -88,22 +90,27 @@ func (f *devFlags) listeners() []address {
 func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger) error {
 	began := time.Now()
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	ls, err := listenAll(ctx, f.listeners())
+	edgeReg, authorityReg := ops.NewRegistry(), ops.NewRegistry()
+	half, list, unset := listener.Descriptors()/2, f.listeners(), connectionFlags{}
+	share, nodeShare := shareEdge(half), shareAuthority(half)
+	ls, err := listenAll(ctx, slices.Concat(
+		counted(edgeReg, served{list[0], unset.http(share.http, nil)}, served{list[1], listener.Options{Max: share.ops}}),
+		counted(authorityReg, nodeShare.serve(list[2:], unset.http(nodeShare.http, nil))...),
+	), logger)
 	if err != nil {
 		return err
 	}
-	edgeReg, authorityReg := ops.NewRegistry(), ops.NewRegistry()
 	std.register(edgeReg)
 	std.register(authorityReg)
 	node := authority.New(authority.Config{
 		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
 		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans,
-		Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), Logger: logger, Flush: std.flush, Registerer: authorityReg,
+		Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), OpenFiles: nodeShare.files, Logger: logger, Flush: std.flush, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
 	})
 	e, err := edge.New(edge.Config{
 		ID: "dev", Version: Version(), Authority: []string{ls[3].Addr().String()}, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: devEntries,
-		Logger: logger, Registerer: edgeReg,
+		ProxyConns: share.proxy, Logger: logger, Registerer: edgeReg,
 	})
 	if err != nil {
 		return err
@@ -116,13 +123,13 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 		return e.Run(ctx)
 	})
 	g.Go(func() error { return node.Run(rest) })
-	g.Go(func() error { return ops.Serve(rest, ls[1], edgeReg, e.Ready, std.notes) })
-	g.Go(func() error { return ops.Serve(rest, ls[5], authorityReg, node.Ready, std.notes) })
+	g.Go(func() error { return ops.Serve(rest, ls[1], edgeReg, e.Ready, ls[:2].notes(std.notes)) })
+	g.Go(func() error { return ops.Serve(rest, ls[5], authorityReg, node.Ready, ls[:2].notes(std.notes)) })
 	g.Go(func() error {
 		if err := waitReady(ctx, func() []string { return append(node.Ready(), e.Ready()...) }); err != nil {
 			return nil //nolint:nilerr // the others say why
 		}
-		if err := welcome(ctx, out, f.data, addresses(ls), time.Since(began)); err != nil && ctx.Err() == nil {
+		if err := welcome(ctx, out, f.data, ls.addresses(), time.Since(began)); err != nil && ctx.Err() == nil {
 			return err
 		}
 		return nil

@@ -14,6 +14,7 @@ import (
 	"machineid/cmd/machineid/config"
 	"machineid/edge"
 	"machineid/shared/link"
+	"machineid/shared/listener"
 	"machineid/shared/ops"
 )
 
@@ -26,6 +27,7 @@ type edgeFlags struct {
 	maxWait       time.Duration
 	entries       int64
 	limits        limitFlags
+	connections   connectionFlags
 	server        serverFlags
 }
 
@@ -50,6 +52,7 @@ func newEdgeCommand(settings *config.Settings, std *standard) *cobra.Command {
 	fs.BoolVar(&f.proxyOperator, "proxy-operator", false, "pass operators' calls on to the authority, but for snapshots; without it they are answered 404")
 	fs.Int64Var(&f.entries, "cache-entries", edge.DefaultCacheEntries, "how many devices the edge remembers, 1000 to 100000000")
 	f.limits.register(fs)
+	f.connections.register(fs)
 	f.server.register(fs, "info")
 	settings.Validate(cmd, f.validate)
 	return cmd
@@ -85,6 +88,7 @@ func (f *edgeFlags) validate() error {
 		faults = append(faults, fmt.Errorf("--cache-entries: %d is out of range; choose %d to %d", f.entries, edge.MinCacheEntries, edge.MaxCacheEntries))
 	}
 	faults = append(faults, f.limits.validate()...)
+	faults = append(faults, f.connections.validate(shareEdge(listener.Descriptors()).http)...)
 	return errors.Join(append(faults, f.server.validate()...)...)
 }
 
@@ -105,21 +109,25 @@ func checkMaxWait(d time.Duration) (faults []error) {
 
 func runEdge(cmd *cobra.Command, f *edgeFlags, std *standard, logger *slog.Logger) error {
 	ctx := cmd.Context()
-	ls, err := listenAll(ctx, []address{{"http", f.http}, {"ops", f.ops}})
+	reg, share := ops.NewRegistry(), shareEdge(listener.Descriptors())
+	ls, err := listenAll(ctx, counted(reg,
+		served{address{"http", f.http}, f.connections.http(share.http, f.limits.trusted())},
+		served{address{"ops", f.ops}, listener.Options{Max: share.ops}},
+	), logger)
 	if err != nil {
 		return err
 	}
-	reg := ops.NewRegistry()
 	std.register(reg)
 	e, err := edge.New(edge.Config{
 		ID: f.id, Version: Version(), Authority: f.authority, Cluster: f.cluster, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: f.entries,
 		Limits: f.limits.limits(), TrustedProxies: f.limits.trusted(), ProxyOperator: f.proxyOperator,
+		ProxyConns: share.proxy, BodyRoom: int64(f.connections.bodies),
 		Logger: logger, Registerer: reg,
 	})
 	if err != nil {
 		return err
 	}
-	a := addresses(ls)
+	a := ls.addresses()
 	fmt.Fprintf(cmd.OutOrStdout(), "machineid edge %s %s: http %s, ops %s, authority %v%s\n",
 		Version(), f.id, a[0], a[1], f.authority, insecureNote(f.insecure))
 	// The ops listener outlives the edge, so that /readyz can tell of the drain.
@@ -129,6 +137,6 @@ func runEdge(cmd *cobra.Command, f *edgeFlags, std *standard, logger *slog.Logge
 		defer stopOps()
 		return e.Run(ctx)
 	})
-	g.Go(func() error { return ops.Serve(opsCtx, ls[1], reg, e.Ready, std.notes) })
+	g.Go(func() error { return ops.Serve(opsCtx, ls[1], reg, e.Ready, ls.notes(std.notes)) })
 	return g.Wait()
 }

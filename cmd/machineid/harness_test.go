@@ -29,6 +29,8 @@ import (
 const (
 	// runMainEnv makes the test binary be machineid: so no build is needed, and -race covers the servers too.
 	runMainEnv = "MACHINEID_TEST_RUN_MAIN"
+	// descriptorsEnv is how many file descriptors it may have then.
+	descriptorsEnv = "MACHINEID_TEST_DESCRIPTORS"
 	// seedEnv repeats a run's random choices.
 	seedEnv = "MACHINEID_TEST_SEED"
 )
@@ -38,6 +40,7 @@ const patient = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	if os.Getenv(runMainEnv) == "1" {
+		limitDescriptors(os.Getenv(descriptorsEnv))
 		go endWithParent()
 		os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 	}
@@ -46,6 +49,17 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){"machineid": main})
+}
+
+// limitDescriptors gives this process so many file descriptors, if text is a number above 0.
+func limitDescriptors(text string) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || n == 0 {
+		return
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
+		panic(err)
+	}
 }
 
 // endWithParent ends this process when the test's ends, however it ended: the test holds the other end of stdin.
@@ -75,12 +89,18 @@ func launch(tb testing.TB, args ...string) *process {
 // launchInto has both streams of the process be a file, nil: they are collected.
 func launchInto(tb testing.TB, stream *os.File, args ...string) *process {
 	tb.Helper()
+	return launchWith(tb, stream, 0, args...)
+}
+
+// launchWith is that with so many file descriptors; 0 is as many as the test has.
+func launchWith(tb testing.TB, stream *os.File, descriptors int, args ...string) *process {
+	tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	p := &process{tb: tb, name: args[0], cmd: exec.Command(self, args...), exited: make(chan struct{})}
-	p.cmd.Env = append(bareEnviron(), runMainEnv+"=1", shortLeaseEnv+"=1")
+	p.cmd.Env = append(bareEnviron(), runMainEnv+"=1", shortLeaseEnv+"=1", fmt.Sprintf("%s=%d", descriptorsEnv, descriptors))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if stream != nil {
@@ -211,6 +231,7 @@ type authorityNode struct {
 	id                         string
 	dir, http, link, raft, ops string
 	args                       []string
+	limited                    int // file descriptors; 0: as the test
 	// stream is where it logs to at its next start; nil: what it logs is collected.
 	stream func() *os.File
 }
@@ -234,7 +255,7 @@ func newAuthority(tb testing.TB, args ...string) *authorityNode {
 // launch starts the node and does not wait for it.
 func (n *authorityNode) launch() {
 	n.tb.Helper()
-	n.process = launchInto(n.tb, n.into(), append([]string{
+	n.process = launchWith(n.tb, n.into(), n.limited, append([]string{
 		"authority", "--id", "a1", "--data", n.dir, "--bootstrap", "--open-signup",
 		"--http", n.http, "--link", n.link, "--raft", n.raft, "--ops", n.ops,
 	}, n.args...)...)

@@ -27,6 +27,14 @@ func NewRegistry() *prometheus.Registry {
 // stopTime bounds how long a request under way may take at the end.
 const stopTime = time.Second
 
+// Bounds of one connection (I14). A profile may be asked for two minutes of the program's life.
+const (
+	readTime  = 5 * time.Second
+	idleTime  = 75 * time.Second
+	writeTime = 3 * time.Minute
+	maxHead   = 16 << 10
+)
+
 // Serve serves on l, which it owns, until ctx ends. ready says why the process
 // is not ready, nothing if it is: /readyz then answers 503 with the reasons.
 // notes are what an operator should know beside that; they do not make it unready.
@@ -51,7 +59,9 @@ func Serve(ctx context.Context, l net.Listener, reg prometheus.Gatherer, ready, 
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	s := &http.Server{
+		Handler: mux, ReadTimeout: readTime, IdleTimeout: idleTime, WriteTimeout: writeTime, MaxHeaderBytes: maxHead,
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	select {

@@ -16,8 +16,9 @@ import (
 // costs.
 type Server struct {
 	*fasthttp.Server
-	opts Options
-	lame *atomic.Bool
+	opts   Options
+	bodies *bodies
+	lame   *atomic.Bool
 
 	mu      sync.Mutex
 	serving *listener
@@ -40,6 +41,9 @@ func (s *Server) Serve(l net.Listener) error {
 	}()
 	return s.Server.Serve(timed) //nolint:wrapcheck // fasthttp's own
 }
+
+// surplusTime is how long a connection beyond the listener's bounds may take for its first request.
+const surplusTime = 2 * time.Second
 
 // lameTime is how long a stopping server goes on to serve, telling every caller with its answer that the connection ends. It is also how long, after
 // that, a connection lives on that does not bring a whole request.
@@ -167,7 +171,8 @@ func (c *conn) Close() error {
 }
 
 func newConn(c net.Conn, l *listener) *conn {
-	return &conn{Conn: c, l: l, first: l.now.Load()} // its first request is on its way
+	marked, ok := c.(interface{ Surplus() bool })
+	return &conn{Conn: c, l: l, first: l.now.Load(), surplus: ok && marked.Surplus()} // its first request is on its way
 }
 
 // conn keeps a connection's time-outs: how long it may idle, how long one request may take to arrive, counted from its
@@ -182,7 +187,10 @@ type conn struct {
 	state       atomic.Int32 // one of those below; only connCut is set by another goroutine
 	first       int64        // when the request that it waits for began
 	begun       bool         // something has been read since the last answer
+	ended       bool         // a read has failed: nothing more will come
+	surplus     bool         // the listener has too many: the first request is refused
 	memo        headMemo
+	holding     holding
 	request     *Request // that the handler is with, else nil
 	read, write int64    // deadlines in force, as times of l.now; 0 is none
 }
@@ -211,6 +219,9 @@ func (c *conn) begin() bool {
 
 func (c *conn) Read(b []byte) (int, error) {
 	now := c.l.now.Load()
+	if c.holding.of != nil && c.state.Load() == connAnswers {
+		c.holding.drop() // the answer has left
+	}
 	until, slack := now+int64(c.l.opts.IdleTimeout), c.slack(c.l.opts.IdleTimeout)
 	// fasthttp flushes no answer while it holds a part of the next request, which it goes on to read.
 	if c.state.CompareAndSwap(connHandles, connOwes) {
@@ -218,6 +229,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	if c.waits() {
 		until, slack = c.first+int64(c.l.opts.ReadTimeout)+int64(c.l.coarse()), 0
+		if c.surplus {
+			until = min(until, c.first+int64(surplusTime))
+		}
 	}
 	if c.read > until || c.read < until-slack {
 		if err := c.SetReadDeadline(c.l.start.Add(time.Duration(until))); err != nil {
@@ -226,6 +240,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		c.read = until
 	}
 	n, err := c.Conn.Read(b)
+	c.ended = err != nil
 	if n > 0 && c.state.CompareAndSwap(connAnswers, connWaits) {
 		c.first = c.l.now.Load()
 	}

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"math/bits"
 )
 
@@ -35,6 +36,7 @@ type Head struct {
 	Version        []byte // MachineID-Version
 	Timeout        []byte // MachineID-Timeout-Ms
 	Prefer         []byte // Prefer
+	Length         int    // Content-Length, 0 if none was sent; what no int holds is the largest
 	Chunked        bool   // Transfer-Encoding: chunked
 	Close          bool   // Connection: close, in any case and place of its list
 
@@ -211,6 +213,10 @@ func (h *Head) noteLength(value []byte) error {
 		if c < '0' || c > '9' {
 			return ErrHeadLength
 		}
+		if h.Length > (math.MaxInt-9)/10 {
+			h.Length = math.MaxInt / 10 // as good as any: no body may be so long
+		}
+		h.Length = 10*h.Length + int(c-'0')
 	}
 	if h.seen&fieldTransfer != 0 {
 		return ErrHeadBothLengths

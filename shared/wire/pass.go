@@ -92,16 +92,24 @@ func Relay(ctx *fasthttp.RequestCtx, resp *fasthttp.Response, r *Request) bool {
 	return true
 }
 
-// PassOutcome says what became of a request that was handed on and got no answer: err is what the client of fasthttp said, nil for an
-// answer that was none.
+// PassOutcome says what became of a request that was handed on and got no answer: err is what the client said, nil for an answer that was none.
 func PassOutcome(err error, reads bool) string {
-	var op *net.OpError
+	op, ok := errors.AsType[*net.OpError](err)
 	switch {
 	case reads,
+		Unsent(err),
 		errors.Is(err, fasthttp.ErrNoFreeConns),
 		errors.Is(err, fasthttp.ErrDialTimeout),
-		errors.As(err, &op) && op.Op == "dial":
+		ok && op.Op == "dial":
 		return OutcomeNotDone
 	}
 	return OutcomeUnknown
+}
+
+// Unsent tells that a connection had ended before all of a request had left.
+func Unsent(err error) bool { return errors.Is(err, errGone) || errors.Is(err, errUnsent) }
+
+// Again tells whether a request that failed so may be sent again, and whether that may help. repeats says that it may be carried out twice.
+func Again(err error, repeats bool) bool {
+	return err != nil && !errors.Is(err, fasthttp.ErrNoFreeConns) && PassOutcome(err, repeats) == OutcomeNotDone
 }

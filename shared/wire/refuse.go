@@ -20,12 +20,8 @@ func (s *server) refuse(ctx *fasthttp.RequestCtx, cause error) {
 	fault := r.judge(ctx)
 	s.identify(ctx, r)
 	e := errorOf(cause)
-	if e.HTTP == fasthttp.StatusRequestEntityTooLarge {
-		if fault != nil {
-			e = BadRequest(fault.Error())
-		} else if other := s.fits(ctx, r, MaxBatchBody+1); other != nil {
-			e = other // the method is judged before the size
-		}
+	if fault != nil && e.HTTP == fasthttp.StatusRequestEntityTooLarge {
+		e = BadRequest(fault.Error())
 	}
 	e.close = true
 	if r.Route == nil && len(ctx.Request.Header.RawHeaders()) == 0 {

@@ -19,6 +19,8 @@ type Request struct {
 	uuid [36]byte
 	memo *headMemo
 	own  headMemo
+
+	holding holding // where no connection of ours has it
 }
 
 var requests = sync.Pool{New: func() any { return new(Request) }}
@@ -39,6 +41,11 @@ func From(ctx *fasthttp.RequestCtx) *Request {
 // OrgKey returns the hash of the org key in the head, or orgkey's error if its form is wrong; a key that is missing is
 // orgkey.ErrLength.
 func (r *Request) OrgKey() (orgkey.Hash, error) { return r.memo.key() }
+
+// Repeats tells whether a request may be sent again though it may have been carried out: it reads, or whoever carries it out remembers that.
+func (r *Request) Repeats(ctx *fasthttp.RequestCtx) bool {
+	return ctx.IsGet() || r.Route.Repeats && len(r.Head.IdempotencyKey) > 0 && len(r.Head.OrgKey) > 0 && len(r.Head.Authorization) == 0
+}
 
 // Error answers with e for this request's route and id.
 func (r *Request) Error(ctx *fasthttp.RequestCtx, e *Error) { WriteError(ctx, r.Route, r.ID, e) }

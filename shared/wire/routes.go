@@ -37,6 +37,8 @@ type Route struct {
 	Headers []string
 	// Query lists the names a GET may carry; the edge forwards these and no others.
 	Query []string
+	// Keyed marks a call with large bodies that takes an org's key, or an operator's token beside X-MachineID-Org: without either nothing large is read.
+	Keyed bool
 	// Validate marks the one route whose every answer is a decision.
 	Validate bool
 	// Decides marks the call that answers with several decisions. Edges answer it, as validate.
@@ -57,15 +59,15 @@ type Route struct {
 // edge.
 var routes = []Route{
 	{Path: "devices/validate", Get: true, Post: true, Query: []string{"deviceId"}, Validate: true},
-	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Decides: true},
+	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Decides: true},
 	{Path: "devices/register", Post: true, Repeats: true},
 	{Path: "devices/list", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "devices/get", Get: true, Query: []string{"deviceId"}},
 	{Path: "devices/revoke", Post: true, Repeats: true},
 	{Path: "devices/unrevoke", Post: true, Repeats: true},
 	{Path: "devices/remove", Post: true, Repeats: true},
-	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody, Repeats: true},
-	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody, Repeats: true},
+	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Repeats: true},
+	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Repeats: true},
 	{Path: "usage", Get: true},
 	{Path: "org", Get: true},
 	{Path: "org/create", Handler: "org_create", Post: true},

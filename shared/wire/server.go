@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 )
 
@@ -26,8 +27,16 @@ type Options struct {
 	IdleTimeout time.Duration
 	// MaxHead is the most bytes a request line and its headers may have together. Default 8 KiB.
 	MaxHead int
-	// Concurrency is the most connections served at once; others are told so and closed. Default 256 Ki.
+	// Concurrency is the most connections served at once; others are told so and closed. Default 256 Ki. A listener of shared/listener has
+	// bounds of its own: the connections that it marks are told the same.
 	Concurrency int
+	// BodyRoom is how many bytes of bodies and large answers may be under way at once; beyond it requests get 503. Default DefaultBodyRoom.
+	BodyRoom int64
+	// Known tells, from its head, whether a request with a large body comes from somebody known to be good. Strangers share a quarter of
+	// BodyRoom among them. Default: everybody is known.
+	Known func(ctx *fasthttp.RequestCtx, r *Request) bool
+	// Registerer receives the metrics; nil means none.
+	Registerer prometheus.Registerer
 	// NoDate leaves out the header Date, for tests in virtual time: fasthttp keeps its clock in a goroutine that never ends.
 	NoDate bool
 }
@@ -44,6 +53,7 @@ func (o Options) withDefaults() Options {
 	o.IdleTimeout = orDefault(o.IdleTimeout, 75*time.Second)
 	o.MaxHead = orDefault(o.MaxHead, 8<<10)
 	o.Concurrency = orDefault(o.Concurrency, fasthttp.DefaultConcurrency)
+	o.BodyRoom = orDefault(o.BodyRoom, DefaultBodyRoom)
 	return o
 }
 
@@ -61,10 +71,10 @@ func orDefault[T comparable](value, def T) T {
 // RequestCtx.TimeoutError. The caller starts the server by Serve and ends it by ShutdownWithContext.
 func NewServer(h fasthttp.RequestHandler, opts Options) *Server {
 	opts = opts.withDefaults()
-	s := &server{Options: opts, next: h}
+	s := &server{Options: opts, next: h, bodies: newBodies(opts.BodyRoom, opts.Registerer)}
 	// A large body must not stay with its connection for as long as that lives. The limit is one of the whole process.
 	fasthttp.SetBodySizePoolLimit(MaxBody, MaxBody)
-	return &Server{opts: opts, lame: &s.lame, Server: &fasthttp.Server{
+	return &Server{opts: opts, bodies: s.bodies, lame: &s.lame, Server: &fasthttp.Server{
 		Handler:        s.handle,
 		ErrorHandler:   s.refuse,
 		HeaderReceived: s.limits,
@@ -72,7 +82,8 @@ func NewServer(h fasthttp.RequestHandler, opts Options) *Server {
 		Logger:         serverLog{opts.Log},
 
 		ReadBufferSize:     opts.MaxHead,
-		MaxRequestBodySize: MaxBody,
+		MaxRequestBodySize: MaxBatchBody,
+		StreamRequestBody:  true, // or a buffer is made by what a head announces
 		// Above this fasthttp answers by itself, in plain text: it must come long after our own limit.
 		Concurrency:     2 * opts.Concurrency,
 		CloseOnShutdown: true,
@@ -86,54 +97,56 @@ func NewServer(h fasthttp.RequestHandler, opts Options) *Server {
 
 type server struct {
 	Options
-	next fasthttp.RequestHandler
-	open atomic.Int64 // connections
-	lame atomic.Bool  // it stops: every connection ends with its next answer
+	next   fasthttp.RequestHandler
+	open   atomic.Int64 // connections
+	bodies *bodies
+	lame   atomic.Bool // it stops: every connection ends with its next answer
 }
 
-func (s *server) count(_ net.Conn, state fasthttp.ConnState) {
+func (s *server) count(nc net.Conn, state fasthttp.ConnState) {
 	switch state {
 	case fasthttp.StateNew:
 		s.open.Add(1)
 	case fasthttp.StateClosed, fasthttp.StateHijacked:
 		s.open.Add(-1)
+		if c, ok := nc.(*conn); ok {
+			c.holding.drop() // not in Close, which others may call while a request is served
+		}
 	case fasthttp.StateActive, fasthttp.StateIdle:
 	}
 }
 
 // full tells whether this is the first request of a connection that came when there were too many.
 func (s *server) full(ctx *fasthttp.RequestCtx) bool {
-	return ctx.ConnRequestNum() == 1 && s.open.Load() > int64(s.Concurrency)
-}
-
-// limits sets how much of a body is read. A plain length is judged by the route, before a byte of it was read. What a chunked body will hold
-// nobody knows, and fasthttp forgets the whole request when it ends reading one: so those are read up to the largest limit there
-// is, and judged in handle.
-func (s *server) limits(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
-	switch n := h.ContentLength(); {
-	case n == chunkedLength:
-		c.MaxRequestBodySize = MaxBatchBody
-	case n > MaxBody:
-		path, _ := SplitTarget(h.RequestURI())
-		if r := s.Match(path); r != nil {
-			c.MaxRequestBodySize = r.MaxBody
-		}
+	if ctx.ConnRequestNum() != 1 {
+		return false
 	}
-	return c
+	c, ok := ctx.Conn().(*conn)
+	return s.open.Load() > int64(s.Concurrency) || ok && c.surplus
 }
-
-// chunkedLength is what fasthttp's ContentLength says of a chunked body.
-const chunkedLength = -1
 
 func (s *server) handle(ctx *fasthttp.RequestCtx) {
+	r, _ := requests.Get().(*Request)
+	defer s.done(ctx, r)
 	c, timed := ctx.Conn().(*conn)
+	holds := &r.holding
+	if timed {
+		holds = &c.holding
+		c.holding.drop() // of the request before, if no read came between
+	}
+	e := s.admit(ctx, r)
+	if e == nil || !e.close {
+		if fault := s.body(ctx, r, holds); fault != nil {
+			if fault.close {
+				ctx.SetConnectionClose()
+			}
+			e = orDefault(e, fault)
+		}
+	}
 	if timed && !c.begin() {
 		ctx.SetConnectionClose() // nobody is there to read an answer, so nothing may be done
 		return
 	}
-	r, _ := requests.Get().(*Request)
-	defer s.done(ctx, r)
-	e := s.admit(ctx, r)
 	if r.Head.Close || s.lame.Load() {
 		ctx.SetConnectionClose() // fasthttp knows only a lone `close` in lower case
 	}
@@ -147,9 +160,10 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetUserValue(requestKey{}, r)
 	}
 	s.next(ctx)
+	s.answered(ctx, r, holds)
 }
 
-// admit fills in r and judges head, method and size, in this order.
+// admit fills in r and judges head, method and announced size, in this order; then whether there is room.
 func (s *server) admit(ctx *fasthttp.RequestCtx, r *Request) *Error {
 	fault := r.judge(ctx)
 	s.identify(ctx, r)
@@ -158,13 +172,13 @@ func (s *server) admit(ctx *fasthttp.RequestCtx, r *Request) *Error {
 		return BadRequest(fault.Error())
 	case !ctx.Request.Header.IsHTTP11() && string(ctx.Request.Header.Protocol()) != "HTTP/1.0":
 		return BadRequest(ErrHeadHTTPVersion.Error())
-	case r.Head.Chunked && hasTrailer(&ctx.Request.Header):
-		return BadRequest(ErrHeadTrailer.Error())
 	}
-	if e := s.fits(ctx, r, len(ctx.Request.Body())); e != nil {
+	large := r.Head.Length > limitOf(r.Route)
+	switch e := s.fits(ctx, r, large); {
+	case e != nil:
+		e.close = e.close || large // nothing of it is read
 		return e
-	}
-	if s.full(ctx) {
+	case s.full(ctx):
 		e := SystemUnavailable(OutcomeNotDone, defaultRetryAfter)
 		e.close = true
 		return e
@@ -189,15 +203,11 @@ func (s *server) identify(ctx *fasthttp.RequestCtx, r *Request) {
 }
 
 // fits judges the method and then the size of the body.
-func (s *server) fits(ctx *fasthttp.RequestCtx, r *Request, size int) *Error {
-	limit := MaxBody
-	if r.Route != nil {
-		if !r.Route.Allows(ctx.Method()) {
-			return MethodNotAllowed(r.Route)
-		}
-		limit = r.Route.MaxBody
+func (s *server) fits(ctx *fasthttp.RequestCtx, r *Request, large bool) *Error {
+	if r.Route != nil && !r.Route.Allows(ctx.Method()) {
+		return MethodNotAllowed(r.Route)
 	}
-	if size > limit {
+	if large {
 		return BodyTooLarge()
 	}
 	return nil
@@ -218,6 +228,7 @@ func (s *server) done(ctx *fasthttp.RequestCtx, r *Request) {
 	} else {
 		ctx.RemoveUserValue(requestKey{})
 	}
+	r.holding.drop()
 	r.Route, r.Head, r.Query, r.ID, r.memo = nil, Head{}, nil, nil, nil
 	requests.Put(r)
 }

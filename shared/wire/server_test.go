@@ -293,7 +293,7 @@ func TestServerRefusesAndCloses(t *testing.T) {
 		{"chunk size beyond 64 bits", chunked("/api/v1/org/create", "fffffffffffffffff\r\n{}\r\n0\r\n\r\n"), 400, "bad_request"},
 		{"LF after the chunk size", chunked("/api/v1/org/create", "2\n{}\r\n0\r\n\r\n") + smuggled, 400, "bad_request"},
 		{"body too large", post("/api/v1/org/create", strings.Repeat(" ", MaxBody+1)), 413, "body_too_large"},
-		{"chunked body beyond every limit", chunked("/api/v1/org/create", "200000\r\n"), 413, "body_too_large"},
+		{"chunked body beyond every limit", chunked("/api/v1/org/create", "200000\r\n"+strings.Repeat(" ", MaxBatchBody+MaxBody+1)), 413, "body_too_large"},
 		{"too large, but the method comes first", post("/api/v1/usage", strings.Repeat(" ", MaxBody+1)), 405, "method_not_allowed"},
 		{"head too large", get("/api/v1/usage", "X-A: "+strings.Repeat("a", 9000)), 431, "head_too_large"},
 		{"target too large", get("/api/v1/usage?x=" + strings.Repeat("a", 9000)), 431, "head_too_large"},

@@ -1,0 +1,248 @@
+package wire
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+)
+
+// chunkedLength is what fasthttp's ContentLength says of a chunked body.
+const chunkedLength = -1
+
+const (
+	// bodyAtOnce is how much of a body fasthttp reads by itself before the handler is called (readBodyWithStreaming); nearly every body is no longer.
+	bodyAtOnce = 8 << 10
+	// discardAtOnce is the buffer for what is read and thrown away.
+	discardAtOnce = 1 << 10
+	// answerSmall is the largest answer that takes no room while it leaves.
+	answerSmall = MaxBody
+	// strangersShare is the part of the room for bodies that those get whom nobody knows.
+	strangersShare = 4
+)
+
+// DefaultBodyRoom is how many bytes bodies and large answers of all requests under way may hold together, without the first 8 KiB of each body.
+const DefaultBodyRoom = 32 << 20
+
+// bodies bounds what requests under way hold in memory: large bodies, as far as they have come, and large answers, until they have left. Who
+// is not known to be good has a part of its own, so that a crowd of strangers takes no room from those who are.
+type bodies struct {
+	known, strangers pool
+	refused          prometheus.Counter
+}
+
+func newBodies(room int64, reg prometheus.Registerer) *bodies {
+	b := &bodies{refused: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "machineid_http_bodies_refused_total", Help: "Requests and answers refused because too many large ones were under way (--body-memory).",
+	})}
+	b.strangers.most = room / strangersShare
+	b.known.most = room - b.strangers.most
+	if reg != nil {
+		reg.MustRegister(b.refused, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "machineid_http_body_bytes", Help: "Memory that large bodies and answers under way hold.",
+		}, func() float64 { return float64(b.held()) }))
+	}
+	return b
+}
+
+// held is what is under way now, in bytes.
+func (b *bodies) held() int64 { return b.known.held.Load() + b.strangers.held.Load() }
+
+func (b *bodies) of(known bool) *pool {
+	if known {
+		return &b.known
+	}
+	return &b.strangers
+}
+
+// pool is an amount of memory in bytes that many share.
+type pool struct {
+	most int64
+	held atomic.Int64
+}
+
+func (p *pool) take(n int64) bool {
+	if p.held.Add(n) <= p.most {
+		return true
+	}
+	p.held.Add(-n)
+	return false
+}
+
+// holding is what one request holds of a pool. Its connection gives it back when it goes on to read, or ends.
+type holding struct {
+	of *pool
+	n  int64
+}
+
+// grow takes n bytes more, or nothing. All that a request holds is of one pool, the first that it took from.
+func (h *holding) grow(of *pool, n int64) bool {
+	if h.of != nil {
+		of = h.of
+	}
+	if !of.take(n) {
+		return false
+	}
+	h.of = of
+	h.n += n
+	return true
+}
+
+func (h *holding) drop() {
+	if h.of != nil {
+		h.of.held.Add(-h.n)
+		*h = holding{}
+	}
+}
+
+// limits has fasthttp read nothing of a body that is longer than its route takes: it is refused by its head.
+func (s *server) limits(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
+	if n := h.ContentLength(); n != chunkedLength && n > bodyAtOnce {
+		path, _ := SplitTarget(h.RequestURI())
+		if n > limitOf(s.Match(path)) {
+			h.SetContentLength(0)
+		}
+	}
+	return c
+}
+
+// limitOf is the most that a body may hold on a route, or where there is none.
+func limitOf(r *Route) int {
+	if r == nil {
+		return MaxBody
+	}
+	return r.MaxBody
+}
+
+// whole tells whether all of the body has come with the head: fasthttp reads that much before it calls the handler.
+func (r *Request) whole() bool { return !r.Head.Chunked && r.Head.Length <= bodyAtOnce }
+
+// body reads the rest of the body. Its buffer grows with what has come, never by what was announced, and holds room for it.
+func (s *server) body(ctx *fasthttp.RequestCtx, r *Request, h *holding) *Error {
+	switch {
+	case !ctx.Request.IsBodyStream():
+	case r.whole():
+		_ = ctx.Request.Body() // what has come is the body
+	default:
+		b, e := s.readBody(ctx, r, h)
+		if e != nil {
+			return e
+		}
+		ctx.Request.SetBodyRaw(b)
+	}
+	if r.Head.Chunked && hasTrailer(&ctx.Request.Header) {
+		return BadRequest(ErrHeadTrailer.Error())
+	}
+	return nil
+}
+
+func (s *server) readBody(ctx *fasthttp.RequestCtx, r *Request, h *holding) ([]byte, *Error) {
+	limit, stream := limitOf(r.Route), ctx.RequestBodyStream()
+	if e := keyed(r); e != nil && r.Head.Length > MaxBody {
+		return nil, e
+	}
+	for b := make([]byte, 0, bodyAtOnce); ; {
+		if len(b) == cap(b) {
+			var e *Error
+			if b, e = s.grown(ctx, r, h, b, limit); e != nil {
+				return nil, e
+			}
+		}
+		n, err := stream.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		switch {
+		case len(b) > limit:
+			h.drop()
+			return nil, discard(ctx, r, BodyTooLarge())
+		case errors.Is(err, io.EOF):
+			if r.Head.Chunked && broken(ctx) || !r.Head.Chunked && len(b) < r.Head.Length {
+				return nil, errorOf(io.ErrUnexpectedEOF)
+			}
+			return b, nil
+		case err != nil:
+			return nil, errorOf(err)
+		}
+	}
+}
+
+// discard reads what is left of a body that is refused, within the time for a request, and keeps nothing of it: who sends all before it reads
+// finds the answer then, and not a connection that was reset. Where it came to the end the connection goes on.
+func discard(ctx *fasthttp.RequestCtx, r *Request, e *Error) *Error {
+	b := make([]byte, discardAtOnce) // not what has come: nothing is counted for it any more
+	e.close = true
+	for left := MaxBatchBody; left > 0; {
+		n, err := ctx.RequestBodyStream().Read(b)
+		if errors.Is(err, io.EOF) {
+			if r.Head.Chunked && hasTrailer(&ctx.Request.Header) {
+				return BadRequest(ErrHeadTrailer.Error())
+			}
+			e.close = broken(ctx)
+		}
+		if err != nil {
+			break
+		}
+		left -= n
+	}
+	return e
+}
+
+// broken tells whether the connection has ended. fasthttp takes an end behind the last chunk for that of the trailer.
+func broken(ctx *fasthttp.RequestCtx) bool {
+	c, ok := ctx.Conn().(*conn)
+	return ok && c.ended
+}
+
+// grown returns a full buffer with room for as much again, if there is any for this request.
+func (s *server) grown(ctx *fasthttp.RequestCtx, r *Request, h *holding, b []byte, limit int) ([]byte, *Error) {
+	if len(b) >= MaxBody {
+		if e := keyed(r); e != nil { // chunked: no head tells how long it is
+			return nil, e
+		}
+	}
+	more := min(cap(b), limit+1-cap(b)) // one byte beyond the limit tells that it was passed
+	if !h.grow(s.bodies.of(h.of == nil && (s.Known == nil || s.Known(ctx, r))), int64(more)) {
+		s.bodies.refused.Inc()
+		h.drop()
+		return nil, discard(ctx, r, bodiesFull())
+	}
+	return append(make([]byte, 0, cap(b)+more), b...), nil
+}
+
+// keyed judges the form of an org's key, which must be right before more than MaxBody of a body is read. The connection ends with what it returns.
+func keyed(r *Request) (e *Error) {
+	if r.Route == nil || !r.Route.Keyed || len(r.Head.Operated) > 0 {
+		return nil
+	}
+	if len(Trim(r.Head.OrgKey)) == 0 {
+		e = MissingOrgKey()
+	} else if _, err := r.OrgKey(); err != nil {
+		e = InvalidOrgKey(err)
+	}
+	if e != nil {
+		e.close = true
+	}
+	return e
+}
+
+// bodiesFull answers a body for which there is no room now.
+func bodiesFull() *Error {
+	e := SystemUnavailable(OutcomeNotDone, defaultRetryAfter)
+	e.Message = "too many large requests are under way: send it again after Retry-After seconds, or in smaller parts"
+	return e
+}
+
+// answered takes room for a large answer until it has left. A read for which there is none is refused; what was changed is told in any case.
+func (s *server) answered(ctx *fasthttp.RequestCtx, r *Request, h *holding) {
+	if ctx.Response.IsBodyStream() {
+		return
+	}
+	n := int64(len(ctx.Response.Body()))
+	if n <= answerSmall || h.grow(s.bodies.of(true), n) || !ctx.IsGet() {
+		return
+	}
+	s.bodies.refused.Inc()
+	clearResponse(&ctx.Response)
+	r.Error(ctx, SystemUnavailable(OutcomeNotDone, defaultRetryAfter))
+}
