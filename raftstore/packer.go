@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 // proposalOverhead is what a waiting command costs besides its bytes; it bounds how many may wait.
 const proposalOverhead = 256
 
+// largeRest is the longest that large commands wait for others' sake: one that took long was itself kept waiting.
+const largeRest = 50 * time.Millisecond
+
 // applier is the part of raft that the packer needs.
 type applier interface {
 	Apply(cmd []byte, timeout time.Duration) raft.ApplyFuture
@@ -20,7 +24,7 @@ type applier interface {
 
 // packer is group commit: it packs the commands that wait together into one Raft entry and keeps a few entries in flight.
 // It never waits to fill a pack: a lone command gains nothing by it. While all entries are in flight, what arrives piles up and
-// becomes the next pack, so packs grow with load by themselves.
+// becomes the next pack, so packs grow with load by themselves. Large commands have a queue of their own, and a pack begins with one at most.
 //
 // A proposal belongs to its caller until the packer takes it from the queue, and to the packer until it is answered; state says
 // which and is guarded by mu. The bytes of a taken one are copied under copyMu, so that a caller who gives up can wait for the
@@ -38,7 +42,9 @@ type packer struct {
 
 	mu       sync.Mutex
 	queue    []*proposal
-	bytes    int // of all proposals not answered yet, with overhead
+	large    []*proposal // likewise, of which one is under way at a time
+	resting  bool        // one is, or was just now
+	bytes    int         // of all proposals not answered yet, with overhead
 	inFlight int
 	closed   bool
 	drained  chan struct{} // made by drain, closed when nothing is in flight
@@ -55,6 +61,7 @@ const (
 type proposal struct {
 	ctx    context.Context //nolint:containedctx // asked once more, when the packer takes the command
 	cmd    []byte
+	large  bool
 	state  proposalState
 	answer chan answer // capacity 1
 }
@@ -73,11 +80,11 @@ func newPacker(r applier, maxBytes int, f *fault, m *storeMetrics) *packer {
 
 func cost(cmd []byte) int { return len(cmd) + proposalOverhead }
 
-func (p *packer) propose(ctx context.Context, cmd []byte) (Result, error) {
+func (p *packer) propose(ctx context.Context, cmd []byte, large bool) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, fmt.Errorf("not sent: %w", context.Cause(ctx))
 	}
-	pr := &proposal{ctx: ctx, cmd: cmd, answer: make(chan answer, 1)}
+	pr := &proposal{ctx: ctx, cmd: cmd, large: large, answer: make(chan answer, 1)}
 	if err := p.enqueue(pr); err != nil {
 		return Result{}, err
 	}
@@ -104,7 +111,11 @@ func (p *packer) enqueue(pr *proposal) error {
 		return fmt.Errorf("%w: %d bytes of at most %d", ErrOverloaded, p.bytes, p.maxBytes)
 	}
 	p.bytes += cost(pr.cmd)
-	p.queue = append(p.queue, pr)
+	if pr.large {
+		p.large = append(p.large, pr)
+	} else {
+		p.queue = append(p.queue, pr)
+	}
 	p.signal()
 	return nil
 }
@@ -137,7 +148,7 @@ func (p *packer) giveUp(pr *proposal, cause error) (Result, error) {
 }
 
 // run sends packs until close. It is the only goroutine that hands commands to raft, so they enter the log in the order they
-// were queued.
+// were queued, large ones and others each for themselves.
 func (p *packer) run() {
 	defer close(p.done)
 	for range p.wake {
@@ -163,11 +174,25 @@ func (p *packer) take() (pack []*proposal, bytes int) {
 	if p.inFlight >= entriesInFlight || p.closed {
 		return nil, 0
 	}
+	if !p.resting { // first, or a stream of others would keep it out
+		p.large, pack, bytes = taken(p.large, nil, 0, 1)
+		p.resting = len(pack) > 0
+	}
+	p.queue, pack, bytes = taken(p.queue, pack, bytes, MaxPackCommands)
+	if len(pack) > 0 {
+		p.inFlight++
+		p.copyMu.Lock()
+	}
+	return pack, bytes
+}
+
+// taken moves what fits from the beginning of a queue into a pack.
+func taken(queue, pack []*proposal, bytes, most int) (left, full []*proposal, size int) {
 	seen := 0
-	for _, pr := range p.queue {
+	for _, pr := range queue {
 		// One whose ctx is done stays out: its caller gives up, or did, and giveUp gives its bytes back.
 		if pr.state == proposalQueued && pr.ctx.Err() == nil {
-			if len(pack) == MaxPackCommands || bytes+len(pr.cmd) > MaxPackBytes {
+			if len(pack) == most || bytes+len(pr.cmd) > MaxPackBytes {
 				break
 			}
 			pr.state = proposalTaken
@@ -176,15 +201,11 @@ func (p *packer) take() (pack []*proposal, bytes int) {
 		}
 		seen++
 	}
-	clear(p.queue[:seen])
-	if p.queue = p.queue[seen:]; len(p.queue) == 0 {
-		p.queue = nil // let the array go
+	clear(queue[:seen])
+	if queue = queue[seen:]; len(queue) == 0 {
+		queue = nil // let the array go
 	}
-	if len(pack) > 0 {
-		p.inFlight++
-		p.copyMu.Lock()
-	}
-	return pack, bytes
+	return queue, pack, bytes
 }
 
 // encode copies the commands of a pack into the data of an entry, while callers may queue more.
@@ -222,11 +243,28 @@ func (p *packer) await(future raft.ApplyFuture, pack []*proposal, began time.Tim
 	defer p.mu.Unlock()
 	p.bytes -= bytes
 	p.inFlight--
+	if pack[0].large {
+		p.rest(time.Since(began), len(pack) > 1 || len(p.queue) > 0 || p.inFlight > 0)
+	}
 	if p.inFlight == 0 && p.drained != nil {
 		close(p.drained)
 		p.drained = nil
 	}
 	p.signal()
+}
+
+// rest lets the next large command go at once if nobody else is there, and else when the others have had twice the time that this one took. p.mu is held.
+func (p *packer) rest(took time.Duration, others bool) {
+	if !others {
+		p.resting = false
+		return
+	}
+	time.AfterFunc(min(2*took, largeRest), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.resting = false
+		p.signal()
+	})
 }
 
 func outcomeOf(response any, n int) (*packOutcome, error) {
@@ -251,14 +289,14 @@ func (p *packer) close() {
 		return
 	}
 	p.closed = true
-	for _, pr := range p.queue {
+	for _, pr := range slices.Concat(p.large, p.queue) {
 		if pr.state == proposalQueued {
 			pr.state = proposalCancelled
 			p.bytes -= cost(pr.cmd)
 			pr.answer <- answer{err: fmt.Errorf("not sent: %w", ErrClosed)}
 		}
 	}
-	p.queue = nil
+	p.queue, p.large = nil, nil
 	p.signal()
 }
 

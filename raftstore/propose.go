@@ -38,6 +38,9 @@ type ProposeOptions struct {
 	// Essential marks a command that frees or stops something (revoke, remove, disable). It is taken also when the disk is nearly
 	// full, as long as there is anything left to write it to: an off switch that needs space is none.
 	Essential bool
+	// Large marks a command that changes hundreds of records. One of those is under way at a time, in the order of the calls, and each entry may hold
+	// one: the others' commands wait for the application of one at most.
+	Large bool
 }
 
 // Propose replicates cmd and returns once it was applied on this node. Commands that wait at the same time share an entry; a
@@ -67,7 +70,7 @@ func (s *Store) ProposeWith(ctx context.Context, cmd []byte, o ProposeOptions) (
 		s.metrics.noSpace.Inc()
 		return Result{}, fmt.Errorf("propose: %w", err)
 	}
-	res, err := s.packer.propose(ctx, cmd)
+	res, err := s.packer.propose(ctx, cmd, o.Large)
 	if err != nil {
 		return Result{}, fmt.Errorf("propose: %w", err)
 	}
