@@ -48,7 +48,7 @@ const mostReplaced = 16
 // the cluster from (I13), and another incarnation, in which leases of the time
 // before may still be out, as long as any may be (I7, I8).
 func Renew(r pebble.Reader, w *pebble.Batch, from, to string) error {
-	c, err := Reader{r}.Cluster()
+	c, err := NewReader(r).Cluster()
 	if err != nil {
 		return err
 	}

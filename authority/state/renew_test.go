@@ -54,7 +54,7 @@ func TestRenewOpensTheRecord(t *testing.T) {
 		db := openDB(t)
 		m := New(func(uint64, []Concern) {})
 		b := db.NewIndexedBatch()
-		tx := &tx{m: m, w: b, r: Reader{b}, cmd: &statepb.Command{}, emit: &emission{}}
+		tx := &tx{m: m, w: b, r: NewReader(b), cmd: &statepb.Command{}, emit: &emission{}}
 		tx.putCluster(&statepb.Cluster{ClusterId: "c", Incarnation: make([]byte, 16), Link: c.link})
 		if err := b.Commit(pebble.NoSync); err != nil {
 			t.Fatal(err)
@@ -66,7 +66,7 @@ func TestRenewOpensTheRecord(t *testing.T) {
 		if err := w.Commit(pebble.NoSync); err != nil {
 			t.Fatal(err)
 		}
-		got, err := Reader{db}.Cluster()
+		got, err := NewReader(db).Cluster()
 		if err != nil || !proto.Equal(got.GetLink(), c.want) || got.GetClusterId() != "d" || !slices.Equal(got.GetReplaces(), []string{"c"}) || bytes.Equal(got.GetIncarnation(), make([]byte, 16)) {
 			t.Errorf("%s: %v, %v; want %v", name, got, err, c.want)
 		}
@@ -82,7 +82,7 @@ func TestRenewRemembersTheClustersBefore(t *testing.T) {
 	db := openDB(t)
 	m := New(func(uint64, []Concern) {})
 	b := db.NewIndexedBatch()
-	(&tx{m: m, w: b, r: Reader{b}, cmd: &statepb.Command{}, emit: &emission{}}).putCluster(&statepb.Cluster{ClusterId: "known to edges", Incarnation: make([]byte, 16)})
+	(&tx{m: m, w: b, r: NewReader(b), cmd: &statepb.Command{}, emit: &emission{}}).putCluster(&statepb.Cluster{ClusterId: "known to edges", Incarnation: make([]byte, 16)})
 	if err := b.Commit(pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestRenewRemembersTheClustersBefore(t *testing.T) {
 			want = append(want, fmt.Sprintf("c%d", i))
 		}
 		want = want[max(len(want)-mostReplaced, 0):]
-		c, err := Reader{db}.Cluster()
+		c, err := NewReader(db).Cluster()
 		if err != nil || c.GetClusterId() != fmt.Sprintf("c%d", i+1) || !slices.Equal(c.GetReplaces(), want) {
 			t.Fatalf("after %d: %v, %v; want %q", i, c, err, want)
 		}
