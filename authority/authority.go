@@ -29,6 +29,7 @@ import (
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
 	"machineid/shared/clock"
+	"machineid/shared/dial"
 	"machineid/shared/link"
 	"machineid/shared/wire"
 )
@@ -142,10 +143,14 @@ func New(cfg Config) *Node {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
+	if cfg.Dial == nil {
+		cfg.Dial = dial.TCP
+	}
 	cfg.Billing.Logger, cfg.Billing.Registerer = cfg.Logger, cfg.Registerer
 	cfg.Reconcile = cfg.Reconcile.withDefaults()
-	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reserveSoon: make(chan struct{}, 1), reserving: make(chan struct{}, 1), clocks: newClocks(), leaders: leaders{dial: cfg.Dial}, billing: billing.New(cfg.Billing)}
+	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reserveSoon: make(chan struct{}, 1), reserving: make(chan struct{}, 1), clocks: newClocks(), billing: billing.New(cfg.Billing)}
 	n.recover = n.newRecovery()
+	n.leaders.dial, n.leaders.answers, n.leaders.over = cfg.Dial, n.answers, make(chan struct{})
 	return n
 }
 
@@ -241,6 +246,7 @@ func (n *Node) open() error {
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
 		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
 		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, CacheBytes: n.cfg.CacheSize, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
+		LeaderSeen: n.leaders.seen,
 	}, n.state)
 	if err != nil {
 		return fmt.Errorf("open the state in %s: %w", n.cfg.Dir, err)

@@ -21,21 +21,44 @@ const (
 	validateWait = 900 * time.Millisecond
 	// answerSlack is how much later than a request's own time its answer may come: a change waits 1 s longer for the edges.
 	answerSlack  = 1500 * time.Millisecond
+	forwardDial  = time.Second // to connect to the leader, which has just told where it is
 	forwardConns = 1024
 	forwardIdle  = 30 * time.Second
 	forwardPause = 20 * time.Millisecond // before a leader that was none is looked for again
 )
 
-// newForwardClient returns a client for one node. dial is Config.Dial.
-func newForwardClient(addr string, dial func(ctx context.Context, addr string) (net.Conn, error)) *fasthttp.HostClient {
-	c := &fasthttp.HostClient{
+// newForwardClient returns a client for one node, and what ends all its connections, those that are being opened too. dial is Config.Dial.
+func newForwardClient(addr string, dial func(ctx context.Context, addr string) (net.Conn, error)) (*fasthttp.HostClient, context.CancelFunc) {
+	life, end := context.WithCancel(context.Background())
+	return &fasthttp.HostClient{
 		Addr: addr, MaxConns: forwardConns, MaxIdleConnDuration: forwardIdle, MaxConnWaitTimeout: time.Second,
 		MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true, MaxResponseBodySize: 64 << 20,
-	}
-	if dial != nil {
-		c.Dial = func(addr string) (net.Conn, error) { return dial(context.Background(), addr) }
-	}
-	return c
+		DialTimeout: func(addr string, timeout time.Duration) (net.Conn, error) {
+			if timeout <= 0 || timeout > forwardDial {
+				timeout = forwardDial
+			}
+			ctx, cancel := context.WithTimeout(life, timeout)
+			defer cancel()
+			conn, err := dial(ctx, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &hop{Conn: conn, stay: context.AfterFunc(life, func() { _ = conn.Close() })}, nil
+		},
+	}, end
+}
+
+// hop is a connection that ends with the life of its client.
+type hop struct {
+	net.Conn
+
+	stay func() bool
+}
+
+// Close implements net.Conn.
+func (h *hop) Close() error {
+	h.stay()
+	return h.Conn.Close()
 }
 
 // forward hands a request on to the node that leads and reports whether it has answered it; if not, this node leads. Only the
@@ -67,22 +90,26 @@ func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Ti
 	}
 	wait, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
-	for {
+	for lost := false; ; { // lost: an attempt may have been done
 		l, err := n.leader(wait)
 		switch {
 		case err != nil:
-			in.Error(ctx, wire.SystemUnavailable(wire.OutcomeNotDone, 1))
+			in.Error(ctx, wire.SystemUnavailable(unless(lost, wire.OutcomeNotDone), 1))
 			return true
-		case l == nil:
+		case l == nil && !lost:
 			return false
+		case l == nil:
+			l = n.itself()
+			defer l.end()
 		}
-		outcome, answered := n.hand(ctx, in, l, deadline)
+		outcome, answered := n.hand(ctx, in, l, deadline, lost)
 		if answered {
 			return true
 		}
 		n.leaders.forget(l)
-		if outcome != wire.OutcomeNotDone || wait.Err() != nil {
-			in.Error(ctx, wire.SystemUnavailable(outcome, 1))
+		lost = lost || outcome != wire.OutcomeNotDone
+		if lost && !repeats(ctx, in) || wait.Err() != nil {
+			in.Error(ctx, wire.SystemUnavailable(unless(lost, outcome), 1))
 			return true
 		}
 		select {
@@ -92,8 +119,29 @@ func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Ti
 	}
 }
 
-// hand tries one leader. If it has no answer for the client, it says what became of the request there.
-func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadline time.Time) (outcome string, answered bool) {
+// unless is an outcome, or that it is not known.
+func unless(lost bool, outcome string) string {
+	if lost {
+		return wire.OutcomeUnknown
+	}
+	return outcome
+}
+
+// repeats reports whether a change that may have been done can be sent again: it comes from an org's key, and names itself by an Idempotency-Key.
+func repeats(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
+	return ctx.IsPost() && in.Route.Repeats && len(in.Head.IdempotencyKey) > 0 && len(in.Head.OrgKey) > 0 && len(in.Head.Authorization) == 0
+}
+
+// itself is this node as another would find it, for a change that it must not begin as if nobody had.
+func (n *Node) itself() *leader {
+	l := &leader{id: n.cfg.ID, http: n.cfg.HTTP.Addr().String()}
+	l.client, l.end = newForwardClient(l.http, n.cfg.Dial)
+	return l
+}
+
+// hand tries one leader. If it has no answer for the client, it says what became of the request there. again: an attempt before it may have been done. Then only
+// success is an answer: nothing else says what became of that one.
+func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadline time.Time, again bool) (outcome string, answered bool) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
@@ -110,14 +158,19 @@ func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadl
 		}
 	}
 	req.Header.SetBytesV(wire.BudgetHeader, wire.AppendBudget(nil, time.Until(deadline)))
-	err := l.client.DoDeadline(req, resp, deadline.Add(answerSlack))
 	// A validate changes nothing either.
 	reads := ctx.IsGet() || in.Route.Validate || in.Route.Decides
+	if !reads {
+		deadline = deadline.Add(answerSlack)
+	}
+	err := l.client.DoDeadline(req, resp, deadline)
 	switch {
 	case err != nil:
 		return wire.PassOutcome(err, reads), false
 	case len(resp.Header.Peek(wire.NotLeadHeader)) > 0:
 		return wire.OutcomeNotDone, false
+	case again && resp.StatusCode()/100 != 2:
+		return wire.OutcomeUnknown, false
 	case !wire.Relay(ctx, resp, in):
 		return wire.PassOutcome(nil, reads), false
 	}

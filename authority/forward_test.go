@@ -17,6 +17,7 @@ import (
 
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/shared/dial"
 	"machineid/shared/wire"
 )
 
@@ -45,6 +46,32 @@ func nextHop(t *testing.T, answer func(*http.Request, net.Conn)) string {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// comes has a request come to handle.
+func comes(t *testing.T, method, path, header string, handle fasthttp.RequestHandler) {
+	t.Helper()
+	server := wire.NewServer(handle, wire.Options{})
+	ln := fasthttputil.NewInmemoryListener()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }()
+	conn, err := ln.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := `{"deviceId":"d"}`
+	if method == "GET" {
+		body = ""
+	}
+	_, _ = io.WriteString(conn, method+" /api/v1/"+path+" HTTP/1.1\r\nHost: a\r\n"+header+"Connection: close\r\nContent-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body)
+	_, _ = io.Copy(io.Discard, conn)
+	_ = conn.Close()
+	if err := server.Shutdown(); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 }
 
 const hopHead = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -88,35 +115,16 @@ func TestHandingOn(t *testing.T) {
 			t.Run(hop+" "+c.path, func(t *testing.T) {
 				t.Parallel()
 				n := &Node{state: state.New(func(uint64, []state.Concern) {})}
-				l := &leader{id: "a2", http: hops[hop], client: newForwardClient(hops[hop], nil)}
+				l := &leader{id: "a2", http: hops[hop]}
+				l.client, l.end = newForwardClient(l.http, dial.TCP)
+				defer l.end()
 				got := ""
-				server := wire.NewServer(func(ctx *fasthttp.RequestCtx) {
-					outcome, answered := n.hand(ctx, wire.From(ctx), l, time.Now().Add(200*time.Millisecond))
+				comes(t, c.method, c.path, "x-org-key: k\r\nX-Evil: 1\r\n", func(ctx *fasthttp.RequestCtx) {
+					outcome, answered := n.hand(ctx, wire.From(ctx), l, time.Now().Add(200*time.Millisecond), false)
 					if got = outcome; answered {
 						got = "answered"
 					}
-				}, wire.Options{})
-				ln := fasthttputil.NewInmemoryListener()
-				served := make(chan error, 1)
-				go func() { served <- server.Serve(ln) }()
-				conn, err := ln.Dial()
-				if err != nil {
-					t.Fatal(err)
-				}
-				body := `{"deviceId":"d"}`
-				if c.method == "GET" {
-					body = ""
-				}
-				_, _ = io.WriteString(conn, c.method+" /api/v1/"+c.path+" HTTP/1.1\r\nHost: a\r\nx-org-key: k\r\nX-Evil: 1\r\nConnection: close\r\nContent-Length: "+
-					strconv.Itoa(len(body))+"\r\n\r\n"+body)
-				_, _ = io.Copy(io.Discard, conn)
-				_ = conn.Close()
-				if err := server.Shutdown(); err != nil {
-					t.Error(err)
-				}
-				if err := <-served; err != nil {
-					t.Error(err)
-				}
+				})
 				if got != c.want {
 					t.Errorf("%q, want %q", got, c.want)
 				}
@@ -133,6 +141,47 @@ func TestHandingOn(t *testing.T) {
 	a, b := nodeToken(cluster), nodeToken(&statepb.Cluster{ClusterId: "d", OperatorTokenHash: make([]byte, 32)})
 	if a == "" || a == b || nodeToken(nil) != "" {
 		t.Errorf("tokens %q and %q, and %q of a node that knows no cluster", a, b, nodeToken(nil))
+	}
+}
+
+// TestWhatIsSentAgain: a change that may have been done goes to another leader only where the state knows it again, and only success is then an answer.
+func TestWhatIsSentAgain(t *testing.T) {
+	const once, key = "Idempotency-Key: i\r\n", "x-org-key: k\r\n"
+	for name, c := range map[string]struct {
+		method, path, header string
+		want                 bool
+	}{
+		"with a key":             {"POST", "devices/revoke", key + once, true},
+		"without":                {"POST", "devices/revoke", key, false},
+		"nobody's":               {"POST", "devices/revoke", once, false},
+		"an operator's":          {"POST", "devices/revoke", "Authorization: Bearer t\r\nX-MachineID-Org: o\r\n" + once, false},
+		"what ends its own key":  {"POST", "org/keys/revoke", key + once, false},
+		"what makes a secret":    {"POST", "org/keys", key + once, false},
+		"what knows no such key": {"POST", "org/create", key + once, false},
+		"a payment":              {"POST", "billing/checkout", key + once, false},
+		"all at once":            {"POST", "devices/revoke_batch", key + once, true},
+	} {
+		comes(t, c.method, c.path, c.header, func(ctx *fasthttp.RequestCtx) {
+			if got := repeats(ctx, wire.From(ctx)); got != c.want {
+				t.Errorf("%s is sent again: %v", name, got)
+			}
+		})
+	}
+	for status, want := range map[string]bool{"200 OK": true, "202 Accepted": true, "401 Unauthorized": false, "404 Not Found": false, "503 Service Unavailable": false} {
+		hop := nextHop(t, func(_ *http.Request, c net.Conn) {
+			_, _ = io.WriteString(c, strings.Replace(hopHead, "200 OK", status, 1)+"Content-Length: 2\r\n\r\n{}")
+		})
+		n, l := &Node{state: state.New(func(uint64, []state.Concern) {})}, &leader{id: "a2", http: hop}
+		l.client, l.end = newForwardClient(hop, dial.TCP)
+		for _, again := range []bool{false, true} {
+			comes(t, "POST", "devices/revoke", key+once, func(ctx *fasthttp.RequestCtx) {
+				outcome, answered := n.hand(ctx, wire.From(ctx), l, time.Now().Add(10*time.Second), again)
+				if answered != (want || !again) || !answered && outcome != wire.OutcomeUnknown {
+					t.Errorf("%s, a second attempt %v: %q, an answer %v", status, again, outcome, answered)
+				}
+			})
+		}
+		l.end()
 	}
 }
 

@@ -134,12 +134,9 @@ func (n *Node) peers() []string {
 
 // peerClient asks other nodes. The token must not follow to another host.
 func (n *Node) peerClient(timeout time.Duration) *http.Client {
-	transport := &http.Transport{DialContext: (&net.Dialer{}).DialContext}
-	if dial := n.cfg.Dial; dial != nil {
-		transport.DialContext = func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) }
-	}
 	return &http.Client{
-		Timeout: timeout, Transport: transport,
+		Timeout:       timeout,
+		Transport:     &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return n.cfg.Dial(ctx, addr) }},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

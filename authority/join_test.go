@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"machineid/shared/dial"
 )
 
 // TestJoinBeginsAnew: a node that was taken out between its two steps is added again, rather than ask for its vote for ever.
@@ -42,7 +44,7 @@ func TestJoinBeginsAnew(t *testing.T) {
 	if err := os.WriteFile(mark, nil, joinFileMode); err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{log: slog.New(slog.DiscardHandler), cfg: Config{ID: "a2", Dir: dir, AdvertiseRaft: "h2:7072", Join: []string{strings.TrimPrefix(at.URL, "http://")}}}
+	n := &Node{log: slog.New(slog.DiscardHandler), cfg: Config{Dial: dial.TCP, ID: "a2", Dir: dir, AdvertiseRaft: "h2:7072", Join: []string{strings.TrimPrefix(at.URL, "http://")}}}
 	var err error
 	if n.cfg.HTTP, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
@@ -80,7 +82,7 @@ func TestAStrangerDoesNotEndAJoin(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, joiningFile), nil, joinFileMode); err != nil {
 			t.Fatal(err)
 		}
-		n := &Node{log: slog.New(slog.DiscardHandler), cfg: Config{ID: "a2", Dir: dir, AdvertiseRaft: "h2:7072", Join: c.peers}}
+		n := &Node{log: slog.New(slog.DiscardHandler), cfg: Config{Dial: dial.TCP, ID: "a2", Dir: dir, AdvertiseRaft: "h2:7072", Join: c.peers}}
 		var err error
 		if n.cfg.HTTP, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			t.Fatal(err)

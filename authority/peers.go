@@ -7,12 +7,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"machineid/authority/state/statepb"
+	"machineid/raftstore"
 )
 
 // What a node tells the others of itself (raftstore.Config.About).
@@ -21,21 +23,30 @@ const (
 	aboutLink = "link"
 )
 
-// leader is where the node that leads is reached.
+// leader is where the node that leads is reached, in one term.
 type leader struct {
 	id         string
-	term       uint64 // this node's, when it was asked
+	term       uint64
 	http, link string
 	client     *fasthttp.HostClient
+	// end closes the connections of client and has what waits on them fail.
+	end context.CancelFunc
 }
 
-// leaders knows who leads, asks each new leader once for its addresses, and keeps
-// the connections to it.
+// leaders knows who leads, asks each new leader once for its addresses, and keeps the connections to it. Of one that leads no more it waits only for as
+// long as that node answers at all: one that hangs would keep its callers until their time is over.
 type leaders struct {
 	dial func(ctx context.Context, addr string) (net.Conn, error) // Config.Dial
+	// answers reports whether a node answers now.
+	answers func(ctx context.Context, id string) bool
 
-	mu  sync.Mutex
-	now *leader
+	past sync.WaitGroup // what looks after earlier leaders
+
+	mu     sync.Mutex
+	now    *leader
+	doubt  bool // now may lead no more: it is asked again
+	closed bool
+	over   chan struct{} // closed with closed
 }
 
 // errNoLeader says that no node is known to lead.
@@ -68,51 +79,104 @@ func (n *Node) otherLeader(ctx context.Context) *leader {
 	if id == "" || id == n.cfg.ID {
 		return nil
 	}
-	n.leaders.mu.Lock()
-	now := n.leaders.now
-	n.leaders.mu.Unlock()
-	if now != nil && now.id == id && now.term == term {
+	if now := n.leaders.known(id, term); now != nil {
 		return now
 	}
 	status, err := n.store.LeaderStatus(ctx)
-	if err != nil || status.ID != id || status.About[aboutHTTP] == "" {
+	if err != nil || status.ID != id || status.Term != term || status.About[aboutHTTP] == "" {
 		return nil
 	}
 	return n.leaders.set(&leader{id: id, term: term, http: status.About[aboutHTTP], link: status.About[aboutLink]}) //nolint:contextcheck // a connection outlives the call that opens it
 }
 
-// set makes l the leader, with the connections of the one before if it has the same address.
+// known returns the leader of a term if it is known where that is.
+func (k *leaders) known(id string, term uint64) *leader {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.now == nil || k.doubt || k.now.id != id || k.now.term != term {
+		return nil
+	}
+	return k.now
+}
+
+// set makes l the leader, unless it is known already.
 func (k *leaders) set(l *leader) *leader {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.now != nil && k.now.http == l.http {
-		l.client = k.now.client
-	} else {
-		if k.now != nil {
-			k.now.client.CloseIdleConnections()
-		}
-		l.client = newForwardClient(l.http, k.dial)
+	if now := k.now; now != nil && now.id == l.id && now.term == l.term && now.http == l.http && now.link == l.link {
+		k.doubt = false
+		return now
 	}
-	k.now = l
+	k.retire()
+	l.client, l.end = newForwardClient(l.http, k.dial)
+	if k.closed {
+		l.end()
+	}
+	k.now, k.doubt = l, false
 	return l
 }
 
-// forget drops what is known of a leader that turned out to be none.
+// forget has a leader asked again that turned out to be none.
 func (k *leaders) forget(l *leader) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.now == l {
-		k.now.client.CloseIdleConnections()
-		k.now = nil
+		k.doubt = true
+		l.client.CloseIdleConnections()
 	}
 }
 
-func (k *leaders) close() {
+// seen says that a node leads in a term. What waits for an earlier leader goes on waiting while that one answers, for it may be on its way.
+func (k *leaders) seen(id string, term uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.now != nil {
-		k.now.client.CloseIdleConnections()
+	if k.now != nil && id != "" && (k.now.term < term || k.now.id != id) {
+		k.retire()
 	}
+}
+
+// retireLook is how often it is looked whether an earlier leader still answers those that wait for it.
+const retireLook = 100 * time.Millisecond
+
+// retire looks after what is still under way to the leader until now. mu is held.
+func (k *leaders) retire() {
+	old := k.now
+	if k.now = nil; old == nil || k.closed {
+		return
+	}
+	old.client.CloseIdleConnections()
+	k.past.Go(func() {
+		defer old.end()
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		for old.client.PendingRequests() > 0 && k.answers(ctx, old.id) {
+			select {
+			case <-time.After(retireLook):
+			case <-k.over:
+				return
+			}
+		}
+	})
+}
+
+// close ends every connection.
+func (k *leaders) close() {
+	k.mu.Lock()
+	if !k.closed {
+		k.closed = true
+		close(k.over)
+	}
+	if k.now != nil {
+		k.now.end()
+	}
+	k.mu.Unlock()
+	k.past.Wait()
+}
+
+// answers reports whether a member answers now, within a heartbeat time-out.
+func (n *Node) answers(ctx context.Context, id string) bool {
+	members, err := n.store.Members(ctx)
+	return err == nil && slices.ContainsFunc(members, func(m raftstore.Member) bool { return m.ID == id && m.Err == nil })
 }
 
 // leaderLink is the link address of the node that leads, "" if none is known.

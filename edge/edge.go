@@ -22,6 +22,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"machineid/shared/clock"
+	"machineid/shared/dial"
 	"machineid/shared/openapi"
 	"machineid/shared/page"
 	"machineid/shared/wire"
@@ -109,6 +110,9 @@ func New(cfg Config) (*Edge, error) {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System()
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = dial.TCP
 	}
 	c, err := newCaches(cfg.CacheEntries)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,9 +150,7 @@ func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause},
 			MinConnectTimeout: minPatience,
 		}),
-	}
-	if dial := l.e.cfg.Dial; dial != nil {
-		opts = append(opts, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, addr) }))
+		grpc.WithContextDialer(l.e.cfg.Dial),
 	}
 	c, err := grpc.NewClient("passthrough:///"+addr, opts...)
 	if err != nil {

@@ -30,6 +30,8 @@ type upstream struct {
 // take a little longer; connections end here before the authority ends them, or
 // a request would run into the end.
 const (
+	connectTime = time.Second // the session has just come from there
+
 	answerTime = 9500 * time.Millisecond
 	idleTime   = 30 * time.Second
 	maxConns   = 4096
@@ -52,9 +54,11 @@ func (p *proxy) use(addr, token string) {
 		Addr: addr, MaxConns: maxConns, MaxIdleConnDuration: idleTime, ReadTimeout: answerTime, WriteTimeout: answerTime,
 		MaxConnWaitTimeout: time.Second, MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true,
 		DisablePathNormalizing: true, MaxResponseBodySize: 64 << 20,
-	}
-	if dial := p.e.cfg.Dial; dial != nil {
-		client.Dial = func(addr string) (net.Conn, error) { return dial(context.Background(), addr) }
+		Dial: func(addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(context.Background(), connectTime)
+			defer cancel()
+			return p.e.cfg.Dial(ctx, addr)
+		},
 	}
 	p.upstream = &upstream{client, token}
 }

@@ -81,6 +81,9 @@ type Config struct {
 	// Lead is called in a goroutine of its own in each term this node leads, after a barrier of that term was applied. ctx ends
 	// when the node no longer leads that term, or closes. The call for the next term begins only after this one returned.
 	Lead func(ctx context.Context, term uint64)
+	// LeaderSeen is told of each leader that this node learns of, itself included: its name, "" if it is known no more by then, and this node's term. It
+	// must not block; nil: nobody is told.
+	LeaderSeen func(id string, term uint64)
 	// Fatal is called once, on a fault after which nothing may be answered any more: a failed write or sync, corruption, a
 	// command that cannot be applied. It must not return. nil logs the cause and ends the process with status 70.
 	Fatal func(error)

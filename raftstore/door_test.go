@@ -170,8 +170,8 @@ func TestWhoWentBackIsNotConnected(t *testing.T) {
 		t.Fatal(err)
 	}
 	logger := newNode().cfg.withDefaults().Logger
-	m := newMux(l, own, "", nil, logger)
-	out := newMux(must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0")), caller, "", nil, logger)
+	m := newMux(l, own, "", nil, nil, logger)
+	out := newMux(must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0")), caller, "", nil, nil, logger)
 	defer func() {
 		if err := errors.Join(out.Close(), m.Close()); err != nil {
 			t.Error(err)

@@ -122,7 +122,7 @@ func (s *Store) stateMetrics() *pebble.Metrics {
 	return st.db.Metrics()
 }
 
-// countLeaders counts the leaders that this node learns of, until raft is gone.
+// countLeaders counts the leaders that this node learns of, and tells of them, until raft is gone.
 func (s *Store) countLeaders() {
 	seen := make(chan raft.Observation, 16)
 	o := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
@@ -140,6 +140,10 @@ func (s *Store) countLeaders() {
 				return
 			case <-seen:
 				s.metrics.leaderChanges.Inc()
+				if told := s.cfg.LeaderSeen; told != nil {
+					id, _ := s.Leader()
+					told(id, s.raft.CurrentTerm())
+				}
 			}
 		}
 	})

@@ -13,6 +13,7 @@ import (
 // Restore installs a snapshot. raft calls it on the goroutine that applies.
 func (f *fsm) Restore(rc io.ReadCloser) error {
 	f.fault.halt()
+	defer f.watch.end(f.watch.begin(installingState))
 	began := f.metrics.now()
 	if err := f.install(rc); err != nil {
 		return err

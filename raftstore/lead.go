@@ -190,3 +190,11 @@ func (s *Store) Leader() (id, addr string) {
 	a, i := s.raft.LeaderWithID()
 	return lifeOf(i).ID, string(a)
 }
+
+// lastContact is when this node heard last of the one that leads; it means something on a follower.
+func (s *Store) lastContact() time.Time {
+	if r := s.door.raft.Load(); r != nil {
+		return r.LastContact()
+	}
+	return time.Time{}
+}

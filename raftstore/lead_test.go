@@ -249,7 +249,7 @@ func TestMux(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := testDoor(Life{"n1", "s1"}, nil)
-		m := newMux(l, d, "named:1", nil, newNode().cfg.withDefaults().Logger)
+		m := newMux(l, d, "named:1", nil, nil, newNode().cfg.withDefaults().Logger)
 		if got := m.Addr().String(); got != "named:1" {
 			t.Errorf("address %q", got)
 		}

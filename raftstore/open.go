@@ -244,7 +244,7 @@ func (s *Store) startRaft() error {
 	s.door.replaces = func() string { return replaces }
 	switch {
 	case s.trans == nil:
-		s.mux = newMux(s.cfg.Listener, &s.door, s.cfg.Advertise, s.cfg.Dial, s.cfg.Logger)
+		s.mux = newMux(s.cfg.Listener, &s.door, s.cfg.Advertise, s.cfg.Dial, newPace(&s.cfg, s.lastContact), s.cfg.Logger)
 		s.trans, s.asking.peers = newTransport(s.mux, &s.cfg), newOwnPeers(s.mux, s.cfg.Logger)
 	case s.asking.peers == nil:
 		s.asking.peers = noPeers{}

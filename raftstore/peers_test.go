@@ -24,7 +24,7 @@ func served(tb testing.TB, addr string, answer func() (NodeStatus, error)) (*own
 	}
 	logger := slog.New(slog.DiscardHandler)
 	d := testDoor(Life{"n2", "s2"}, answer)
-	m := newMux(l, d, "", nil, logger)
+	m := newMux(l, d, "", nil, nil, logger)
 	tb.Cleanup(func() { _ = m.Close() })
 	p := newOwnPeers(m, logger)
 	if answer != nil {

@@ -20,6 +20,7 @@ func (l liveSnapshot) Persist(sink raft.SnapshotSink) error {
 		return fmt.Errorf("persist the state: sink of type %T is not the store's own", sink)
 	}
 	s.local = true
+	s.all()
 	return l.fsm.persist(s.meta.applied)
 }
 

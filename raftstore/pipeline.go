@@ -4,13 +4,18 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
 
 // transport is raft's own, with a pipeline that cannot wedge, and connections that are for one life of a member (R14): what raft calls a
 // member goes with the address to where it is dialled.
-type transport struct{ *raft.NetworkTransport }
+type transport struct {
+	*raft.NetworkTransport
+
+	handOver time.Duration // how long a member may take to hear that it is to lead
+}
 
 func (t transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
 	return t.NetworkTransport.AppendEntries(id, dialled(id, to), q, a) //nolint:wrapcheck // raft's, for raft
@@ -32,8 +37,19 @@ func (t transport) InstallSnapshot(
 	return t.NetworkTransport.InstallSnapshot(id, dialled(id, to), q, a, data) //nolint:wrapcheck // likewise
 }
 
-func (t transport) TimeoutNow(id raft.ServerID, to raft.ServerAddress, q *raft.TimeoutNowRequest, a *raft.TimeoutNowResponse) error {
-	return t.NetworkTransport.TimeoutNow(id, dialled(id, to), q, a) //nolint:wrapcheck // likewise
+// TimeoutNow tells a member that it is to lead. Raft takes no command until it returns, so a member that hangs must not hold it up for as long as
+// any message may take. Nothing but the header is in the answer, and nobody reads it.
+func (t transport) TimeoutNow(id raft.ServerID, to raft.ServerAddress, q *raft.TimeoutNowRequest, _ *raft.TimeoutNowResponse) error {
+	told := make(chan error, 1)
+	go func() { told <- t.NetworkTransport.TimeoutNow(id, dialled(id, to), q, new(raft.TimeoutNowResponse)) }()
+	timer := time.NewTimer(t.handOver)
+	defer timer.Stop()
+	select {
+	case err := <-told:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%s has not heard in %s that it is to lead", id, t.handOver)
+	}
 }
 
 // AppendEntriesPipeline opens a pipeline to a follower.

@@ -35,6 +35,8 @@ type mishap struct {
 var mishaps = []mishap{
 	{"leader killed", func(h *havoc, l, _ *process) { h.killed(l) }},
 	{"follower killed", func(h *havoc, _, f *process) { h.killed(f) }},
+	{"leader vanishes", func(h *havoc, l, _ *process) { h.cut(l, true, true); h.killed(l) }}, // with its host: nobody is told
+	{"follower vanishes", func(h *havoc, _, f *process) { h.cut(f, true, true); h.killed(f) }},
 	{"all killed", func(h *havoc, _, _ *process) {
 		for _, p := range h.c.all() {
 			p.kill()

@@ -19,6 +19,9 @@ type snapshotSink struct {
 	local bool
 	id    string
 	in    *unarchiver
+	// watched is its place with the watchdog while more is to come.
+	watched int
+	over    bool
 }
 
 var _ raft.SnapshotSink = (*snapshotSink)(nil)
@@ -36,6 +39,9 @@ func (s *snapshotSink) Write(p []byte) (int, error) {
 	if s.local {
 		return 0, errors.New("write snapshot: it is the live one")
 	}
+	w := s.store.fsm.watch
+	w.progress(s.watched)
+	defer w.end(w.begin("writing a received state"))
 	if s.in == nil {
 		s.id = s.store.nextName(prefixStaged)
 		dir := s.tmpDir()
@@ -50,13 +56,23 @@ func (s *snapshotSink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// all says that no more is to come.
+func (s *snapshotSink) all() {
+	if !s.over {
+		s.over = true
+		s.store.fsm.watch.end(s.watched)
+	}
+}
+
 func (s *snapshotSink) tmpDir() string { return s.store.layout.path(nameStaging, s.id+suffixTmp) }
 
 // Close completes the snapshot. A staged one is then whole, synced and checked, but not installed.
 func (s *snapshotSink) Close() error {
+	s.all()
 	if s.local {
 		return nil
 	}
+	defer s.store.fsm.watch.end(s.store.fsm.watch.begin(installingState))
 	if s.in == nil {
 		return errors.New("complete snapshot: nothing was written")
 	}
@@ -113,6 +129,7 @@ func (s *snapshotSink) check(h archiveHeader) error {
 
 // Cancel removes what was received.
 func (s *snapshotSink) Cancel() error {
+	s.all()
 	if s.in == nil {
 		return nil
 	}

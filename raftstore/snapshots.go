@@ -65,13 +65,15 @@ func (s *snapshotStore) Create(
 	if version != 1 {
 		return nil, fmt.Errorf("create snapshot: version %d is not one this program knows", version)
 	}
-	return &snapshotSink{
+	sink := &snapshotSink{
 		store: s,
 		meta: stateMeta{
 			applied: Position{Index: index, Term: term},
 			conf:    configuration{index: confIndex, encoded: raft.EncodeConfiguration(conf)},
 		},
-	}, nil
+	}
+	sink.watched = s.fsm.watch.begin(receivingState) // until all has come, or it turns out to be a local one
+	return sink, nil
 }
 
 // Open returns the stream of the live state, or a handle through which the fsm installs a staged one. The metadata of "live" is

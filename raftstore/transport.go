@@ -22,6 +22,7 @@ const (
 )
 
 const (
+	muxConnect   = 3 * time.Second // to connect in
 	muxHandshake = 5 * time.Second // to send the first byte and the Greeting in
 	muxWaiting   = 64              // connections that may be in that state at once
 	transportMax = 3               // idle connections kept per node
@@ -35,6 +36,7 @@ type mux struct {
 	door      Door
 	dialler   func(ctx context.Context, addr string) (net.Conn, error)
 	advertise net.Addr
+	pace      *pace
 	logger    *slog.Logger
 	swept     chan struct{} // capacity 1: the members have changed
 	raftC     chan net.Conn
@@ -58,14 +60,14 @@ func (a address) String() string  { return string(a) }
 
 // newMux serves l. dial is Config.Dial.
 func newMux(
-	l net.Listener, d Door, advertise string, dial func(ctx context.Context, addr string) (net.Conn, error), logger *slog.Logger,
+	l net.Listener, d Door, advertise string, dial func(ctx context.Context, addr string) (net.Conn, error), p *pace, logger *slog.Logger,
 ) *mux {
 	if dial == nil {
-		tcp := net.Dialer{KeepAlive: 15 * time.Second} // Go sets TCP_NODELAY itself
+		tcp := net.Dialer{} // Go sets TCP_NODELAY itself
 		dial = func(ctx context.Context, addr string) (net.Conn, error) { return tcp.DialContext(ctx, "tcp", addr) }
 	}
 	m := &mux{
-		listener: l, door: d, dialler: dial, advertise: l.Addr(), logger: logger,
+		listener: l, door: d, dialler: dial, advertise: l.Addr(), pace: p, logger: logger,
 		swept: make(chan struct{}, 1), raftC: make(chan net.Conn), closed: make(chan struct{}), slots: make(chan struct{}, muxWaiting),
 		open: make(map[*muxConn]struct{}),
 	}
@@ -181,7 +183,7 @@ func (m *mux) letIn(c *muxConn) (kind byte, err error) {
 	c.mu.Lock()
 	c.greeted, c.raft = &g, kind == muxRaft
 	c.mu.Unlock()
-	return kind, c.SetDeadline(time.Time{})
+	return kind, c.begin(kind)
 }
 
 // sweepSoon has the callers judged again. It does not wait.
@@ -249,7 +251,9 @@ func (m *mux) dial(ctx context.Context, to Life, addr string, kind byte) (net.Co
 		case <-ctx.Done():
 		}
 	}()
-	conn, err := m.dialler(ctx, addr)
+	connect, connected := context.WithTimeout(ctx, muxConnect)
+	conn, err := m.dialler(connect, addr)
+	connected()
 	if err != nil {
 		return nil, err
 	}
@@ -297,7 +301,7 @@ func (m *mux) greet(ctx context.Context, c *muxConn, to Life, kind byte) error {
 	if err != nil {
 		return err
 	}
-	return c.SetDeadline(time.Time{})
+	return c.begin(kind)
 }
 
 // Addr is the address that other nodes are told.
@@ -330,6 +334,7 @@ func (m *mux) Close() error {
 
 // track registers a connection, or closes it if the mux is closing.
 func (m *mux) track(conn net.Conn) (*muxConn, bool) {
+	keepAlive(conn)
 	c := &muxConn{Conn: conn, mux: m}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -341,13 +346,26 @@ func (m *mux) track(conn net.Conn) (*muxConn, bool) {
 	return c, true
 }
 
+// muxConn is one connection. Reading and writing follow a pace once it carries raft's messages (pace.go).
 type muxConn struct {
 	net.Conn
-	mux *mux
+	mux  *mux
+	pace *pace // nil: whoever uses it sets deadlines
+	set  deadlines
+	// midway: some of a message has come, and is not answered. Only used where this node was called: raft answers one message after the other there.
+	midway bool
 
 	mu      sync.Mutex
 	greeted *Greeting // of who was let in; nil: this node dialled, or nobody was
 	raft    bool      // it carries raft's messages
+}
+
+// begin ends the time that the Greeting had.
+func (c *muxConn) begin(kind byte) error {
+	if kind == muxRaft {
+		c.pace = c.mux.pace
+	}
+	return c.SetDeadline(time.Time{})
 }
 
 func (c *muxConn) Close() error {
@@ -359,7 +377,7 @@ func (c *muxConn) Close() error {
 
 // newTransport is raft's transport over the mux.
 func newTransport(m raft.StreamLayer, cfg *Config) transport {
-	return transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return transport{handOver: cfg.HeartbeatTimeout, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:  m,
 		MaxPool: transportMax,
 		Timeout: cfg.RPCTimeout,

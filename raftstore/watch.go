@@ -12,6 +12,10 @@ const (
 	// syncingState is the one write that nobody waits for: it may take a leader as long as a follower, since what it has to bring
 	// to the disk is more.
 	syncingState = "syncing the state"
+	// receivingState waits for another node and installingState for more than a disk: they are told of, and end no process. raft's main loop, and with it
+	// this node's vote, waits for both.
+	receivingState  = "receiving the state"
+	installingState = "installing a received state"
 
 	watchTicks = 20 // looks of the watchdog in Config.StuckWarn
 	lateTicks  = 10 // a look that comes later than so many of them says that the process did not run
@@ -161,21 +165,25 @@ func (w *watch) look(interval, since time.Duration) error {
 	w.stuck.Store(&now)
 	if !oldest.warned {
 		oldest.warned = true
-		w.aside.do(func() {
-			w.cfg.Logger.Warn("a write hangs", slog.String("write", now.name), slog.Duration("for", now.age),
-				slog.String("role", role), slog.Duration("ends_the_process_at", limit))
-		})
+		attrs := []any{slog.String("write", now.name), slog.Duration("for", now.age), slog.String("role", role)}
+		if limit > 0 {
+			attrs = append(attrs, slog.Duration("ends_the_process_at", limit))
+		}
+		w.aside.do(func() { w.cfg.Logger.Warn("a write hangs", attrs...) })
 	}
 	for i := range w.ops {
-		if l, r := w.limit(w.ops[i].name, leads); w.ops[i].name != "" && w.ops[i].age >= l {
+		if l, r := w.limit(w.ops[i].name, leads); l > 0 && w.ops[i].name != "" && w.ops[i].age >= l {
 			return endOf(w.ops[i], r)
 		}
 	}
 	return nil
 }
 
-// limit returns how old a write may become, and as whose.
+// limit returns how old a write may become, 0 for any age, and as whose.
 func (w *watch) limit(name string, leads bool) (limit time.Duration, role string) {
+	if name == receivingState || name == installingState {
+		return 0, "follower"
+	}
 	if leads && name != syncingState {
 		return w.cfg.StuckLeader, "leader"
 	}
@@ -190,6 +198,9 @@ func endOf(op operation, role string) error {
 // reason says which write hangs.
 func (w *watch) reason() error {
 	if s := w.stuck.Load(); s != nil {
+		if s.name == receivingState {
+			return fmt.Errorf("raft: this node is being sent the state, and nothing of it has come for %s", s.age)
+		}
 		return fmt.Errorf("write: %s has been under way for %s", s.name, s.age)
 	}
 	return nil

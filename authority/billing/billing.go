@@ -22,6 +22,7 @@ import (
 	"github.com/stripe/stripe-go/v76/client"
 
 	"machineid/authority/state"
+	"machineid/shared/dial"
 )
 
 // Secret is a string that no log shows.
@@ -78,7 +79,7 @@ func New(cfg Config) *Service {
 	}
 	next := cfg.Transport
 	if next == nil {
-		next = http.DefaultTransport
+		next = newTransport()
 	}
 	bc := &stripe.BackendConfig{
 		HTTPClient:        &http.Client{Timeout: callTime, Transport: measured{next, s.metrics}},
@@ -92,6 +93,17 @@ func New(cfg Config) *Service {
 	s.backend = stripe.GetBackendWithConfig(stripe.APIBackend, bc)
 	s.api = client.New(string(cfg.SecretKey), &stripe.Backends{API: s.backend, Connect: s.backend, Uploads: s.backend})
 	return s
+}
+
+// newTransport is the usual one, but for how it connects.
+func newTransport() http.RoundTripper {
+	usual, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport // somebody's own
+	}
+	own := usual.Clone()
+	own.DialContext = dial.Context
+	return own
 }
 
 // Enabled reports whether Stripe can be asked.

@@ -22,6 +22,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"machineid/shared/dial"
 )
 
 // Message is one mail to one person.
@@ -94,7 +96,7 @@ func (s SMTP) dial(ctx context.Context) (*smtp.Client, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // Send says what
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.Address)
+	conn, err := dial.TCP(ctx, s.Address)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // Send says what
 	}

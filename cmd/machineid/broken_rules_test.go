@@ -600,4 +600,24 @@ var brokenRules = []broken{
 		rule: "I11", name: "a wrong clock leads for lack of a disk with room", by: "raftstore TestWhoIsFitToLead",
 		edits: []edit{{"raftstore/members.go", "(members[own].Status.DiskFull || members[own].Status.Unfit != \"\")", "members[own].Status.DiskFull"}},
 	},
+	{
+		rule: "I14", name: "a caller waits for a leader that hangs", by: "authority TestAnEarlierLeaderIsWaitedForWhileItAnswers",
+		edits: []edit{{"authority/peers.go", "&& k.answers(ctx, old.id) {", "&& (k.answers(ctx, old.id) || ctx.Err() == nil) {"}},
+	},
+	{
+		rule: "I2", name: "a change that may have been done is sent again without its name", by: "authority TestWhatIsSentAgain",
+		edits: []edit{{"authority/forward.go", " && len(in.Head.IdempotencyKey) > 0", ""}},
+	},
+	{
+		rule: "I2", name: "what a second attempt is refused for stands for the first", by: "authority TestWhatIsSentAgain",
+		edits: []edit{{"authority/forward.go", "case again && resp", "case again && deadline.IsZero() && resp"}},
+	},
+	{
+		rule: "I14", name: "an address that does not answer takes the time of the next", by: "shared/dial TestNoAddressTakesTheTimeOfTheOthers",
+		edits: []edit{{"shared/dial/dial.go", "				next.Reset(stagger)\n", "				next.Reset(most)\n"}},
+	},
+	{
+		rule: "I14", name: "a voter waits for a snapshot of a host that has vanished", by: "raftstore TestAVoterInASnapshotVotes",
+		edits: []edit{{"raftstore/pace.go", "if silent >= c.pace.silence || looked", "if looked"}, {"raftstore/pace.go", "		silent++\n", ""}, {"raftstore/pace.go", "heard, silent = now, 0", "heard = now"}, {"raftstore/pace.go", "heard, silent := c.pace.heard(), 0", "heard := c.pace.heard()"}},
+	},
 }

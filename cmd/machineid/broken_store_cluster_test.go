@@ -280,4 +280,28 @@ var brokenStoreCluster = []broken{
 		rule: "R13", name: "autopilot gives votes", by: "raftstore TestAutopilotGivesNoVote",
 		edits: []edit{{"raftstore/autopilot.go", "func (keepVotes) CalculatePromotionsAndDemotions(*autopilot.Config, *autopilot.State) autopilot.RaftChanges {\n\treturn autopilot.RaftChanges{}\n", "func (k keepVotes) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopilot.State) autopilot.RaftChanges {\n\treturn k.Promoter.CalculatePromotionsAndDemotions(c, s)\n"}},
 	},
+	{
+		rule: "R17", name: "a snapshot that stops is waited for while heartbeats go on", by: "raftstore TestASnapshotThatStopsIsToldOf",
+		edits: []edit{{"raftstore/pace.go", " || looked >= c.pace.message {", " {"}},
+	},
+	{
+		rule: "R17", name: "heartbeats do not count while a snapshot comes", by: "raftstore TestASnapshotThatStopsIsToldOf",
+		edits: []edit{{"raftstore/pace.go", "heard, silent = now, 0", "heard = now"}},
+	},
+	{
+		rule: "R17", name: "a snapshot is sent for as long as raft likes", by: "raftstore TestAVoterThatVanishedInASnapshotIsSentAnother",
+		edits: []edit{{"raftstore/pace.go", "sooner(c.set.write.Load(), c.pace.message)", "sooner(c.set.write.Load(), 60*c.pace.message)"}},
+	},
+	{
+		rule: "R17", name: "closing waits for a snapshot under way", by: "raftstore TestCloseEndsASnapshotUnderWay",
+		edits: []edit{{"raftstore/store.go", "			_ = c.Close() // now:", "			_ = c // now:"}},
+	},
+	{
+		rule: "R17", name: "a hand-over waits for who hangs", by: "raftstore TestAHandOverToWhoHangsEnds",
+		edits: []edit{{"raftstore/pipeline.go", "time.NewTimer(t.handOver)", "time.NewTimer(time.Hour)"}},
+	},
+	{
+		rule: "R11", name: "what does not come of a snapshot is not told", by: "raftstore TestASnapshotThatStopsIsToldOf",
+		edits: []edit{{"raftstore/snapshots.go", "s.fsm.watch.begin(receivingState)", "s.fsm.watch.begin(\"idle\")"}},
+	},
 }

@@ -306,6 +306,8 @@ func (w *fleet) fault() {
 		{"kill edge", func(time.Duration) { w.killEdge(w.rng.IntN(len(w.edges))) }},
 		{"cut leader", func(nap time.Duration) { w.cut(w.cluster.leader(), nap) }},
 		{"cut follower", func(nap time.Duration) { w.cut(w.follower(), nap) }},
+		{"leader vanishes", func(nap time.Duration) { w.vanish(w.cluster.leader(), nap) }},
+		{"follower vanishes", func(nap time.Duration) { w.vanish(w.follower(), nap) }},
 		{"lose disk", func(nap time.Duration) { w.loseDisk(w.cluster.nodes[w.rng.IntN(3)], nap, "") }},
 		{"lose disk, begin a cluster", func(nap time.Duration) { w.loseDisk(w.cluster.nodes[w.rng.IntN(3)], nap, "--bootstrap") }},
 		{"full disk", func(nap time.Duration) { w.fillDisk(w.cluster.nodes[w.rng.IntN(3)], nap) }},
@@ -364,6 +366,24 @@ func (w *fleet) cut(n *authorityNode, nap time.Duration) {
 		if breaks {
 			v.breakAll()
 		}
+	}
+}
+
+// vanish ends a node as a host ends that loses its power: nobody is told, and what is sent to it goes nowhere until it is back. New connections wait likewise.
+func (w *fleet) vanish(n *authorityNode, nap time.Duration) {
+	for _, v := range w.valves[n] {
+		v.close(inward, outward)
+	}
+	n.kill()
+	time.Sleep(nap)
+	n.begin()
+	if w.rng.IntN(2) == 0 {
+		for _, v := range w.valves[n] {
+			v.breakAll()
+		}
+	}
+	for _, v := range w.valves[n] {
+		v.open()
 	}
 }
 

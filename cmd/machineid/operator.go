@@ -9,14 +9,18 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"machineid/authority"
+	"machineid/shared/dial"
 	"machineid/shared/wire"
 )
 
@@ -100,7 +104,8 @@ type operatorClient struct {
 
 // Times of one call.
 const (
-	operatorCall  = 12 * time.Second // the call's own 8 s, and the way
+	operatorCall  = 12 * time.Second       // the call's own 8 s, and the way
+	operatorShare = 500 * time.Millisecond // the least that one address has, if there is as much
 	operatorPause = 200 * time.Millisecond
 	answerMax     = 64 << 20
 )
@@ -109,8 +114,25 @@ func (f *operatorFlags) client() *operatorClient {
 	return &operatorClient{urls: f.urls, token: string(f.token), http: &http.Client{
 		Timeout:       operatorCall,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+		Transport:     operatorTransport,
 	}}
 }
+
+// operatorTransport is the usual one, but for how long connecting may take.
+var operatorTransport = &http.Transport{
+	Proxy: http.ProxyFromEnvironment, IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: operatorCall,
+	DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if share, ok := ctx.Value(shareKey{}).(time.Duration); ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, share)
+			defer cancel()
+		}
+		return dial.Context(ctx, network, address)
+	},
+}
+
+// shareKey is where a call's context says how long connecting may take.
+type shareKey struct{}
 
 // refusedError is an answer other than success.
 type refusedError struct {
@@ -126,37 +148,69 @@ func (e *refusedError) Error() string {
 }
 
 // call makes one call and decodes its answer into out, which may be nil. What was surely not done it tries again, at the other nodes too, until
-// ctx ends.
+// ctx ends. Each address has its share of the time. One that takes another token is another cluster's, or its node was started with another: the next ones
+// are asked, and if nobody takes it all is told that they have said.
 func (c *operatorClient) call(ctx context.Context, method, path string, body, out any) error {
-	for i := 0; ; i++ {
-		base := c.urls[i%len(c.urls)]
-		err := c.once(ctx, base, method, path, body, out)
-		var refused *refusedError
-		var notDone bool
+	for {
+		var stranger *refusedError
+		var last error
+		said := make([]string, 0, len(c.urls))
+		for i, base := range c.urls {
+			err := c.within(ctx, len(c.urls)-i, method, base, path, body, out)
+			var refused *refusedError
+			switch isRefused := errors.As(err, &refused); {
+			case err == nil:
+				return nil
+			case isRefused && refused.status == http.StatusUnauthorized:
+				stranger = refused
+			case isRefused && refused.status < http.StatusInternalServerError:
+				return err
+			case !surelyNotDone(method, err):
+				return unavailableError{fmt.Errorf("%s: whether it was done is not known; look, and do it again if need be: %w", base, err)}
+			default:
+				last = err
+			}
+			said = append(said, fmt.Sprintf("%s: %v", base, err))
+		}
 		switch {
-		case err == nil:
-			return nil
-		case errors.As(err, &refused) && refused.status < http.StatusInternalServerError:
-			return err
-		case errors.As(err, &refused):
-			notDone = refused.Outcome == wire.OutcomeNotDone
-		default:
-			// A call that got no answer may have been done, unless it only asks or nobody was there.
-			var op *net.OpError
-			notDone = method == http.MethodGet || (errors.As(err, &op) && op.Op == "dial")
-		}
-		if !notDone {
-			return unavailableError{fmt.Errorf("%s: whether it was done is not known; look, and do it again if need be: %w", base, err)}
-		}
-		if (i+1)%len(c.urls) != 0 {
-			continue
+		case stranger != nil && len(c.urls) == 1:
+			return stranger
+		case stranger != nil:
+			return fmt.Errorf("no address takes the operator's token (%s): %w", strings.Join(said, "; "), stranger)
 		}
 		select {
 		case <-ctx.Done():
-			return unavailableError{fmt.Errorf("not done: %w", err)}
+			return unavailableError{fmt.Errorf("not done: %w", last)}
 		case <-time.After(operatorPause):
 		}
 	}
+}
+
+// surelyNotDone reports whether a call that failed was surely not done.
+func surelyNotDone(method string, err error) bool {
+	if refused, ok := errors.AsType[*refusedError](err); ok {
+		return refused.Outcome == wire.OutcomeNotDone
+	}
+	// A call that got no answer may have been done, unless it only asks or nobody was there.
+	return method == http.MethodGet || errors.Is(err, errNotConnected)
+}
+
+// errNotConnected says that no connection was made.
+var errNotConnected = errors.New("not connected")
+
+// within is once in the share that one address of so many has of the time left. What may change something keeps its time once it is sent: it would not be
+// known whether it was done.
+func (c *operatorClient) within(ctx context.Context, addresses int, method, base, path string, body, out any) error {
+	if end, ok := ctx.Deadline(); ok {
+		share := max(time.Until(end)/time.Duration(addresses), operatorShare)
+		ctx = context.WithValue(ctx, shareKey{}, share)
+		if method == http.MethodGet {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, share)
+			defer cancel()
+		}
+	}
+	return c.once(ctx, base, method, path, body, out)
 }
 
 func (c *operatorClient) once(ctx context.Context, base, method, path string, body, out any) error {
@@ -176,8 +230,13 @@ func (c *operatorClient) once(ctx context.Context, base, method, path string, bo
 	if c.org != "" {
 		req.Header.Set("X-MachineID-Org", c.org)
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
+	var connected atomic.Bool // another goroutine may still say so when the call is over
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+	resp, err := c.http.Do(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	switch {
+	case err != nil && !connected.Load():
+		return fmt.Errorf("%w: %w", errNotConnected, err)
+	case err != nil:
 		return err //nolint:wrapcheck // names the address
 	}
 	defer func() { _ = resp.Body.Close() }()

@@ -106,17 +106,25 @@ func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool)
 		return fmt.Errorf("%s is there already: name another file, or add --force", path)
 	}
 	tmp := path + ".tmp"
-	var last error
+	var last, stranger error
 	for _, base := range f.urls {
 		doubt, err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), f, base, tmp)
 		if err == nil {
 			return nameSnapshot(cmd, f, tmp, path, doubt)
 		}
 		_ = os.Remove(tmp)
-		if refused, ok := errors.AsType[*refusedError](err); ok && refused.status < http.StatusInternalServerError {
+		refused, ok := errors.AsType[*refusedError](err)
+		switch err = fmt.Errorf("%s: %w", base, err); {
+		case ok && refused.status == http.StatusUnauthorized: // another cluster's, maybe
+			stranger = errors.Join(stranger, err)
+		case ok && refused.status < http.StatusInternalServerError:
 			return err
+		default:
+			last = errors.Join(last, err)
 		}
-		last = err
+	}
+	if stranger != nil {
+		return errors.Join(stranger, last)
 	}
 	return unavailableError{last}
 }
@@ -159,8 +167,18 @@ func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path, doubt string)
 // progressEvery is how often a transfer says how far it is, on a terminal.
 const progressEvery = 200 * time.Millisecond
 
-// fetchSnapshot writes a backup to the file tmp. It returns why the node that sent it doubts that it is whole, "" if it does not.
+// fetchSnapshot writes a backup to the file tmp. It returns why the node that sent it doubts that it is whole, "" if it does not. --timeout is how long
+// nothing may come, not how long all of it takes.
 func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base, tmp string) (doubt string, err error) {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	silence := time.AfterFunc(f.timeout, func() { giveUp(fmt.Errorf("nothing has come for %s", f.timeout)) })
+	defer silence.Stop()
+	defer func() {
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = errors.Join(cause, err)
+		}
+	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+wire.Base+"operator/cluster/snapshot", http.NoBody)
 	if err != nil {
 		return "", fmt.Errorf("make the call: %w", err)
@@ -185,7 +203,7 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 	if err != nil {
 		return "", err //nolint:wrapcheck // names the file
 	}
-	p := &progress{total: resp.ContentLength, began: time.Now()}
+	p := &progress{total: resp.ContentLength, began: time.Now(), moves: func() { silence.Reset(f.timeout) }}
 	if stat, serr := os.Stderr.Stat(); serr == nil && stat.Mode()&os.ModeCharDevice != 0 && notes == os.Stderr {
 		p.to = notes
 	}
@@ -205,10 +223,12 @@ type progress struct {
 	to          io.Writer // nil: nowhere
 	total, done int64
 	began, said time.Time
+	moves       func()
 }
 
 func (p *progress) Write(b []byte) (int, error) {
 	p.done += int64(len(b))
+	p.moves()
 	if p.to != nil && time.Since(p.said) >= progressEvery {
 		p.said = time.Now()
 		const width = 30

@@ -44,6 +44,7 @@ type answer struct {
 func newTransport(config *tls.Config) *http.Transport {
 	return &http.Transport{
 		Proxy:               nil, // the environment's proxies must not see the key
+		DialContext:         newDialer().dial,
 		TLSClientConfig:     config,
 		DisableCompression:  true,
 		MaxIdleConnsPerHost: 16,

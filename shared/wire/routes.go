@@ -45,6 +45,8 @@ type Route struct {
 	Operator bool
 	// OK has every answer about the route carry `ok` beside `status`.
 	OK bool
+	// Repeats marks a change that an org's key and an Idempotency-Key make safe to send again, whatever became of it: what answers then is the first.
+	Repeats bool
 	// Stream marks a call whose success is no JSON and of any length: no edge passes it on.
 	Stream bool
 	// Local marks a call that each authority node answers for itself, whoever leads.
@@ -56,19 +58,19 @@ type Route struct {
 var routes = []Route{
 	{Path: "devices/validate", Get: true, Post: true, Query: []string{"deviceId"}, Validate: true},
 	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Decides: true},
-	{Path: "devices/register", Post: true},
+	{Path: "devices/register", Post: true, Repeats: true},
 	{Path: "devices/list", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "devices/get", Get: true, Query: []string{"deviceId"}},
-	{Path: "devices/revoke", Post: true},
-	{Path: "devices/unrevoke", Post: true},
-	{Path: "devices/remove", Post: true},
-	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody},
-	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody},
+	{Path: "devices/revoke", Post: true, Repeats: true},
+	{Path: "devices/unrevoke", Post: true, Repeats: true},
+	{Path: "devices/remove", Post: true, Repeats: true},
+	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody, Repeats: true},
+	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody, Repeats: true},
 	{Path: "usage", Get: true},
 	{Path: "org", Get: true},
 	{Path: "org/create", Handler: "org_create", Post: true},
-	{Path: "org/execution", Post: true},
-	{Path: "org/settings", Post: true},
+	{Path: "org/execution", Post: true, Repeats: true},
+	{Path: "org/settings", Post: true, Repeats: true},
 	{Path: "org/delete", Post: true},
 	{Path: "org/export", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "org/keys", Get: true, Post: true},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import os
 import select
+import selectors
 import socket
 import ssl
 import threading
@@ -19,6 +21,8 @@ MAX_BODY = 64 << 20
 # The server closes after 75 s; a connection that rested longer than this is likely to be closed while a request is on its way.
 MAX_IDLE = 60.0
 MAX_IDLE_CONNECTIONS = 16
+# How long an address is tried before the next one is tried as well (RFC 8305), and how often it is looked whether the call was given up meanwhile.
+STAGGER, LOOK = 0.25, 0.05
 
 
 class Cancelled(Exception):
@@ -276,18 +280,18 @@ class Pool:
 
     def _connect(self, deadline: float, cancel: Cancel) -> _Connection:
         last: Optional[Exception] = None
-        for family, kind, proto, address in _resolve(self.host, self.port, deadline):
-            sock = socket.socket(family, kind, proto)
+        addresses = _resolve(self.host, self.port, deadline)
+        while addresses:
+            sock: Optional[socket.socket] = None
             done = False
             try:
+                sock = _first(addresses, deadline, cancel)
                 cancel.hold(sock)
-                sock.settimeout(_left(deadline))
-                sock.connect(address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._context is not None:
                     sock = self._context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
                     cancel.hold(sock)
-                    sock.settimeout(_left(deadline))
+                    sock.settimeout(_left(deadline) / (1 + len(addresses)))  # the others have a share, should nobody be behind this one
                     sock.do_handshake()
                 name = f"[{self.host}]" if ":" in self.host else self.host
                 conn = _Connection(f"{name}:{self.port}", _TimedSocket(sock))
@@ -298,10 +302,69 @@ class Pool:
                     raise Cancelled from err
                 last = err
             finally:
-                if not done:
+                if sock is not None and not done:
                     sock.close()
         timeout = isinstance(last, socket.timeout)
         raise Failed(f"connect to {self.host}:{self.port}: {last}", sent=False, timeout=timeout) from last
+
+
+Address = Tuple[Any, Any, int, Any]
+
+
+def _first(addresses: List[Address], deadline: float, cancel: Cancel) -> socket.socket:
+    """Connects to the address that answers first. One is tried when those before it have failed, or have not answered for a moment: one behind which
+    nobody is must not take the time of the others. What was refused or taken is removed from the list; raises OSError if all of it was."""
+    waiting = selectors.DefaultSelector()
+    last: OSError = socket.timeout("out of time")
+    tried: List[Address] = []
+    due = 0.0  # the next one's time
+    try:
+        while True:
+            fresh = [a for a in addresses if a not in tried]
+            if fresh and (now() >= due or not waiting.get_map()):
+                tried.append(fresh[0])
+                try:
+                    waiting.register(_begin(fresh[0]), selectors.EVENT_WRITE, fresh[0])
+                    due = now() + STAGGER
+                except OSError as err:
+                    addresses.remove(fresh[0])
+                    last = err
+                continue
+            if not waiting.get_map():
+                raise last
+            try:
+                left = _left(deadline)
+            except socket.timeout:
+                addresses.clear()
+                raise
+            for key, _ in waiting.select(max(min(left, LOOK, due - now() if fresh else LOOK), 0)):
+                sock: Any = key.fileobj
+                waiting.unregister(sock)
+                addresses.remove(key.data)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code == 0:
+                    sock.settimeout(left)
+                    return sock
+                sock.close()
+                last, due = OSError(code, os.strerror(code)), 0.0
+            if cancel.cancelled:
+                raise Cancelled
+    finally:
+        for key in list(waiting.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+        waiting.close()
+
+
+def _begin(address: Address) -> socket.socket:
+    """Begins to connect."""
+    family, kind, proto, at = address
+    sock = socket.socket(family, kind, proto)
+    sock.setblocking(False)
+    code = sock.connect_ex(at)
+    if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0)):
+        sock.close()
+        raise OSError(code, os.strerror(code))
+    return sock
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:
@@ -317,9 +380,9 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
     raise http.client.HTTPException(f"the answer is larger than {MAX_BODY} bytes")
 
 
-def _resolve(host: str, port: int, deadline: float) -> List[Tuple[Any, Any, int, Any]]:
+def _resolve(host: str, port: int, deadline: float) -> List[Address]:
     """Looks a name up, within the deadline: the system's look-up knows none, so it runs in a thread that may outlive the call."""
-    found: List[Tuple[Any, Any, int, Any]] = []
+    found: List[Address] = []
     failed: List[Exception] = []
 
     def look_up(flags: int = 0) -> None:

@@ -172,6 +172,56 @@ class TLSTest(unittest.TestCase):
                     conn.close()
 
 
+class AddressesTest(unittest.TestCase):
+    """A name stands for several addresses: one that answers is found, whatever becomes of what is sent to the others."""
+
+    def setUp(self) -> None:
+        hole = socket.create_server(("127.0.0.1", 0), backlog=0)  # full, it drops whatever comes: it neither takes nor refuses it
+        self.addCleanup(hole.close)
+        self.hole = hole.getsockname()[1]
+        while True:
+            full = socket.socket()
+            self.addCleanup(full.close)
+            full.settimeout(0.3)
+            try:
+                full.connect(("127.0.0.1", self.hole))
+            except socket.timeout:
+                break
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            self.closed = closed.getsockname()[1]
+
+    def resolving(self, *ports: int) -> Any:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+        return mock.patch("socket.getaddrinfo", lambda *_: found)
+
+    def test_an_address_that_answers_is_found(self) -> None:
+        for before in ((self.hole,), (self.hole, self.hole), (self.closed,), (self.closed, self.hole), (self.hole, self.closed)):
+            with self.subTest(before), Scripted(echo) as server, self.resolving(*before, server.port):
+                with MachineID(KEY, f"http://127.0.0.1:{server.port}", timeout=20, retries=0) as c:
+                    c.revoke("a")
+                self.assertEqual(len(server.requests), 1)
+
+    def test_the_next_is_tried_after_a_moment(self) -> None:
+        with Scripted(echo) as server, self.resolving(self.hole, server.port), MachineID(KEY, server.url, timeout=600, retries=0) as c:
+            c.revoke("a")  # or the test ends in ten minutes
+
+    def test_none_answers(self) -> None:
+        for ports, code in (((self.hole, self.hole), "timeout"), ((self.closed, self.closed), "connection_failed"), ((self.closed, self.hole), "timeout")):
+            with self.subTest(ports), self.resolving(*ports), MachineID(KEY, "http://127.0.0.1:1", timeout=0.4, retries=0) as c:
+                with self.assertRaises(Unavailable) as caught:
+                    c.revoke("a")
+                self.assertEqual((caught.exception.code, caught.exception.outcome), (code, "not_done"))
+
+    def test_connecting_can_be_cancelled(self) -> None:
+        cancel, answers = Cancel(), []
+        with self.resolving(self.hole), MachineID(KEY, "http://127.0.0.1:1", timeout=600) as c:
+            thread = threading.Thread(target=lambda: answers.append(c.bound(cancel).validate("a")))
+            thread.start()
+            cancel.cancel()
+            thread.join(30)
+            self.assertEqual([a["error"] for a in answers], ["cancelled"])
+
+
 class AttemptsTest(unittest.TestCase):
     def failing(self, *answers: Any, retries: int = 2, timeout: float = 10.0, status: Optional[int] = None) -> MachineIDError:
         """The error of a revoke that gets these answers, which must all be asked for with one Idempotency-Key."""

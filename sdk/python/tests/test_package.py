@@ -16,7 +16,7 @@ SOURCES = sorted(HERE.glob("machineid*/*.py")) + sorted(HERE.glob("tests/*.py"))
 
 # What the library may import: all of it is in Python 3.9 on every system.
 STANDARD = {
-    "__future__", "asyncio", "concurrent", "contextlib", "copy", "functools", "http", "inspect", "io", "json", "logging", "os", "random", "select", "socket",
+    "__future__", "asyncio", "concurrent", "contextlib", "copy", "errno", "functools", "http", "inspect", "io", "json", "logging", "os", "random", "select", "selectors", "socket",
     "ssl", "sys", "threading", "time", "typing", "urllib", "uuid", "machineid",
 }
 
