@@ -68,10 +68,12 @@ type Config struct {
 	// DiskReserve is raftstore's DiskReserveBytes; 0 is its default.
 	DiskReserve int64
 	// CacheSize is raftstore's CacheBytes; 0 is its default.
-	CacheSize  int64
-	Times      hub.Times
-	Clock      clock.Clock // nil is the system's
-	Logger     *slog.Logger
+	CacheSize int64
+	Times     hub.Times
+	Clock     clock.Clock // nil is the system's
+	Logger    *slog.Logger
+	// Flush waits a moment until what was logged is written: before the process ends by a fault of its disk. It may be nil.
+	Flush      func()
 	Registerer prometheus.Registerer
 	// Version is what this node says of its program.
 	Version string
@@ -245,7 +247,7 @@ func (n *Node) open() error {
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
 		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
-		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, CacheBytes: n.cfg.CacheSize, Logger: n.log, Registerer: n.cfg.Registerer, Lead: n.lead,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, CacheBytes: n.cfg.CacheSize, Logger: n.log, Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
 		LeaderSeen: n.leaders.seen,
 	}, n.state)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 // Limits of an edge. 0 is no limit. What memory answers is never limited.
 type Limits struct {
 	Changes            int // Changes a second, by key.
+	Reads              int // Reads passed on to the authority a second, by key.
 	FailedKeys         int // FailedKeys are calls passed on whose key or token failed, a second, by address.
 	Signups            int // Signups are calls of org/create a minute, by address.
 	UnknownKeys        int // UnknownKeys that the authority is asked about, a second.
@@ -29,7 +30,7 @@ type Limits struct {
 
 // DefaultLimits are those of `machineid edge`.
 func DefaultLimits() Limits {
-	return Limits{Changes: 200, FailedKeys: 20, Signups: 10, UnknownKeys: 200, UnknownKeysAddress: 20, UnknownDevices: 1000}
+	return Limits{Changes: 200, Reads: 200, FailedKeys: 20, Signups: 10, UnknownKeys: 200, UnknownKeysAddress: 20, UnknownDevices: 1000}
 }
 
 // limits are the budgets of an edge. Safe for concurrent use.
@@ -37,7 +38,7 @@ type limits struct {
 	clock clock.Clock
 	seed  maphash.Seed // so that nobody can choose with whom to share a place
 
-	changes, failedKeys, signups, unknownKeys, unknownKeysAddress, unknownDevices *budgets
+	changes, reads, failedKeys, signups, unknownKeys, unknownKeysAddress, unknownDevices *budgets
 
 	// proven holds first bytes of keys and tokens that were good when the authority was asked
 	// last. They need no budget of those that may be unknown, so a flood takes
@@ -49,6 +50,7 @@ func newLimits(l Limits, c clock.Clock) *limits {
 	return &limits{
 		clock: c, seed: maphash.MakeSeed(),
 		changes:            newBudgets(l.Changes, time.Second, budgetSets),
+		reads:              newBudgets(l.Reads, time.Second, budgetSets),
 		failedKeys:         newBudgets(l.FailedKeys, time.Second, budgetSets),
 		signups:            newBudgets(l.Signups, time.Minute, budgetSets),
 		unknownKeys:        newBudgets(l.UnknownKeys, time.Second, 1),
@@ -191,6 +193,8 @@ func (l *limits) call(ctx *fasthttp.RequestCtx, r *wire.Request, from netip.Addr
 		o.wait, name = l.signups.take(l.addressTag(from), now), "signups"
 	case p.proves && !ctx.IsGet():
 		o.wait, name = l.changes.take(l.tag(&p.shown), now), "changes"
+	case p.proves:
+		o.wait, name = l.reads.take(l.tag(&p.shown), now), "reads"
 	}
 	if o.wait != 0 {
 		p.settle(now, false)
@@ -219,7 +223,7 @@ func (l *limits) answered(p *pass, status int, body []byte) {
 }
 
 // limitNames are the values of the label `limit`.
-var limitNames = []string{"changes", "failed_keys", "signups", "unknown_keys", "unknown_devices"}
+var limitNames = []string{"changes", "reads", "failed_keys", "signups", "unknown_keys", "unknown_devices"}
 
 func limitCounters(v *prometheus.CounterVec) map[string]prometheus.Counter {
 	m := map[string]prometheus.Counter{}

@@ -266,6 +266,28 @@ func TestChangesOfAKey(t *testing.T) {
 	}
 }
 
+// TestReadsOfAKey are limited where they are passed on, apart from its changes, and other keys' are not.
+func TestReadsOfAKey(t *testing.T) {
+	f, u, hand := limitedFront(t, okAnswer, Limits{Reads: 5, Changes: 3})
+	one, two := keyOf(1).Reveal(), keyOf(2).Reveal()
+	if a, b, c := f.until(callWith("GET", "org/export", one)), f.until(callWith("GET", "usage", one)), f.until(callWith("GET", "devices/list", two)); a != 5 || b != 0 || c != 5 {
+		t.Errorf("%d, %d, %d", a, b, c)
+	}
+	if n := f.until(callWith("POST", "devices/revoke", one)); n != 3 {
+		t.Errorf("%d changes", n)
+	}
+	hand.Time = hand.Add(200 * time.Millisecond)
+	if n := f.until(callWith("GET", "audit", one)); n != 1 {
+		t.Errorf("%d when one is earned", n)
+	}
+	if heads, _ := u.seen(); len(heads) != 5+5+3+1 {
+		t.Errorf("%d reached the authority", len(heads))
+	}
+	if n := count(f.e.metrics.limited["reads"]); n != 4 {
+		t.Errorf("%d were counted", n)
+	}
+}
+
 // TestKeysThatFail are limited by address, and a key that was good before is not
 // touched by it: who holds it can always revoke.
 func TestKeysThatFail(t *testing.T) {

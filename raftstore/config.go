@@ -76,6 +76,8 @@ type Config struct {
 	Unfit func() string
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
+	// Flush returns when what Logger took is written, before a fault ends the process; it is waited for a second at most. nil: it is written already.
+	Flush func()
 	// Registerer receives the metrics; nil means none. Close takes them out again.
 	Registerer prometheus.Registerer
 	// Lead is called in a goroutine of its own in each term this node leads, after a barrier of that term was applied. ctx ends
@@ -176,12 +178,15 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Fatal == nil {
-		logger := c.Logger
+		logger, flush := c.Logger, c.Flush
 		c.Fatal = func(err error) {
 			said := make(chan struct{})
 			go func() {
 				defer close(said)
 				logger.Error("raftstore cannot go on, ending the process", slog.Any("cause", err))
+				if flush != nil {
+					flush()
+				}
 			}()
 			select {
 			case <-said:

@@ -1,10 +1,14 @@
 package raftstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -228,5 +232,28 @@ func TestACommitThatFailsIsAFault(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestAFaultIsSaidBeforeTheEnd: the process ends when what it says of the fault is written, and in any case.
+func TestAFaultIsSaidBeforeTheEnd(t *testing.T) {
+	const how = "RAFTSTORE_TEST_FATAL"
+	if hangs := os.Getenv(how); hangs != "" {
+		var said bytes.Buffer
+		Config{Logger: slog.New(slog.NewTextHandler(&said, nil)), Flush: func() {
+			_, _ = os.Stdout.Write(said.Bytes())
+			if hangs == "hangs" {
+				select {}
+			}
+		}}.withDefaults().Fatal(errors.New("the disk is gone"))
+	}
+	for _, flush := range []string{"returns", "hangs"} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), how+"="+flush)
+		out, err := cmd.Output()
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok || exit.ExitCode() != exitFault || !strings.Contains(string(out), "the disk is gone") {
+			t.Errorf("a flush that %s: %v, %q", flush, err, out)
+		}
 	}
 }

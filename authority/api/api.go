@@ -108,6 +108,9 @@ type API struct {
 	log       *slog.Logger
 	endpoints map[*wire.Route]*endpoint
 	unknown   *endpoint
+	turns     *turns
+	batches   oneOfEach
+	bodies    bodies
 	metrics   metrics
 }
 
@@ -139,6 +142,8 @@ func New(cfg Config) *API {
 		cfg: cfg, log: cfg.Logger, metrics: m,
 		endpoints: make(map[*wire.Route]*endpoint),
 		unknown:   &endpoint{metrics: m.of(wire.UnknownHandler)},
+		turns:     newTurns(cfg.Registerer),
+		bodies:    newBodies(),
 	}
 	for _, route := range wire.Routes() {
 		label := route.Handler
@@ -190,15 +195,26 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 			r = a.request(ctx, in, began)
 			answer, err = r.serve(e.call)
 		}
-		if _, made := answer.(streamed); err != nil {
-			ctx.Response.Header.Del(preferenceApplied) // of a command before the one that failed
-			in.Error(ctx, r.fault(err))
-		} else if !made {
-			in.JSON(ctx, r.status, answer)
-		}
+		r.answer(answer, err)
 		a.metrics.served(r, err, time.Since(began))
 	}
 	e.metrics.observe(ctx.Response.StatusCode(), time.Since(began))
+}
+
+// answer writes what a call came to.
+func (r *request) answer(answer any, err error) {
+	if err != nil {
+		r.http.Response.Header.Del(preferenceApplied) // of a command before the one that failed
+		r.in.Error(r.http, r.fault(err))
+		return
+	}
+	switch a := answer.(type) {
+	case streamed:
+	case *long:
+		r.write(a)
+	default:
+		r.in.JSON(r.http, r.status, a)
+	}
 }
 
 // serve runs a call. The order of its steps is the contract's order of checks.
@@ -206,7 +222,7 @@ func (r *request) serve(c *call) (any, error) {
 	if err := c.access.present(r); err != nil {
 		return nil, err
 	}
-	if err := r.parameters(c); err != nil {
+	if err := r.parse(c); err != nil {
 		return nil, err
 	}
 	if err := r.checkIdempotencyKey(); err != nil {
@@ -218,9 +234,11 @@ func (r *request) serve(c *call) (any, error) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), r.deadline)
 	defer cancel()
+	if do.change == nil {
+		return r.paced(ctx, func() (any, error) { return c.access.admit(ctx, r, do.read) })
+	}
 	r.rejudged = do.rejudged
-	answer, err := c.access.admit(ctx, r, do.read)
-	if err != nil || do.change == nil {
+	if answer, err := c.access.admit(ctx, r, nil); err != nil {
 		return answer, err
 	}
 	return r.settled(do.change(ctx))

@@ -65,24 +65,28 @@ func listAudit(everyone bool) func(*request) (step, error) {
 			if err != nil {
 				return nil, err //nolint:wrapcheck // says what
 			}
-			entries, next := make([]auditEntry, len(list)), ""
-			for i, e := range list {
-				entries[i] = auditEntry{
+			a, next := &long{list: "entries"}, ""
+			for _, e := range list {
+				entry := auditEntry{
 					ID: e.Place.String(), Index: e.Index, At: instant(e.GetAtMs()), Action: e.GetAction(), Actor: actorOf(e.GetActor()),
 					Address: orNull(e.GetAddress()), RequestID: orNull(e.GetRequestId()), Target: orNull(e.GetTarget()), Count: e.GetCount(),
 				}
 				if id, err := uuid.FromBytes(e.GetOrgId()); everyone && err == nil && id != uuid.Nil {
-					entries[i].OrgID = orNull(id.String())
+					entry.OrgID = orNull(id.String())
+				}
+				if err := a.add(entry); err != nil {
+					return nil, err
 				}
 				if more {
-					next = entries[i].ID
+					next = entry.ID
 				}
 			}
-			return struct {
+			a.rest = struct {
 				wire.Envelope
 				Entries    []auditEntry `json:"entries"`
 				NextCursor string       `json:"nextCursor,omitempty"`
-			}{r.in.Envelope("ok"), entries, next}, nil
+			}{r.in.Envelope("ok"), []auditEntry{}, next}
+			return a, nil
 		}}, nil
 	}
 }

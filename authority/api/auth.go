@@ -84,7 +84,7 @@ func (scopes keyed) admit(ctx context.Context, r *request, read func(*sight) (an
 		answer, err = read(s)
 		return true, err
 	}
-	if r.rejudged && read == nil && r.admitted(admit) {
+	if r.rejudged && read == nil && r.admitted(ctx, admit) {
 		return nil, nil //nolint:nilnil // nothing was read
 	}
 	err = r.look(ctx, admit)
@@ -94,12 +94,12 @@ func (scopes keyed) admit(ctx context.Context, r *request, read func(*sight) (an
 // admitted reports whether a view that nothing proves to be the newest admits the caller. That is enough for a change which the state
 // judges again: a round that confirms the leadership would add a round trip to what the commit proves anyway. A refusal is an
 // answer, so it needs the proof.
-func (r *request) admitted(admit func(*sight) (bool, error)) bool {
+func (r *request) admitted(ctx context.Context, admit func(*sight) (bool, error)) bool {
 	view, err := r.api.cfg.Store.View()
 	if err != nil {
 		return false
 	}
-	if _, _, err = r.through(view, admit); err != nil {
+	if _, _, err = r.through(ctx, view, admit); err != nil {
 		r.org, r.actor, r.scope, r.caller = state.OrgID{}, nil, statepb.Key_NONE, nil
 	}
 	return err == nil

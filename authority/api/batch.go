@@ -31,7 +31,7 @@ type batched struct {
 
 // batch reads the parameters of both batches; scope is the word that means all.
 func (r *request) batch(scope string) (*batched, error) {
-	items, listed, err := r.body.Items("deviceIds")
+	items, listed, err := r.body.Items("deviceIds", maxItems)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // an answer
 	}

@@ -231,6 +231,7 @@ func TestMetrics(t *testing.T) {
 		"machineid_api_requests_total 2xx devices/register": 1,
 		"machineid_api_requests_total 4xx devices/revoke":   1,
 		"machineid_api_requests_total 4xx unknown":          1,
+		"machineid_api_change_seconds":                      2,
 		"machineid_api_request_seconds org_create":          1,
 		"machineid_api_request_seconds devices/register":    1,
 		"machineid_api_request_seconds devices/revoke":      1,

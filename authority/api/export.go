@@ -31,7 +31,8 @@ func exportOrg(r *request) (step, error) {
 		if err != nil {
 			return nil, err
 		}
-		devices, next, err := s.devices(from, limit)
+		a := &long{list: "devices"}
+		next, err := s.devices(r, &a.items, from, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -39,7 +40,7 @@ func exportOrg(r *request) (step, error) {
 		if version == 0 {
 			version = r.api.cfg.DefaultVersion
 		}
-		return struct {
+		a.rest = struct {
 			wire.Envelope
 			ExportedAt instant     `json:"exportedAt"`
 			Org        exportedOrg `json:"org"`
@@ -49,6 +50,7 @@ func exportOrg(r *request) (step, error) {
 		}{r.in.Envelope("ok"), instant(s.now), exportedOrg{
 			OrgID: s.orgID.String(), Name: orNull(s.org.GetName()), ExternalID: orNull(s.org.GetExternalId()), Version: version,
 			CreatedAt: instant(s.org.GetCreatedAtMs()), plan: planOf(p), ExecutionEnabled: !s.org.GetExecutionDisabled(),
-		}, keys, devices, next}, nil
+		}, keys, []device{}, next}
+		return a, nil
 	}}, nil
 }

@@ -34,11 +34,13 @@ func listDevices(r *request) (step, error) {
 		if err != nil {
 			return nil, err //nolint:wrapcheck // says what
 		}
-		devices, next, err := s.devices(from, limit)
+		a := &long{list: "devices"}
+		next, err := s.devices(r, &a.items, from, limit)
 		if err != nil {
 			return nil, err
 		}
-		return deviceList{Envelope: r.in.Envelope("ok"), Devices: devices, NextCursor: next, plan: planOf(p)}, nil
+		a.rest = deviceList{Envelope: r.in.Envelope("ok"), Devices: []device{}, NextCursor: next, plan: planOf(p)}
+		return a, nil
 	}}, nil
 }
 
@@ -56,25 +58,36 @@ func (r *request) devicePage() (limit int, from state.Cursor, err error) {
 	return limit, from, nil
 }
 
-// devices is a page of the org's devices, and the cursor of what follows, "" for nothing.
-func (s *sight) devices(from state.Cursor, limit int) (devices []device, next string, err error) {
+// recordsOfDevice is how many are read for a device in a list.
+const recordsOfDevice = 3
+
+// devices adds a page of the org's devices, and returns the cursor of what follows, "" for nothing.
+func (s *sight) devices(r *request, to *items, from state.Cursor, limit int) (next string, err error) {
+	seats, err := s.Seats(s.orgID)
+	if err != nil {
+		return "", err //nolint:wrapcheck // says what
+	}
+	if err := r.expect(recordsOfDevice * min(limit, int(seats.GetActive()+seats.GetRevoked()))); err != nil {
+		return "", err
+	}
 	list, more, err := s.List(s.orgID, from, limit, s.now)
 	if err != nil {
-		return nil, "", err //nolint:wrapcheck // says what
+		return "", err //nolint:wrapcheck // says what
 	}
-	devices = make([]device, len(list))
-	for i, d := range list {
+	for _, d := range list {
 		seen, err := s.LastSeen(s.orgID, d.GetId())
 		if err != nil {
-			return nil, "", err //nolint:wrapcheck // says what
+			return "", err //nolint:wrapcheck // says what
 		}
-		devices[i] = deviceOf(d, seen)
+		if err := to.add(deviceOf(d, seen)); err != nil {
+			return "", err
+		}
 	}
 	if more {
 		last := list[len(list)-1]
 		next = cursorText(state.Cursor{CreatedAt: last.GetCreatedAtMs(), ID: last.GetId()})
 	}
-	return devices, next, nil
+	return next, nil
 }
 
 func badCursor() error {

@@ -53,3 +53,37 @@ func (e *endpointMetrics) observe(status int, took time.Duration) {
 	}
 	e.seconds.Observe(took.Seconds())
 }
+
+// refusedFor is why a long read was refused.
+type refusedFor string
+
+const (
+	refusedOwn  refusedFor = "own"  // the org has as many under way as it may
+	refusedAll  refusedFor = "all"  // all orgs together have
+	refusedLate refusedFor = "late" // it waited too long for its turn
+)
+
+// turnMetrics are those of long reads.
+type turnMetrics struct {
+	begun                 prometheus.Counter
+	open, waiting, unsent prometheus.Gauge
+	refused               map[refusedFor]prometheus.Counter
+}
+
+func newTurnMetrics(reg prometheus.Registerer) turnMetrics {
+	f := promauto.With(reg)
+	refused := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "machineid_api_long_reads_refused_total", Help: "Long reads answered 429, by cause.",
+	}, []string{"cause"})
+	m := turnMetrics{
+		begun:   f.NewCounter(prometheus.CounterOpts{Name: "machineid_api_long_reads_total", Help: "Long reads begun."}),
+		open:    f.NewGauge(prometheus.GaugeOpts{Name: "machineid_api_long_reads_open", Help: "Long reads under way."}),
+		waiting: f.NewGauge(prometheus.GaugeOpts{Name: "machineid_api_long_reads_waiting", Help: "Long reads that wait to begin, or whose answer has not left yet."}),
+		unsent:  f.NewGauge(prometheus.GaugeOpts{Name: "machineid_api_long_reads_unsent_bytes", Help: "Answers of long reads that have not left yet."}),
+		refused: map[refusedFor]prometheus.Counter{},
+	}
+	for _, cause := range []refusedFor{refusedOwn, refusedAll, refusedLate} {
+		m.refused[cause] = refused.WithLabelValues(string(cause))
+	}
+	return m
+}

@@ -84,23 +84,26 @@ func listOrgs(r *request) (step, error) {
 		if err != nil {
 			return nil, err //nolint:wrapcheck // says what
 		}
-		orgs := make([]operated, len(list))
-		for i, o := range list {
+		a, next := &long{list: "orgs"}, ""
+		for _, o := range list {
 			p, err := s.Plan(o, s.now)
 			if err != nil {
 				return nil, err //nolint:wrapcheck // says what
 			}
-			orgs[i] = r.operated(o, p)
+			org := r.operated(o, p)
+			if err := a.add(org); err != nil {
+				return nil, err
+			}
+			if more {
+				next = org.OrgID
+			}
 		}
-		next := ""
-		if more {
-			next = orgs[len(orgs)-1].OrgID
-		}
-		return struct {
+		a.rest = struct {
 			wire.Envelope
 			Orgs       []operated `json:"orgs"`
 			NextCursor string     `json:"nextCursor,omitempty"`
-		}{r.in.Envelope("ok"), orgs, next}, nil
+		}{r.in.Envelope("ok"), []operated{}, next}
+		return a, nil
 	}}, nil
 }
 
@@ -268,7 +271,7 @@ const (
 )
 
 func setPlans(r *request) (step, error) {
-	items, present, err := r.body.Items("plans")
+	items, present, err := r.body.Items("plans", maxPlans)
 	if err != nil {
 		return step{}, err //nolint:wrapcheck // an answer
 	}

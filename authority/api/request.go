@@ -33,6 +33,9 @@ type request struct {
 	// scope is the caller's, ADMIN for operators.
 	scope    statepb.Key_Scope
 	rejudged bool // of the step
+	// reads says that the call only reads, and is paced; reading is set in its turn (paced).
+	reads   bool
+	reading *reading
 	// part counts the commands of a call that makes more than one.
 	part int
 	// saw is the newest index of a view that was not waited for and may be told of beside a change, 0 for none (settled).

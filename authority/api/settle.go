@@ -74,13 +74,21 @@ func (r *request) see(ctx context.Context, f func(*sight) (bool, error)) (s *sig
 	if err != nil {
 		return nil, false, fmt.Errorf("read the state: %w", err)
 	}
-	return r.through(view, f)
+	return r.through(ctx, view, f)
 }
 
 // through shows f a view and closes it.
-func (r *request) through(view *raftstore.View, f func(*sight) (bool, error)) (s *sight, settle bool, err error) {
-	defer func() { _ = view.Close() }() // nothing was written that could be lost
+func (r *request) through(ctx context.Context, view *raftstore.View, f func(*sight) (bool, error)) (s *sight, settle bool, err error) {
+	defer func() {
+		_ = view.Close() // nothing was written that could be lost
+		if r.reading != nil {
+			r.reading.read()
+		}
+	}()
 	s = &sight{Reader: state.NewReader(view.Reader())}
+	if r.reads {
+		s.Reader = s.Paced(r.pace(ctx))
+	}
 	s.seen, _ = view.Shared(func() any { return &seen{} }).(*seen)
 	if s.mark, err = s.seen.newest(s.Reader); err != nil {
 		return nil, false, err
@@ -103,9 +111,9 @@ type done struct {
 func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error) {
 	cmd.TimeMs, cmd.Actor, cmd.Address, cmd.RequestId = r.api.cfg.Now(), r.actor, r.address(), string(r.in.ID)
 	cmd.Caller, cmd.Once = r.caller, r.once()
-	index, out, err := r.api.cfg.Store.Propose(ctx, cmd)
+	index, out, err := r.propose(ctx, cmd)
 	if err != nil {
-		return done{}, notProposed(err)
+		return done{}, err
 	}
 	r.committed = r.committed || out.Refusal == state.Granted
 	if out.Refusal == state.Granted && r.async() {
@@ -135,6 +143,22 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 		tell(action, target, p)
 	}
 	return done{out, p}, nil
+}
+
+// propose proposes a command; those of batches of one org one at a time (F7).
+func (r *request) propose(ctx context.Context, cmd *statepb.Command) (index uint64, out state.Outcome, err error) {
+	switch cmd.GetChange().(type) {
+	case *statepb.Command_RevokeBatch, *statepb.Command_UnrevokeBatch:
+		leave, err := r.api.batches.enter(ctx, r.org)
+		if err != nil {
+			return 0, out, &unavailable{outcome: wire.OutcomeNotDone, cause: fmt.Errorf("wait for the org's other batches: %w", err)}
+		}
+		defer leave()
+	}
+	if index, out, err = r.api.cfg.Store.Propose(ctx, cmd); err != nil {
+		return 0, out, notProposed(err)
+	}
+	return index, out, nil
 }
 
 // committer is commit or commitAmong.

@@ -19,6 +19,7 @@ func (r *request) validateBatch() {
 	ctx, cancel := context.WithDeadline(context.Background(), r.validateDeadline())
 	defer cancel()
 	err := r.look(ctx, func(s *sight) (bool, error) {
+		s.Reader = s.Paced(yielding())
 		key, err := s.Key(sum)
 		if err != nil {
 			return false, err //nolint:wrapcheck // says what

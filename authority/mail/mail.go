@@ -100,9 +100,8 @@ func (s SMTP) dial(ctx context.Context) (*smtp.Client, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // Send says what
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
-	}
+	plain := conn
+	context.AfterFunc(ctx, func() { _ = plain.SetDeadline(time.Unix(1, 0)) }) // at its deadline, or when the process stops
 	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	if s.TLS != nil {
 		conf = s.TLS.Clone()

@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -177,5 +178,38 @@ func TestPlain(t *testing.T) {
 	}
 	if text := fmt.Sprintf("%v", SMTP{Password: "hunter2"}); strings.Contains(text, "hunter2") {
 		t.Error(text)
+	}
+}
+
+// TestSendEndsWithItsContext, whatever the server does: a stop of the process waits for no mail.
+func TestSendEndsWithItsContext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "220 here\r\n")
+		_, _ = bufio.NewReader(conn).ReadString('\n') // and it answers nothing
+		cancel()
+		_, _ = io.Copy(io.Discard, conn)
+		_ = conn.Close()
+	}()
+	sent := make(chan error, 1)
+	go func() {
+		sent <- SMTP{Address: l.Addr().String(), From: "a@example.com"}.Send(ctx, Message{To: "b@example.com", Subject: "s", Text: "t"})
+	}()
+	select {
+	case err := <-sent:
+		if err == nil {
+			t.Error("a mail was sent to nobody")
+		}
+	case <-time.After(sendTime / 2):
+		t.Error("a server that hangs holds it up after its context has ended")
 	}
 }

@@ -79,7 +79,9 @@ func (r Reader) scanBack(from, to []byte, visit func(k []byte) (more bool, err e
 		return fmt.Errorf("scan records %q: %w", from[:1], err)
 	}
 	for ok := it.Last(); ok && err == nil; ok = ok && it.Prev() {
-		ok, err = visit(it.Key())
+		if err = r.record(); err == nil {
+			ok, err = visit(it.Key())
+		}
 	}
 	if closed := it.Close(); err == nil { // tells what ended the iteration
 		err = closed

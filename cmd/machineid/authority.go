@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"time"
@@ -45,16 +46,18 @@ type authorityFlags struct {
 	times                        timeFlags
 	billing                      billingFlags
 	mail                         mailFlags
-	log                          logFlags
+	server                       serverFlags
 }
 
-func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Command {
+func newAuthorityCommand(settings *config.Settings, env environment, std *standard) *cobra.Command {
 	f := &authorityFlags{}
 	cmd := &cobra.Command{
 		Use:   "authority --id ID --data DIR [--join ADDRESSES | --bootstrap]",
 		Short: "Run an authority node: it holds the truth",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runAuthority(cmd, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return std.serve(cmd, &f.server, func(logger *slog.Logger) error { return runAuthority(cmd, f, std, logger) })
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.id, "id", "", "this node's `NAME` in the cluster, of one node at a time (required)")
@@ -86,7 +89,7 @@ func newAuthorityCommand(settings *config.Settings, env environment) *cobra.Comm
 	f.billing.register(fs)
 	f.billing.registerPlans(fs)
 	f.mail.register(fs)
-	f.log.register(fs, "info")
+	f.server.register(fs, "info")
 	settings.Validate(cmd, func() error { return f.validate(env) })
 	return cmd
 }
@@ -141,7 +144,7 @@ func (f *authorityFlags) validate(env environment) error {
 	faults = append(faults, checkVersion(f.version)...)
 	faults = append(faults, f.times.validate(env)...)
 	faults = append(faults, f.billing.validate(env), f.mail.validate(env))
-	faults = append(faults, f.log.validate()...)
+	faults = append(faults, f.server.validate()...)
 	if err := f.readToken(env); err != nil {
 		faults = append(faults, err)
 	}
@@ -157,7 +160,7 @@ func (f *authorityFlags) readToken(env environment) error {
 	return nil
 }
 
-func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
+func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *slog.Logger) error {
 	fresh := !authority.HasState(f.data)
 	joins, err := authority.Joins(f.data)
 	switch {
@@ -175,12 +178,13 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 		return err
 	}
 	reg := ops.NewRegistry()
+	std.register(reg)
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
 		AdvertiseLink: f.advertiseLink, Join: f.join, ReplaceLost: f.replaceLost, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve), CacheSize: int64(f.cacheSize),
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(),
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
-		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
+		Logger: logger, Flush: std.flush, Registerer: reg,
 	})
 	a := addresses(ls)
 	fmt.Fprintf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",
@@ -191,6 +195,6 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags) error {
 		defer stopOps()
 		return node.Run(ctx)
 	})
-	g.Go(func() error { return ops.Serve(opsCtx, ls[3], reg, node.Ready) })
+	g.Go(func() error { return ops.Serve(opsCtx, ls[3], reg, node.Ready, std.notes) })
 	return g.Wait()
 }

@@ -16,6 +16,7 @@ const (
 	hubReign     = "authority/hub/reign.go"
 	hubServe     = "authority/hub/serve.go"
 	hubSession   = "authority/hub/session.go"
+	spoolGo      = "shared/spool/spool.go"
 	timekeeper   = "authority/timekeeper.go"
 )
 
@@ -599,6 +600,38 @@ var brokenRules = []broken{
 	{
 		rule: "I11", name: "a wrong clock leads for lack of a disk with room", by: "raftstore TestWhoIsFitToLead",
 		edits: []edit{{"raftstore/members.go", "(members[own].Status.DiskFull || members[own].Status.Unfit != \"\")", "members[own].Status.DiskFull"}},
+	},
+	{
+		rule: "I14", name: "an org has any number of long reads", by: "authority/api TestTurnsAreBounded",
+		edits: []edit{{"authority/api/turns.go", "l != nil && l.inside >= readsOfOne:", "l != nil && l.inside >= readsAll:"}},
+	},
+	{
+		rule: "I14", name: "long reads take a whole core", by: "authority/api TestTurnsGoRound",
+		edits: []edit{{"authority/api/turns.go", "time.AfterFunc(restShare*had, func() {", "time.AfterFunc(0*had, func() {"}},
+	},
+	{
+		rule: "I14", name: "what a scan visits is not counted", by: "authority/state TestPaced",
+		edits: []edit{{"authority/state/read.go", "; ok = it.Next() {\n		if err := r.record(); err != nil {\n			return err\n		}\n", "; ok = it.Next() {\n"}},
+	},
+	{
+		rule: "I14", name: "batches of an org are applied side by side", by: "authority/api TestBatchesOfAnOrg",
+		edits: []edit{{"authority/api/settle.go", "	case *statepb.Command_RevokeBatch, *statepb.Command_UnrevokeBatch:\n", "	case nil:\n"}},
+	},
+	{
+		rule: "I14", name: "whoever logs waits for who reads", by: "shared/spool TestAStalledStreamHoldsNobody", short: true,
+		edits: []edit{{spoolGo, "		go w.drain(w.idle)\n", "		w.mu.Unlock()\n		w.drain(w.idle)\n		w.mu.Lock()\n"}},
+	},
+	{
+		rule: "I14", name: "the log that waits has no bound", by: "shared/spool TestAStalledStreamHoldsNobody",
+		edits: []edit{{spoolGo, "len(w.queue)+len(p) > Room {", "len(w.queue) < 0 {"}},
+	},
+	{
+		rule: "I14", name: "a reader of the log that dies ends the process", by: "cmd/machineid TestALogReaderThatDies",
+		edits: []edit{{"cmd/machineid/serve.go", "	signal.Ignore(syscall.SIGPIPE)\n", ""}},
+	},
+	{
+		rule: "I14", name: "a stop waits for what hangs", by: "cmd/machineid TestAStopThatHangs",
+		edits: []edit{{"cmd/machineid/serve.go", "		os.Exit(exitStuck)\n", "		<-returned\n"}},
 	},
 	{
 		rule: "I14", name: "a caller waits for a leader that hangs", by: "authority TestAnEarlierLeaderIsWaitedForWhileItAnswers",

@@ -52,7 +52,8 @@ type fleet struct {
 	rng     *rand.Rand
 	cluster *clusterNodes
 	valves  map[*authorityNode][]*valve
-	disks   bool // each node has a small disk of its own
+	disks   bool                      // each node has a small disk of its own
+	readers map[*authorityNode]reader // of the nodes' logs; none where there is no listen
 	faults  map[string]int
 	org     org
 	start   time.Time
@@ -70,7 +71,7 @@ type fleet struct {
 
 func newFleet(t *testing.T, rng *rand.Rand) *fleet {
 	t.Helper()
-	w := &fleet{t: t, rng: rng, valves: map[*authorityNode][]*valve{}, disks: true, faults: map[string]int{}, over: make(chan struct{}), foreign: map[string]*atomic.Bool{}}
+	w := &fleet{t: t, rng: rng, valves: map[*authorityNode][]*valve{}, readers: map[*authorityNode]reader{}, disks: true, faults: map[string]int{}, over: make(chan struct{}), foreign: map[string]*atomic.Bool{}}
 	w.cluster = newCluster(t)
 	for i := range 3 {
 		n := w.cluster.newNode(fmt.Sprint("a", i+1), "--lease", "1s", "--cache-ttl", "5s")
@@ -80,6 +81,7 @@ func newFleet(t *testing.T, rng *rand.Rand) *fleet {
 			n.args = append(n.args, "--advertise-"+name, v.addr)
 		}
 		w.disks = smallDisk(t, filepath.Dir(n.dir)) && w.disks
+		w.listen(n)
 		w.cluster.nodes = append(w.cluster.nodes, n)
 	}
 	if !w.disks {
@@ -93,6 +95,12 @@ func newFleet(t *testing.T, rng *rand.Rand) *fleet {
 	w.start = time.Now()
 	w.mortals = w.newMortals()
 	return w
+}
+
+// reader takes what a node logs. While it stalls, or is dead, the node goes on.
+type reader interface {
+	stall(nap time.Duration)
+	die()
 }
 
 // newMortals are what ends here. No wall clock is set: they are the machine's.
@@ -292,10 +300,11 @@ func (w *fleet) ask(r *rand.Rand, i int) {
 
 // fault does one thing to the fleet, and undoes it.
 func (w *fleet) fault() {
-	kinds := []struct {
+	type fault struct {
 		name string
 		do   func(nap time.Duration)
-	}{
+	}
+	kinds := []fault{
 		{"kill leader", func(time.Duration) { n := w.cluster.leader(); n.kill(); n.begin() }},
 		{"end leader", func(time.Duration) { n := w.cluster.leader(); n.interrupt(); n.begin() }},
 		{"stop leader", func(nap time.Duration) { stop(w.cluster.leader().process, nap) }},
@@ -314,6 +323,10 @@ func (w *fleet) fault() {
 	}
 	if !w.disks {
 		kinds = kinds[:len(kinds)-1]
+	}
+	if r := w.readers[w.cluster.nodes[w.rng.IntN(3)]]; r != nil {
+		// Longer than one fault: what comes next meets a node whose log nobody reads.
+		kinds = append(kinds, fault{"log reader stalls", func(nap time.Duration) { r.stall(3 * nap) }}, fault{"log reader dies", func(time.Duration) { r.die() }})
 	}
 	kind := kinds[w.rng.IntN(len(kinds))]
 	w.faults[kind.name]++

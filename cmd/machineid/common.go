@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -17,34 +15,6 @@ import (
 	"machineid/authority/hub"
 	"machineid/raftstore"
 )
-
-// logFlags are the flags of every server.
-type logFlags struct{ level, format string }
-
-func (l *logFlags) register(fs *pflag.FlagSet, level string) {
-	fs.StringVar(&l.level, "log-level", level, "the least `LEVEL` that is logged: debug, info, warn or error")
-	fs.StringVar(&l.format, "log-format", "text", "`FORM` of the log: text or json")
-}
-
-func (l *logFlags) validate() (faults []error) {
-	if new(slog.LevelVar).UnmarshalText([]byte(l.level)) != nil {
-		faults = append(faults, fmt.Errorf("--log-level: %q is no level; choose debug, info, warn or error", l.level))
-	}
-	if l.format != "text" && l.format != "json" {
-		faults = append(faults, fmt.Errorf("--log-format: %q is no form of log; choose text or json", l.format))
-	}
-	return faults
-}
-
-func (l *logFlags) logger(w io.Writer) *slog.Logger {
-	var level slog.LevelVar
-	_ = level.UnmarshalText([]byte(l.level)) // validate has read it
-	opts := &slog.HandlerOptions{Level: &level}
-	if l.format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
-}
 
 // timeFlags are the leader's times, which edges are told.
 type timeFlags struct {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -35,16 +36,18 @@ type devFlags struct {
 	version                                                   uint32
 	times                                                     timeFlags
 	billing                                                   billingFlags
-	log                                                       logFlags
+	server                                                    serverFlags
 }
 
-func newDevCommand(settings *config.Settings, env environment) *cobra.Command {
+func newDevCommand(settings *config.Settings, env environment, std *standard) *cobra.Command {
 	f := &devFlags{}
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run one authority and one edge in one process",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runDev(cmd, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return std.serve(cmd, &f.server, func(logger *slog.Logger) error { return runDev(cmd, f, std, logger) })
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.data, "data", "./machineid-data", "the folder `DIR` of all state; kept between runs")
@@ -59,14 +62,14 @@ func newDevCommand(settings *config.Settings, env environment) *cobra.Command {
 	f.times.register(fs)
 	f.billing.register(fs)
 	f.billing.registerPlans(fs)
-	f.log.register(fs, "warn")
+	f.server.register(fs, "warn")
 	settings.Validate(cmd, func() error {
 		faults := checkListeners(f.listeners(), false)
 		faults = append(faults, checkMaxWait(f.maxWait)...)
 		faults = append(faults, checkVersion(f.version)...)
 		faults = append(faults, f.times.validate(env)...)
 		faults = append(faults, f.billing.validate(env))
-		return errors.Join(append(faults, f.log.validate()...)...)
+		return errors.Join(append(faults, f.server.validate()...)...)
 	})
 	return cmd
 }
@@ -82,19 +85,20 @@ func (f *devFlags) listeners() []address {
 	}
 }
 
-func runDev(cmd *cobra.Command, f *devFlags) error {
+func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger) error {
 	began := time.Now()
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	ls, err := listenAll(ctx, f.listeners())
 	if err != nil {
 		return err
 	}
-	logger := f.log.logger(cmd.ErrOrStderr())
 	edgeReg, authorityReg := ops.NewRegistry(), ops.NewRegistry()
+	std.register(edgeReg)
+	std.register(authorityReg)
 	node := authority.New(authority.Config{
 		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
 		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans,
-		Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), Logger: logger, Registerer: authorityReg,
+		Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), Logger: logger, Flush: std.flush, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
 	})
 	e, err := edge.New(edge.Config{
@@ -112,8 +116,8 @@ func runDev(cmd *cobra.Command, f *devFlags) error {
 		return e.Run(ctx)
 	})
 	g.Go(func() error { return node.Run(rest) })
-	g.Go(func() error { return ops.Serve(rest, ls[1], edgeReg, e.Ready) })
-	g.Go(func() error { return ops.Serve(rest, ls[5], authorityReg, node.Ready) })
+	g.Go(func() error { return ops.Serve(rest, ls[1], edgeReg, e.Ready, std.notes) })
+	g.Go(func() error { return ops.Serve(rest, ls[5], authorityReg, node.Ready, std.notes) })
 	g.Go(func() error {
 		if err := waitReady(ctx, func() []string { return append(node.Ready(), e.Ready()...) }); err != nil {
 			return nil //nolint:nilerr // the others say why

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -23,16 +24,18 @@ type edgeFlags struct {
 	maxWait       time.Duration
 	entries       int64
 	limits        limitFlags
-	log           logFlags
+	server        serverFlags
 }
 
-func newEdgeCommand(settings *config.Settings) *cobra.Command {
+func newEdgeCommand(settings *config.Settings, std *standard) *cobra.Command {
 	f := &edgeFlags{}
 	cmd := &cobra.Command{
 		Use:   "edge --id ID --authority ADDRESS,...",
 		Short: "Run an edge node: it answers validate from memory",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runEdge(cmd, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return std.serve(cmd, &f.server, func(logger *slog.Logger) error { return runEdge(cmd, f, std, logger) })
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.id, "id", "", "this edge's `NAME` in logs, metrics and answers (required)")
@@ -45,7 +48,7 @@ func newEdgeCommand(settings *config.Settings) *cobra.Command {
 	fs.BoolVar(&f.proxyOperator, "proxy-operator", false, "pass operators' calls on to the authority, but for snapshots; without it they are answered 404")
 	fs.Int64Var(&f.entries, "cache-entries", edge.DefaultCacheEntries, "how many devices the edge remembers, 1000 to 100000000")
 	f.limits.register(fs)
-	f.log.register(fs, "info")
+	f.server.register(fs, "info")
 	settings.Validate(cmd, f.validate)
 	return cmd
 }
@@ -73,7 +76,7 @@ func (f *edgeFlags) validate() error {
 		faults = append(faults, fmt.Errorf("--cache-entries: %d is out of range; choose %d to %d", f.entries, edge.MinCacheEntries, edge.MaxCacheEntries))
 	}
 	faults = append(faults, f.limits.validate()...)
-	return errors.Join(append(faults, f.log.validate()...)...)
+	return errors.Join(append(faults, f.server.validate()...)...)
 }
 
 // checkMaxWait keeps validate's promise to answer within a second.
@@ -84,17 +87,18 @@ func checkMaxWait(d time.Duration) (faults []error) {
 	return faults
 }
 
-func runEdge(cmd *cobra.Command, f *edgeFlags) error {
+func runEdge(cmd *cobra.Command, f *edgeFlags, std *standard, logger *slog.Logger) error {
 	ctx := cmd.Context()
 	ls, err := listenAll(ctx, []address{{"http", f.http}, {"ops", f.ops}})
 	if err != nil {
 		return err
 	}
 	reg := ops.NewRegistry()
+	std.register(reg)
 	e, err := edge.New(edge.Config{
 		ID: f.id, Version: Version(), Authority: f.authority, Cluster: f.cluster, HTTP: ls[0], MaxWait: f.maxWait, CacheEntries: f.entries,
 		Limits: f.limits.limits(), TrustedProxies: f.limits.trusted(), ProxyOperator: f.proxyOperator,
-		Logger: f.log.logger(cmd.ErrOrStderr()), Registerer: reg,
+		Logger: logger, Registerer: reg,
 	})
 	if err != nil {
 		return err
@@ -109,6 +113,6 @@ func runEdge(cmd *cobra.Command, f *edgeFlags) error {
 		defer stopOps()
 		return e.Run(ctx)
 	})
-	g.Go(func() error { return ops.Serve(opsCtx, ls[1], reg, e.Ready) })
+	g.Go(func() error { return ops.Serve(opsCtx, ls[1], reg, e.Ready, std.notes) })
 	return g.Wait()
 }

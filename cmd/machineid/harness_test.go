@@ -69,6 +69,12 @@ type process struct {
 // launch starts machineid with args. A process that ends without having been told to fails the test.
 func launch(tb testing.TB, args ...string) *process {
 	tb.Helper()
+	return launchInto(tb, nil, args...)
+}
+
+// launchInto has both streams of the process be a file, nil: they are collected.
+func launchInto(tb testing.TB, stream *os.File, args ...string) *process {
+	tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		tb.Fatal(err)
@@ -77,6 +83,9 @@ func launch(tb testing.TB, args ...string) *process {
 	p.cmd.Env = append(bareEnviron(), runMainEnv+"=1", shortLeaseEnv+"=1")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	if stream != nil {
+		p.cmd.Stdout, p.cmd.Stderr = stream, stream
+	}
 	if _, err := p.cmd.StdinPipe(); err != nil {
 		tb.Fatal(err)
 	}
@@ -113,14 +122,19 @@ func (p *process) cleanUp() {
 	default:
 		p.kill()
 	}
-	text := p.out.String()
+	judgeOutput(p.tb, fmt.Sprint(p.name, " ", p.cmd.Args[1:]), p.out.String())
+}
+
+// judgeOutput looks for what no process may print, and shows the end of it where a test has failed.
+func judgeOutput(tb testing.TB, name, text string) {
+	tb.Helper()
 	for _, sign := range []string{"DATA RACE", "panic", "fatal error"} {
 		if i := strings.Index(text, sign); i >= 0 {
-			p.tb.Errorf("%s printed:\n%s", p.name, text[i:min(len(text), i+10_000)])
+			tb.Errorf("%s printed:\n%s", name, text[i:min(len(text), i+10_000)])
 		}
 	}
-	if p.tb.Failed() {
-		p.tb.Logf("%s %v printed:\n%s", p.name, p.cmd.Args[1:], text[max(0, len(text)-3000):])
+	if tb.Failed() {
+		tb.Logf("%s printed:\n%s", name, text[max(0, len(text)-3000):])
 	}
 }
 
@@ -137,13 +151,19 @@ func (p *process) kill() {
 // interrupt is Ctrl-C. The process must end with exit code 0.
 func (p *process) interrupt() {
 	p.tb.Helper()
+	p.end(syscall.SIGINT, exitDone)
+}
+
+// end sends a signal that ends the process, with this exit code.
+func (p *process) end(s syscall.Signal, code int) {
+	p.tb.Helper()
 	p.mu.Lock()
 	p.killed = true
 	p.mu.Unlock()
-	p.signal(syscall.SIGINT)
+	p.signal(s)
 	p.await()
-	if code := p.cmd.ProcessState.ExitCode(); code != exitDone {
-		p.tb.Errorf("%s after SIGINT: exit code %d", p.name, code)
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
+		p.tb.Errorf("%s after %v: exit code %d, want %d", p.name, s, got, code)
 	}
 }
 
@@ -191,6 +211,16 @@ type authorityNode struct {
 	id                         string
 	dir, http, link, raft, ops string
 	args                       []string
+	// stream is where it logs to at its next start; nil: what it logs is collected.
+	stream func() *os.File
+}
+
+// into is the file that the next process logs to, nil if there is none.
+func (n *authorityNode) into() *os.File {
+	if n.stream == nil {
+		return nil
+	}
+	return n.stream()
 }
 
 func newAuthority(tb testing.TB, args ...string) *authorityNode {
@@ -204,7 +234,7 @@ func newAuthority(tb testing.TB, args ...string) *authorityNode {
 // launch starts the node and does not wait for it.
 func (n *authorityNode) launch() {
 	n.tb.Helper()
-	n.process = launch(n.tb, append([]string{
+	n.process = launchInto(n.tb, n.into(), append([]string{
 		"authority", "--id", "a1", "--data", n.dir, "--bootstrap", "--open-signup",
 		"--http", n.http, "--link", n.link, "--raft", n.raft, "--ops", n.ops,
 	}, n.args...)...)
@@ -230,8 +260,14 @@ type edgeNode struct {
 // startEdge starts an edge without rate limits, which loads from one address would meet.
 func startEdge(tb testing.TB, link string, args ...string) *edgeNode {
 	tb.Helper()
+	return startEdgeInto(tb, nil, link, args...)
+}
+
+// startEdgeInto has it log to a file, nil: what it logs is collected.
+func startEdgeInto(tb testing.TB, stream *os.File, link string, args ...string) *edgeNode {
+	tb.Helper()
 	e := &edgeNode{http: freeAddress(tb), ops: freeAddress(tb)}
-	e.process = launch(tb, append([]string{"edge", "--id", "e1", "--http", e.http, "--ops", e.ops, "--authority", link, "--limits=false"}, args...)...)
+	e.process = launchInto(tb, stream, append([]string{"edge", "--id", "e1", "--http", e.http, "--ops", e.ops, "--authority", link, "--limits=false"}, args...)...)
 	return e
 }
 

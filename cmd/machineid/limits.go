@@ -29,6 +29,7 @@ func (l *limitFlags) named() []struct {
 		value       *int
 	}{
 		{"limit-changes", "changes a second that a key may make; 0: any number", &l.values.Changes},
+		{"limit-reads", "reads a second that a key may make of the authority; 0: any number", &l.values.Reads},
 		{"limit-failed-keys", "calls a second with keys that fail that an address may make; 0: any number", &l.values.FailedKeys},
 		{"limit-signups", "org/create a minute that an address may call; 0: any number", &l.values.Signups},
 		{"limit-unknown-keys", "keys a second that nobody knows about which the authority is asked; 0: any number", &l.values.UnknownKeys},

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -23,18 +22,26 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitStuck  = 5
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 // run runs one command line and returns its exit code. The first SIGINT or
-// SIGTERM ends the command cleanly, a second one ends the process.
+// SIGTERM ends the command cleanly, a second one ends the process. A server's
+// streams never make it wait, also for what is said here.
 func run(args, environ []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	std := &standard{}
+	root := newRootCommand(environ, std)
+	server := serves(root, args)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals(server)...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-
-	root := newRootCommand(environ)
+	if server != "" {
+		std.open(stdout, stderr)
+		stdout, stderr = std.out, std.err
+		defer std.flush()
+	}
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -70,7 +77,7 @@ func isCobraUsage(err error) bool {
 	return strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "accepts ")
 }
 
-func newRootCommand(environ []string) *cobra.Command {
+func newRootCommand(environ []string, std *standard) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "machineid",
 		Short: "The off switch for fleets of AI agents, workers and devices",
@@ -87,7 +94,7 @@ current answers SYSTEM_UNAVAILABLE.`,
 	version := newVersionCommand()
 	settings.FlagsOnly(version)
 	env := environment(environ)
-	root.AddCommand(newDevCommand(settings, env), newAuthorityCommand(settings, env), newEdgeCommand(settings), newClusterCommand(settings, env),
+	root.AddCommand(newDevCommand(settings, env, std), newAuthorityCommand(settings, env, std), newEdgeCommand(settings, std), newClusterCommand(settings, env),
 		newEdgesCommand(settings, env), newOrgCommand(settings, env), newDeviceCommand(settings, env), newKeyCommand(settings, env), newAuditCommand(settings, env), newOperatorCommand(settings, env),
 		newSnapshotCommand(settings, env), newRecoverCommand(settings), newDebugCommand(settings), newBenchCommand(settings, env),
 		newBillingCommand(settings, env), newConfigCommand(settings, env), version)

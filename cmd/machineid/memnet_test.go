@@ -27,6 +27,7 @@ type memNet struct {
 	cut       map[way]bool
 	slow      map[way]time.Duration
 	mended    chan struct{} // closed and replaced when a link is mended
+	steady    bool          // nothing has to be sent again
 }
 
 // way is one direction between two hosts.
@@ -154,7 +155,7 @@ func (n *memNet) latency(w way) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := time.Duration(n.rng.IntN(2000)) * time.Microsecond
-	if n.rng.IntN(1000) == 0 {
+	if n.rng.IntN(1000) == 0 && !n.steady {
 		d += time.Duration(n.rng.IntN(1500)) * time.Millisecond
 	}
 	return d + n.slow[w]
@@ -233,8 +234,11 @@ func (h *memHost) dial(ctx context.Context, addr string) (net.Conn, error) {
 	there := &memConn{host: l.host, in: forth, out: back, local: memAddr(addr), remote: memAddr(h.name + ":0"), peer: here}
 	here.peer = there
 	select {
-	case <-l.closed:
+	case <-l.closed: // and not by chance into the queue of a listener that is gone
 		return refuse(syscall.ECONNREFUSED)
+	default:
+	}
+	select {
 	case l.queue <- there:
 	default:
 		return refuse(syscall.ECONNREFUSED)

@@ -173,8 +173,8 @@ func TestStopWithOpenConnections(t *testing.T) {
 		sent   string
 		within time.Duration
 	}{
-		"nothing sent":   {"", 3 * time.Second},
-		"idle":           {request("GET", "usage", "", ""), 3 * time.Second},
+		"nothing sent":   {"", 5 * time.Second},
+		"idle":           {request("GET", "usage", "", ""), 5 * time.Second},
 		"half a request": {"POST /api/v1/devices/validate HTTP/1.1\r\nHost: a\r\n", 12 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

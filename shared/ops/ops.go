@@ -29,17 +29,21 @@ const stopTime = time.Second
 
 // Serve serves on l, which it owns, until ctx ends. ready says why the process
 // is not ready, nothing if it is: /readyz then answers 503 with the reasons.
-func Serve(ctx context.Context, l net.Listener, reg prometheus.Gatherer, ready func() []string) error {
+// notes are what an operator should know beside that; they do not make it unready.
+func Serve(ctx context.Context, l net.Listener, reg prometheus.Gatherer, ready, notes func() []string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		status, body := http.StatusOK, map[string]any{"status": "ready"}
 		if why := ready(); len(why) > 0 {
-			answer(w, http.StatusServiceUnavailable, map[string]any{"status": "not_ready", "reasons": why})
-			return
+			status, body = http.StatusServiceUnavailable, map[string]any{"status": "not_ready", "reasons": why}
 		}
-		answer(w, http.StatusOK, map[string]any{"status": "ready"})
+		if list := notes(); len(list) > 0 {
+			body["notes"] = list
+		}
+		answer(w, status, body)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)

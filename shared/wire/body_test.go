@@ -209,7 +209,7 @@ func TestMembers(t *testing.T) {
 		{"el", "wrong", "wrong", "wrong", "wrong", "0"},
 	} {
 		raw, rawOK, rawErr := o.Raw(c.name, MaxMetadata)
-		items, itemsOK, itemsErr := o.Items(c.name)
+		items, itemsOK, itemsErr := o.Items(c.name, 100)
 		got := []string{
 			member(o.String(c.name)), member(o.Int(c.name)), member(o.Bool(c.name)),
 			member(string(raw), rawOK, rawErr), member(len(items), itemsOK, itemsErr),
@@ -218,7 +218,7 @@ func TestMembers(t *testing.T) {
 			t.Errorf("%s: %s", c.name, diff)
 		}
 	}
-	items, _, _ := o.Items("l")
+	items, _, _ := o.Items("l", 100)
 	var texts []string
 	for _, item := range items {
 		s, ok := item.String()
@@ -327,4 +327,24 @@ func FuzzParseObject(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestItemsAreBounded: no more are taken than tell that there are too many.
+func TestItemsAreBounded(t *testing.T) {
+	o, err := ParseObject([]byte(`{"l":[1, "a", {"b":[]}, [2], null]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for most, want := range map[int]int{0: 1, 1: 2, 4: 5, 5: 5, 9: 5} {
+		if items, present, err := o.Items("l", most); len(items) != want || !present || err != nil {
+			t.Errorf("of at most %d: %d, %v", most, len(items), err)
+		}
+	}
+	body := []byte(`{"l":[` + strings.Repeat("1,", 300_000) + `1]}`)
+	if o, err = ParseObject(body); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(3, func() { _, _, _ = o.Items("l", 500) }); n > 2000 {
+		t.Errorf("%v allocations", n)
+	}
 }

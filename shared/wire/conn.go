@@ -17,6 +17,7 @@ import (
 type Server struct {
 	*fasthttp.Server
 	opts Options
+	lame *atomic.Bool
 
 	mu      sync.Mutex
 	serving *listener
@@ -40,20 +41,24 @@ func (s *Server) Serve(l net.Listener) error {
 	return s.Server.Serve(timed) //nolint:wrapcheck // fasthttp's own
 }
 
-// lameTime is how long a connection lives on after the server began to stop, if it does not bring a whole request.
+// lameTime is how long a stopping server goes on to serve, telling every caller with its answer that the connection ends. It is also how long, after
+// that, a connection lives on that does not bring a whole request.
 const lameTime = 500 * time.Millisecond
 
-// ShutdownWithContext ends the server: requests that have arrived are answered, connections that bring none are closed,
-// also those on which half a request has come and those that have been silent from their begin, for which fasthttp would
+// ShutdownWithContext ends the server: for lameTime, or until nobody is connected, all are served and sent away, since a connection that ends while a
+// request is on its way leaves the caller without knowing what became of it. Then requests that have arrived are answered, and connections
+// that bring none are closed, also those on which half a request has come and those that have been silent from their begin, for which fasthttp would
 // wait.
 func (s *Server) ShutdownWithContext(ctx context.Context) error {
 	s.mu.Lock()
 	l := s.serving
 	s.mu.Unlock()
 	if l != nil {
+		s.lame.Store(true)
+		l.thin(ctx)
 		stopped := make(chan struct{})
 		defer close(stopped)
-		go l.cut(stopped)
+		go l.cut(stopped) // those that came last have as long again to bring a request
 	}
 	return s.Server.ShutdownWithContext(ctx) //nolint:wrapcheck // fasthttp's own
 }
@@ -101,6 +106,24 @@ func (l *listener) cut(stopped <-chan struct{}) {
 			if c.state.CompareAndSwap(connWaits, connCut) {
 				_ = c.Close() // it may be closed already
 			}
+		}
+	}
+}
+
+// thin waits for lameTime, until nobody is connected, or until ctx ends.
+func (l *listener) thin(ctx context.Context) {
+	const look = lameTime / 50
+	for waited := time.Duration(0); waited < lameTime; waited += look {
+		l.mu.Lock()
+		open := len(l.conns)
+		l.mu.Unlock()
+		if open == 0 {
+			return
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return
 		}
 	}
 }

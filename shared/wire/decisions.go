@@ -35,7 +35,7 @@ func ParseValidateBatch(ctx *fasthttp.RequestCtx) (sum orgkey.Hash, list []Quest
 	if err != nil {
 		return sum, nil, paramFault(err)
 	}
-	items, present, err := o.Items(name)
+	items, present, err := o.Items(name, MaxDecisions)
 	switch {
 	case err != nil:
 		return sum, nil, paramFault(err)

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 
@@ -123,19 +124,27 @@ func (i Item) Object() (Object, bool) {
 	return o, err == nil
 }
 
-// Items returns a member that must be an array if given. Its elements may be of any kind.
-func (o Object) Items(name string) (items []Item, present bool, err error) {
+// Items returns a member that must be an array if given. Its elements may be of any kind. Of more than most elements the first most+1 come, which tells
+// that there are too many: a body of 1 MiB can hold half a million, and to take them all costs 40 MiB.
+func (o Object) Items(name string, most int) (items []Item, present bool, err error) {
 	v, ok := o.value(name)
 	if !ok {
 		return nil, false, nil
 	}
-	var raws []json.RawMessage
-	if v.Kind() != jsontext.KindBeginArray || json.Unmarshal(v, &raws) != nil {
+	if v.Kind() != jsontext.KindBeginArray {
 		return nil, true, &ParamError{name, name + " is no array: send a JSON array"}
 	}
-	items = make([]Item, len(raws))
-	for i, raw := range raws {
-		items[i] = Item{jsontext.Value(raw)}
+	// The body was found valid, as strictly as it must be.
+	d := jsontext.NewDecoder(bytes.NewReader(v), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if _, err := d.ReadToken(); err != nil {
+		return nil, true, &ParamError{name, name + " is no array: send a JSON array"}
+	}
+	for len(items) <= most && d.PeekKind() != jsontext.KindEndArray {
+		raw, err := d.ReadValue()
+		if err != nil {
+			return nil, true, &ParamError{name, name + " is no array: send a JSON array"}
+		}
+		items = append(items, Item{raw.Clone()})
 	}
 	return items, true, nil
 }

@@ -64,7 +64,7 @@ func NewServer(h fasthttp.RequestHandler, opts Options) *Server {
 	s := &server{Options: opts, next: h}
 	// A large body must not stay with its connection for as long as that lives. The limit is one of the whole process.
 	fasthttp.SetBodySizePoolLimit(MaxBody, MaxBody)
-	return &Server{opts: opts, Server: &fasthttp.Server{
+	return &Server{opts: opts, lame: &s.lame, Server: &fasthttp.Server{
 		Handler:        s.handle,
 		ErrorHandler:   s.refuse,
 		HeaderReceived: s.limits,
@@ -88,6 +88,7 @@ type server struct {
 	Options
 	next fasthttp.RequestHandler
 	open atomic.Int64 // connections
+	lame atomic.Bool  // it stops: every connection ends with its next answer
 }
 
 func (s *server) count(_ net.Conn, state fasthttp.ConnState) {
@@ -133,7 +134,7 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 	r, _ := requests.Get().(*Request)
 	defer s.done(ctx, r)
 	e := s.admit(ctx, r)
-	if r.Head.Close {
+	if r.Head.Close || s.lame.Load() {
 		ctx.SetConnectionClose() // fasthttp knows only a lone `close` in lower case
 	}
 	if e != nil {

@@ -1,0 +1,34 @@
+package wire
+
+import (
+	"bytes"
+	"io"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Hold has left called, once, when the answer's body has left or its connection has ended: for what is kept until then. body must not be
+// changed any more. It leaves in one write, so it has no longer than any answer.
+func Hold(ctx *fasthttp.RequestCtx, body []byte, left func()) {
+	ctx.Response.SetBodyStream(&heldBody{Reader: bytes.NewReader(body), left: left}, len(body))
+}
+
+type heldBody struct {
+	*bytes.Reader
+	left func()
+}
+
+// SupportsBodyWriteTo implements fasthttp.BodyWriterTo: else the body leaves in pieces, each of which may take as long as an answer.
+func (*heldBody) SupportsBodyWriteTo() bool { return true }
+
+// WriteTo implements io.WriterTo.
+func (b *heldBody) WriteTo(w io.Writer) (int64, error) { return b.Reader.WriteTo(w) } //nolint:wrapcheck // the connection's own
+
+// Close implements io.Closer, which fasthttp calls whatever became of the answer.
+func (b *heldBody) Close() error {
+	if b.left != nil {
+		b.left()
+		b.left = nil
+	}
+	return nil
+}
