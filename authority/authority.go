@@ -67,7 +67,9 @@ type Config struct {
 	MinVoters        int
 	// DiskReserve is raftstore's DiskReserveBytes; 0 is its default.
 	DiskReserve int64
-	Times       hub.Times
+	// CacheSize is raftstore's CacheBytes; 0 is its default.
+	CacheSize int64
+	Times     hub.Times
 	// Edges bounds how many edges there may be; zeros are the defaults.
 	Edges  hub.Limits
 	Clock  clock.Clock // nil is the system's
@@ -251,7 +253,7 @@ func (n *Node) open() error {
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
 		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
-		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, OpenFiles: n.cfg.OpenFiles, Logger: n.log, Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, OpenFiles: n.cfg.OpenFiles, CacheBytes: n.cfg.CacheSize, Logger: n.log, Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
 		LeaderSeen: n.leaders.seen,
 	}, n.state)
 	if err != nil {
@@ -259,9 +261,10 @@ func (n *Node) open() error {
 	}
 	n.store = store
 	n.clocks.export(n.cfg.Registerer)
+	n.exportState(n.cfg.Registerer)
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
+		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Debris: n.state.Debris, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate, BodyRoom: n.cfg.BodyRoom, Known: n.known, Registerer: n.cfg.Registerer})
 	n.grpc = grpc.NewServer(link.ServerOptions()...)
@@ -318,7 +321,7 @@ func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 	if err != nil {
 		return 0, state.Outcome{}, fmt.Errorf("encode a command: %w", err)
 	}
-	res, err := n.store.ProposeWith(ctx, raw, raftstore.ProposeOptions{Essential: state.Stops(cmd), Urgent: state.Leads(cmd)})
+	res, err := n.store.ProposeWith(ctx, raw, treated(cmd))
 	if err != nil {
 		return 0, state.Outcome{}, err //nolint:wrapcheck // the API classifies raftstore's errors
 	}
@@ -327,6 +330,11 @@ func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 		return 0, state.Outcome{}, fmt.Errorf("%w: a command came to %T", raftstore.ErrOutcomeUnknown, res.Outcome)
 	}
 	return res.Index, out, nil
+}
+
+// treated says how raftstore is to treat a command.
+func treated(cmd *statepb.Command) raftstore.ProposeOptions {
+	return raftstore.ProposeOptions{Essential: state.Stops(cmd), Urgent: state.Leads(cmd), Large: state.Large(cmd)}
 }
 
 // Read returns a view no older than the call, in a time that may be told.

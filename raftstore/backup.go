@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -58,10 +59,14 @@ func (s *Store) backup(ctx context.Context) (*Backup, error) {
 		<-s.backups
 		return nil, err
 	}
-	return &Backup{
-		ReadCloser: &turnReader{ReadCloser: r, end: func() { <-s.backups }},
-		Size:       meta.Size, Position: Position{Index: meta.Index, Term: meta.Term}, Doubt: doubt,
-	}, nil
+	at := Position{Index: meta.Index, Term: meta.Term}
+	end := func(read int64) {
+		<-s.backups
+		if read == meta.Size && doubt == nil {
+			s.noteBackup(at)
+		}
+	}
+	return &Backup{ReadCloser: &turnReader{ReadCloser: r, end: end}, Size: meta.Size, Position: at, Doubt: doubt}, nil
 }
 
 func (s *Store) openBackup(ctx context.Context) (*raft.SnapshotMeta, io.ReadCloser, error) {
@@ -126,16 +131,53 @@ func (s *Store) current(ctx context.Context) error {
 	return nil
 }
 
-// turnReader is a backup's stream, which has a turn of its own.
+// backedUp is the BACKUP file: the newest backup that was read to its end here, and held all that was acknowledged before it.
+type backedUp struct {
+	At    time.Time `json:"at"`
+	Index uint64    `json:"index"`
+	Term  uint64    `json:"term"`
+}
+
+// noteBackup notes that a backup was read to its end. Nothing depends on it but who asks how old the newest is.
+func (s *Store) noteBackup(at Position) {
+	b := backedUp{At: s.cfg.Wall().UTC(), Index: at.Index, Term: at.Term}
+	s.backupMu.Lock()
+	defer s.backupMu.Unlock()
+	s.lastBackup.Store(&b)
+	if err := s.layout.writeFile(nameBackup, b); err != nil {
+		s.cfg.Logger.Warn("when the last backup was made will not be known after a restart", slog.Any("cause", err))
+	}
+}
+
+// findBackup reads when the last backup was made.
+func (s *Store) findBackup() {
+	var b backedUp
+	switch found, err := s.layout.readFile(nameBackup, &b); {
+	case err != nil:
+		s.cfg.Logger.Warn("when the last backup was made is not known", slog.Any("cause", err))
+	case found:
+		s.lastBackup.Store(&b)
+	}
+}
+
+// turnReader is a backup's stream, which has a turn of its own. One goroutine reads it.
 type turnReader struct {
 	io.ReadCloser
+	read int64
 	once sync.Once
-	end  func()
+	end  func(read int64)
+}
+
+// Read counts what was read.
+func (r *turnReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.read += int64(n)
+	return n, err //nolint:wrapcheck // the stream's own, io.EOF too
 }
 
 // Close gives back the checkpoint and the turn.
 func (r *turnReader) Close() error {
 	err := r.ReadCloser.Close()
-	r.once.Do(r.end)
+	r.once.Do(func() { r.end(r.read) })
 	return err
 }

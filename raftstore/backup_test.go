@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // inBackup reads a backup to its end, and reports whether a key is in it.
@@ -246,4 +248,34 @@ func TestBackupTrustsALeader(t *testing.T) {
 			t.Error("a term that was over is trusted")
 		}
 	})
+}
+
+// The newest backup that was read to its end, and that is known to lack nothing, has its time, also after a restart; no other has.
+func TestBackupsAreDated(t *testing.T) {
+	fs, wall := vfs.NewMem(), time.Unix(1_700_000_000, 0)
+	reg := prometheus.NewPedanticRegistry()
+	n := newNode(onFS(fs), with(func(c *Config) { c.Registerer, c.Wall = reg, func() time.Time { return wall } }))
+	s := must[*Store](t)(n.open())
+	waitLeading(t, s)
+	dated := func(want int64) {
+		t.Helper()
+		if got, _ := gather(t, reg); got["raftstore_backup_timestamp_seconds"] != float64(want) {
+			t.Errorf("the last backup is of %v, want %d", got["raftstore_backup_timestamp_seconds"], want)
+		}
+	}
+	dated(0)
+	b := must[*Backup](t)(s.Backup(t.Context()))
+	if _, err := io.CopyN(io.Discard, b, b.Size-1); err != nil {
+		t.Fatal(err)
+	}
+	must[struct{}](t)(struct{}{}, b.Close())
+	dated(0) // it was not read to its end
+	b = must[*Backup](t)(s.Backup(t.Context()))
+	must[[]byte](t)(io.ReadAll(b))
+	must[struct{}](t)(struct{}{}, b.Close())
+	dated(wall.Unix())
+	stop(t, s)
+	again := must[*Store](t)(newNode(onFS(fs), with(func(c *Config) { c.Registerer = reg })).open())
+	defer stop(t, again)
+	dated(wall.Unix())
 }

@@ -21,7 +21,7 @@ func openTestLog(tb testing.TB, fs vfs.FS, dir string, k knobs) *logStore {
 	cache := pebble.NewCache(1 << 20)
 	defer cache.Unref()
 	dbs := &databases{
-		fs: fs, cache: cache, fault: f, cfg: &cfg, metrics: newStoreMetrics(nil), aside: &aside{}, lowSpace: func() {},
+		fs: fs, caches: caches{log: cache, state: cache}, fault: f, cfg: &cfg, metrics: newStoreMetrics(nil), aside: &aside{}, lowSpace: func() {},
 	}
 	db := must[*pebble.DB](tb)(dbs.openLog(dir))
 	tb.Cleanup(func() {

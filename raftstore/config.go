@@ -34,6 +34,9 @@ const MinHeartbeatTimeout = 100 * time.Millisecond
 // DefaultDiskReserve is what Config.DiskReserveBytes is if it is not set.
 const DefaultDiskReserve = 1 << 30
 
+// DefaultCacheBytes is what Config.CacheBytes is if it is not set.
+const DefaultCacheBytes = 32 << 20
+
 // exitFault is the exit status of the default Fatal hook (EX_SOFTWARE of sysexits.h).
 const exitFault = 70
 
@@ -87,7 +90,7 @@ type Config struct {
 	// command that cannot be applied. It must not return. nil logs the cause and ends the process with status 70.
 	Fatal func(error)
 
-	// CacheBytes is what blocks may take of the cache that both databases share, besides their memtables. Default 32 MiB.
+	// CacheBytes is how much memory blocks of the state may take whatever its memtables take; as long as those are small it is 64 MiB more. Default 32 MiB.
 	CacheBytes int64
 	// OpenFiles is how many files each of the two databases keeps open, about. Default 1,000.
 	OpenFiles int
@@ -195,7 +198,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	if c.CacheBytes == 0 {
-		c.CacheBytes = 32 << 20
+		c.CacheBytes = DefaultCacheBytes
 	}
 	if c.LogCacheBytes == 0 {
 		c.LogCacheBytes = 16 << 20

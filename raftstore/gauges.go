@@ -40,6 +40,12 @@ func (m *storeMetrics) addGauges(s *Store) {
 		return float64(bytes)
 	})
 	gauge("pending_bytes", "Bytes of the commands that wait for their outcome.", func() float64 { return float64(s.packer.pending()) })
+	gauge("backup_timestamp_seconds", "When this node last sent a whole backup that lacked nothing, in Unix time; 0: never.", func() float64 {
+		if b := s.lastBackup.Load(); b != nil {
+			return float64(b.At.UnixMilli()) / 1000
+		}
+		return 0
+	})
 	gauge("stuck_write_seconds", "Age of a write that hangs, 0 if none does.", func() float64 {
 		if w := s.watch.stuck.Load(); w != nil {
 			return w.age.Seconds()

@@ -21,6 +21,7 @@ import (
 //	state-<gen>/     Pebble: the state
 //	staging/         snapshots coming in; emptied at open
 //	ckpt/            snapshots going out; emptied at open
+//	BACKUP           when a backup was last sent whole; missing: never
 //	ORIGIN           what a folder that was just restored or recovered was made for (origin.go); gone at open
 type layout struct {
 	fs   vfs.FS
@@ -36,6 +37,7 @@ const (
 	nameIdent   = "IDENT"
 	nameState   = "STATE"
 	nameLog     = "log"
+	nameBackup  = "BACKUP"
 	nameStaging = "staging"
 	nameOut     = "ckpt"
 	prefixState = "state-"

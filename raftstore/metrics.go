@@ -108,7 +108,7 @@ func (m *storeMetrics) register(s *Store) error {
 		return nil
 	}
 	m.addGauges(s)
-	m.pebble = newPebbleStats(s.logDB.Metrics, s.stateMetrics)
+	m.pebble = newPebbleStats(s.caches, s.logDB.Metrics, s.stateMetrics, layout{fs: s.cfg.FS, root: s.cfg.Dir}.usage)
 	m.collectors = append(m.collectors, m.pebble)
 	for i, c := range m.collectors {
 		if err := m.registerer.Register(c); err != nil {

@@ -130,7 +130,8 @@ func TestScrapeOfStuckDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		close(gate)
-		p := newPebbleStats(func() *pebble.Metrics { <-gate; return &pebble.Metrics{} }, func() *pebble.Metrics { return nil })
+		p := newPebbleStats(newCaches(&Config{}), func() *pebble.Metrics { <-gate; return &pebble.Metrics{} }, func() *pebble.Metrics { return nil },
+			func() map[string]int64 { return nil })
 		reg := prometheus.NewPedanticRegistry()
 		reg.MustRegister(p)
 		_, healthy := gather(t, reg)

@@ -110,9 +110,9 @@ func Inspect(r io.Reader, f func(pebble.Reader) error) (_ Archive, err error) {
 // offline does work on databases without a Store. A fault (R5) ends the work, and is its error: nothing is served that could be wrong now, and
 // whoever repairs a cluster is to be told. What was open then stays open until the process ends, because Pebble's locks may be held.
 func offline[T any](cfg *Config, work func(*databases) (T, error)) (T, error) {
-	cache := pebble.NewCache(cfg.CacheBytes + memTableRoom)
+	caches := newCaches(cfg)
 	dbs := &databases{
-		fs: cfg.FS, cache: cache, fault: newFault(func(error) { runtime.Goexit() }, cfg.Logger), cfg: cfg, metrics: newStoreMetrics(nil),
+		fs: cfg.FS, caches: caches, fault: newFault(func(error) { runtime.Goexit() }, cfg.Logger), cfg: cfg, metrics: newStoreMetrics(nil),
 		aside: &aside{}, lowSpace: func() {},
 	}
 	var result T
@@ -125,7 +125,7 @@ func offline[T any](cfg *Config, work func(*databases) (T, error)) (T, error) {
 	}()
 	select {
 	case <-done:
-		cache.Unref()
+		caches.unref()
 	case <-dbs.fault.tripped():
 	}
 	if ferr := dbs.fault.err(); ferr != nil {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 
 	"github.com/cockroachdb/errors/oserror"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
 )
 
@@ -73,6 +72,7 @@ func (s *Store) openFolder() (pointer, error) {
 		return pointer{}, fmt.Errorf("a recovery began to read past what is damaged here, and what it cut off is lost: %s; run machineid recover again", s.ident.Damaged)
 	}
 	s.storeID = s.ident.Store
+	s.findBackup()
 	return s.layout.readPointer()
 }
 
@@ -90,8 +90,8 @@ func (s *Store) movedAside() error {
 
 // openStorage opens both databases, checks that they belong together (R1, R2, R8), and completes an install that a crash cut.
 func (s *Store) openStorage(p pointer, machine Machine) error {
-	s.cache = pebble.NewCache(s.cfg.CacheBytes + memTableRoom)
-	dbs := &databases{fs: s.fs, cache: s.cache, fault: s.fault, cfg: &s.cfg, metrics: s.metrics, aside: &s.aside, lowSpace: s.space.lookNow}
+	s.caches = newCaches(&s.cfg)
+	dbs := &databases{fs: s.fs, caches: s.caches, fault: s.fault, cfg: &s.cfg, metrics: s.metrics, aside: &s.aside, lowSpace: s.space.lookNow}
 	var err error
 	if _, serr := s.fs.Stat(s.layout.path(nameLog)); oserror.IsNotExist(serr) {
 		if err := s.layout.refuseOrphans(nameLog, stateName(p.Generation)); err != nil {

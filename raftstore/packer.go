@@ -13,6 +13,9 @@ import (
 // proposalOverhead is what a waiting command costs besides its bytes; it bounds how many may wait.
 const proposalOverhead = 256
 
+// largeRest is the longest that large commands wait for others' sake: one that took long was itself kept waiting.
+const largeRest = 50 * time.Millisecond
+
 // applier is the part of raft that the packer needs.
 type applier interface {
 	Apply(cmd []byte, timeout time.Duration) raft.ApplyFuture
@@ -22,8 +25,9 @@ type applier interface {
 // It never waits to fill a pack: a lone command gains nothing by it. While all entries are in flight, what arrives piles up and
 // becomes the next pack, so packs grow with load by themselves.
 //
-// There are two lanes. What leading itself depends on is urgent: it has room of its own, goes ahead of all that waits, and may be in flight
-// beside entries of others. In each lane commands are sent in the order in which they were queued.
+// There are three lanes. What leading itself depends on is urgent: it has room of its own, goes ahead of all that waits, and may be in flight
+// beside entries of others. Of large commands a pack has one at most, and one is under way at a time. In each lane commands are sent in the order
+// in which they were queued.
 //
 // A proposal belongs to its caller until the packer takes it from its lane, and to the packer until it is answered; state says
 // which and is guarded by mu. One that is given up before leaves the lane at once. The bytes of a taken one are copied under copyMu, so that a caller who gives up can wait for the
@@ -40,22 +44,30 @@ type packer struct {
 
 	mu       sync.Mutex
 	lanes    [lanes]queue
+	rooms    [rooms]room
+	resting  bool // a large command is under way, or was just now
 	inFlight int
 	closed   bool
 	drained  chan struct{} // made by drain, closed when nothing is in flight
 }
 
-// queue is a list of proposals, and what they take.
-type queue struct {
-	maxBytes    int
-	bytes       int // of all not answered yet, with overhead
-	first, last *proposal
-}
+// queue is a list of proposals.
+type queue struct{ first, last *proposal }
+
+// room is what proposals take that are not answered yet, with overhead, and may take.
+type room struct{ bytes, maxBytes int }
 
 const (
 	laneUrgent   = iota // ahead of
-	laneOrdinary        // what callers propose
+	laneLarge           // what changes many records, and
+	laneOrdinary        // what else callers propose
 	lanes
+)
+
+const (
+	roomUrgent = iota
+	roomOthers
+	rooms
 
 	// urgentBytes is how much may be under way in the urgent lane: a few of the largest commands.
 	urgentBytes = 4 * (MaxPackBytes + proposalOverhead)
@@ -63,8 +75,15 @@ const (
 	urgentInFlight = entriesInFlight + 1
 )
 
+// roomOf is whose bytes those of a lane are.
+func roomOf(lane int) int {
+	if lane == laneUrgent {
+		return roomUrgent
+	}
+	return roomOthers
+}
+
 func (l *queue) add(pr *proposal) {
-	l.bytes += cost(pr.cmd)
 	if pr.before = l.last; l.last == nil {
 		l.first = pr
 	} else {
@@ -73,7 +92,7 @@ func (l *queue) add(pr *proposal) {
 	l.last = pr
 }
 
-// remove takes a proposal out. Its bytes stay counted.
+// remove takes a proposal out.
 func (l *queue) remove(pr *proposal) {
 	if pr.before == nil {
 		l.first = pr.after
@@ -113,7 +132,7 @@ type answer struct {
 
 func newPacker(r applier, maxBytes int, f *fault, m *storeMetrics) *packer {
 	return &packer{
-		raft: r, fault: f, metrics: m, lanes: [lanes]queue{laneUrgent: {maxBytes: urgentBytes}, laneOrdinary: {maxBytes: maxBytes}},
+		raft: r, fault: f, metrics: m, rooms: [rooms]room{roomUrgent: {maxBytes: urgentBytes}, roomOthers: {maxBytes: maxBytes}},
 		wake: make(chan struct{}, 1), done: make(chan struct{}), abandoned: make(chan struct{}),
 	}
 }
@@ -143,15 +162,16 @@ func (p *packer) propose(ctx context.Context, cmd []byte, lane int) (Result, err
 func (p *packer) enqueue(pr *proposal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := &p.lanes[pr.lane]
+	r := &p.rooms[roomOf(pr.lane)]
 	switch {
 	case p.closed:
 		return ErrClosed
-	case l.bytes+cost(pr.cmd) > l.maxBytes:
+	case r.bytes+cost(pr.cmd) > r.maxBytes:
 		p.metrics.refused()
-		return fmt.Errorf("%w: %d bytes of at most %d", ErrOverloaded, l.bytes, l.maxBytes)
+		return fmt.Errorf("%w: %d bytes of at most %d", ErrOverloaded, r.bytes, r.maxBytes)
 	}
-	l.add(pr)
+	r.bytes += cost(pr.cmd)
+	p.lanes[pr.lane].add(pr)
 	p.signal()
 	return nil
 }
@@ -169,7 +189,7 @@ func (p *packer) giveUp(pr *proposal, cause error) (Result, error) {
 	if pr.state == proposalQueued {
 		pr.state = proposalCancelled
 		p.lanes[pr.lane].remove(pr)
-		p.lanes[pr.lane].bytes -= cost(pr.cmd)
+		p.rooms[roomOf(pr.lane)].bytes -= cost(pr.cmd)
 		p.mu.Unlock()
 		return Result{}, fmt.Errorf("not sent: %w", cause)
 	}
@@ -211,29 +231,40 @@ func (p *packer) take() (pack []*proposal, bytes int) {
 	if p.closed || p.inFlight >= urgentInFlight {
 		return nil, 0
 	}
-	open := p.lanes[:]
-	if p.inFlight >= entriesInFlight {
-		open = open[:laneOrdinary] // the urgent one alone
+	open := laneUrgent + 1
+	if p.inFlight < entriesInFlight {
+		open = lanes
 	}
-	for i := range open {
-		l := &open[i]
-		for pr := l.first; pr != nil; {
-			if len(pack) == MaxPackCommands || bytes+len(pr.cmd) > MaxPackBytes {
-				break
+	for lane := range open {
+		most := MaxPackCommands
+		if lane == laneLarge { // ahead of the others, or a stream of those would keep it out
+			if p.resting {
+				continue
 			}
-			next := pr.after
-			if pr.ctx.Err() == nil { // else its caller gives up, and takes it out
-				pr.state = proposalTaken
-				l.remove(pr)
-				bytes += len(pr.cmd)
-				pack = append(pack, pr)
-			}
-			pr = next
+			most = len(pack) + 1
 		}
+		had := len(pack)
+		pack, bytes = p.lanes[lane].fill(pack, bytes, most)
+		p.resting = p.resting || lane == laneLarge && len(pack) > had
 	}
 	if len(pack) > 0 {
 		p.inFlight++
 		p.copyMu.Lock()
+	}
+	return pack, bytes
+}
+
+// fill moves what fits from the beginning of a queue into a pack.
+func (l *queue) fill(pack []*proposal, bytes, most int) ([]*proposal, int) {
+	for pr := l.first; pr != nil && len(pack) < min(most, MaxPackCommands) && bytes+len(pr.cmd) <= MaxPackBytes; {
+		next := pr.after
+		if pr.ctx.Err() == nil { // else its caller gives up, and takes it out
+			pr.state = proposalTaken
+			l.remove(pr)
+			bytes += len(pr.cmd)
+			pack = append(pack, pr)
+		}
+		pr = next
 	}
 	return pack, bytes
 }
@@ -259,9 +290,11 @@ func (p *packer) await(future raft.ApplyFuture, pack []*proposal, began time.Tim
 	} else {
 		err = classify(err)
 	}
-	var bytes [lanes]int
+	var bytes [rooms]int
+	large := false
 	for i, pr := range pack {
-		bytes[pr.lane] += cost(pr.cmd)
+		bytes[roomOf(pr.lane)] += cost(pr.cmd)
+		large = large || pr.lane == laneLarge
 		a := answer{err: err}
 		if err == nil {
 			a.result = Result{Position: out.at, Outcome: out.outcomes[i]}
@@ -272,14 +305,31 @@ func (p *packer) await(future raft.ApplyFuture, pack []*proposal, began time.Tim
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, n := range bytes {
-		p.lanes[i].bytes -= n
+		p.rooms[i].bytes -= n
 	}
 	p.inFlight--
+	if large {
+		p.rest(time.Since(began), len(pack) > 1 || p.lanes[laneOrdinary].first != nil || p.inFlight > 0)
+	}
 	if p.inFlight == 0 && p.drained != nil {
 		close(p.drained)
 		p.drained = nil
 	}
 	p.signal()
+}
+
+// rest lets the next large command go at once if nobody else is there, and else when the others have had twice the time that this one took. p.mu is held.
+func (p *packer) rest(took time.Duration, others bool) {
+	if !others {
+		p.resting = false
+		return
+	}
+	time.AfterFunc(min(2*took, largeRest), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.resting = false
+		p.signal()
+	})
 }
 
 func outcomeOf(response any, n int) (*packOutcome, error) {
@@ -294,8 +344,8 @@ func outcomeOf(response any, n int) (*packOutcome, error) {
 func (p *packer) pending() (bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range p.lanes {
-		bytes += p.lanes[i].bytes
+	for _, r := range p.rooms {
+		bytes += r.bytes
 	}
 	return bytes
 }
@@ -319,7 +369,7 @@ func (p *packer) close() {
 		for pr := l.first; pr != nil; pr = l.first {
 			pr.state = proposalCancelled
 			l.remove(pr)
-			l.bytes -= cost(pr.cmd)
+			p.rooms[roomOf(i)].bytes -= cost(pr.cmd)
 			pr.answer <- answer{err: fmt.Errorf("not sent: %w", ErrClosed)}
 		}
 	}

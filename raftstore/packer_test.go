@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -82,7 +84,11 @@ func packing(t *testing.T, maxBytes int) (*packer, *stubRaft) {
 func proposing(ctx context.Context, p *packer, cmd string) <-chan answer {
 	c := make(chan answer, 1)
 	go func() {
-		res, err := p.propose(ctx, []byte(cmd), laneOrdinary)
+		lane := laneOrdinary
+		if strings.HasPrefix(cmd, "large") {
+			lane = laneLarge
+		}
+		res, err := p.propose(ctx, []byte(cmd), lane)
 		c <- answer{res, err}
 	}()
 	return c
@@ -148,6 +154,93 @@ func TestPackerPacksWhatWaits(t *testing.T) {
 			t.Errorf("c%d: %+v", i, a)
 		}
 	}
+}
+
+// Of large commands one is under way at a time, in their order, and the others pass them: they wait for the application of one at most, and have twice its time to
+// themselves before the next (I14). A stream of others does not keep a large one out, and where nobody else is there none waits.
+func TestPackerLargeCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStubRaft()
+		p := newPacker(r, 1<<30, newFault(func(error) {}, nil), newStoreMetrics(nil))
+		go p.run()
+		defer p.close()
+		next := func() *stubEntry {
+			synctest.Wait()
+			select {
+			case e := <-r.arrived:
+				return e
+			default:
+				return nil
+			}
+		}
+		var large []<-chan answer
+		for i := range 6 {
+			large = append(large, proposing(t.Context(), p, fmt.Sprintf("large%d", i)))
+			synctest.Wait()
+		}
+		first := next()
+		if first == nil || fmt.Sprint(first.cmds) != "[large0]" || next() != nil {
+			t.Fatalf("first %+v, or another beside it", first)
+		}
+		first.reply <- nil
+		second := next() // at once: nobody else is there
+		if second == nil || fmt.Sprint(second.cmds) != "[large1]" {
+			t.Fatalf("second %+v", second)
+		}
+		for k := range 2 * entriesInFlight { // others go on meanwhile, each by itself
+			other := proposing(t.Context(), p, fmt.Sprintf("other%d", k))
+			e := next()
+			if e == nil || fmt.Sprint(e.cmds) != fmt.Sprintf("[other%d]", k) {
+				t.Fatalf("other%d: %+v", k, e)
+			}
+			e.reply <- nil
+			if a := <-other; a.err != nil {
+				t.Fatal(a.err)
+			}
+		}
+		for range entriesInFlight - 1 { // until nothing more can be under way, and more than a pack of them waits
+			proposing(t.Context(), p, "full")
+			defer func(e *stubEntry) { e.reply <- nil }(next())
+		}
+		for range 4 * MaxPackCommands {
+			proposing(t.Context(), p, "more")
+		}
+		time.Sleep(10 * time.Millisecond)
+		second.reply <- nil
+		if a := <-large[1]; a.err != nil || a.result.Outcome != "did large1" {
+			t.Errorf("large1: %+v", a)
+		}
+		for took, want := range []string{"more", "large2", "more", "more", "large3"} {
+			e := next()
+			if e == nil || e.cmds[0] != want || len(e.cmds) != MaxPackCommands && took < 3 {
+				t.Fatalf("entry %d begins with %.20q, want %s", took, e.cmds, want)
+			}
+			for _, cmd := range e.cmds[1:] {
+				if strings.HasPrefix(cmd, "large") {
+					t.Errorf("entry %d has two large ones", took)
+				}
+			}
+			time.Sleep(time.Duration([]int64{20, 10, 19, 2, 1}[took]*1000+1) * time.Microsecond)
+			e.reply <- nil
+		}
+		for i, late := range large[2:] { // and those that are left, each after its rest
+			for late != nil {
+				time.Sleep(largeRest)
+				if e := next(); e != nil {
+					e.reply <- nil
+				}
+				synctest.Wait()
+				select {
+				case a := <-late:
+					if a.err != nil || a.result.Outcome != fmt.Sprintf("did large%d", i+2) {
+						t.Errorf("large%d: %+v", i+2, a)
+					}
+					late = nil
+				default:
+				}
+			}
+		}
+	})
 }
 
 // No entry exceeds 512 commands or 512 KiB of them, and nothing is left out, doubled or reordered (R9).
@@ -226,7 +319,7 @@ func TestPackerContext(t *testing.T) {
 	eventually(t, "the bytes are given back", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.lanes[laneOrdinary].bytes == 0 && p.inFlight == 0
+		return p.rooms[roomOthers].bytes == 0 && p.inFlight == 0
 	})
 }
 
@@ -314,12 +407,7 @@ func TestPackerClasses(t *testing.T) {
 }
 
 // laneOf spreads the model's callers over the lanes.
-func laneOf(i int) int {
-	if i%3 == 0 {
-		return laneUrgent
-	}
-	return laneOrdinary
-}
+func laneOf(i int) int { return []int{laneUrgent, laneLarge, laneOrdinary, laneOrdinary}[i%4] }
 
 // Against a model: whatever callers do, each command is sent at most once, a refused one never, and each caller gets its own
 // outcome.

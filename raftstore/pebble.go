@@ -13,29 +13,47 @@ import (
 const (
 	logMemTableBytes   = 64 << 20
 	stateMemTableBytes = 16 << 20
-	// memTableRoom is what Pebble takes from the cache for memtables (Cache.Reserve), as a rule: one of the log's, two of the
-	// state's. A cache no larger than that holds no block at all.
-	memTableRoom  = logMemTableBytes + 2*stateMemTableBytes
+	// logBlockBytes is what the log's blocks may take in memory: they are read by followers that are far behind alone.
+	logBlockBytes = 8 << 20
 	manifestBytes = 1 << 20 // copied, not linked, into each checkpoint
 )
 
-// databases opens Pebble databases that share one cache and one switch of fail-stop.
+// caches are the block caches of the databases. Pebble takes the room of a database's memtables from its cache (Cache.Reserve), and after a burst of
+// writes that is two of full size for good: the one in use, and one that was flushed and is kept for the next. A cache no larger than that holds no
+// block any more, so each is larger than what its blocks may take. One for both would lose the state's blocks to each burst of the log.
+type caches struct{ log, state *pebble.Cache }
+
+func newCaches(cfg *Config) caches {
+	return caches{
+		log:   pebble.NewCache(logBlockBytes + 2*logMemTableBytes),
+		state: pebble.NewCache(cfg.CacheBytes + 2*2*stateMemTableBytes), // of two states, while one is installed
+	}
+}
+
+func (c caches) unref() {
+	if c.log != nil {
+		c.log.Unref()
+		c.state.Unref()
+	}
+}
+
+// databases opens Pebble databases that share one switch of fail-stop.
 type databases struct {
-	fs    vfs.FS
-	cache *pebble.Cache
-	fault *fault
-	cfg   *Config
+	fs     vfs.FS
+	caches caches
+	fault  *fault
+	cfg    *Config
 	// What happens in them is told to these.
 	metrics  *storeMetrics
 	aside    *aside
 	lowSpace func()
 }
 
-func (d *databases) options(name string) *pebble.Options {
+func (d *databases) options(name string, cache *pebble.Cache) *pebble.Options {
 	logger := pebbleLogger{fault: d.fault, logger: d.cfg.Logger, name: name, knobs: d.cfg.knobs}
 	return &pebble.Options{
 		FS:                  d.fs,
-		Cache:               d.cache,
+		Cache:               cache,
 		FormatMajorVersion:  pebbleFormats[formatFirst], // a folder that was raised stays as it is
 		Logger:              logger,
 		EventListener:       (&events{log: logger, metrics: d.metrics, aside: d.aside, lowSpace: d.lowSpace}).listener(),
@@ -58,7 +76,7 @@ func (d *databases) open(dir string, o *pebble.Options) (db *pebble.DB, err erro
 // openLog opens the database of the log. Its entries are written once, read from the ring, and deleted in one range; most never
 // leave the memtable. WALMinSyncInterval stays unset: raft has one writer, so waiting for company only adds to every commit.
 func (d *databases) openLog(dir string) (*pebble.DB, error) {
-	o := d.options("log")
+	o := d.options(nameLog, d.caches.log)
 	o.MemTableSize = logMemTableBytes // at least four times the largest batch: 16 entries of half a megabyte
 	o.MemTableStopWritesThreshold = 4
 	o.L0CompactionThreshold = 8
@@ -76,7 +94,7 @@ func (d *databases) openLog(dir string) (*pebble.DB, error) {
 
 // openState opens a database of the state. readOnly leaves every file as it is.
 func (d *databases) openState(dir string, readOnly bool) (*pebble.DB, error) {
-	o := d.options("state")
+	o := d.options("state", d.caches.state)
 	o.ReadOnly = readOnly
 	o.ErrorIfNotExists = readOnly
 	if readOnly { // a snapshot: damage in it is an error of who sent it, not a fault of this node

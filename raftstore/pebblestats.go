@@ -16,9 +16,11 @@ const scrapeWait = 500 * time.Millisecond
 // waited for; a scrape must not hang just then. So they are read on a goroutine of their own, one at a time, and a scrape that
 // has waited long enough tells the ones before.
 type pebbleStats struct {
-	log   func() *pebble.Metrics
-	state func() *pebble.Metrics // nil if there is no state
-	descs pebbleDescs
+	log    func() *pebble.Metrics
+	state  func() *pebble.Metrics // nil if there is no state
+	caches caches
+	folder func() map[string]int64 // what each part of the data folder takes
+	descs  pebbleDescs
 
 	mu     sync.Mutex
 	under  chan struct{} // closed when the reading under way is done; nil: none
@@ -30,14 +32,15 @@ type pebbleDescs struct {
 	disk, readAmp, levelTables, levelBytes            *prometheus.Desc
 	compactions, compacting, debt, flushes, memtables *prometheus.Desc
 	walFiles, walBytes, walWritten                    *prometheus.Desc
-	cacheBytes, cacheHits, cacheMisses                *prometheus.Desc
+	cacheBytes, cacheRoom, cacheHits, cacheMisses     *prometheus.Desc
+	obsolete, folder                                  *prometheus.Desc
 }
 
-func newPebbleStats(log, state func() *pebble.Metrics) *pebbleStats {
+func newPebbleStats(c caches, log, state func() *pebble.Metrics, folder func() map[string]int64) *pebbleStats {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("raftstore_pebble_"+name, help, labels, nil)
 	}
-	return &pebbleStats{log: log, state: state, descs: pebbleDescs{
+	return &pebbleStats{log: log, state: state, caches: c, folder: folder, descs: pebbleDescs{
 		disk:        desc("disk_bytes", "Bytes of files on disk, obsolete ones included.", "db"),
 		readAmp:     desc("read_amplification", "Places in which a key may have to be looked for.", "db"),
 		levelTables: desc("level_tables", "Tables in a level.", "db", "level"),
@@ -50,9 +53,13 @@ func newPebbleStats(log, state func() *pebble.Metrics) *pebbleStats {
 		walFiles:    desc("wal_files", "WAL files in use.", "db"),
 		walBytes:    desc("wal_bytes", "Bytes of WAL files on disk.", "db"),
 		walWritten:  desc("wal_written_bytes_total", "Bytes written to the WAL.", "db"),
-		cacheBytes:  desc("cache_bytes", "Bytes in the block cache that both databases share."),
-		cacheHits:   desc("cache_hits_total", "Blocks found in the cache."),
-		cacheMisses: desc("cache_misses_total", "Blocks not found in the cache."),
+		cacheBytes:  desc("cache_bytes", "Bytes of blocks in memory.", "db"),
+		cacheRoom:   desc("cache_room_bytes", "Bytes that blocks may take in memory now, besides memtables.", "db"),
+		cacheHits:   desc("cache_hits_total", "Blocks found in memory.", "db"),
+		cacheMisses: desc("cache_misses_total", "Blocks not found in memory.", "db"),
+		obsolete:    desc("obsolete_bytes", "Bytes of files on disk that are not needed any more, or by readers alone.", "db"),
+		folder: prometheus.NewDesc("raftstore_folder_bytes", "Bytes that a part of the data folder takes on the disk.",
+			[]string{"part"}, nil),
 	}}
 }
 
@@ -61,7 +68,7 @@ func (p *pebbleStats) Describe(ch chan<- *prometheus.Desc) {
 	d := p.descs
 	for _, desc := range []*prometheus.Desc{
 		d.disk, d.readAmp, d.levelTables, d.levelBytes, d.compactions, d.compacting, d.debt, d.flushes, d.memtables,
-		d.walFiles, d.walBytes, d.walWritten, d.cacheBytes, d.cacheHits, d.cacheMisses,
+		d.walFiles, d.walBytes, d.walWritten, d.cacheBytes, d.cacheRoom, d.cacheHits, d.cacheMisses, d.obsolete, d.folder,
 	} {
 		ch <- desc
 	}
@@ -100,14 +107,13 @@ func (p *pebbleStats) read(done chan struct{}) {
 	add := func(desc *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
 		all = append(all, prometheus.MustNewConstMetric(desc, kind, v, labels...))
 	}
-	log := p.log()
-	p.database("log", log, add)
+	p.database(nameLog, p.log(), p.caches.log, add)
 	if state := p.state(); state != nil {
-		p.database("state", state, add)
+		p.database("state", state, p.caches.state, add)
 	}
-	add(p.descs.cacheBytes, prometheus.GaugeValue, float64(log.BlockCache.Size))
-	add(p.descs.cacheHits, prometheus.CounterValue, float64(log.BlockCache.Hits))
-	add(p.descs.cacheMisses, prometheus.CounterValue, float64(log.BlockCache.Misses))
+	for part, bytes := range p.folder() {
+		add(p.descs.folder, prometheus.GaugeValue, float64(bytes), part)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last, p.under = all, nil
@@ -115,7 +121,7 @@ func (p *pebbleStats) read(done chan struct{}) {
 }
 
 func (p *pebbleStats) database(
-	db string, m *pebble.Metrics, add func(*prometheus.Desc, prometheus.ValueType, float64, ...string),
+	db string, m *pebble.Metrics, cache *pebble.Cache, add func(*prometheus.Desc, prometheus.ValueType, float64, ...string),
 ) {
 	d := p.descs
 	gauge := func(desc *prometheus.Desc, v float64) { add(desc, prometheus.GaugeValue, v, db) }
@@ -135,6 +141,16 @@ func (p *pebbleStats) database(
 	gauge(d.walFiles, float64(m.WAL.Files))
 	gauge(d.walBytes, float64(m.WAL.PhysicalSize))
 	counter(d.walWritten, float64(m.WAL.BytesWritten))
+	gauge(d.cacheBytes, float64(m.BlockCache.Size))
+	gauge(d.cacheRoom, float64(max(cache.MaxSize()-reserved(m), 0)))
+	counter(d.cacheHits, float64(m.BlockCache.Hits))
+	counter(d.cacheMisses, float64(m.BlockCache.Misses))
+	gauge(d.obsolete, float64(m.Table.ObsoleteSize+m.Table.ZombieSize+m.WAL.ObsoletePhysicalSize))
+}
+
+// reserved is what memtables take of their database's cache: those in use, and those that were flushed and are read or kept for the next.
+func reserved(m *pebble.Metrics) int64 {
+	return int64(m.MemTable.Size + m.MemTable.ZombieSize) //nolint:gosec // the room of memtables
 }
 
 // stop begins no further reading and waits for the one under way: the databases are about to close.

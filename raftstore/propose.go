@@ -41,6 +41,9 @@ type ProposeOptions struct {
 	// Urgent marks one of the few commands on which leading itself depends. They have room of their own
 	// and are sent ahead of all that wait: who keeps the queue full does not hold them up.
 	Urgent bool
+	// Large marks a command that changes hundreds of records. One of those is under way at a time, in the order of the calls, and each entry may hold
+	// one: the others' commands wait for the application of one at most.
+	Large bool
 }
 
 // Propose replicates cmd and returns once it was applied on this node. Commands that wait at the same time share an entry; a
@@ -71,8 +74,11 @@ func (s *Store) ProposeWith(ctx context.Context, cmd []byte, o ProposeOptions) (
 		return Result{}, fmt.Errorf("propose: %w", err)
 	}
 	lane := laneOrdinary
-	if o.Urgent {
+	switch {
+	case o.Urgent:
 		lane = laneUrgent
+	case o.Large:
+		lane = laneLarge
 	}
 	res, err := s.packer.propose(ctx, cmd, lane)
 	if err != nil {

@@ -64,7 +64,7 @@ func ReadLog(dir string, from, to uint64, limit int, describe func(commands [][]
 }
 
 func (v *LogView) readLog(dbs *databases, dir string, from, to uint64, limit int, describe func([][]byte) string) (err error) {
-	o := dbs.options("log")
+	o := dbs.options(nameLog, dbs.caches.log)
 	o.ReadOnly, o.ErrorIfNotExists = true, true
 	o.EventListener = &pebble.EventListener{}
 	db, err := pebble.Open(dir, o)

@@ -36,7 +36,7 @@ type Store struct {
 	slowCheck io.Closer
 	watch     *watch
 	aside     aside
-	cache     *pebble.Cache
+	caches    caches
 	logDB     *pebble.DB
 	log       *logStore
 	states    stateHolder
@@ -52,11 +52,13 @@ type Store struct {
 	oldVoters []raft.Server // what the last round asked; only the knob confirmOldConf reads it
 	asking    askers
 
-	backups    chan struct{}  // a place for each backup that is open
-	admitting  sync.Mutex     // held while a member, or a format, is let in
-	handedOver time.Time      // when watch last did; one watch runs at a time
-	starts     sync.WaitGroup // what Open left running
-	gone       chan struct{}  // closed when raft stopped
+	backups    chan struct{}            // a place for each backup that is open
+	backupMu   sync.Mutex               // held while BACKUP is written
+	lastBackup atomic.Pointer[backedUp] // nil: none is known of
+	admitting  sync.Mutex               // held while a member, or a format, is let in
+	handedOver time.Time                // when watch last did; one watch runs at a time
+	starts     sync.WaitGroup           // what Open left running
+	gone       chan struct{}            // closed when raft stopped
 
 	addressSaid atomic.Pointer[string] // what tellAddress found last; nil: it has not looked yet
 
@@ -162,9 +164,7 @@ func (s *Store) release() error {
 			err = fmt.Errorf("close the log database: %w", cerr)
 		}
 	}
-	if s.cache != nil {
-		s.cache.Unref()
-	}
+	s.caches.unref()
 	if s.slowCheck != nil {
 		if cerr := s.slowCheck.Close(); cerr != nil {
 			err = errors.Join(err, fmt.Errorf("stop watching the disk: %w", cerr))

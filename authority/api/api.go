@@ -36,6 +36,8 @@ type Config struct {
 	Hub   Hub
 	// Cluster returns what all nodes share, nil before the cluster's first command.
 	Cluster func() *statepb.Cluster
+	// Debris is what deleted orgs have left on this node; nil: nothing ever.
+	Debris func() state.Debris
 	// Now is the time in milliseconds since 1970 that commands carry and are judged by: no edge that may answer is behind it.
 	Now func() int64
 	// Time is the authority's clock in the same milliseconds, for what is not in the state: a signature's age. nil: Now.

@@ -103,6 +103,20 @@ func memberOf(m raftstore.Member, now time.Time) member {
 	return out
 }
 
+// debris is what deleted orgs have left on the node that answers.
+type debris struct {
+	Orgs    uint64 `json:"orgs"`
+	Devices uint64 `json:"devices"`
+}
+
+func (a *API) debris() debris {
+	if a.cfg.Debris == nil {
+		return debris{}
+	}
+	d := a.cfg.Debris()
+	return debris{Orgs: d.Orgs, Devices: d.Devices}
+}
+
 // showCluster answers as this node sees it, whoever leads, and also if nobody does.
 func showCluster(r *request) (step, error) {
 	return step{change: func(ctx context.Context) (any, error) {
@@ -131,7 +145,8 @@ func showCluster(r *request) (step, error) {
 			Format    int      `json:"format"`
 			Members   []member `json:"members"`
 			Reasons   []string `json:"notReady"`
-		}{r.in.Envelope("ok"), cmp.Or(r.api.cfg.Cluster().GetClusterId(), own.Cluster), own.ID, own.Store, nodes.Phase(), orNull(own.Leader), own.Term, own.Format, members, reasons}, nil
+			Debris    debris   `json:"debris"`
+		}{r.in.Envelope("ok"), cmp.Or(r.api.cfg.Cluster().GetClusterId(), own.Cluster), own.ID, own.Store, nodes.Phase(), orNull(own.Leader), own.Term, own.Format, members, reasons, r.api.debris()}, nil
 	}}, nil
 }
 

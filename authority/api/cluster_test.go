@@ -17,6 +17,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"machineid/authority/api"
+	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
 )
@@ -198,8 +199,13 @@ func TestOutcomesOfTheCluster(t *testing.T) {
 
 // TestShowCluster tells who cannot be reached, and why.
 func TestShowCluster(t *testing.T) {
-	n := start(t, func(c *api.Config) { c.Nodes = &fakeNodes{} })
+	n := start(t, func(c *api.Config) {
+		c.Nodes, c.Debris = &fakeNodes{}, func() state.Debris { return state.Debris{Orgs: 2, Devices: 70_000, Removed: 5} }
+	})
 	a := n.with("", "GET", "operator/cluster", "", "Authorization: Bearer "+operatorToken)
+	if left, _ := a.body["debris"].(map[string]any); len(left) != 2 || left["orgs"] != 2.0 || left["devices"] != 70_000.0 {
+		t.Errorf("what deleted orgs have left: %s", a.raw)
+	}
 	members, _ := a.body["members"].([]any)
 	if a.body["leader"] != "a2" || a.body["node"] != "a1" || len(members) != 2 {
 		t.Fatal(a.raw)

@@ -42,7 +42,7 @@ func (t *tx) trimAudit() {
 	// Entries are in the order of their times, because the state's time never goes
 	// back: the first that is young enough ends the search.
 	oldest := t.now // if nothing is left, what is written now is the oldest
-	t.must(t.r.scan(auditKey(auditID{}), after([]byte{prefixAudit}), func(k, v []byte) (bool, error) {
+	t.must(t.r.scan(t.m.heads.of(prefixAudit), after([]byte{prefixAudit}), func(k, v []byte) (bool, error) {
 		if len(olds) == auditTrimMax {
 			oldest = 0 // this one may be too old as well
 			return false, nil
@@ -62,6 +62,7 @@ func (t *tx) trimAudit() {
 	t.m.oldestAudit = oldest
 	for _, o := range olds {
 		t.del(auditKey(o.auditID))
+		t.m.heads.passed(auditKey(o.auditID))
 		t.del(orgAuditKey(o.org, o.auditID))
 	}
 }

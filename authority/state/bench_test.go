@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -125,4 +126,80 @@ func BenchmarkApply(b *testing.B) {
 			}
 		})
 	}
+}
+
+// crowded is a Machine with an org of so many devices, as raftstore drives it.
+type crowded struct {
+	b     *testing.B
+	db    *pebble.DB
+	m     *Machine
+	index uint64
+}
+
+func crowd(b *testing.B, devices int) *crowded {
+	b.Helper()
+	c := &crowded{b: b, db: openLikeRaftstore(b), m: New(func(uint64, []Concern) {})}
+	c.apply(seed(), createOrg(0), createOrg(1), setLimit(0, 1<<30), setLimit(1, 1<<30))
+	var pack []*statepb.Command
+	for i := range devices {
+		if pack = append(pack, register(0, fmt.Sprintf("device-%06d", i))); len(pack) == benchPack {
+			c.apply(pack...)
+			pack = nil
+		}
+	}
+	return c
+}
+
+// apply applies commands as one entry.
+func (c *crowded) apply(cmds ...*statepb.Command) {
+	c.index++
+	at, w := raftstore.Position{Index: c.index, Term: 1}, c.db.NewIndexedBatch()
+	for _, cmd := range cmds {
+		cmd.TimeMs = 1_700_000_000_000 + int64(c.index)
+		raw, _ := proto.Marshal(cmd)
+		if out, ok := c.m.Apply(w, at, raw).(Outcome); !ok {
+			c.b.Fatal(out.Refusal)
+		}
+	}
+	if err := w.Commit(pebble.NoSync); err != nil {
+		c.b.Fatal(err)
+	}
+	c.m.Committed(at)
+}
+
+// BenchmarkBatch measures a batch of 500 devices of an org of 100,000.
+func BenchmarkBatch(b *testing.B) {
+	const devices = 100_000
+	c := crowd(b, devices)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		ids := make([]string, BatchMax)
+		for i := range ids {
+			ids[i] = fmt.Sprintf("device-%06d", (n/2*BatchMax+i)%devices)
+		}
+		if n%2 == 0 {
+			c.apply(revokeBatchOf(0, ids...))
+		} else {
+			c.apply(unrevokeBatchOf(0, ids...))
+		}
+	}
+}
+
+// BenchmarkOthersAfterADeletion measures a command of another org while what a deleted org of 100,000 devices left is cleared away, beside the same command before. Use -benchtime 1x.
+func BenchmarkOthersAfterADeletion(b *testing.B) {
+	for b.Loop() {
+		c := crowd(b, 100_000)
+		measure := func(name string, commands int) {
+			began, steps := time.Now(), c.m.Steps()
+			for i := range commands / 4 {
+				c.apply(register(1, fmt.Sprint("d", i%4)), revoke(1, fmt.Sprint("d", i%4)), remove(1, fmt.Sprint("d", i%4)), revoke(1, "nobody"))
+			}
+			b.ReportMetric(float64(time.Since(began).Microseconds())/float64(commands), name+"-µs/command")
+			b.ReportMetric(float64(c.m.Steps()-steps)/float64(commands), name+"-keys/command")
+		}
+		measure("before", 10_000)
+		c.apply(deleteOrg(0))
+		measure("after", 10_000)
+	}
+	b.ReportMetric(0, "ns/op")
 }

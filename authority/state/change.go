@@ -36,6 +36,7 @@ func (t *tx) dropOrg(id OrgID) {
 	t.m.recent.count--
 	t.m.recent.keepOrg(id, nil)
 	t.m.recent.keepSeats(id, nil)
+	t.m.recent.keepEnded(id, nil)
 }
 
 // changeKey is changeOrg for a key of an org. Its org and its id must not change.
@@ -50,6 +51,7 @@ func (t *tx) changeKey(org OrgID, hash [32]byte, change func(*statepb.Key) *stat
 	t.m.recent.keepKey(hash, next)
 	if old == nil {
 		t.set(orgKeyKey(idOf(next.GetOrgId()), next.GetKeyId()), hash[:])
+		t.m.recent.followKey(idOf(next.GetOrgId()), ringKey{next.GetKeyId(), hash}, true)
 	}
 }
 
@@ -59,6 +61,7 @@ func (t *tx) dropKey(org OrgID, k *statepb.Key) {
 	t.del(keyKey([32]byte(k.GetHash())))
 	t.m.recent.keepKey([32]byte(k.GetHash()), nil)
 	t.del(orgKeyKey(org, k.GetKeyId()))
+	t.m.recent.followKey(org, ringKey{id: k.GetKeyId()}, false)
 	t.del(usedKey([32]byte(k.GetHash())))
 }
 
@@ -107,6 +110,7 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 			seats.Ending--
 			if endOfSeat(next) != end {
 				t.del(timedKey(prefixByEnd, h.id, end, id))
+				t.noteEnd(h.id, end, nil, false)
 			}
 		}
 		if next.GetCreatedAtMs() != old.GetCreatedAtMs() {
@@ -124,6 +128,9 @@ func (t *tx) follow(h *holder, id string, old, next *statepb.Occupant) {
 		if end := endOfSeat(next); end != 0 {
 			seats.Ending++
 			t.set(timedKey(prefixByEnd, h.id, end, id), nil)
+			if endOfSeat(old) != end {
+				t.noteEnd(h.id, end, timedKey(prefixByEnd, h.id, end, id), true)
+			}
 		}
 		if next.GetCreatedAtMs() != old.GetCreatedAtMs() {
 			t.set(timedKey(prefixByAge, h.id, next.GetCreatedAtMs(), id), nil)

@@ -38,10 +38,30 @@ func Leads(cmd *statepb.Command) bool {
 	return false
 }
 
+// largeIDs is from how many devices on a command is a large one.
+const largeIDs = 32
+
+// Large reports whether a command changes so many records that others should not wait for two of its kind (raftstore.ProposeOptions).
+func Large(cmd *statepb.Command) bool {
+	many := func(c batchCommand) bool { return c.GetAll() != nil || len(c.GetDeviceIds()) >= largeIDs }
+	switch c := cmd.GetChange().(type) {
+	case *statepb.Command_RevokeBatch:
+		return many(c.RevokeBatch)
+	case *statepb.Command_UnrevokeBatch:
+		return many(c.UnrevokeBatch)
+	case *statepb.Command_DeleteOrg, *statepb.Command_ExpireSignups:
+		return true
+	}
+	return false
+}
+
 // apply runs the command, if its caller still may, and if it has not been run
 // before under the name that the caller gave it.
 func (t *tx) apply() Outcome {
-	t.tidy(tidyMax)
+	if t.m.tidied != t.at.Index { // once an entry: its commands share the cost
+		t.m.tidied = t.at.Index
+		t.tidy(tidyMax)
+	}
 	if refusal := t.authorize(); refusal != Granted {
 		return Outcome{Refusal: refusal}
 	}

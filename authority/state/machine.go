@@ -31,8 +31,14 @@ type Machine struct {
 	// pending are the log entries that were applied but not committed yet.
 	pending []emission
 	recent  recent
-	// tidyAt is when there may be something to clear away after deleted orgs.
+	// gone are the deleted orgs that have left something, in the order of their ids, and tidyAt is when there may be something to clear away.
+	gone   []*remnant
 	tidyAt int64
+	tidied uint64                 // the newest entry that cleared something away, or looked for it
+	debris atomic.Pointer[Debris] // as it is told
+	heads  heads
+	// steps counts the keys that scans of Apply have looked at.
+	steps atomic.Uint64
 	// buf is where records are encoded: the batch copies what it is given.
 	buf []byte
 }
@@ -68,6 +74,21 @@ func (m *Machine) Time() int64 { return m.time.Load() }
 // Reserved is the time up to which a leader may tell times that no command carries (S15), 0 before the first. Safe for concurrent use.
 func (m *Machine) Reserved() int64 { return m.Cluster().GetReservedMs() }
 
+// Steps counts the keys that scans have looked at to apply commands, those too that were removed and that Pebble has not compacted yet. Safe for
+// concurrent use.
+func (m *Machine) Steps() uint64 { return m.steps.Load() }
+
+// tellDebris makes known what is left of deleted orgs, after some was removed.
+func (m *Machine) tellDebris(removed int) {
+	d := Debris{Orgs: uint64(len(m.gone)), Removed: m.Debris().Removed + uint64(removed)} //nolint:gosec // not negative
+	for _, g := range m.gone {
+		d.Devices += uint64(g.devices)
+	}
+	if d != m.Debris() {
+		m.debris.Store(&d)
+	}
+}
+
 // Restored reads what Apply keeps in memory (raftstore.Machine).
 func (m *Machine) Restored(r pebble.Reader, _ raftstore.Position) error {
 	rd := NewReader(r)
@@ -83,7 +104,11 @@ func (m *Machine) Restored(r pebble.Reader, _ raftstore.Position) error {
 	}
 	m.cluster.Store(cluster)
 	m.time.Store(m.mark.Time)
-	m.pending, m.oldestAudit, m.recent, m.tidyAt = nil, 0, recent{}, 0
+	if m.gone, err = rd.gone(); err != nil {
+		return err
+	}
+	m.pending, m.oldestAudit, m.recent, m.tidyAt, m.tidied, m.heads = nil, 0, recent{}, 0, 0, heads{}
+	m.tellDebris(0)
 	m.restored(m.mark.Index)
 	return nil
 }
@@ -105,7 +130,7 @@ func (m *Machine) Apply(w *pebble.Batch, at raftstore.Position, raw []byte) any 
 	if cmd.GetChange() == nil || !understood(cmd.ProtoReflect()) {
 		panic(fmt.Errorf("the command at index %d says what this version does not know: install the version of the other nodes", at.Index))
 	}
-	t := &tx{m: m, w: w, r: NewReader(w), at: at, cmd: &cmd, emit: &m.pending[len(m.pending)-1]}
+	t := &tx{m: m, w: w, r: Reader{src: w, steps: &m.steps}, at: at, cmd: &cmd, emit: &m.pending[len(m.pending)-1]}
 	t.stamp(cmd.GetTimeMs())
 	return t.apply()
 }

@@ -21,18 +21,28 @@ const (
 
 // Keys lists an org's keys, dead ones too, in the order of their ids.
 func (r Reader) Keys(org OrgID) (list []*statepb.Key, err error) {
-	from := orgKeyKey(org, "")
-	err = r.scan(from, after(from), func(_, hash []byte) (bool, error) {
-		if len(hash) != len([32]byte{}) {
-			return true, nil
+	ring, err := r.ring(org)
+	for _, named := range ring {
+		k, kerr := r.Key(named.hash)
+		if kerr != nil {
+			return nil, kerr
 		}
-		k, err := r.Key([32]byte(hash))
 		if k != nil {
 			list = append(list, k)
 		}
-		return true, err
-	})
+	}
 	return list, err
+}
+
+func (r Reader) ring(org OrgID) (ring []ringKey, err error) {
+	from := orgKeyKey(org, "")
+	err = r.scan(from, after(from), func(k, hash []byte) (bool, error) {
+		if len(hash) == len([32]byte{}) {
+			ring = append(ring, ringKey{string(k[len(from):]), [32]byte(hash)})
+		}
+		return true, nil
+	})
+	return ring, err
 }
 
 // keyring is an org with its keys, as a command on one of them finds it.
@@ -46,11 +56,48 @@ func (t *tx) keyring(id []byte) *keyring {
 	h := t.holder(id)
 	r := &keyring{id: h.id, org: h.org}
 	if r.org != nil {
-		var err error
-		r.keys, err = t.r.Keys(r.id)
-		t.must(err)
+		for _, k := range t.ring(r.id) {
+			if key := t.key(k.hash); key != nil {
+				r.keys = append(r.keys, key)
+			}
+		}
 	}
 	return r
+}
+
+// ringKey names a key of an org.
+type ringKey struct {
+	id   string
+	hash [32]byte
+}
+
+// ring lists the keys of an org in the order of their ids. It is kept: an org that changes its keys often has left many that were forgotten in the way of a scan.
+func (t *tx) ring(org OrgID) []ringKey {
+	if ring := t.m.recent.rings[org]; ring != nil {
+		return ring
+	}
+	ring, err := t.r.ring(org)
+	t.must(err)
+	t.m.recent.keepRing(org, ring)
+	return ring
+}
+
+// followKey keeps what is known of an org's keys in step with one that comes, or goes.
+func (r *recent) followKey(org OrgID, k ringKey, comes bool) {
+	ring := r.rings[org]
+	if ring == nil {
+		return
+	}
+	i, found := slices.BinarySearchFunc(ring, k, func(a, b ringKey) int { return cmp.Compare(a.id, b.id) })
+	switch {
+	case comes && found:
+		ring[i] = k
+	case comes:
+		ring = slices.Insert(ring, i, k)
+	case found:
+		ring = slices.Delete(ring, i, i+1)
+	}
+	r.keepRing(org, ring)
 }
 
 // find returns the key of an id, nil if the org has none.

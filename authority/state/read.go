@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
@@ -22,8 +23,9 @@ type Source interface {
 // Reader reads the state. It is as consistent and as safe for concurrent use as
 // its source. A record that is not there is nil, not an error.
 type Reader struct {
-	src  Source
-	pace func() error // before each record, nil: none
+	src   Source
+	steps *atomic.Uint64 // counts what scans look at; nil: nobody asks
+	pace  func() error   // before each record, nil: none
 }
 
 // NewReader returns a Reader of a snapshot.
@@ -192,26 +194,21 @@ func (r Reader) Used(holder OrgID, now decision.Millis) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	used, _, err := r.used(holder, s, now, 0)
-	return used, err
+	used := s.GetActive()
+	if s.GetEnding() > 0 {
+		ended, err := r.countEnded(holder, 0, now)
+		return used - ended, err
+	}
+	return used, nil
 }
 
-// used is Used for counters that were read. It also lists those that have ended,
-// the earliest first and at most limit.
-func (r Reader) used(holder OrgID, s *statepb.Seats, now decision.Millis, limit int) (used uint32, ended []string, err error) {
-	used = s.GetActive()
-	if s.GetEnding() == 0 {
-		return used, nil, nil
-	}
-	from, to := timedKey(prefixByEnd, holder, 0, ""), timedKey(prefixByEnd, holder, now+1, "")
-	err = r.scan(from, to, func(k, _ []byte) (bool, error) {
-		used--
-		if len(ended) < limit {
-			ended = append(ended, timedID(k))
-		}
+// countEnded counts the occupants whose seats end from one time to another, both included.
+func (r Reader) countEnded(holder OrgID, from, to decision.Millis) (n uint32, err error) {
+	err = r.scan(timedKey(prefixByEnd, holder, from, ""), timedKey(prefixByEnd, holder, to+1, ""), func(_, _ []byte) (bool, error) {
+		n++
 		return true, nil
 	})
-	return used, ended, err
+	return n, err
 }
 
 // Cursor is a place in a list: the last occupant that was given out.
@@ -260,7 +257,10 @@ func (r Reader) scan(from, to []byte, visit func(k, v []byte) (more bool, err er
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }() // Close tells what ended the iteration
+	defer func() {
+		r.count(it)
+		err = errors.Join(err, it.Close()) // Close tells what ended the iteration
+	}()
 	for ok := it.First(); ok; ok = it.Next() {
 		if err := r.record(); err != nil {
 			return err
@@ -274,4 +274,12 @@ func (r Reader) scan(from, to []byte, visit func(k, v []byte) (more bool, err er
 		}
 	}
 	return nil
+}
+
+// count adds the keys that an iterator has looked at, removed ones too.
+func (r Reader) count(it *pebble.Iterator) {
+	if r.steps != nil {
+		stats := it.Stats()
+		r.steps.Add(uint64(stats.ForwardStepCount[pebble.InternalIterCall] + stats.ForwardSeekCount[pebble.InternalIterCall])) //nolint:gosec // not negative
+	}
 }

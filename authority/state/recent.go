@@ -5,11 +5,13 @@ import "machineid/authority/state/statepb"
 // recent are records of orgs as Apply last read or wrote them: each command on a
 // device asks for its org's, and a read of Pebble costs as much as the rest of a
 // command. It holds what the state holds, no more (S5): who writes these records
-// keeps it, and Restored empties it. The records never change.
+// keeps it, and Restored empties it. The records never change; what is kept in ended does, with the end index.
 type recent struct {
 	keys  map[[32]byte]*statepb.Key
 	orgs  map[OrgID]*statepb.Org
 	seats map[OrgID]*statepb.Seats
+	ended map[OrgID]*pastEnds
+	rings map[OrgID][]ringKey
 	// count is how many orgs there are, once they were counted.
 	counted bool
 	count   uint64
@@ -23,6 +25,10 @@ func (r *recent) keepKey(hash [32]byte, k *statepb.Key) { keep(&r.keys, hash, k,
 func (r *recent) keepOrg(id OrgID, o *statepb.Org) { keep(&r.orgs, id, o, o != nil) }
 
 func (r *recent) keepSeats(id OrgID, s *statepb.Seats) { keep(&r.seats, id, s, s != nil) }
+
+func (r *recent) keepRing(id OrgID, ring []ringKey) { keep(&r.rings, id, ring, ring != nil) }
+
+func (r *recent) keepEnded(id OrgID, e *pastEnds) { keep(&r.ended, id, e, e != nil) }
 
 func keep[K comparable, T any](m *map[K]T, id K, v T, there bool) {
 	if !there {

@@ -29,9 +29,10 @@ func (t *tx) signedUp(id OrgID) { t.set(signupKey(t.now, id), nil) }
 // signed up: at most a few of the oldest. What an operator or a payment has touched stays.
 func (t *tx) expireSignups(c *statepb.ExpireSignups) Outcome {
 	before := min(c.GetBeforeMs(), t.now)
-	due := t.some([]byte{prefixSignup}, signupKey(max(before, 0), OrgID{}), expireMax)
+	due := t.some(t.m.heads.of(prefixSignup), signupKey(max(before, 0), OrgID{}), expireMax)
 	for _, k := range due {
 		t.del(signupKey(signupOf(k)))
+		t.m.heads.passed(k)
 		if made, id := signupOf(k); t.idle(id, made) {
 			t.deleteOrg(&statepb.DeleteOrg{OrgId: id[:]})
 		}

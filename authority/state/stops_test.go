@@ -38,3 +38,31 @@ func TestStops(t *testing.T) {
 		}
 	}
 }
+
+// TestLarge: what changes hundreds of records waits for others of its kind; what changes one never does.
+func TestLarge(t *testing.T) {
+	few, many := make([]string, largeIDs-1), make([]string, largeIDs)
+	for _, c := range []struct {
+		cmd  *statepb.Command
+		want bool
+	}{
+		{revokeBatchOf(0, many...), true},
+		{unrevokeBatchOf(0, many...), true},
+		{revokeBatchOf(0, few...), false},
+		{unrevokeBatchOf(0, few...), false},
+		{allOf(revokeBatchOf(0)), true},
+		{allOf(unrevokeBatchOf(0)), true},
+		{deleteOrg(0), true},
+		{&statepb.Command{Change: &statepb.Command_ExpireSignups{ExpireSignups: &statepb.ExpireSignups{}}}, true},
+		{register(0, "a"), false},
+		{revoke(0, "a"), false},
+		{setExecution(0, false), false},
+		{createOrg(0), false},
+		{&statepb.Command{Change: &statepb.Command_ReserveTime{ReserveTime: &statepb.ReserveTime{}}}, false},
+		{&statepb.Command{}, false},
+	} {
+		if got := Large(c.cmd); got != c.want {
+			t.Errorf("%v: %v", c.cmd, got)
+		}
+	}
+}

@@ -88,8 +88,7 @@ type holder struct {
 	id    OrgID
 	org   *statepb.Org // nil if there is none
 	seats *statepb.Seats
-	used  uint32   // seats that are taken: by the active that have not expired
-	ended []string // occupants that have expired and are not swept yet, at most sweepMax
+	used  uint32 // seats that are taken: by the active that have not expired
 }
 
 // holder reads an org for a command on its devices. It does not concern those
@@ -113,27 +112,15 @@ func (t *tx) seated(id OrgID, org *statepb.Org) *holder {
 		h.seats, err = t.r.Seats(id)
 		t.m.recent.keepSeats(id, h.seats)
 	}
-	if err == nil {
-		h.used, h.ended, err = t.r.used(id, h.seats, t.now, sweepMax)
-	}
 	t.must(err)
 	if h.seats == nil {
 		h.seats = &statepb.Seats{}
+	}
+	if h.used = h.seats.GetActive(); h.seats.GetEnding() > 0 {
+		h.used -= t.endedOf(id).count
 	}
 	return h
 }
 
 // plan tells how the org's plan stands.
 func (t *tx) plan(h *holder) Plan { return planOf(h.org, t.m.plans, h.used, t.now) }
-
-// sweepMax bounds what one command clears away.
-const sweepMax = 500
-
-// sweep removes occupants that have ended, at most sweepMax. Nothing depends on
-// it (expiry is judged by time, S7): it keeps them from piling up.
-func (t *tx) sweep(h *holder) {
-	for _, id := range h.ended {
-		t.changeOccupant(h, id, func(*statepb.Occupant) (*statepb.Occupant, Refusal) { return nil, Granted })
-	}
-	h.ended = nil
-}

@@ -25,6 +25,9 @@ const operatorTokenEnv = "MACHINEID_OPERATOR_TOKEN"
 // leastDiskReserve is what a node needs to write for what is still done on a nearly full disk.
 const leastDiskReserve = 64 << 20
 
+// leastCache holds the filters of the tables of a million devices.
+const leastCache = 8 << 20
+
 type authorityFlags struct {
 	id, data                     string
 	http, link, raft, ops        string
@@ -39,7 +42,7 @@ type authorityFlags struct {
 	heartbeat                    time.Duration
 	deadAfter                    time.Duration
 	minVoters                    int
-	diskReserve                  byteSize
+	diskReserve, cacheSize       byteSize
 	maxOrgs                      uint32
 	idleAfter                    time.Duration
 	edges                        hub.Limits
@@ -85,6 +88,8 @@ func newAuthorityCommand(settings *config.Settings, env environment, std *standa
 	fs.Var(&f.diskReserve, "disk-reserve", "the `SIZE` below which the disk of --data counts as nearly full, so that only what takes rights away is done; a quarter of a disk that is smaller than four times as much")
 	fs.IntVar(&f.edges.Edges, "max-edges", hub.DefaultEdges, "how many edges may have a session with the leader at once")
 	fs.IntVar(&f.edges.PerAddress, "max-edges-per-address", hub.DefaultEdgesPerAddress, "how many of them may be at one address; raise it where many edges are behind one")
+	f.cacheSize = raftstore.DefaultCacheBytes
+	fs.Var(&f.cacheSize, "cache-size", "how much memory, a `SIZE`, the blocks of the state may take that are read again and again")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners on other than loopback addresses, unauthenticated")
 	f.times.register(fs)
 	f.billing.register(fs)
@@ -136,6 +141,10 @@ func (f *authorityFlags) validate(env environment) error {
 		least := byteSize(leastDiskReserve)
 		faults = append(faults, fmt.Errorf("--disk-reserve: %s is out of range; choose %s or more", &f.diskReserve, &least))
 	}
+	if f.cacheSize < leastCache {
+		least := byteSize(leastCache)
+		faults = append(faults, fmt.Errorf("--cache-size: %s is out of range; choose %s or more", &f.cacheSize, &least))
+	}
 	if f.minVoters < 1 {
 		faults = append(faults, fmt.Errorf("--min-voters: %d is out of range; choose 1 or more", f.minVoters))
 	}
@@ -186,7 +195,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *
 	std.register(reg)
 	node := authority.New(authority.Config{
 		ID: f.id, Dir: f.data, HTTP: ls[0], Link: ls[1], Raft: ls[2], AdvertiseHTTP: f.advertiseHTTP, AdvertiseRaft: f.advertiseRaft,
-		AdvertiseLink: f.advertiseLink, Join: f.join, ReplaceLost: f.replaceLost, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve),
+		AdvertiseLink: f.advertiseLink, Join: f.join, ReplaceLost: f.replaceLost, Version: Version(), HeartbeatTimeout: f.heartbeat, DeadServerAfter: f.deadAfter, MinVoters: f.minVoters, DiskReserve: int64(f.diskReserve), CacheSize: int64(f.cacheSize),
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(), Edges: f.edges,
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		OpenFiles: share.files, BodyRoom: int64(f.connections.bodies),

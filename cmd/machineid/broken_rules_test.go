@@ -458,6 +458,30 @@ var brokenRules = []broken{
 		edits: []edit{{edgeLink, "anew := w.GetProven() && w.GetReset_()", "anew := w.GetProven()"}},
 	},
 	{
+		rule: "I14", name: "what is left of a deleted org is looked for from its beginning", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
+		edits: []edit{{"authority/state/gone.go", "	if r.from != nil {\n		return r.from\n	}\n	return key\n", "	return key\n"}},
+	},
+	{
+		rule: "I14", name: "queues are looked through from their beginning", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
+		edits: []edit{{"authority/state/queues.go", "h[key[0]] = key }", "h[key[0]] = key[:1] }"}},
+	},
+	{
+		rule: "I14", name: "devices that have ended are counted with each command", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
+		edits: []edit{{"authority/state/ended.go", "		t.m.recent.keepEnded(id, e)\n", ""}},
+	},
+	{
+		rule: "I14", name: "two large commands are under way at once", by: "raftstore TestPackerLargeCommands",
+		edits: []edit{{"raftstore/packer.go", "p.resting = p.resting || lane == laneLarge && len(pack) > had", "p.resting = false"}},
+	},
+	{
+		rule: "I14", name: "batches of devices are no large commands", by: "authority/state TestLarge",
+		edits: []edit{{"authority/state/commands.go", "		return many(c.RevokeBatch)\n", "		return false\n"}},
+	},
+	{
+		rule: "I14", name: "the log's memtables take the room of the state's blocks", by: "raftstore TestBlocksKeepTheirRoom",
+		edits: []edit{{"raftstore/pebble.go", "pebble.NewCache(cfg.CacheBytes + 2*2*stateMemTableBytes)", "pebble.NewCache(cfg.CacheBytes)"}},
+	},
+	{
 		rule: "I13", name: "commands ahead of a barrier count to the reign before", by: "raftstore TestHistoryOfALog",
 		edits: []edit{{"raftstore/history.go", "	case commands > 0 && newest.Term != l.Term:\n", ""}},
 	},
@@ -607,7 +631,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I14", name: "time is reserved behind whoever fills the queue", by: "authority TestTimeIsReservedWhileTheQueueIsFull",
-		edits: []edit{{"authority/authority.go", ", Urgent: state.Leads(cmd)}", "}"}},
+		edits: []edit{{"authority/authority.go", ", Urgent: state.Leads(cmd),", ","}},
 	},
 	{
 		rule: "I14", name: "one address takes the place of all others", by: "authority/hub TestLimitsHold",

@@ -166,19 +166,19 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R9", name: "one more entry is in flight", by: "raftstore TestPackerPacksWhatWaits",
-		edits: []edit{{"raftstore/packer.go", "\tif p.inFlight >= entriesInFlight {", "\tif p.inFlight > entriesInFlight {"}},
+		edits: []edit{{"raftstore/packer.go", "\tif p.inFlight < entriesInFlight {", "\tif p.inFlight <= entriesInFlight {"}},
 	},
 	{
 		rule: "R9", name: "a pack has one command too many", by: "raftstore TestPackerLimits",
-		edits: []edit{{"raftstore/packer.go", "len(pack) == MaxPackCommands ||", "len(pack) > MaxPackCommands ||"}},
+		edits: []edit{{"raftstore/packer.go", "len(pack) < min(most, MaxPackCommands) &&", "len(pack) <= min(most, MaxPackCommands) &&"}},
 	},
 	{
 		rule: "R9", name: "a pack has no bound of bytes", by: "raftstore TestPackerLimits",
-		edits: []edit{{"raftstore/packer.go", " || bytes+len(pr.cmd) > MaxPackBytes {", " {"}},
+		edits: []edit{{"raftstore/packer.go", " && bytes+len(pr.cmd) <= MaxPackBytes; {", "; {"}},
 	},
 	{
 		rule: "R9", name: "bytes that were answered are never given back", by: "raftstore TestPackerContext",
-		edits: []edit{{"raftstore/packer.go", "p.lanes[i].bytes -= n", "p.lanes[i].bytes -= 0 * n"}},
+		edits: []edit{{"raftstore/packer.go", "p.rooms[i].bytes -= n", "p.rooms[i].bytes -= 0 * n"}},
 	},
 	{
 		rule: "R9", name: "outcomes are mixed up", by: "raftstore TestPackerPacksWhatWaits",

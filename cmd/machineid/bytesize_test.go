@@ -71,6 +71,18 @@ func TestDiskNotes(t *testing.T) {
 	}
 }
 
+// TestDebrisNote: cluster status says what deleted orgs have left, if they have.
+func TestDebrisNote(t *testing.T) {
+	v := &clusterView{Members: []memberView{{ID: "a1", Reachable: true}}}
+	if notes := strings.Join(v.notes(), "|"); strings.Contains(notes, "deleted") {
+		t.Error(notes)
+	}
+	v.Debris.Orgs, v.Debris.Devices = 2, 70_000
+	if notes := strings.Join(v.notes(), "|"); !strings.Contains(notes, "2 deleted orgs are not cleared away yet, with at most 70000 devices") {
+		t.Error(notes)
+	}
+}
+
 // TestUnfitNotes: cluster status says why a node should not lead, and of a clock that is not off so much yet that it is.
 func TestUnfitNotes(t *testing.T) {
 	why := "its clock is 1h0m0s off those of the others"

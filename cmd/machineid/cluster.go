@@ -30,6 +30,10 @@ type clusterView struct {
 	Format    int          `json:"format"`
 	Members   []memberView `json:"members"`
 	NotReady  []string     `json:"notReady"`
+	Debris    struct {
+		Orgs    uint64 `json:"orgs"`
+		Devices uint64 `json:"devices"`
+	} `json:"debris"`
 }
 
 type memberView struct {
@@ -238,6 +242,9 @@ func (v *clusterView) notes() (notes []string) {
 	}
 	if voters%2 == 0 {
 		notes = append(notes, fmt.Sprintf("%d voters tolerate no more failures than %d: add one, or demote one", voters, voters-1))
+	}
+	if v.Debris.Orgs > 0 {
+		notes = append(notes, fmt.Sprintf("%d deleted orgs are not cleared away yet, with at most %d devices: that goes on with each change", v.Debris.Orgs, v.Debris.Devices))
 	}
 	if newest := v.newestFormat(); newest > v.Format && v.Format > 0 {
 		notes = append(notes, fmt.Sprintf("every node knows format %d: when there is no way back to the older program, machineid cluster raise-format", newest))
