@@ -143,6 +143,9 @@ func New(cfg Config) (*Edge, error) {
 
 // known tells whether the key or the token of a request was good when the authority was asked last.
 func (e *Edge) known(_ *fasthttp.RequestCtx, r *wire.Request) bool {
+	if r.Route == nil {
+		return false
+	}
 	shown, _, ok := shows(r)
 	return ok && e.limits.isProven(&shown)
 }

@@ -391,3 +391,21 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 }
+
+// TestALargeBodyForNothing: a body that takes room on a path that no route has is answered as any on it.
+func TestALargeBodyForNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+		defer fasthttp.ReleaseRequest(req)
+		defer fasthttp.ReleaseResponse(resp)
+		for _, path := range []string{"nothing", "operator/orgs", ""} {
+			req.SetRequestURI("http://edge/api/v1/" + path)
+			req.Header.SetMethod("POST")
+			req.SetBody(make([]byte, 20<<10))
+			if err := w.client.Do(req, resp); err != nil || resp.StatusCode() != fasthttp.StatusNotFound {
+				t.Errorf("%q: %v, HTTP %d", path, err, resp.StatusCode())
+			}
+		}
+	})
+}

@@ -22,16 +22,19 @@ const (
 // Keys lists an org's keys, dead ones too, in the order of their ids.
 func (r Reader) Keys(org OrgID) (list []*statepb.Key, err error) {
 	ring, err := r.ring(org)
+	if err != nil {
+		return nil, err
+	}
 	for _, named := range ring {
-		k, kerr := r.Key(named.hash)
-		if kerr != nil {
-			return nil, kerr
+		k, err := r.Key(named.hash)
+		if err != nil {
+			return nil, err
 		}
 		if k != nil {
 			list = append(list, k)
 		}
 	}
-	return list, err
+	return list, nil
 }
 
 func (r Reader) ring(org OrgID) (ring []ringKey, err error) {

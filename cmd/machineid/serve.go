@@ -85,7 +85,11 @@ type standard struct{ out, err *spool.Writer }
 // open takes the streams for a server. A reader that goes away no longer ends the process.
 func (s *standard) open(stdout, stderr io.Writer) {
 	signal.Ignore(syscall.SIGPIPE)
-	s.out, s.err = spool.New("stdout", stdout), spool.New("stderr", ownPipe(stderr))
+	if s.out = spool.New("stdout", stdout); stderr == stdout {
+		s.err = s.out // one writes at a time
+		return
+	}
+	s.err = spool.New("stderr", ownPipe(stderr))
 }
 
 // lastWords is how long the end of a process waits for its streams.
@@ -98,11 +102,19 @@ func (s *standard) flush() {
 	s.out.Flush(lastWords - time.Since(began))
 }
 
-func (s *standard) register(reg prometheus.Registerer) { spool.Register(reg, s.out, s.err) }
+func (s *standard) register(reg prometheus.Registerer) { spool.Register(reg, s.streams()...) }
+
+// streams are the two, or the one that both are.
+func (s *standard) streams() []*spool.Writer {
+	if s.out == s.err {
+		return []*spool.Writer{s.err}
+	}
+	return []*spool.Writer{s.out, s.err}
+}
 
 // notes are for /readyz.
 func (s *standard) notes() (list []string) {
-	for _, w := range []*spool.Writer{s.out, s.err} {
+	for _, w := range s.streams() {
 		if note := w.Note(); note != "" {
 			list = append(list, note)
 		}
