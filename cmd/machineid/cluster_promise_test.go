@@ -74,7 +74,7 @@ func newFleet(t *testing.T, rng *rand.Rand) *fleet {
 	w := &fleet{t: t, rng: rng, valves: map[*authorityNode][]*valve{}, readers: map[*authorityNode]reader{}, disks: true, faults: map[string]int{}, over: make(chan struct{}), foreign: map[string]*atomic.Bool{}}
 	w.cluster = newCluster(t)
 	for i := range 3 {
-		n := w.cluster.newNode(fmt.Sprint("a", i+1), "--lease", "1s", "--cache-ttl", "5s")
+		n := w.cluster.newNode(fmt.Sprint("a", i+1), "--lease", "1s", "--cache-ttl", "5s", "--disk-reserve", "64MiB")
 		for name, address := range map[string]string{"raft": n.raft, "link": n.link, "http": n.http} {
 			v := newValve(t, address)
 			w.valves[n] = append(w.valves[n], v)
@@ -431,10 +431,11 @@ func (w *fleet) loseDisk(n *authorityNode, nap time.Duration, first string) {
 // exitFault is the exit code of an authority whose disk failed.
 const exitFault = 70
 
-// smallDisk mounts a disk of its own at dir, and reports whether it could. A log takes 71 MiB and as much again when it changes files, a state half of that, and 60 MiB must be left.
+// smallDisk mounts a disk of its own at dir, and reports whether it could. It has room for what the folder of a node comes to within minutes, some 370 MB,
+// whose files are made in advance, and for the reserve.
 func smallDisk(tb testing.TB, dir string) bool {
 	tb.Helper()
-	if err := exec.Command("mount", "-t", "tmpfs", "-o", "size=512m", "machineid", dir).Run(); err != nil {
+	if err := exec.Command("mount", "-t", "tmpfs", "-o", "size=768m", "machineid", dir).Run(); err != nil {
 		return false
 	}
 	tb.Cleanup(func() {

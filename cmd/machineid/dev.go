@@ -94,7 +94,7 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 	half, list, unset := listener.Descriptors()/2, f.listeners(), connectionFlags{}
 	share, nodeShare := shareEdge(half), shareAuthority(half)
 	ls, err := listenAll(ctx, slices.Concat(
-		counted(edgeReg, served{list[0], unset.http(share.http, nil)}, served{list[1], listener.Options{Max: share.ops}}),
+		counted(edgeReg, served{list[0], unset.http(share.http, nil)}, served{list[1], fairly(share.ops)}),
 		counted(authorityReg, nodeShare.serve(list[2:], unset.http(nodeShare.http, nil))...),
 	), logger)
 	if err != nil {
@@ -124,7 +124,7 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 	})
 	g.Go(func() error { return node.Run(rest) })
 	g.Go(func() error { return ops.Serve(rest, ls[1], edgeReg, e.Ready, ls[:2].notes(std.notes)) })
-	g.Go(func() error { return ops.Serve(rest, ls[5], authorityReg, node.Ready, ls[:2].notes(std.notes)) })
+	g.Go(func() error { return ops.Serve(rest, ls[5], authorityReg, node.Ready, ls[2:].notes(std.notes)) })
 	g.Go(func() error {
 		if err := waitReady(ctx, func() []string { return append(node.Ready(), e.Ready()...) }); err != nil {
 			return nil //nolint:nilerr // the others say why

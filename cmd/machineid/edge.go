@@ -112,7 +112,7 @@ func runEdge(cmd *cobra.Command, f *edgeFlags, std *standard, logger *slog.Logge
 	reg, share := ops.NewRegistry(), shareEdge(listener.Descriptors())
 	ls, err := listenAll(ctx, counted(reg,
 		served{address{"http", f.http}, f.connections.http(share.http, f.limits.trusted())},
-		served{address{"ops", f.ops}, listener.Options{Max: share.ops}},
+		served{address{"ops", f.ops}, fairly(share.ops)},
 	), logger)
 	if err != nil {
 		return err

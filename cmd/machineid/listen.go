@@ -90,10 +90,15 @@ func shareAuthority(n int) authorityShares {
 func (s authorityShares) serve(list []address, http listener.Options) []served {
 	return []served{
 		{list[0], http},
-		{list[1], listener.Options{Max: s.link}},
-		{list[2], listener.Options{Max: s.raft}},
-		{list[3], listener.Options{Max: s.ops}},
+		{list[1], fairly(s.link)},
+		{list[2], fairly(s.raft)},
+		{list[3], fairly(s.ops)},
 	}
+}
+
+// fairly leaves others half, whatever one address does.
+func fairly(most int) listener.Options {
+	return listener.Options{Max: most, MaxAddress: (most + 1) / 2}
 }
 
 // fasthttpMost is how many connections the server of HTTP takes at most.

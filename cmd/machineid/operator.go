@@ -151,6 +151,7 @@ func (e *refusedError) Error() string {
 // ctx ends. Each address has its share of the time. One that takes another token is another cluster's, or its node was started with another: the next ones
 // are asked, and if nobody takes it all is told that they have said.
 func (c *operatorClient) call(ctx context.Context, method, path string, body, out any) error {
+	var unknown error // of an attempt that may have been done
 	for {
 		var stranger *refusedError
 		var last error
@@ -165,10 +166,13 @@ func (c *operatorClient) call(ctx context.Context, method, path string, body, ou
 				stranger = refused
 			case isRefused && refused.status < http.StatusInternalServerError:
 				return err
-			case !surelyNotDone(method, err):
-				return unavailableError{fmt.Errorf("%s: whether it was done is not known; look, and do it again if need be: %w", base, err)}
-			default:
+			case surelyNotDone(method, err):
 				last = err
+			default:
+				unknown = fmt.Errorf("%s: whether it was done is not known; look, and do it again if need be: %w", base, err)
+				if !repeats(method, path) {
+					return unavailableError{unknown}
+				}
 			}
 			said = append(said, fmt.Sprintf("%s: %v", base, err))
 		}
@@ -180,10 +184,22 @@ func (c *operatorClient) call(ctx context.Context, method, path string, body, ou
 		}
 		select {
 		case <-ctx.Done():
+			if unknown != nil {
+				return unavailableError{unknown}
+			}
 			return unavailableError{fmt.Errorf("not done: %w", last)}
 		case <-time.After(operatorPause):
 		}
 	}
+}
+
+// repeats reports whether a call does the same however often it is done: then a node that hangs does not keep it from the others.
+func repeats(method, path string) bool {
+	switch path {
+	case "org/execution", "devices/revoke", "devices/unrevoke", "devices/revoke_batch", "devices/unrevoke_batch", "org/keys/revoke":
+		return true
+	}
+	return method == http.MethodPatch
 }
 
 // surelyNotDone reports whether a call that failed was surely not done.
@@ -204,7 +220,7 @@ func (c *operatorClient) within(ctx context.Context, addresses int, method, base
 	if end, ok := ctx.Deadline(); ok {
 		share := max(time.Until(end)/time.Duration(addresses), operatorShare)
 		ctx = context.WithValue(ctx, shareKey{}, share)
-		if method == http.MethodGet {
+		if method == http.MethodGet || repeats(method, path) {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, share)
 			defer cancel()

@@ -121,7 +121,7 @@ func (l *Listener) Reasons() (why []string) {
 		why = append(why, l.opts.Name+": connections cannot be accepted; is the process out of file descriptors (LimitNOFILE, ulimit -n)?")
 	}
 	if l.refused.lately() {
-		why = append(why, l.opts.Name+": connections are refused, for as many as are allowed are open (--max-connections)")
+		why = append(why, l.opts.Name+": connections are refused, for as many as are allowed are open, in all or of one address")
 	}
 	return why
 }
