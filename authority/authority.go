@@ -31,6 +31,7 @@ import (
 	"machineid/shared/clock"
 	"machineid/shared/dial"
 	"machineid/shared/link"
+	"machineid/shared/orgkey"
 	"machineid/shared/wire"
 )
 
@@ -266,16 +267,24 @@ func (n *Node) open() error {
 	n.http = wire.NewServer(api.New(api.Config{
 		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Debris: n.state.Debris, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
-	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate, BodyRoom: n.cfg.BodyRoom, Known: n.known, Registerer: n.cfg.Registerer})
+	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate, BodyRoom: n.cfg.BodyRoom, Whose: n.whose, Registerer: n.cfg.Registerer})
 	n.grpc = grpc.NewServer(link.ServerOptions()...)
 	link.RegisterLinkServer(n.grpc, n.hub)
 	return nil
 }
 
-// known tells whether an edge or a node of ours hands a request on. Admins who call this node itself share what strangers get of the room for bodies.
-func (n *Node) known(ctx *fasthttp.RequestCtx, _ *wire.Request) bool {
+// whose tells for whom a request is, by the key or the token that it shows, and whether an edge or a node of ours hands it on. Admins who call this node itself share what
+// strangers get of the room for bodies.
+func (n *Node) whose(ctx *fasthttp.RequestCtx, r *wire.Request) (who wire.Party, known bool) {
 	values := ctx.Request.Header.PeekAll(wire.EdgeHeader)
-	return len(values) == 1 && n.hub.Edge(string(values[0])) != "" || n.fromNode(ctx)
+	known = len(values) == 1 && n.hub.Edge(string(values[0])) != "" || n.fromNode(ctx)
+	switch key := wire.Trim(r.Head.OrgKey); {
+	case len(key) > 0:
+		who = wire.Party(orgkey.Sum(key))
+	case len(r.Head.Authorization) > 0:
+		who = wire.Party(orgkey.Sum(r.Head.Authorization))
+	}
+	return who, known
 }
 
 // lead runs one term of leadership (raftstore's Config.Lead).

@@ -136,18 +136,33 @@ func New(cfg Config) (*Edge, error) {
 	e.proxy = newProxy(e)
 	e.link = newLinker(e)
 	e.server = wire.NewServer(e.handle, wire.Options{
-		Log: cfg.Logger, NoDate: cfg.NoDate, Match: e.match, BodyRoom: cfg.BodyRoom, Known: e.known, Registerer: cfg.Registerer,
+		Log: cfg.Logger, NoDate: cfg.NoDate, Match: e.match, BodyRoom: cfg.BodyRoom, Whose: e.whose, Registerer: cfg.Registerer,
 	})
 	return e, nil
 }
 
-// known tells whether the key or the token of a request was good when the authority was asked last.
-func (e *Edge) known(_ *fasthttp.RequestCtx, r *wire.Request) bool {
-	if r.Route == nil {
-		return false
+// whose tells for whom a request is: the org of its key, if that is remembered, else the key or the operator's token, or the address of who shows neither. It is known if
+// it was good when the authority was asked last.
+func (e *Edge) whose(ctx *fasthttp.RequestCtx, r *wire.Request) (who wire.Party, known bool) {
+	if r.Route != nil {
+		if shown, operator, ok := shows(r); ok {
+			if known = e.limits.isProven(&shown); !known {
+				return addressParty(e.clientAddress(ctx)), false // keys that nobody has are as many as one likes
+			}
+			if org, remembered := e.memory.Load().orgOf(&shown); remembered && !operator {
+				copy(who[:], org[:])
+				return who, true
+			}
+			return wire.Party(shown), true
+		}
 	}
-	shown, _, ok := shows(r)
-	return ok && e.limits.isProven(&shown)
+	return addressParty(e.clientAddress(ctx)), false
+}
+
+func addressParty(addr netip.Addr) (who wire.Party) {
+	b := addr.As16()
+	copy(who[len(who)-len(b):], b[:])
+	return who
 }
 
 // match finds the routes that the edge serves: operators' calls are none, unless it is told so.

@@ -85,6 +85,9 @@ func (l *linker) run(ctx context.Context) {
 			next = (next + 1) % len(usable)
 		}
 		began := time.Now()
+		if usable[next] == addr {
+			next = (next + 1) % len(usable) // when this one ends, another is tried first
+		}
 		leader, err := l.hold(ctx, conns[addr], addr)
 		if l.over(ctx) {
 			return

@@ -35,7 +35,7 @@ func (b bodies) enter(ctx context.Context, of state.OrgID) (leave func(), err er
 	}
 	began := time.Now()
 	return func() {
-		time.AfterFunc(time.Since(began), func() {
+		time.AfterFunc(min(time.Since(began), restMost), func() {
 			<-b.free
 			next()
 		})

@@ -30,6 +30,8 @@ const (
 	readsAll  = 1024
 	// readsUnsent is how many bytes of answers wait to leave before another read begins.
 	readsUnsent = 128 << 20
+	// restMost is the longest rest: who stood still for longer did not use the processor.
+	restMost = 50 * time.Millisecond
 	// turnWait is how long a read waits for its first turn.
 	turnWait = 2 * time.Second
 	// coresATurn is how many cores there are for each turn that can be had at once, at least one.
@@ -79,6 +81,7 @@ type reading struct {
 	size    int   // of the answer, guarded likewise
 	began   time.Time
 	records int
+	failed  error // of the wait for a turn: whoever reads on gets it again
 }
 
 // stage is how far a reading is.
@@ -180,7 +183,7 @@ func (t *turns) give() {
 
 // rest gives a turn back that was had for so long, after its rest.
 func (t *turns) rest(had time.Duration) {
-	time.AfterFunc(restShare*had, func() {
+	time.AfterFunc(min(restShare*had, restMost), func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.free++
@@ -200,6 +203,9 @@ func (rd *reading) wait(ctx context.Context) error {
 // step is called before each record. At the end of a turn it waits for the next.
 func (rd *reading) step(ctx context.Context) error {
 	const look = 16 // records between looks at the clock
+	if rd.failed != nil {
+		return rd.failed // the turn is given back
+	}
 	rd.records++
 	if rd.records%look != 0 {
 		return nil
@@ -213,7 +219,8 @@ func (rd *reading) step(ctx context.Context) error {
 	rd.t.waiting = append(rd.t.waiting, rd)
 	rd.t.rest(had)
 	rd.t.mu.Unlock()
-	return rd.wait(ctx)
+	rd.failed = rd.wait(ctx)
+	return rd.failed
 }
 
 // read ends a reading's turns: its view is closed. It may be called again.

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -38,12 +39,17 @@ func (l Limits) hellos() meter {
 // spare is how many connections there may be for each session: one is the edge's, another may be dead and not known to be.
 const spare = 2
 
-// hostOf is an address without its port, or all of it.
+// hostOf is an address without its port, of IPv6 its /64, for one host has as many as it likes there; or all of it.
 func hostOf(address string) string {
-	if host, _, err := net.SplitHostPort(address); err == nil {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	addr, err := netip.ParseAddr(host)
+	if addr = addr.Unmap().WithZone(""); err != nil || addr.Is4() {
 		return host
 	}
-	return address
+	return netip.PrefixFrom(addr, 64).Masked().String()
 }
 
 // Listen bounds the connections of a listener for the link: beyond Limits they are closed as they come.

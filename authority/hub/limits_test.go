@@ -485,3 +485,15 @@ func TestNothingIsMissedWhileAnEdgeResumes(t *testing.T) {
 		}
 	})
 }
+
+// TestAHostIsItsAddress, of IPv6 with all that are its own.
+func TestAHostIsItsAddress(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.1:70": "192.0.2.1", "[::ffff:192.0.2.1]:70": "::ffff:192.0.2.1", "[2001:db8:1:2:3::4]:70": "2001:db8:1:2::/64", "[2001:db8:1:2::9%eth0]:7": "2001:db8:1:2::/64",
+		"bufconn": "bufconn", "edge-1:80": "edge-1",
+	} {
+		if got := hostOf(address); got != want {
+			t.Errorf("%s is of %s, want %s", address, got, want)
+		}
+	}
+}

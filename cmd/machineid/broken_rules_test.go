@@ -607,7 +607,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I14", name: "long reads take a whole core", by: "authority/api TestTurnsGoRound",
-		edits: []edit{{"authority/api/turns.go", "time.AfterFunc(restShare*had, func() {", "time.AfterFunc(0*had, func() {"}},
+		edits: []edit{{"authority/api/turns.go", "time.AfterFunc(min(restShare*had, restMost), func() {", "time.AfterFunc(0*had, func() {"}},
 	},
 	{
 		rule: "I14", name: "what a scan visits is not counted", by: "authority/state TestPaced",

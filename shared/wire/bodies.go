@@ -3,7 +3,7 @@ package wire
 import (
 	"errors"
 	"io"
-	"sync/atomic"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
@@ -21,7 +21,12 @@ const (
 	answerSmall = MaxBody
 	// strangersShare is the part of the room for bodies that those get whom nobody knows.
 	strangersShare = 4
+	// partyShare is the part of a pool that one party may have, beyond its first body or answer.
+	partyShare = 4
 )
+
+// Party is who a request is made for, by whatever tells one from another: an org, a hash of a key, an address. The zero value is nobody in particular.
+type Party [32]byte
 
 // DefaultBodyRoom is how many bytes bodies and large answers of all requests under way may hold together, without the first 8 KiB of each body.
 const DefaultBodyRoom = 32 << 20
@@ -48,7 +53,7 @@ func newBodies(room int64, reg prometheus.Registerer) *bodies {
 }
 
 // held is what is under way now, in bytes.
-func (b *bodies) held() int64 { return b.known.held.Load() + b.strangers.held.Load() }
+func (b *bodies) held() int64 { return b.known.now() + b.strangers.now() }
 
 func (b *bodies) of(known bool) *pool {
 	if known {
@@ -57,42 +62,68 @@ func (b *bodies) of(known bool) *pool {
 	return &b.strangers
 }
 
-// pool is an amount of memory in bytes that many share.
+// pool is an amount of memory in bytes that many share, and of which no party has more than its part.
 type pool struct {
 	most int64
-	held atomic.Int64
+
+	mu   sync.Mutex
+	held int64
+	by   map[Party]int64
 }
 
-func (p *pool) take(n int64) bool {
-	if p.held.Add(n) <= p.most {
-		return true
+func (p *pool) take(who Party, n int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	has := p.by[who]
+	if p.held+n > p.most || who != (Party{}) && has > 0 && has+n > p.most/partyShare {
+		return false
 	}
-	p.held.Add(-n)
-	return false
+	p.held += n
+	if p.by == nil {
+		p.by = map[Party]int64{}
+	}
+	p.by[who] = has + n
+	return true
+}
+
+func (p *pool) give(who Party, n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held -= n
+	if p.by[who] -= n; p.by[who] <= 0 {
+		delete(p.by, who)
+	}
+}
+
+func (p *pool) now() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held
 }
 
 // holding is what one request holds of a pool. Its connection gives it back when it goes on to read, or ends.
 type holding struct {
-	of *pool
-	n  int64
+	of  *pool
+	who Party
+	n   int64
 }
 
-// grow takes n bytes more, or nothing. All that a request holds is of one pool, the first that it took from.
-func (h *holding) grow(of *pool, n int64) bool {
+// grow takes n bytes more, or nothing. All that a request holds is of one pool and for one party, the first that it took for.
+func (h *holding) grow(of *pool, who Party, n int64) bool {
 	if h.of != nil {
-		of = h.of
+		of, who = h.of, h.who
 	}
-	if !of.take(n) {
+	if !of.take(who, n) {
 		return false
 	}
-	h.of = of
+	h.of, h.who = of, who
 	h.n += n
 	return true
 }
 
 func (h *holding) drop() {
 	if h.of != nil {
-		h.of.held.Add(-h.n)
+		h.of.give(h.who, h.n)
 		*h = holding{}
 	}
 }
@@ -202,12 +233,21 @@ func (s *server) grown(ctx *fasthttp.RequestCtx, r *Request, h *holding, b []byt
 		}
 	}
 	more := min(cap(b), limit+1-cap(b)) // one byte beyond the limit tells that it was passed
-	if !h.grow(s.bodies.of(h.of == nil && (s.Known == nil || s.Known(ctx, r))), int64(more)) {
+	who, known := s.whose(ctx, r, h)
+	if !h.grow(s.bodies.of(known), who, int64(more)) {
 		s.bodies.refused.Inc()
 		h.drop()
 		return nil, discard(ctx, r, bodiesFull())
 	}
 	return append(make([]byte, 0, cap(b)+more), b...), nil
+}
+
+// whose tells for whom a request takes room that has none yet, and whether that one is known.
+func (s *server) whose(ctx *fasthttp.RequestCtx, r *Request, h *holding) (who Party, known bool) {
+	if s.Whose == nil || h.of != nil {
+		return Party{}, s.Whose == nil
+	}
+	return s.Whose(ctx, r)
 }
 
 // keyed judges the form of an org's key, which must be right before more than MaxBody of a body is read. The connection ends with what it returns.
@@ -239,7 +279,11 @@ func (s *server) answered(ctx *fasthttp.RequestCtx, r *Request, h *holding) {
 		return
 	}
 	n := int64(len(ctx.Response.Body()))
-	if n <= answerSmall || h.grow(s.bodies.of(true), n) || !ctx.IsGet() {
+	if n <= answerSmall {
+		return
+	}
+	who, _ := s.whose(ctx, r, h)
+	if h.grow(s.bodies.of(true), who, n) || !ctx.IsGet() {
 		return
 	}
 	s.bodies.refused.Inc()

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -219,26 +220,38 @@ func TestBeyondTheRoomIsRefused(t *testing.T) {
 	})
 }
 
-// TestStrangersTakeNoRoomFromTheKnown.
+// TestStrangersTakeNoRoomFromTheKnown, nor one of those from another.
 func TestStrangersTakeNoRoomFromTheKnown(t *testing.T) {
-	known := func(_ *fasthttp.RequestCtx, r *Request) bool { return string(r.Head.OrgKey) == testKey }
-	inBubble(t, echo, Options{BodyRoom: 4 << 20, Known: known}, func(c *crowd) {
-		var strangers []net.Conn
-		for range 100 {
-			strangers = append(strangers, c.open(strings.Replace(announced(Base+"webhooks/stripe", MaxBatchBody, MaxBody), testKey, "x", 1)))
+	const room = 8 << 20
+	const quiet = 'q' // the end of a key
+	whose := func(_ *fasthttp.RequestCtx, r *Request) (who Party, known bool) {
+		return sha256.Sum256(r.Head.OrgKey), strings.HasPrefix(string(r.Head.OrgKey), testKey[:4])
+	}
+	inBubble(t, echo, Options{BodyRoom: room, Whose: whose}, func(c *crowd) {
+		var held []net.Conn
+		open := func(key string) {
+			for range 100 {
+				held = append(held, c.open(strings.Replace(announced(Base+"webhooks/stripe", MaxBatchBody, MaxBody), testKey, key, 1)))
+			}
+			synctest.Wait()
 		}
-		synctest.Wait()
-		if got, most := c.srv.bodies.strangers.held.Load(), int64(1<<20); got > most || got < most/2 {
+		open("x")
+		if got, most := c.srv.bodies.strangers.now(), int64(room/strangersShare); got > most || got == 0 {
 			t.Errorf("strangers hold %d", got)
 		}
+		open(testKey)
+		if got, most := c.srv.bodies.known.now(), int64(room*(strangersShare-1)/strangersShare/partyShare); got > most || got < most/2 {
+			t.Errorf("one party holds %d, of at most %d", got, most)
+		}
 		for range 2 {
-			conn := c.open(post(Base+"devices/revoke_batch", strings.Repeat(" ", MaxBatchBody)))
+			key := testKey[:len(testKey)-1] + string(quiet)
+			conn := c.open(strings.Replace(post(Base+"webhooks/stripe", strings.Repeat(" ", MaxBatchBody)), testKey, key, 1))
 			if status, _, body := c.answered(conn); status != 200 {
-				t.Errorf("a known one: %d %.200s", status, body)
+				t.Errorf("another one: %d %.200s", status, body)
 			}
 			_ = conn.Close()
 		}
-		for _, conn := range strangers {
+		for _, conn := range held {
 			_ = conn.Close()
 		}
 	})

@@ -32,9 +32,9 @@ type Options struct {
 	Concurrency int
 	// BodyRoom is how many bytes of bodies and large answers may be under way at once; beyond it requests get 503. Default DefaultBodyRoom.
 	BodyRoom int64
-	// Known tells, from its head, whether a request with a large body comes from somebody known to be good. Strangers share a quarter of
-	// BodyRoom among them. Default: everybody is known.
-	Known func(ctx *fasthttp.RequestCtx, r *Request) bool
+	// Whose tells, from its head, for whom a request with a large body or answer is, and whether that one is known to be good. Strangers share a quarter of
+	// BodyRoom among them, the others the rest, and no party has more than a quarter of either. Default: everybody is known, and nobody told apart.
+	Whose func(ctx *fasthttp.RequestCtx, r *Request) (who Party, known bool)
 	// Registerer receives the metrics; nil means none.
 	Registerer prometheus.Registerer
 	// NoDate leaves out the header Date, for tests in virtual time: fasthttp keeps its clock in a goroutine that never ends.
