@@ -13,7 +13,8 @@ import (
 // request's head: it builds a new request from the shared route, named headers
 // and the exact body (docs/api.md).
 type proxy struct {
-	e *Edge
+	e     *Edge
+	crowd *crowd
 
 	mu       sync.Mutex
 	upstream *upstream     // nil before the first session
@@ -39,7 +40,7 @@ const (
 )
 
 func newProxy(e *Edge) *proxy {
-	return &proxy{e: e, changed: make(chan struct{}), left: map[*wire.Hop]*time.Timer{}}
+	return &proxy{e: e, crowd: newCrowd(e.cfg.ProxyConns), changed: make(chan struct{}), left: map[*wire.Hop]*time.Timer{}}
 }
 
 // use makes a session's node the one that calls go to.
@@ -117,6 +118,16 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 		return
 	}
 	defer call.settle(p.e.clock.Now(), false) // where no answer tells
+	who, _ := p.e.whose(ctx, r)
+	leave, ok := p.crowd.enter(who)
+	if !ok {
+		p.e.metrics.proxyErrors.Inc()
+		e := wire.SystemUnavailable(wire.OutcomeNotDone, 1)
+		e.Message = "too many calls of this caller are under way: send it again after Retry-After seconds, with fewer at once"
+		r.Error(ctx, e)
+		return
+	}
+	defer leave()
 	req.Header.Set(wire.ClientHeader, from.String())
 	if outcome := p.send(ctx, r, req, resp); outcome != "" {
 		p.e.metrics.proxyErrors.Inc()

@@ -602,6 +602,14 @@ var brokenRules = []broken{
 		edits: []edit{{"raftstore/members.go", "(members[own].Status.DiskFull || members[own].Status.Unfit != \"\")", "members[own].Status.DiskFull"}},
 	},
 	{
+		rule: "I14", name: "one org's calls take all of an edge's connections", by: "edge TestNoPartyTakesAllConnections",
+		edits: []edit{{"edge/crowd.go", "int64(max(conns/2, 1))", "int64(max(conns, 1))"}},
+	},
+	{
+		rule: "I14", name: "one org's bodies take all the room", by: "shared/wire TestStrangersTakeNoRoomFromTheKnown",
+		edits: []edit{{"shared/wire/bodies.go", "has+n > p.most/partyShare {", "has+n > p.most {"}},
+	},
+	{
 		rule: "I14", name: "an org has any number of long reads", by: "authority/api TestTurnsAreBounded",
 		edits: []edit{{"authority/api/turns.go", "l != nil && l.inside >= readsOfOne:", "l != nil && l.inside >= readsAll:"}},
 	},
