@@ -170,13 +170,15 @@ func (c *operatorClient) call(ctx context.Context, method, path string, body, ou
 				last = err
 			default:
 				unknown = fmt.Errorf("%s: whether it was done is not known; look, and do it again if need be: %w", base, err)
-				if !repeats(method, path) {
+				if !stops(path, body) {
 					return unavailableError{unknown}
 				}
 			}
 			said = append(said, fmt.Sprintf("%s: %v", base, err))
 		}
 		switch {
+		case stranger != nil && unknown != nil:
+			return unavailableError{unknown}
 		case stranger != nil && len(c.urls) == 1:
 			return stranger
 		case stranger != nil:
@@ -193,13 +195,19 @@ func (c *operatorClient) call(ctx context.Context, method, path string, body, ou
 	}
 }
 
-// repeats reports whether a call does the same however often it is done: then a node that hangs does not keep it from the others.
-func repeats(method, path string) bool {
-	switch path {
-	case "org/execution", "devices/revoke", "devices/unrevoke", "devices/revoke_batch", "devices/unrevoke_batch", "org/keys/revoke":
+// stops reports whether a call takes rights away, and does the same however often it is done. It goes on to the next address though a node that hangs may
+// still do it. Nothing else does: what gives rights, done so late, would undo an off switch that has returned.
+func stops(path string, body any) bool {
+	set, _ := body.(map[string]any)
+	switch {
+	case path == "devices/revoke", path == "devices/revoke_batch", path == "org/keys/revoke":
 		return true
+	case path == "org/execution":
+		return set["enabled"] == false
+	case strings.HasPrefix(path, "operator/orgs/"):
+		return len(set) == 1 && set["hold"] == true
 	}
-	return method == http.MethodPatch
+	return false
 }
 
 // surelyNotDone reports whether a call that failed was surely not done.
@@ -220,7 +228,7 @@ func (c *operatorClient) within(ctx context.Context, addresses int, method, base
 	if end, ok := ctx.Deadline(); ok {
 		share := max(time.Until(end)/time.Duration(addresses), operatorShare)
 		ctx = context.WithValue(ctx, shareKey{}, share)
-		if method == http.MethodGet || repeats(method, path) {
+		if method == http.MethodGet || stops(path, body) {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, share)
 			defer cancel()

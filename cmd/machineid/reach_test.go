@@ -61,7 +61,7 @@ func hungServer(tb testing.TB) string {
 // before one that answers.
 func TestOperatorsReachWhoeverIsThere(t *testing.T) {
 	t.Parallel()
-	const offSwitch = "a change that may be repeated"
+	const off, on = "org disable", "org enable"
 	var calls atomic.Int64
 	serve := func(status int, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -83,19 +83,21 @@ func TestOperatorsReachWhoeverIsThere(t *testing.T) {
 		want   string // in the error; "": none
 		code   int
 	}{
-		"behind black holes, a read":          {[]string{hole, hole, good}, http.MethodGet, "", exitDone},
-		"behind black holes, a change":        {[]string{hole, hole, good}, http.MethodPost, "", exitDone},
-		"behind one that hangs":               {[]string{hung, good}, http.MethodGet, "", exitDone},
-		"behind one that is not there":        {[]string{closed, good}, http.MethodPost, "", exitDone},
-		"behind another cluster":              {[]string{foreign, good}, http.MethodPost, "", exitDone},
-		"others' alone":                       {[]string{foreign, other}, http.MethodPost, "that token is not ours; " + other + ": nor ours", exitFailed},
-		"another's and nobody":                {[]string{closed, foreign}, http.MethodGet, "connection refused; " + foreign + ": that token is not ours", exitFailed},
-		"the only one is another's":           {[]string{foreign}, http.MethodGet, "that token is not ours", exitFailed},
-		"a refusal is an answer":              {[]string{refuses, good}, http.MethodPost, "no", exitFailed},
-		"an off switch behind one that hangs": {[]string{hung, good}, offSwitch, "", exitDone},
-		"an off switch that hangs":            {[]string{hung, closed}, offSwitch, "whether it was done is not known", exitUnavailable},
-		"a change that hangs":                 {[]string{hung}, http.MethodPost, "whether it was done is not known", exitUnavailable},
-		"nobody":                              {[]string{hole, hole}, http.MethodPost, "not done", exitUnavailable},
+		"behind black holes, a read":                      {[]string{hole, hole, good}, http.MethodGet, "", exitDone},
+		"behind black holes, a change":                    {[]string{hole, hole, good}, http.MethodPost, "", exitDone},
+		"behind one that hangs":                           {[]string{hung, good}, http.MethodGet, "", exitDone},
+		"behind one that is not there":                    {[]string{closed, good}, http.MethodPost, "", exitDone},
+		"behind another cluster":                          {[]string{foreign, good}, http.MethodPost, "", exitDone},
+		"others' alone":                                   {[]string{foreign, other}, http.MethodPost, "that token is not ours; " + other + ": nor ours", exitFailed},
+		"another's and nobody":                            {[]string{closed, foreign}, http.MethodGet, "connection refused; " + foreign + ": that token is not ours", exitFailed},
+		"the only one is another's":                       {[]string{foreign}, http.MethodGet, "that token is not ours", exitFailed},
+		"a refusal is an answer":                          {[]string{refuses, good}, http.MethodPost, "no", exitFailed},
+		"an off switch behind one that hangs":             {[]string{hung, good}, off, "", exitDone},
+		"an off switch that hangs beside another cluster": {[]string{hung, foreign}, off, "whether it was done is not known", exitUnavailable},
+		"what gives rights behind one that hangs":         {[]string{hung, good}, on, "whether it was done is not known", exitUnavailable},
+		"an off switch that hangs":                        {[]string{hung, closed}, off, "whether it was done is not known", exitUnavailable},
+		"a change that hangs":                             {[]string{hung}, http.MethodPost, "whether it was done is not known", exitUnavailable},
+		"nobody":                                          {[]string{hole, hole}, http.MethodPost, "not done", exitUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,11 +107,11 @@ func TestOperatorsReachWhoeverIsThere(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			method, path := tt.method, "operator/orgs"
-			if method == offSwitch {
-				method, path = http.MethodPost, "org/execution"
+			method, path, body := tt.method, "operator/orgs", any(nil)
+			if method == off || method == on {
+				method, path, body = http.MethodPost, "org/execution", map[string]any{"enabled": tt.method == on}
 			}
-			err := (&operatorFlags{urls: tt.urls, token: clusterToken}).client().call(ctx, method, path, nil, nil)
+			err := (&operatorFlags{urls: tt.urls, token: clusterToken}).client().call(ctx, method, path, body, nil)
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %q", err, tt.want)
 			}
