@@ -16,7 +16,6 @@ const (
 	hubReign     = "authority/hub/reign.go"
 	hubServe     = "authority/hub/serve.go"
 	hubSession   = "authority/hub/session.go"
-	spoolGo      = "shared/spool/spool.go"
 	timekeeper   = "authority/timekeeper.go"
 )
 
@@ -458,30 +457,6 @@ var brokenRules = []broken{
 		edits: []edit{{edgeLink, "anew := w.GetProven() && w.GetReset_()", "anew := w.GetProven()"}},
 	},
 	{
-		rule: "I14", name: "what is left of a deleted org is looked for from its beginning", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
-		edits: []edit{{"authority/state/gone.go", "	if r.from != nil {\n		return r.from\n	}\n	return key\n", "	return key\n"}},
-	},
-	{
-		rule: "I14", name: "queues are looked through from their beginning", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
-		edits: []edit{{"authority/state/queues.go", "h[key[0]] = key }", "h[key[0]] = key[:1] }"}},
-	},
-	{
-		rule: "I14", name: "devices that have ended are counted with each command", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
-		edits: []edit{{"authority/state/ended.go", "		t.m.recent.keepEnded(id, e)\n", ""}},
-	},
-	{
-		rule: "I14", name: "two large commands are under way at once", by: "raftstore TestPackerLargeCommands",
-		edits: []edit{{"raftstore/packer.go", "p.resting = p.resting || lane == laneLarge && len(pack) > had", "p.resting = false"}},
-	},
-	{
-		rule: "I14", name: "batches of devices are no large commands", by: "authority/state TestLarge",
-		edits: []edit{{"authority/state/commands.go", "		return many(c.RevokeBatch)\n", "		return false\n"}},
-	},
-	{
-		rule: "I14", name: "the log's memtables take the room of the state's blocks", by: "raftstore TestBlocksKeepTheirRoom",
-		edits: []edit{{"raftstore/pebble.go", "pebble.NewCache(cfg.CacheBytes + 2*2*stateMemTableBytes)", "pebble.NewCache(cfg.CacheBytes)"}},
-	},
-	{
 		rule: "I13", name: "commands ahead of a barrier count to the reign before", by: "raftstore TestHistoryOfALog",
 		edits: []edit{{"raftstore/history.go", "	case commands > 0 && newest.Term != l.Term:\n", ""}},
 	},
@@ -602,50 +577,6 @@ var brokenRules = []broken{
 		edits: []edit{{"raftstore/members.go", "(members[own].Status.DiskFull || members[own].Status.Unfit != \"\")", "members[own].Status.DiskFull"}},
 	},
 	{
-		rule: "I14", name: "one org's calls take all of an edge's connections", by: "edge TestNoPartyTakesAllConnections",
-		edits: []edit{{"edge/crowd.go", "int64(max(conns/2, 1))", "int64(max(conns, 1))"}},
-	},
-	{
-		rule: "I14", name: "one org's bodies take all the room", by: "shared/wire TestStrangersTakeNoRoomFromTheKnown",
-		edits: []edit{{"shared/wire/bodies.go", "has+n > p.most/partyShare {", "has+n > p.most {"}},
-	},
-	{
-		rule: "I14", name: "an org has any number of long reads", by: "authority/api TestTurnsAreBounded",
-		edits: []edit{{"authority/api/turns.go", "l != nil && l.inside >= readsOfOne:", "l != nil && l.inside >= readsAll:"}},
-	},
-	{
-		rule: "I14", name: "long reads take a whole core", by: "authority/api TestTurnsGoRound",
-		edits: []edit{{"authority/api/turns.go", "time.AfterFunc(min(restShare*had, restMost), func() {", "time.AfterFunc(0*had, func() {"}},
-	},
-	{
-		rule: "I14", name: "what a scan visits is not counted", by: "authority/state TestPaced",
-		edits: []edit{{"authority/state/read.go", "; ok = it.Next() {\n		if err := r.record(); err != nil {\n			return err\n		}\n", "; ok = it.Next() {\n"}},
-	},
-	{
-		rule: "I14", name: "batches of an org are applied side by side", by: "authority/api TestBatchesOfAnOrg",
-		edits: []edit{{"authority/api/settle.go", "	case *statepb.Command_RevokeBatch, *statepb.Command_UnrevokeBatch:\n", "	case nil:\n"}},
-	},
-	{
-		rule: "I14", name: "a frame is decoded whatever it holds", by: "shared/link TestARefusedFrameTakesNothing",
-		edits: []edit{{"shared/link/codec.go", "	if err := check(m.ProtoReflect().Descriptor().FullName(), b.ReadOnlyData()); err != nil {\n		return err\n	}\n", ""}},
-	},
-	{
-		rule: "I14", name: "an edge that acknowledges nothing keeps its session", by: "authority/hub TestAMuteEdgeIsEnded",
-		edits: []edit{{"authority/hub/change.go", "			if s.lapse(ch, now) {\n", "			if s.lapse(ch, now) && ch.index == 0 {\n"}},
-	},
-	{
-		rule: "I14", name: "what waits for a session no more is kept with it", by: "authority/hub TestAMuteEdgeIsEnded",
-		edits: []edit{{hubSession, "	if !found {\n		return false\n	}\n	if at == 0 {\n", "	if !found || len(s.waits) > 0 {\n		return false\n	}\n	if at == 0 {\n"}},
-	},
-	{
-		rule: "I14", name: "time is reserved behind whoever fills the queue", by: "authority TestTimeIsReservedWhileTheQueueIsFull",
-		edits: []edit{{"authority/authority.go", ", Urgent: state.Leads(cmd),", ","}},
-	},
-	{
-		rule: "I14", name: "one address takes the place of all others", by: "authority/hub TestLimitsHold",
-		edits: []edit{{hubServe, " && r.hosts[host] < h.cfg.Limits.PerAddress\n", "\n"}},
-	},
-	{
 		rule: "I2", name: "a grant overtakes what does not fit into its frame", by: "authority/hub TestFramesToEdgesAreBounded",
 		edits: []edit{{hubSession, "s.invals[n:]; len(s.invals) == 0 {", "s.invals[n:]; n > 0 {"}},
 	},
@@ -658,39 +589,11 @@ var brokenRules = []broken{
 		edits: []edit{{hubServe, "		replay = append(replay, rest...)\n", "		replay = append(replay, rest[:0]...)\n"}},
 	},
 	{
-		rule: "I14", name: "whoever logs waits for who reads", by: "shared/spool TestAStalledStreamHoldsNobody", short: true,
-		edits: []edit{{spoolGo, "		go w.drain(w.idle)\n", "		w.mu.Unlock()\n		w.drain(w.idle)\n		w.mu.Lock()\n"}},
-	},
-	{
-		rule: "I14", name: "the log that waits has no bound", by: "shared/spool TestAStalledStreamHoldsNobody",
-		edits: []edit{{spoolGo, "len(w.queue)+len(p) > Room {", "len(w.queue) < 0 {"}},
-	},
-	{
-		rule: "I14", name: "a reader of the log that dies ends the process", by: "cmd/machineid TestALogReaderThatDies",
-		edits: []edit{{"cmd/machineid/serve.go", "	signal.Ignore(syscall.SIGPIPE)\n", ""}},
-	},
-	{
-		rule: "I14", name: "a stop waits for what hangs", by: "cmd/machineid TestAStopThatHangs",
-		edits: []edit{{"cmd/machineid/serve.go", "		os.Exit(exitStuck)\n", "		<-returned\n"}},
-	},
-	{
-		rule: "I14", name: "a caller waits for a leader that hangs", by: "authority TestAnEarlierLeaderIsWaitedForWhileItAnswers",
-		edits: []edit{{"authority/peers.go", "&& k.answers(ctx, old.id) {", "&& (k.answers(ctx, old.id) || ctx.Err() == nil) {"}},
-	},
-	{
 		rule: "I2", name: "a change that may have been done is sent again without its name", by: "authority TestWhatIsSentAgain",
 		edits: []edit{{"authority/forward.go", " && len(in.Head.IdempotencyKey) > 0", ""}},
 	},
 	{
 		rule: "I2", name: "what a second attempt is refused for stands for the first", by: "authority TestWhatIsSentAgain",
 		edits: []edit{{"authority/forward.go", "case again && resp", "case again && deadline.IsZero() && resp"}},
-	},
-	{
-		rule: "I14", name: "an address that does not answer takes the time of the next", by: "shared/dial TestNoAddressTakesTheTimeOfTheOthers",
-		edits: []edit{{"shared/dial/dial.go", "				next.Reset(stagger)\n", "				next.Reset(most)\n"}},
-	},
-	{
-		rule: "I14", name: "a voter waits for a snapshot of a host that has vanished", by: "raftstore TestAVoterInASnapshotVotes",
-		edits: []edit{{"raftstore/pace.go", "if silent >= c.pace.silence || looked", "if looked"}, {"raftstore/pace.go", "		silent++\n", ""}, {"raftstore/pace.go", "heard, silent = now, 0", "heard = now"}, {"raftstore/pace.go", "heard, silent := c.pace.heard(), 0", "heard := c.pace.heard()"}},
 	},
 }

@@ -42,7 +42,7 @@ const clusterTest = "cmd/machineid TestThePromiseOfAClusterInVirtualTime"
 const brokenSeeds = 40
 
 // TestBrokenRulesAreCaught breaks one rule of the promise after the other.
-func TestBrokenRulesAreCaught(t *testing.T) { areCaught(t, brokenRules) }
+func TestBrokenRulesAreCaught(t *testing.T) { areCaught(t, slices.Concat(brokenRules, brokenOutside)) }
 
 // TestBrokenStoreRulesAreCaught breaks one rule of raftstore after the other.
 func TestBrokenStoreRulesAreCaught(t *testing.T) {
