@@ -114,40 +114,42 @@ func TestAWrongClockHandsOver(t *testing.T) {
 				votes++
 			}
 		}
+		if n := leading(); n != nil && n != nodes[0] {
+			_ = n.store.TransferLeadership(t.Context(), "a1")
+		}
 		return err == nil && votes == 3 && leading() == nodes[0]
 	})
-	if err := propose(nodes[0]); err != nil {
-		t.Fatal(err)
-	}
+	until(t, "a change is made", func() bool { return propose(nodes[0]) == nil })
 	ahead.Store(int64(time.Hour))
-	until(t, "another leads", func() bool { n := leading(); return n != nil && n != nodes[0] })
-	if err := propose(leading()); err != nil {
-		t.Fatal(err)
+	// Each step is tried again: on a slow machine the other two may elect once more at any time.
+	another := func(what string, cond func(*Node) bool) {
+		t.Helper()
+		until(t, what, func() bool { n := leading(); return n != nil && n != nodes[0] && cond(n) })
 	}
-	// A jump is seen at once, and whoever is elected has compared its clock before.
-	if off := leading().Now() - time.Now().UnixMilli(); off > time.Minute.Milliseconds() {
-		t.Errorf("the authority's time is %d ms ahead", off)
+	decides := func() {
+		t.Helper()
+		another("another decides", func(n *Node) bool { return propose(n) == nil })
+		// A jump is seen at once, and whoever is elected has compared its clock before.
+		for _, n := range nodes[1:] {
+			if off := n.Now() - time.Now().UnixMilli(); off > time.Minute.Milliseconds() {
+				t.Errorf("the authority's time is %d ms ahead", off)
+			}
+		}
 	}
-	if err := nodes[0].store.TransferLeadership(t.Context(), ""); err == nil {
-		t.Error("it still leads")
-	}
-	if why := nodes[0].Ready(); len(why) != 1 || !strings.Contains(why[0], "clock: this node decides nothing: its clock is 1h0m") {
-		t.Errorf("it is not ready because of %q", why)
-	}
-	if err := leading().store.TransferLeadership(t.Context(), "a1"); !errors.Is(err, raftstore.ErrRefused) || !strings.Contains(err.Error(), "a1 should not lead: its clock is 1h0m") {
-		t.Errorf("it is handed over to: %v", err)
-	}
+	decides()
+	until(t, "a1 is not ready because of its clock alone", func() bool {
+		why := nodes[0].Ready()
+		return len(why) == 1 && strings.Contains(why[0], "clock: this node decides nothing: its clock is 1h0m")
+	})
+	another("a1 is not handed the lead", func(n *Node) bool {
+		err := n.store.TransferLeadership(t.Context(), "a1")
+		return errors.Is(err, raftstore.ErrRefused) && strings.Contains(err.Error(), "a1 should not lead: its clock is 1h0m")
+	})
 	// Made the leader again, as an election can, it gives it away again.
 	for range 2 {
-		if err := leading().store.HandTo(t.Context(), raftstore.Member{Life: nodes[0].store.Status().Life(), Address: nodes[0].cfg.Raft.Addr().String()}); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "another leads", func() bool { n := leading(); return n != nil && n != nodes[0] })
-	}
-	if err := propose(leading()); err != nil {
-		t.Fatal(err)
-	}
-	if off := leading().Now() - time.Now().UnixMilli(); off > time.Minute.Milliseconds() {
-		t.Errorf("the authority's time is %d ms ahead", off)
+		another("a1 is made the leader", func(n *Node) bool {
+			return n.store.HandTo(t.Context(), raftstore.Member{Life: nodes[0].store.Status().Life(), Address: nodes[0].cfg.Raft.Addr().String()}) == nil
+		})
+		decides()
 	}
 }

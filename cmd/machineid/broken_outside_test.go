@@ -20,7 +20,7 @@ var brokenOutside = []broken{
 	},
 	{
 		rule: "I14", name: "two large commands are under way at once", by: "raftstore TestPackerLargeCommands",
-		edits: []edit{{"raftstore/packer.go", "p.resting = p.resting || lane == laneLarge && len(pack) > had", "p.resting = false"}},
+		edits: []edit{{"raftstore/packer.go", "p.resting = p.resting || lane == laneLarge && len(pack) > had", "p.resting = p.resting && len(pack) > had"}},
 	},
 	{
 		rule: "I14", name: "batches of devices are no large commands", by: "authority/state TestLarge",
