@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -43,6 +44,12 @@ func TestMain(m *testing.M) {
 		limitDescriptors(os.Getenv(descriptorsEnv))
 		go endWithParent()
 		os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	}
+	// What this process was told to ignore (nohup) its children would ignore, too; what it is told of they get as usual.
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	// These tests mostly wait, so more of them may run at once than there are cores. The command line overrules it.
 	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
@@ -187,12 +194,15 @@ func (p *process) end(s syscall.Signal, code int) {
 	}
 }
 
+// await waits for the process's end. Whoever does not end in time is killed.
 func (p *process) await() {
 	p.tb.Helper()
 	select {
 	case <-p.exited:
 	case <-time.After(patient):
 		p.tb.Errorf("%s does not end", p.name)
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		<-p.exited // its state is read next
 	}
 }
 
