@@ -3,9 +3,11 @@ package api
 import (
 	"context"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,5 +210,89 @@ func TestTurnsComeBack(t *testing.T) {
 				turns.idle(t, free)
 			})
 		})
+	}
+}
+
+// TestATurnEnds when it has had its records, and when it has had its time, whichever is first.
+func TestATurnEnds(t *testing.T) {
+	for name, work := range map[string]time.Duration{"quick records": 0, "slow records": 100 * time.Microsecond} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				turns := newTurns(prometheus.NewRegistry())
+				rd, err := turns.begin(t.Context(), one(1))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 4 * sliceRecords {
+					time.Sleep(work)
+					if err := rd.step(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if had := time.Since(rd.began); rd.records > sliceRecords || had > sliceTime+16*work {
+						t.Fatalf("a turn of %d records and %v", rd.records, had)
+					}
+				}
+				rd.leave()
+			})
+		})
+	}
+}
+
+// TestAShortReadRests as well: the turn of one that ends before its turn does is not had again at once.
+func TestAShortReadRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(prometheus.NewRegistry())
+		turns.free = 1
+		const reads, work = 50, sliceTime / 2
+		began := time.Now()
+		for range reads {
+			rd, err := turns.begin(t.Context(), one(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(work)
+			rd.leave()
+		}
+		if took := time.Since(began); took < (reads-1)*(1+restShare)*work {
+			t.Errorf("%d reads of %v took %v", reads, work, took)
+		}
+	})
+}
+
+// TestLongReadsAreBoundedInAll: however many orgs ask.
+func TestLongReadsAreBoundedInAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(prometheus.NewRegistry())
+		of := func(i int) reader { return reader{org: state.OrgID{byte(i), byte(i >> 8)}} }
+		var readers sync.WaitGroup
+		for i := range readsAll {
+			readers.Go(func() {
+				if rd, err := turns.begin(t.Context(), of(i)); err == nil {
+					time.Sleep(turnWait)
+					rd.leave()
+				}
+			})
+		}
+		synctest.Wait()
+		if _, refused := turns.enter(of(readsAll)); refused != refusedAll {
+			t.Errorf("refused: %q", refused)
+		}
+		readers.Wait()
+	})
+}
+
+// TestYielding lets others run, also where there is one processor.
+func TestYielding(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	yield := yielding()
+	var ran atomic.Bool
+	go ran.Store(true)
+	for range 16 * 64 {
+		if err := yield(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !ran.Load() {
+		t.Error("nobody else ran")
 	}
 }

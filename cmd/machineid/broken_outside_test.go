@@ -47,6 +47,18 @@ var brokenOutside = []broken{
 		edits: []edit{{"authority/api/turns.go", "time.AfterFunc(min(restShare*had, restMost), func() {", "time.AfterFunc(0*had, func() {"}},
 	},
 	{
+		rule: "I14", name: "a turn lasts as long as its records take", by: "authority/api TestATurnEnds",
+		edits: []edit{{"authority/api/turns.go", "had < sliceTime && rd.records < sliceRecords", "rd.records < sliceRecords"}},
+	},
+	{
+		rule: "I14", name: "a short read does not rest", by: "authority/api TestAShortReadRests",
+		edits: []edit{{"authority/api/turns.go", "t.rest(time.Since(rd.began))", "t.free++"}},
+	},
+	{
+		rule: "I14", name: "many orgs have any number of long reads", by: "authority/api TestLongReadsAreBoundedInAll",
+		edits: []edit{{"authority/api/turns.go", "t.all >= readsAll", "t.all < 0"}},
+	},
+	{
 		rule: "I14", name: "what a scan visits is not counted", by: "authority/state TestPaced",
 		edits: []edit{{"authority/state/read.go", "; ok = it.Next() {\n		if err := r.record(); err != nil {\n			return err\n		}\n", "; ok = it.Next() {\n"}},
 	},
