@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"hash/crc32"
-	"strconv"
 
 	"machineid/authority/state"
 	"machineid/shared/wire"
@@ -96,15 +95,14 @@ func badCursor() error {
 
 // pageLimit reads limit, which may be left out for unasked.
 func (r *request) pageLimit(unasked int) (int, error) {
-	text, present := r.query.Get("limit")
+	n, present, ok := r.query.Number("limit")
 	if !present {
 		return unasked, nil
 	}
-	n, err := strconv.ParseUint(string(text), 10, 16)
-	if err != nil || n < 1 || n > maxPage {
+	if !ok || n < 1 || n > maxPage {
 		return 0, &wire.ParamError{Param: "limit", Message: "limit is no number from 1 to 1000: send one, or leave it out"}
 	}
-	return int(n), nil
+	return int(n), nil //nolint:gosec // at most maxPage
 }
 
 // A cursor is sent as base64url of: CRC-32 of what follows 4B | createdAt 8B | device id. The sum finds cursors that were cut

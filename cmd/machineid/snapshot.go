@@ -18,6 +18,7 @@ import (
 	"machineid/authority"
 	"machineid/cmd/machineid/config"
 	"machineid/raftstore"
+	"machineid/shared/timestamp"
 	"machineid/shared/wire"
 )
 
@@ -267,7 +268,7 @@ func inspectSnapshot(cmd *cobra.Command, path, output string) error {
 	}
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "cluster\t%s\nindex\t%d (term %d)\ntime\t%s\nincarnation\t%s\norgs\t%d\ndevices\t%d\nkeys\t%d\nsize\t%d bytes in %d files, every checksum right\n",
-		b.Cluster, b.Position.Index, b.Position.Term, b.Time.Format("2006-01-02T15:04:05.000Z"), b.Incarnation, b.Orgs, b.Devices, b.Keys, b.Bytes, b.Files)
+		b.Cluster, b.Position.Index, b.Position.Term, timestamp.Format(b.Time.UnixMilli()), b.Incarnation, b.Orgs, b.Devices, b.Keys, b.Bytes, b.Files)
 	for _, m := range b.Members {
 		role := "voter"
 		if m.NonVoter {
