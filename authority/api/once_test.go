@@ -102,7 +102,8 @@ func TestIdempotencyKeyForms(t *testing.T) {
 		}
 	}
 	n.held = nil // for whom an empty header is none
-	for _, key := range []string{"", " ", "\t"} { // taken for none, it would have its caller do things twice
+	// Taken for none, an empty one would have its caller do things twice.
+	for _, key := range []string{"", " ", "\t"} {
 		n.with(o.agent, "POST", "devices/register", device("a"), once(key)).want(400, `"param":"Idempotency-Key"`)
 	}
 	n.with(o.agent, "POST", "devices/register", device("a"), once("a"), once("a")).want(400, "repeated")

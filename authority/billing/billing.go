@@ -23,6 +23,7 @@ import (
 
 	"machineid/authority/state"
 	"machineid/shared/dial"
+	"strings"
 )
 
 // Secret is a string that no log shows.
@@ -128,6 +129,9 @@ func (c Config) Validate() error {
 	seen := map[string]string{}
 	for _, tier := range c.Tiers() {
 		for _, price := range c.Prices[tier] {
+			if strings.TrimSpace(price) != price || price == "" {
+				faults = append(faults, fmt.Errorf("--stripe-price-%s: %q is no price's id; write them with one comma between them and no space", tier, price))
+			}
 			if other, twice := seen[price]; twice {
 				faults = append(faults, fmt.Errorf("--stripe-price-%s: %q is a price of %s too; give each price to one plan", tier, price, other))
 			}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"machineid/authority"
 	"machineid/cmd/machineid/config"
 	"machineid/raftstore"
+	"machineid/shared/place"
 	"machineid/shared/timestamp"
 	"machineid/shared/wire"
 )
@@ -106,12 +106,16 @@ func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool)
 	if _, err := os.Stat(path); err == nil && !force {
 		return fmt.Errorf("%s is there already: name another file, or add --force", path)
 	}
-	tmp := path + ".tmp"
+	at, err := place.Of(path)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	tmp := at + ".tmp"
 	var last, stranger error
 	for _, base := range f.urls {
 		doubt, err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), f, base, tmp)
 		if err == nil {
-			return nameSnapshot(cmd, f, tmp, path, doubt)
+			return nameSnapshot(cmd, f, tmp, at, path, doubt)
 		}
 		_ = os.Remove(tmp)
 		refused, ok := errors.AsType[*refusedError](err)
@@ -136,7 +140,8 @@ type savedBackup struct {
 	Doubt *string `json:"doubt"`
 }
 
-func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path, doubt string) error {
+// nameSnapshot puts a file that is whole at its place, which path leads to.
+func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, at, path, doubt string) error {
 	file, err := os.Open(tmp)
 	if err != nil {
 		return err //nolint:wrapcheck // names the file
@@ -145,12 +150,8 @@ func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path, doubt string)
 	if err = errors.Join(err, file.Close()); err != nil {
 		return errors.Join(fmt.Errorf("what came is damaged, try again: %w", err), os.Remove(tmp))
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := place.Take(tmp, at); err != nil {
 		return err //nolint:wrapcheck // names the file
-	}
-	if dir, err := os.Open(filepath.Dir(path)); err == nil {
-		_ = dir.Sync() // the content is; a name that a crash takes away is seen
-		_ = dir.Close()
 	}
 	saved := savedBackup{Backup: b}
 	if doubt != "" {
@@ -200,7 +201,8 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 		}
 		return "", e
 	}
-	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	_ = os.Remove(tmp) // what an attempt has left, or somebody has put there for us to write through
+	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return "", err //nolint:wrapcheck // names the file
 	}
