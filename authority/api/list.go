@@ -102,7 +102,7 @@ func (r *request) pageLimit(unasked int) (int, error) {
 	if !ok || n < 1 || n > maxPage {
 		return 0, &wire.ParamError{Param: "limit", Message: "limit is no number from 1 to 1000: send one, or leave it out"}
 	}
-	return int(n), nil //nolint:gosec // at most maxPage
+	return int(n), nil
 }
 
 // A cursor is sent as base64url of: CRC-32 of what follows 4B | createdAt 8B | device id. The sum finds cursors that were cut

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,7 +24,6 @@ import (
 
 	"machineid/authority/state"
 	"machineid/shared/dial"
-	"strings"
 )
 
 // Secret is a string that no log shows.

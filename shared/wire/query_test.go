@@ -119,10 +119,26 @@ func TestQueryNumber(t *testing.T) {
 		present bool
 		ok      bool
 	}{
-		{"n=0", 0, true, true}, {"n=5", 5, true, true}, {"n=%35", 5, true, true}, {"n=18446744073709551615", math.MaxUint64, true, true},
-		{"", 0, false, false}, {"m=5", 0, false, false}, {"n=", 0, true, false}, {"n", 0, true, false},
-		{"n=05", 0, true, false}, {"n=00", 0, true, false}, {"n=+5", 0, true, false}, {"n=%2B5", 0, true, false}, {"n=-5", 0, true, false}, {"n=-0", 0, true, false},
-		{"n=5.0", 0, true, false}, {"n=5e0", 0, true, false}, {"n=0x5", 0, true, false}, {"n=1_000", 0, true, false}, {"n=5+", 0, true, false}, {"n=%d9%a5", 0, true, false},
+		{"n=0", 0, true, true},
+		{"n=5", 5, true, true},
+		{"n=%35", 5, true, true},
+		{"n=18446744073709551615", math.MaxUint64, true, true},
+		{"", 0, false, false},
+		{"m=5", 0, false, false},
+		{"n=", 0, true, false},
+		{"n", 0, true, false},
+		{"n=05", 0, true, false},
+		{"n=00", 0, true, false},
+		{"n=+5", 0, true, false},
+		{"n=%2B5", 0, true, false},
+		{"n=-5", 0, true, false},
+		{"n=-0", 0, true, false},
+		{"n=5.0", 0, true, false},
+		{"n=5e0", 0, true, false},
+		{"n=0x5", 0, true, false},
+		{"n=1_000", 0, true, false},
+		{"n=5+", 0, true, false},
+		{"n=%d9%a5", 0, true, false},
 		{"n=18446744073709551616", 0, true, false},
 	} {
 		q, err := ParseQuery([]byte(c.raw))
