@@ -17,6 +17,7 @@ import (
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
 	"machineid/shared/link"
+	"machineid/shared/place"
 )
 
 // Secret is a string that no log shows.
@@ -136,10 +137,14 @@ func (n *Node) operatorToken(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-// WriteSecret makes or replaces a file of one line that only its owner can read. When it returns, the file is on the disk; a crash before
-// leaves all of it, or what was there.
+// WriteSecret makes a file of one line that only its owner can read, or replaces one, where links lead and with its mode. When it returns, the file is on the
+// disk; a crash before leaves all of it, or what was there.
 func WriteSecret(path, secret string) error {
-	tmp := path + ".tmp"
+	at, err := place.Of(path)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	tmp := at + ".tmp"
 	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err //nolint:wrapcheck // names the file
@@ -148,14 +153,7 @@ func WriteSecret(path, secret string) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err //nolint:wrapcheck // names the file
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err //nolint:wrapcheck // names the folder
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return place.Take(tmp, at) //nolint:wrapcheck // names the files
 }
 
 // HasState reports whether a data folder holds a node's state, or one is to come

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -81,14 +82,14 @@ func (s *Store) keepAddress(ctx context.Context) {
 }
 
 // CheckAddress refuses what cannot be the address at which others reach a node: host:port with a host that can be dialled and a port from 1 to
-// 65535. An address that listens everywhere (0.0.0.0, [::]) is none that can be dialled.
+// 65535. An address that listens everywhere (0.0.0.0, [::]) is none that can be dialled. Brackets are for IPv6 and for nothing else.
 func CheckAddress(addr string) error {
 	const longestHost, ports, bits = 253, 10, 16
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("%q is no host:port address", addr)
 	}
-	if n, err := strconv.ParseUint(port, ports, bits); err != nil || n == 0 {
+	if n, err := strconv.ParseUint(port, ports, bits); err != nil || n == 0 || port[0] == '0' {
 		return fmt.Errorf("%q has the port %q: it must be a number from 1 to 65535", addr, port)
 	}
 	switch ip, err := netip.ParseAddr(host); {
@@ -96,8 +97,26 @@ func CheckAddress(addr string) error {
 		return fmt.Errorf("%q names no host: others cannot dial it", addr)
 	case len(host) > longestHost:
 		return errors.New("the host's name is longer than 253 characters")
-	case err == nil && ip.IsUnspecified():
+	case err == nil && ip.Unmap().IsUnspecified():
 		return fmt.Errorf("%q stands for every address of a host: others cannot dial it", addr)
+	case err == nil && ip.Is6() == (addr[0] == '['):
+		return nil
+	case err == nil || addr[0] == '[' || !isHostName(host):
+		return fmt.Errorf("%q names no host: it must be an address, or a name of letters, digits, hyphens, underscores and dots (that of another script in its form that begins with xn--)", addr)
 	}
 	return nil
+}
+
+// isHostName tells whether a host that is no address is a name. One whose last part is a number is not: some resolvers read 010.1 as an address, others
+// do not (RFC 1123, 2.1).
+func isHostName(host string) bool {
+	const longestLabel = 63
+	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
+	for _, label := range labels {
+		if label == "" || len(label) > longestLabel || strings.Trim(strings.ToLower(label), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return false
+		}
+	}
+	last := strings.ToLower(labels[len(labels)-1])
+	return strings.Trim(last, "0123456789") != "" && !strings.HasPrefix(last, "0x")
 }

@@ -262,13 +262,15 @@ func TestANameIsTaken(t *testing.T) {
 }
 
 func TestCheckAddress(t *testing.T) {
-	for _, good := range []string{"127.0.0.1:7072", "[::1]:1", "a1.example.com:65535", "a1:7072", "[fe80::1%eth0]:7072"} {
+	for _, good := range []string{"127.0.0.1:7072", "[::1]:1", "a1.example.com:65535", "a1:7072", "[fe80::1%eth0]:7072", "my_node.internal.:7072", "xn--bcher-kva.example:7072", "1a:7072", "10.0.0.1:7072", "[::ffff:10.0.0.1]:7072", strings.Repeat("a", 63) + ":1"} {
 		if err := CheckAddress(good); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
 	for _, bad := range []string{
-		"", "a1", ":7072", "a1:", "a1:0", "a1:65536", "a1:-1", "a1:+1", "a1:http", "0.0.0.0:7072", "[::]:7072", "::1:7072", "a1:7072:1", strings.Repeat("a", 254) + ":1",
+		"", "a1", ":7072", "a1:", "a1:0", "a1:65536", "a1:-1", "a1:+1", "a1:http", "0.0.0.0:7072", "[::]:7072", "::1:7072", "a1:7072:1", "[a1]:7072", "[127.0.0.1]:7072", "[::1%]:7072", "a1:07072", "a 1:7072", " a1:7072", "a1:7072 ", "a1\n:7072", "a1:7072\x00",
+		"user@a1:7072", "http://a1:7072", "a1/b:7072", "bücher.example:7072", ".a1:7072", "a1..b:7072", "010.0.0.1:7072", "127.1:7072", "256.0.0.1:7072", "1:7072", "0x7f.0x1:7072", "[::ffff:0.0.0.0]:7072",
+		"a1:\u0661", strings.Repeat("a", 64) + ":1", strings.Repeat("a", 254) + ":1",
 	} {
 		if err := CheckAddress(bad); err == nil {
 			t.Errorf("%.20q was taken", bad)

@@ -2,10 +2,10 @@ package api
 
 import (
 	"encoding/json"
-	"time"
 
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/shared/timestamp"
 	"machineid/shared/wire"
 )
 
@@ -17,7 +17,7 @@ func (t instant) MarshalJSON() ([]byte, error) {
 	if t == 0 {
 		return []byte("null"), nil
 	}
-	return time.UnixMilli(int64(t)).UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
+	return append(timestamp.Append([]byte{'"'}, int64(t)), '"'), nil
 }
 
 // orNull returns an optional text, empty as nil. Not a type that marshals itself: encoding/json would escape it for HTML.

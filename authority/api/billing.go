@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
 
 	"machineid/authority/billing"
@@ -238,8 +237,8 @@ func syncBilling(r *request) (step, error) {
 		return step{}, err //nolint:wrapcheck // an answer
 	}
 	if given {
-		if from, err = uuid.Parse(text); err != nil {
-			return step{}, badCursor()
+		if from, err = orgCursor(text); err != nil {
+			return step{}, err
 		}
 	}
 	return step{change: func(ctx context.Context) (any, error) { return r.syncBilling(ctx, from, int(limit)) }}, nil

@@ -214,9 +214,12 @@ func onMember(do func(Nodes, context.Context, string) error) func(*request) (ste
 }
 
 func transfer(r *request) (step, error) {
-	to, _, err := r.body.String("to")
-	if err != nil {
+	to, given, err := r.body.String("to")
+	switch {
+	case err != nil:
 		return step{}, err //nolint:wrapcheck // an answer
+	case given && to == "":
+		return step{}, &wire.ParamError{Param: "to", Message: "to is empty: send a node's name, or leave it out for any that is fit"}
 	}
 	return r.onCluster(func(ctx context.Context, nodes Nodes) error { return nodes.TransferLeadership(ctx, to) }), nil
 }

@@ -6,11 +6,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
-	"time"
 
 	"machineid/authority/hub"
 	"machineid/authority/state/statepb"
 	"machineid/shared/orgkey"
+	"machineid/shared/timestamp"
 	"machineid/shared/wire"
 )
 
@@ -219,15 +219,14 @@ func (r *request) instant(name string) (ms int64, present bool, err error) {
 	if err != nil || !present {
 		return 0, present, err //nolint:wrapcheck // an answer
 	}
-	at, parseErr := time.Parse(time.RFC3339, text)
-	if parseErr != nil || at.Year() > maxYear || at.UnixMilli() <= 0 {
-		return 0, true, &wire.ParamError{Param: name, Message: name + " is no time: send one like 2030-01-02T15:04:05Z"}
+	switch ms, err = timestamp.Parse(text); {
+	case err != nil:
+		return 0, true, &wire.ParamError{Param: name, Message: name + " " + err.Error()}
+	case ms <= 0: // zero means none
+		return 0, true, &wire.ParamError{Param: name, Message: name + " is not after 1970: send a later time"}
 	}
-	return at.UnixMilli(), true, nil
+	return ms, true, nil
 }
-
-// maxYear is the last that RFC 3339 can write.
-const maxYear = 9999
 
 // makeKey draws a key for a command that holds its record, and shows it once it is in force.
 func (r *request) makeKey(ctx context.Context, rec *statepb.Key, cmd *statepb.Command) (any, error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"hash/crc32"
-	"strconv"
 
 	"machineid/authority/state"
 	"machineid/shared/wire"
@@ -96,12 +95,11 @@ func badCursor() error {
 
 // pageLimit reads limit, which may be left out for unasked.
 func (r *request) pageLimit(unasked int) (int, error) {
-	text, present := r.query.Get("limit")
+	n, present, ok := r.query.Number("limit")
 	if !present {
 		return unasked, nil
 	}
-	n, err := strconv.ParseUint(string(text), 10, 16)
-	if err != nil || n < 1 || n > maxPage {
+	if !ok || n < 1 || n > maxPage {
 		return 0, &wire.ParamError{Param: "limit", Message: "limit is no number from 1 to 1000: send one, or leave it out"}
 	}
 	return int(n), nil

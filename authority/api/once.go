@@ -19,10 +19,10 @@ const (
 // checkIdempotencyKey judges the form of the header, wherever it may be sent.
 func (r *request) checkIdempotencyKey() error {
 	key := r.in.Head.IdempotencyKey
-	if r.http.IsGet() || len(key) == 0 {
+	if r.http.IsGet() || key == nil {
 		return nil
 	}
-	bad := len(key) > maxIdempotencyKey
+	bad := len(key) == 0 || len(key) > maxIdempotencyKey // taken for none, an empty one would have its caller do things twice
 	for _, c := range key {
 		bad = bad || c < ' ' || c > '~'
 	}

@@ -74,8 +74,8 @@ func listOrgs(r *request) (step, error) {
 	}
 	var from state.OrgID
 	if text, present := r.query.Get("cursor"); present {
-		if from, err = uuid.ParseBytes(text); err != nil {
-			return step{}, badCursor()
+		if from, err = orgCursor(string(text)); err != nil {
+			return step{}, err
 		}
 	}
 	return step{read: func(s *sight) (any, error) {
@@ -105,6 +105,15 @@ func listOrgs(r *request) (step, error) {
 		}{r.in.Envelope("ok"), []operated{}, next}
 		return a, nil
 	}}, nil
+}
+
+// orgCursor reads a cursor that is an org's id.
+func orgCursor(text string) (state.OrgID, error) {
+	id, err := parseOrg(text)
+	if err != nil {
+		return id, badCursor()
+	}
+	return id, nil
 }
 
 // pathOrg takes the org that the path names.
@@ -181,10 +190,14 @@ func updateOrg(r *request) (step, error) {
 
 func (r *request) planTier(c *statepb.UpdateOrg) error {
 	tier, present, err := r.body.String("planTier")
-	if present {
-		c.PlanTier = &tier
+	switch {
+	case err != nil || !present:
+		return err //nolint:wrapcheck // an answer
+	case tier == "": // the state takes it for the free plan
+		return &wire.ParamError{Param: "planTier", Message: "planTier is empty: send the name of a plan, or leave it out"}
 	}
-	return err //nolint:wrapcheck // an answer
+	c.PlanTier = &tier
+	return nil
 }
 
 func (r *request) hold(c *statepb.UpdateOrg) error {

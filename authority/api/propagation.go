@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"strconv"
 
 	"machineid/authority/hub"
 	"machineid/shared/wire"
@@ -62,9 +61,8 @@ type propagation struct {
 
 // showPropagation tells how far a change has come. It is no read: those wait until what they tell is everywhere.
 func showPropagation(r *request) (step, error) {
-	text, present := r.query.Get("index")
-	index, err := strconv.ParseUint(string(text), 10, 64)
-	if !present || err != nil || index == 0 {
+	index, _, ok := r.query.Number("index")
+	if !ok || index == 0 {
 		return step{}, &wire.ParamError{Param: "index", Message: "index is no positive number: send that of a propagation which you were answered"}
 	}
 	return step{change: func(ctx context.Context) (any, error) {

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -128,6 +129,9 @@ func (c Config) Validate() error {
 	seen := map[string]string{}
 	for _, tier := range c.Tiers() {
 		for _, price := range c.Prices[tier] {
+			if strings.TrimSpace(price) != price || price == "" {
+				faults = append(faults, fmt.Errorf("--stripe-price-%s: %q is no price's id; write them with one comma between them and no space", tier, price))
+			}
 			if other, twice := seen[price]; twice {
 				faults = append(faults, fmt.Errorf("--stripe-price-%s: %q is a price of %s too; give each price to one plan", tier, price, other))
 			}

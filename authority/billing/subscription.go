@@ -13,6 +13,7 @@ import (
 
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/shared/timestamp"
 )
 
 // reference is an object that Stripe names by its id or shows whole.
@@ -198,9 +199,15 @@ func (s *Service) read(ctx context.Context, sub *subscription) *statepb.Subscrip
 		}
 	}
 	return &statepb.Subscription{
-		Id: sub.ID, Status: status, Tier: s.sold(ctx, sub), PeriodEndMs: max(end, 0) * 1000,
-		CancelAtPeriodEnd: sub.CancelAtPeriodEnd, CancelAtMs: max(sub.CancelAt, 0) * 1000,
+		Id: sub.ID, Status: status, Tier: s.sold(ctx, sub), PeriodEndMs: millis(end),
+		CancelAtPeriodEnd: sub.CancelAtPeriodEnd, CancelAtMs: millis(sub.CancelAt),
 	}
+}
+
+// millis is a time in seconds since 1970 in milliseconds. One that no answer could tell is the last that can be told, and none before 1970 is a time.
+func millis(seconds int64) int64 {
+	const second = 1000
+	return min(max(seconds, 0), timestamp.Max/second) * second
 }
 
 // sold is the plan of a subscription, empty if none of its prices is ours. Of several the largest counts, in whichever order Stripe

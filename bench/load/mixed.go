@@ -20,8 +20,13 @@ func (m Mix) sum() float64 { return m.Validate + m.Register + m.Revoke + m.Resto
 
 // ParseMix reads validate=97,register=1,revoke=1,restore=1. What is left out is 0.
 func ParseMix(text string) (m Mix, err error) {
+	seen := map[string]bool{}
 	for one := range strings.SplitSeq(text, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(one), "=")
+		if seen[name] {
+			return m, fmt.Errorf("%q: %s is named twice", one, name)
+		}
+		seen[name] = true
 		v, err := strconv.ParseFloat(value, 64)
 		if err != nil || !(v >= 0 && v <= 1e6) {
 			return m, fmt.Errorf("%q is no share such as revoke=1", one)

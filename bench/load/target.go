@@ -4,7 +4,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/url"
+
+	"machineid/shared/dial"
 )
 
 // Target is an address that takes calls: an edge, or an authority node.
@@ -17,12 +18,9 @@ type Target struct {
 
 // ParseTarget reads a base URL such as http://127.0.0.1:8080.
 func ParseTarget(text string) (*Target, error) {
-	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-		return nil, fmt.Errorf("%q is no URL such as http://127.0.0.1:8080", text)
-	}
-	if (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return nil, fmt.Errorf("%q has more than a scheme and a host: give it as %s://%s", text, u.Scheme, u.Host)
+	u, err := dial.BaseURL(text)
+	if err != nil || u.Path != "" {
+		return nil, fmt.Errorf("%q is no URL such as http://127.0.0.1:8080, of a scheme, a host and a port alone", text)
 	}
 	t := &Target{URL: u.Scheme + "://" + u.Host, addr: u.Host, host: u.Host}
 	if u.Port() == "" {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -124,8 +123,8 @@ func (f *authorityFlags) validate(env environment) error {
 		faults = append(faults, errors.New("--replace-lost: is for a node that comes back to its cluster; name the others in --join"))
 	}
 	for _, addr := range f.join {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			faults = append(faults, fmt.Errorf("--join: %q is no host:port address", addr))
+		if err := raftstore.CheckAddress(addr); err != nil {
+			faults = append(faults, fmt.Errorf("--join: %w", err))
 		}
 	}
 	if f.heartbeat < raftstore.MinHeartbeatTimeout || f.heartbeat > 10*time.Second {

@@ -73,7 +73,10 @@ func (f *billingFlags) validate(env environment) error {
 
 // secretOf takes a secret from a file or from the environment.
 func secretOf(flag, file, given, env string) (string, error) {
+	given, err := cleanSecret(given)
 	switch {
+	case err != nil:
+		return "", fmt.Errorf("--%s: %s %w", flag, env, err)
 	case file == "":
 		return given, nil
 	case given != "":
@@ -160,6 +163,9 @@ func newBillingCommand(settings *config.Settings, env environment) *cobra.Comman
 	var pause time.Duration
 	sync.Flags().DurationVar(&pause, "pause", 500*time.Millisecond, "how long to rest after each org: Stripe counts requests")
 	addOperatorFlags(sync, settings.Validate, env, func(_ context.Context, cmd *cobra.Command, f *operatorFlags, _ []string) error {
+		if pause < 0 {
+			return usageError{fmt.Errorf("--pause: %v is no time to rest; give one such as 1s, or 0s", pause)}
+		}
 		return syncBilling(cmd.Context(), cmd, f, pause) //nolint:contextcheck // --timeout counts for each call, not for all of them
 	})
 	parent.AddCommand(sync)

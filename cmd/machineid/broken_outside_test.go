@@ -114,4 +114,12 @@ var brokenOutside = []broken{
 		rule: "I14", name: "a voter waits for a snapshot of a host that has vanished", by: "raftstore TestAVoterInASnapshotVotes",
 		edits: []edit{{"raftstore/pace.go", "if silent >= c.pace.silence || looked", "if looked"}, {"raftstore/pace.go", "		silent++\n", ""}, {"raftstore/pace.go", "heard, silent = now, 0", "heard = now"}, {"raftstore/pace.go", "heard, silent := c.pace.heard(), 0", "heard := c.pace.heard()"}},
 	},
+	{
+		rule: "I2", name: "an empty name of a change counts as none", by: "authority/api TestIdempotencyKeyForms",
+		edits: []edit{{"authority/api/once.go", "if r.http.IsGet() || key == nil {", "if r.http.IsGet() || len(key) == 0 {"}},
+	},
+	{
+		rule: "I11", name: "an end is taken that no answer can tell", by: "shared/timestamp TestParse",
+		edits: []edit{{"shared/timestamp/timestamp.go", "ms < Min || ms > Max {", "ms < Min {"}},
+	},
 }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"machineid/cmd/machineid/config"
+	"machineid/shared/dial"
 )
 
 // newClusterInit adds cluster init, which names the one node that is to do it: --operator-url means any of several.
@@ -54,11 +54,11 @@ func nodeURL(at string) (string, error) {
 	if !strings.Contains(at, "://") {
 		at = "http://" + at
 	}
-	u, err := url.Parse(at)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Port() == "" {
+	u, err := dial.BaseURL(at)
+	if err != nil || u.Path != "" || u.Port() == "" {
 		return "", fmt.Errorf("--at: %q is no address such as 127.0.0.1:7070", at)
 	}
-	return u.Scheme + "://" + u.Host, nil
+	return u.String(), nil
 }
 
 func clusterInit(ctx context.Context, cmd *cobra.Command, f *operatorFlags, ignoreUnreachable bool) error {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
@@ -67,9 +70,9 @@ type address struct{ flag, value string }
 func checkListeners(list []address, insecure bool) (faults []error) {
 	seen := map[string]string{}
 	for _, a := range list {
-		host, port, err := net.SplitHostPort(a.value)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("--%s: %q is no host:port address", a.flag, a.value))
+		host, port, _ := net.SplitHostPort(a.value) // judged in the next line
+		if err := checkListener(a.value); err != nil {
+			faults = append(faults, fmt.Errorf("--%s: %w", a.flag, err))
 			continue
 		}
 		if other := seen[a.value]; other != "" && port != "0" {
@@ -82,6 +85,27 @@ func checkListeners(list []address, insecure bool) (faults []error) {
 		}
 	}
 	return faults
+}
+
+// checkListener is raftstore.CheckAddress for an address to listen on, which may also be every address of the host, and port 0 for any that is free.
+func checkListener(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is no host:port address", addr)
+	}
+	switch ip, err := netip.ParseAddr(host); {
+	case (err == nil && ip.Is6()) != (addr[0] == '['):
+		port = ""
+	case host == "", err == nil && ip.IsUnspecified():
+		host = "localhost"
+	}
+	if port == "0" {
+		port = "1"
+	}
+	if raftstore.CheckAddress(net.JoinHostPort(host, port)) != nil {
+		return fmt.Errorf("%q is no address to listen on: give a host's address or name and a port, or 0 for any that is free", addr)
+	}
+	return nil
 }
 
 func isLoopback(host string) bool {
@@ -118,13 +142,27 @@ func insecureNote(insecure bool) string {
 	return ""
 }
 
-// readSecret reads a secret from a file: its first line, without the space around it.
+// readSecret reads a secret from a file of one line, without the space around it.
 func readSecret(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", err //nolint:wrapcheck // the caller names the flag
 	}
-	return strings.TrimSpace(string(b)), nil
+	secret, err := cleanSecret(string(b))
+	if err != nil {
+		return "", fmt.Errorf("%s %w", path, err)
+	}
+	return secret, nil
+}
+
+// cleanSecret takes the space around a secret away: files and mounted variables end with a line's end. What is left has one line, and no
+// byte order mark, which some editors put before it.
+func cleanSecret(text string) (string, error) {
+	text = strings.TrimSpace(text)
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "", errors.New("holds more than one line, or characters that nobody sees: it must hold the secret alone, in UTF-8")
+	}
+	return text, nil
 }
 
 // waitReady waits until nothing speaks against readiness.

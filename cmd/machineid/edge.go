@@ -13,6 +13,7 @@ import (
 
 	"machineid/cmd/machineid/config"
 	"machineid/edge"
+	"machineid/raftstore"
 	"machineid/shared/link"
 	"machineid/shared/listener"
 	"machineid/shared/ops"
@@ -75,9 +76,10 @@ func (f *edgeFlags) validate() error {
 		faults = append(faults, errors.New("--authority: is required; name the link addresses of the authority nodes, for example 127.0.0.1:7071"))
 	}
 	for _, a := range f.authority {
-		switch host, _, err := net.SplitHostPort(a); {
+		host, _, _ := net.SplitHostPort(a) // judged in the next line
+		switch err := raftstore.CheckAddress(a); {
 		case err != nil:
-			faults = append(faults, fmt.Errorf("--authority: %q is no host:port address", a))
+			faults = append(faults, fmt.Errorf("--authority: %w", err))
 		case !f.insecure && !isLoopback(host):
 			faults = append(faults, fmt.Errorf("--authority: %s is not a loopback address, and there is no TLS yet; "+
 				"add --insecure if only trusted hosts are in between", a))

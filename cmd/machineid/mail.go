@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 
 	"github.com/spf13/pflag"
 
 	"machineid/authority/mail"
+	"machineid/raftstore"
+	"machineid/shared/dial"
 )
 
 // smtpPasswordEnv holds the mail server's password itself.
@@ -34,7 +34,7 @@ func (f *mailFlags) validate(env environment) error {
 	password, err := secretOf("smtp-password-file", f.passwordFile, env.get(smtpPasswordEnv), smtpPasswordEnv)
 	faults = append(faults, err)
 	if f.publicURL != "" {
-		if u, err := url.Parse(f.publicURL); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		if _, err := dial.BaseURL(f.publicURL); err != nil {
 			faults = append(faults, fmt.Errorf("--public-url: %q is no address such as https://machineid.example.com", f.publicURL))
 		}
 	}
@@ -44,8 +44,8 @@ func (f *mailFlags) validate(env environment) error {
 		}
 		return errors.Join(faults...)
 	}
-	if _, _, err := net.SplitHostPort(f.address); err != nil {
-		faults = append(faults, fmt.Errorf("--smtp-address: %q is no host:port address", f.address))
+	if err := raftstore.CheckAddress(f.address); err != nil {
+		faults = append(faults, fmt.Errorf("--smtp-address: %w", err))
 	}
 	if _, ok := mail.Plain(f.from); !ok {
 		faults = append(faults, fmt.Errorf("--smtp-from: %q is no plain mail address; write for example machineid@example.com", f.from))

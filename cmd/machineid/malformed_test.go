@@ -66,6 +66,8 @@ func TestMalformed(t *testing.T) {
 	key := "x-org-key: " + w.full.agent + "\r\n"
 	body := naming("d1")
 	length := fmt.Sprintf("Content-Length: %d\r\n", len(body))
+	admin := "x-org-key: " + w.full.admin + "\r\n"
+	revoke := "POST /api/v1/devices/revoke HTTP/1.1\r\nHost: a\r\n" + admin
 	good := path + key + length + "\r\n" + body
 	tests := map[string]struct {
 		raw  string
@@ -111,6 +113,12 @@ func TestMalformed(t *testing.T) {
 		"another path":                {strings.Replace(good, "/api/v1/", "/api/v2/", 1), []int{404}},
 		"an encoded path":             {strings.Replace(good, "/devices/", "/%64evices/", 1), []int{404}},
 		"a doubled slash":             {strings.Replace(good, "/devices/", "//devices//", 1), []int{404}},
+		"an encoded id in a path":     {"GET /api/v1/operator/orgs/a%62c HTTP/1.1\r\nHost: a\r\n\r\n", []int{404}},
+		"a number in another form":    {"GET /api/v1/devices/list?limit=05 HTTP/1.1\r\nHost: a\r\n" + admin + "\r\n", []int{400}},
+		"an empty Idempotency-Key":    {revoke + "Idempotency-Key:\r\n" + length + "\r\n" + body, []int{400}},
+		"a long Idempotency-Key":      {revoke + "Idempotency-Key: " + strings.Repeat("k", 256) + "\r\n" + length + "\r\n" + body, []int{400}},
+		"an Idempotency-Key in UTF-8": {revoke + "Idempotency-Key: ü\r\n" + length + "\r\n" + body, []int{400}},
+		"two Idempotency-Keys":        {revoke + "Idempotency-Key: a\r\nIdempotency-Key: a\r\n" + length + "\r\n" + body, []int{400}},
 		"a refused request, then one": {path + key + key + length + "\r\n" + body + good, []int{400}},
 	}
 	for tier, addr := range w.tiers() {

@@ -10,12 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	strict "github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -49,12 +50,12 @@ func (f *operatorFlags) register(fs *pflag.FlagSet) {
 func (f *operatorFlags) validate(env environment) error {
 	var faults []error
 	for i, u := range f.urls {
-		parsed, err := url.Parse(u)
-		if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") || parsed.Host == "" {
-			faults = append(faults, fmt.Errorf("--operator-url: %q is no URL such as http://127.0.0.1:7070", u))
+		parsed, err := dial.BaseURL(u)
+		if err != nil || parsed.Path != "" {
+			faults = append(faults, fmt.Errorf("--operator-url: %q is no URL such as http://127.0.0.1:7070, of a scheme, a host and a port alone", u))
 			continue
 		}
-		f.urls[i] = parsed.Scheme + "://" + parsed.Host
+		f.urls[i] = parsed.String()
 	}
 	if f.output != "table" && f.output != "json" {
 		faults = append(faults, fmt.Errorf("--output: %q is no form of output; choose table or json", f.output))
@@ -75,13 +76,15 @@ func (f *operatorFlags) validate(env environment) error {
 
 // operatorToken reads the operator's token from a file or from the environment.
 func operatorToken(file string, env environment) (string, error) {
-	token := env.get(operatorTokenEnv)
 	source := operatorTokenEnv
+	token, err := cleanSecret(env.get(operatorTokenEnv))
+	if err != nil {
+		return "", fmt.Errorf("--operator-token-file: %s %w", operatorTokenEnv, err)
+	}
 	if file != "" {
 		if token != "" {
 			return "", fmt.Errorf("--operator-token-file: %s is set too; give the token in one place", operatorTokenEnv)
 		}
-		var err error
 		if token, err = readSecret(file); err != nil {
 			return "", fmt.Errorf("--operator-token-file: %w", err)
 		}
@@ -151,6 +154,9 @@ func (e *refusedError) Error() string {
 // ctx ends. Each address has its share of the time. One that takes another token is another cluster's, or its node was started with another: the next ones
 // are asked, and if nobody takes it all is told that they have said.
 func (c *operatorClient) call(ctx context.Context, method, path string, body, out any) error {
+	if err := c.sound(body); err != nil {
+		return err
+	}
 	var unknown error // of an attempt that may have been done
 	for {
 		var stranger *refusedError
@@ -193,6 +199,18 @@ func (c *operatorClient) call(ctx context.Context, method, path string, body, ou
 		case <-time.After(operatorPause):
 		}
 	}
+}
+
+// sound refuses what cannot be sent as it was meant.
+func (c *operatorClient) sound(body any) error {
+	if strings.ContainsFunc(c.org, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return usageError{fmt.Errorf("%q is no org's id", c.org)}
+	}
+	// encoding/json would put another character in the place of what is no UTF-8, and so name another device.
+	if _, err := strict.Marshal(body); err != nil {
+		return usageError{fmt.Errorf("encode the call: %w", err)}
+	}
+	return nil
 }
 
 // stops reports whether a call takes rights away, and does the same however often it is done. It goes on to the next address though a node that hangs may
@@ -291,6 +309,9 @@ func addOperatorFlags(cmd *cobra.Command, set func(*cobra.Command, func() error)
 	flags.register(cmd.Flags())
 	set(cmd, func() error { return flags.validate(env) })
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if i := slices.Index(args, ""); i >= 0 {
+			return usageError{fmt.Errorf("argument %d is empty", i+1)}
+		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
 		defer cancel()
 		return f(ctx, cmd, flags, args)

@@ -248,7 +248,7 @@ func createOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, c *org
 	if c.plan != "" {
 		body["planTier"] = c.plan
 	}
-	if c.version != 0 {
+	if cmd.Flags().Changed("version") {
 		body["version"] = c.version
 	}
 	var raw json.RawMessage

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -18,6 +17,8 @@ import (
 	"machineid/authority"
 	"machineid/cmd/machineid/config"
 	"machineid/raftstore"
+	"machineid/shared/place"
+	"machineid/shared/timestamp"
 	"machineid/shared/wire"
 )
 
@@ -105,12 +106,16 @@ func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool)
 	if _, err := os.Stat(path); err == nil && !force {
 		return fmt.Errorf("%s is there already: name another file, or add --force", path)
 	}
-	tmp := path + ".tmp"
+	at, err := place.Of(path)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	tmp := at + ".tmp"
 	var last, stranger error
 	for _, base := range f.urls {
 		doubt, err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), f, base, tmp)
 		if err == nil {
-			return nameSnapshot(cmd, f, tmp, path, doubt)
+			return nameSnapshot(cmd, f, tmp, at, path, doubt)
 		}
 		_ = os.Remove(tmp)
 		refused, ok := errors.AsType[*refusedError](err)
@@ -135,7 +140,8 @@ type savedBackup struct {
 	Doubt *string `json:"doubt"`
 }
 
-func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path, doubt string) error {
+// nameSnapshot puts a file that is whole at its place, which path leads to.
+func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, at, path, doubt string) error {
 	file, err := os.Open(tmp)
 	if err != nil {
 		return err //nolint:wrapcheck // names the file
@@ -144,12 +150,8 @@ func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path, doubt string)
 	if err = errors.Join(err, file.Close()); err != nil {
 		return errors.Join(fmt.Errorf("what came is damaged, try again: %w", err), os.Remove(tmp))
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := place.Take(tmp, at); err != nil {
 		return err //nolint:wrapcheck // names the file
-	}
-	if dir, err := os.Open(filepath.Dir(path)); err == nil {
-		_ = dir.Sync() // the content is; a name that a crash takes away is seen
-		_ = dir.Close()
 	}
 	saved := savedBackup{Backup: b}
 	if doubt != "" {
@@ -199,7 +201,8 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 		}
 		return "", e
 	}
-	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	_ = os.Remove(tmp) // what an attempt has left, or somebody has put there for us to write through
+	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return "", err //nolint:wrapcheck // names the file
 	}
@@ -267,7 +270,7 @@ func inspectSnapshot(cmd *cobra.Command, path, output string) error {
 	}
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "cluster\t%s\nindex\t%d (term %d)\ntime\t%s\nincarnation\t%s\norgs\t%d\ndevices\t%d\nkeys\t%d\nsize\t%d bytes in %d files, every checksum right\n",
-		b.Cluster, b.Position.Index, b.Position.Term, b.Time.Format("2006-01-02T15:04:05.000Z"), b.Incarnation, b.Orgs, b.Devices, b.Keys, b.Bytes, b.Files)
+		b.Cluster, b.Position.Index, b.Position.Term, timestamp.Format(b.Time.UnixMilli()), b.Incarnation, b.Orgs, b.Devices, b.Keys, b.Bytes, b.Files)
 	for _, m := range b.Members {
 		role := "voter"
 		if m.NonVoter {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,20 @@ func TestRestoreIsAChangeOfEverything(t *testing.T) {
 	}
 	if out, code := c.operate("snapshot", "save", file); code != exitFailed || !strings.Contains(out, "--force") {
 		t.Errorf("save over a file: %d %s", code, out)
+	}
+	// Where a link leads, a group may read: both stay as they were.
+	linked := filepath.Join(t.TempDir(), "linked")
+	if err := errors.Join(os.Symlink(file, linked), os.Chmod(file, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := c.operate("snapshot", "save", linked, "--force"); code != exitDone {
+		t.Errorf("save where a link leads: %d %s", code, out)
+	}
+	if info, err := os.Lstat(file); err != nil || info.Mode() != 0o640 {
+		t.Errorf("the file behind the link: %v, %v", info, err)
+	}
+	if to, err := os.Readlink(linked); err != nil || to != file {
+		t.Errorf("the link leads to %q, %v", to, err)
 	}
 	register("after")
 

@@ -14,6 +14,7 @@ import (
 
 	"machineid/authority"
 	"machineid/cmd/machineid/config"
+	"machineid/shared/place"
 )
 
 // newOperatorCommand has what is about the operator.
@@ -33,12 +34,16 @@ func newOperatorCommand(settings *config.Settings, env environment) *cobra.Comma
 // rotateToken writes the new token down before it asks, so that no lost answer can lock the operator out: the next run finds the file, and
 // whichever token is good.
 func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file string) error {
-	place := file
+	kept, at := file, ""
 	if file == "" {
 		if f.tokenFile == "" {
 			return usageError{errors.New("--new-token-file: give the file for the new token: without --operator-token-file there is none that it could replace")}
 		}
-		file, place = f.tokenFile+".new", f.tokenFile
+		var err error
+		if at, err = place.Of(f.tokenFile); err != nil {
+			return err //nolint:wrapcheck // names the file
+		}
+		file, kept = at+".new", f.tokenFile
 	}
 	token, err := newToken(file)
 	if err != nil {
@@ -60,19 +65,16 @@ func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file
 	if err != nil {
 		return fmt.Errorf("%w\nThe new token is in %s: run the same again, which finds out which of the two is good", err, file)
 	}
-	if place != file {
-		if err := os.Rename(file, place); err != nil {
+	if at != "" {
+		if err := place.Take(file, at); err != nil {
 			return fmt.Errorf("the token is changed, and the new one is in %s: %w", file, err)
-		}
-		if err := syncDir(filepath.Dir(place)); err != nil {
-			return err
 		}
 	}
 	w := cmd.OutOrStdout()
 	if f.output == "json" {
-		return printJSON(w, map[string]any{"changed": answer.Changed, "file": place})
+		return printJSON(w, map[string]any{"changed": answer.Changed, "file": kept})
 	}
-	fmt.Fprintf(w, "The operator's token is changed. The new one is in %s.\n", place)
+	fmt.Fprintf(w, "The operator's token is changed. The new one is in %s.\n", kept)
 	return nil
 }
 

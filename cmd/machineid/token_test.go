@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -62,9 +63,26 @@ func TestTokenRotate(t *testing.T) {
 		t.Error("a file is left over")
 	}
 
+	// Where a link leads, a group may read: both stay as they were.
+	behind := filepath.Join(filepath.Dir(file), "real-token")
+	if err := errors.Join(os.Rename(file, behind), os.Symlink(filepath.Base(behind), file), os.Chmod(behind, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	line(exitDone, flags...)
+	if info, err := os.Lstat(file); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is gone: %v, %v", info, err)
+	}
+	if info, err := os.Lstat(behind); err != nil || info.Mode() != 0o640 {
+		t.Errorf("the file behind it: %v, %v", info, err)
+	}
+	if good(second) || !good(read(behind)) {
+		t.Error("the new token is not behind the link")
+	}
+	second = read(file)
+
 	// Cut off: the change is made, the file is not in its place.
 	third := strings.Repeat("third-token.", 4)
-	if err := os.WriteFile(file+".new", []byte(third+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(behind+".new", []byte(third+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if a, err := c.do(http.MethodPost, "operator/token/rotate", "", `{"token":"`+third+`"}`, "Authorization: Bearer "+second); err != nil || a.StatusCode != http.StatusOK {
@@ -83,7 +101,7 @@ func TestTokenRotate(t *testing.T) {
 	if fourth := read(own); !good(fourth) || read(file) != third {
 		t.Error("the new token is not in the file")
 	}
-	if out := line(exitFailed, flags...); !strings.Contains(out, file+".new") || read(file) != third {
+	if out := line(exitFailed, flags...); !strings.Contains(out, behind+".new") || read(file) != third {
 		t.Errorf("with a token that is none any more: %s", out)
 	}
 	if code, _, errs := commandLine("operator", "token", "rotate", "--operator-token-file", own, "--new-token-file", filepath.Join(dir, "nowhere", "x")); code != exitFailed || !strings.Contains(errs, "keep the new token") {

@@ -2,6 +2,7 @@ package machineid
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -22,6 +24,7 @@ const (
 	maxBody = 64 << 20
 	// Backing off: at most backOff before the second attempt, then twice as much each time, a random part of it.
 	backOff, mostBackOff = 100 * time.Millisecond, 2 * time.Second
+	mostDoublings        = 5 // are beyond the most; 37 would be beyond what a time can hold
 )
 
 // call is a request and the rules for repeating it.
@@ -87,7 +90,7 @@ func (c *Client) make(ctx context.Context, k *call, judge func(*answer) error) e
 		if attempt > c.retries || !mendable || !k.retry && outcome != NotDone {
 			return failed
 		}
-		pause := upTo(min(backOff<<(attempt-1), mostBackOff))
+		pause := upTo(backingOff(attempt))
 		if failed.RetryAfter > 0 {
 			pause = failed.RetryAfter + upTo(failed.RetryAfter/4)
 		}
@@ -102,6 +105,11 @@ func (c *Client) make(ctx context.Context, k *call, judge func(*answer) error) e
 			return failed
 		}
 	}
+}
+
+// backingOff is the longest pause after an attempt, the first of which is 1.
+func backingOff(attempt int) time.Duration {
+	return min(backOff<<min(attempt-1, mostDoublings), mostBackOff)
 }
 
 // upTo is a random part of a time.
@@ -222,7 +230,39 @@ func retryAfter(h http.Header) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
+// sound refuses texts that encoding/json would change.
+func sound(v any) error {
+	switch v := v.(type) {
+	case string:
+		if !utf8.ValidString(v) {
+			return fmt.Errorf("%q is no UTF-8", v)
+		}
+	case Object:
+		for name, one := range v {
+			if err := cmp.Or(sound(name), sound(one)); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for _, one := range v {
+			if err := sound(one); err != nil {
+				return err
+			}
+		}
+	case []string:
+		for _, one := range v {
+			if err := sound(one); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func encode(body Object) ([]byte, error) {
+	if err := sound(body); err != nil {
+		return nil, err
+	}
 	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode the request: %w", err)

@@ -207,13 +207,92 @@ func TestConfig(t *testing.T) {
 		{OrgKey: "k", BaseURL: "a:1"},
 		{OrgKey: "k", BaseURL: "http://u:p@a"},
 		{OrgKey: "k", BaseURL: "http://a?x=1"},
+		{OrgKey: "k", BaseURL: "http://a?"}, // an empty query would swallow every call's path
+		{OrgKey: "k", BaseURL: "http://a/#"},
+		{OrgKey: "k", BaseURL: "http://@a"},
+		{OrgKey: "k", BaseURL: "http://a:0"},
+		{OrgKey: "k", BaseURL: "http://a:65536"},
+		{OrgKey: "k", BaseURL: "http://a:"},
+		{OrgKey: "k", BaseURL: "http://[::1]:"},
+		{OrgKey: "k", BaseURL: "http://a:http"},
+		{OrgKey: "k", BaseURL: "http://bücher.example"},
+		{OrgKey: "k", BaseURL: "http://a\n"},
 	} {
 		if _, err := New(bad); err == nil || strings.Contains(err.Error(), "org_a") {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}
+	for base, want := range map[string]string{
+		"http://[::1]:8080//": "http://[::1]:8080", "http://[::1]": "http://[::1]", "https://a:65535/b%2Fc/": "https://a:65535/b%2Fc", "http://xn--bcher-kva.example": "http://xn--bcher-kva.example",
+	} {
+		if c, err := New(Config{OrgKey: "k", BaseURL: base}); err != nil || c.baseURL != want {
+			t.Errorf("%s: %v, %v", base, c, err)
+		}
+	}
 	t.Setenv(OrgKeyEnv, "")
 	if _, err := FromEnv(""); err == nil {
 		t.Error("no key is needed")
+	}
+}
+
+// TestNothingIsSentOtherwise: what JSON or a header would carry as something else is refused before it is sent.
+func TestNothingIsSentOtherwise(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t, say(200, Object{"handler": "devices/register"}))
+	c := s.client(t, 0, 0)
+	const bad = "a\xff"
+	for name, call := range map[string]func(context.Context) error{
+		"id": func(ctx context.Context) error { _, err := c.Revoke(ctx, bad); return err },
+		"ids": func(ctx context.Context) error {
+			_, err := c.RevokeBatch(ctx, Batch{DeviceIDs: []string{"a", bad}})
+			return err
+		},
+		"validate": func(ctx context.Context) error { return c.Validate(ctx, bad).Err },
+		"name": func(ctx context.Context) error {
+			_, err := c.Register(ctx, "a", RegisterOptions{Name: bad})
+			return err
+		},
+		"metadata": func(ctx context.Context) error {
+			_, err := c.Register(ctx, "a", RegisterOptions{Metadata: Object{"a": []any{Object{"b": bad}}}})
+			return err
+		},
+		"metadata names": func(ctx context.Context) error {
+			_, err := c.Register(ctx, "a", RegisterOptions{Metadata: Object{bad: 1}})
+			return err
+		},
+		"org": func(ctx context.Context) error {
+			_, err := OrgCreate(ctx, Config{BaseURL: s.url}, NewOrg{Name: bad})
+			return err
+		},
+		"an empty name of a change": func(ctx context.Context) error { _, err := c.Revoke(WithIdempotencyKey(ctx, ""), "a"); return err },
+		"a long one": func(ctx context.Context) error {
+			_, err := c.Revoke(WithIdempotencyKey(ctx, strings.Repeat("k", 256)), "a")
+			return err
+		},
+		"one that is not ASCII":    func(ctx context.Context) error { _, err := c.Revoke(WithIdempotencyKey(ctx, "ü"), "a"); return err },
+		"one that ends in a space": func(ctx context.Context) error { _, err := c.Revoke(WithIdempotencyKey(ctx, "a "), "a"); return err },
+	} {
+		if err := call(t.Context()); err == nil {
+			t.Errorf("%s: was sent", name)
+		}
+	}
+	if n := len(s.got()); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// TestBackingOff: however often is tried, the pause is one.
+func TestBackingOff(t *testing.T) {
+	t.Parallel()
+	last := time.Duration(0)
+	for attempt := 1; attempt < 200; attempt++ {
+		p := backingOff(attempt)
+		if p < last || p < backOff || p > mostBackOff {
+			t.Fatalf("after attempt %d: %v, before that %v", attempt, p, last)
+		}
+		last = p
+	}
+	if last != mostBackOff {
+		t.Errorf("at last %v", last)
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 )
 
 // The environment that FromEnv and New look at, and where a client turns to without it.
@@ -103,8 +103,14 @@ func cleanBaseURL(base string) (string, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return "", errors.New("the base URL is no http:// or https:// URL: give one like " + DefaultBaseURL)
 	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if u.User != nil || strings.ContainsAny(base, "?#") { // also empty ones: "?" would make a query of every call's path
 		return "", errors.New("the base URL has more than scheme, host, port and path: leave user, password, query and fragment out")
+	}
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); (err != nil || n == 0) && u.Host != u.Hostname() && u.Host != "["+u.Hostname()+"]" {
+		return "", errors.New("the base URL has a port that is none: give one from 1 to 65535, or leave it out")
+	}
+	if strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", errors.New("the base URL has a host that is not ASCII: give its form that begins with xn--")
 	}
 	return strings.TrimRight(u.String(), "/"), nil
 }
@@ -175,22 +181,16 @@ func (c *Client) ValidateBatch(ctx context.Context, deviceIDs []string) []Decisi
 
 type idempotencyKey struct{}
 
+// maxIdempotencyKey is the longest, in bytes.
+const maxIdempotencyKey = 255
+
 // WithIdempotencyKey names the change that is made with the context; without it each call makes a name of its own, the same for all its attempts.
 func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, idempotencyKey{}, key)
 }
 
-// post makes a call with a body. Ids must be UTF-8: encoding/json would replace other bytes, and so name another device.
+// post makes a call with a body. Its texts must be UTF-8: encoding/json would replace other bytes, and so name another device.
 func post(path string, body Object) (*call, error) {
-	ids, _ := body["deviceIds"].([]string)
-	if id, ok := body["deviceId"].(string); ok {
-		ids = []string{id}
-	}
-	for _, id := range ids {
-		if !utf8.ValidString(id) {
-			return nil, fmt.Errorf("the device id %q is no UTF-8", id)
-		}
-	}
 	k := newCall(http.MethodPost, path, body)
 	var err error
 	k.body, err = encode(body)
@@ -214,6 +214,9 @@ func (c *Client) change(ctx context.Context, path string, body, expect Object) (
 	key, ok := ctx.Value(idempotencyKey{}).(string)
 	if !ok {
 		key = rand.Text()
+	}
+	if len(key) == 0 || len(key) > maxIdempotencyKey || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) || strings.Trim(key, " ") != key {
+		return nil, errors.New("the Idempotency-Key is not 1 to 255 printable ASCII characters, or a space stands at its end")
 	}
 	k.header.Set("Idempotency-Key", key)
 	return c.succeed(ctx, k, path, expect)

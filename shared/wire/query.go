@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"errors"
+	"strconv"
 )
 
 // MaxQueryParams is the most parameters a query may have. No call reads more than three.
@@ -85,6 +86,13 @@ func (q *Query) Get(name string) (value []byte, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// Number returns a parameter as a number, which has one form: decimal digits, none in front that says nothing. ok: it was given, is one and fits 64 bits.
+func (q *Query) Number(name string) (n uint64, present, ok bool) {
+	text, present := q.Get(name)
+	n, err := strconv.ParseUint(string(text), 10, 64)
+	return n, present, err == nil && (text[0] != '0' || len(text) == 1)
 }
 
 func cutByte(b []byte, sep byte) (before, after []byte) {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"math"
 	"net/url"
 	"strings"
 	"testing"
@@ -108,4 +109,45 @@ func FuzzParseQuery(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestQueryNumber: a number has one form.
+func TestQueryNumber(t *testing.T) {
+	for _, c := range []struct {
+		raw     string
+		n       uint64
+		present bool
+		ok      bool
+	}{
+		{"n=0", 0, true, true},
+		{"n=5", 5, true, true},
+		{"n=%35", 5, true, true},
+		{"n=18446744073709551615", math.MaxUint64, true, true},
+		{"", 0, false, false},
+		{"m=5", 0, false, false},
+		{"n=", 0, true, false},
+		{"n", 0, true, false},
+		{"n=05", 0, true, false},
+		{"n=00", 0, true, false},
+		{"n=+5", 0, true, false},
+		{"n=%2B5", 0, true, false},
+		{"n=-5", 0, true, false},
+		{"n=-0", 0, true, false},
+		{"n=5.0", 0, true, false},
+		{"n=5e0", 0, true, false},
+		{"n=0x5", 0, true, false},
+		{"n=1_000", 0, true, false},
+		{"n=5+", 0, true, false},
+		{"n=%d9%a5", 0, true, false},
+		{"n=18446744073709551616", 0, true, false},
+	} {
+		q, err := ParseQuery([]byte(c.raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, present, ok := q.Number("n")
+		if present != c.present || ok != c.ok || ok && n != c.n {
+			t.Errorf("%q: %d, present %t, ok %t", c.raw, n, present, ok)
+		}
+	}
 }

@@ -62,7 +62,8 @@ func TestMatchRefuses(t *testing.T) {
 		"/api/v1/usage\x00", "/api/v1/devices%2Fvalidate", "/api/v1/devices//validate", "/api/v1/devices/validate//", "/api/v1/devices",
 		"*", "http://a/api/v1/usage",
 		"/api/v1/operator/cluster/members/*", "/api/v1/operator/cluster/members/a/b", "/api/v1/operator/cluster/members/a%20b",
-		"/api/v1/operator/cluster/members/a//", "/api/v1/operator/orgs/..", "/api/v1/operator/orgs/./", "/api/v1/operator/cluster/members/../promote", "/api/v1/operator/cluster/members//promote", "/api/v1/operator/cluster/members/a/promote/x",
+		"/api/v1/operator/cluster/members/a//", "/api/v1/operator/orgs/a%62c", "/api/v1/operator/orgs/a%2Fb", "/api/v1/operator/orgs/a%00", "/api/v1/operator/orgs/a+b", "/api/v1/operator/orgs/a;b", "/api/v1/operator/orgs/%2e%2e", "/api/v1/operator/orgs/\xc3\xa4",
+		"/api/v1/operator/orgs/..", "/api/v1/operator/orgs/./", "/api/v1/operator/cluster/members/../promote", "/api/v1/operator/cluster/members//promote", "/api/v1/operator/cluster/members/a/promote/x",
 	} {
 		if r := Match([]byte(path)); r != nil {
 			t.Errorf("Match(%q) = %s", path, r.Path)

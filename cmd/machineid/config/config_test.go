@@ -193,7 +193,14 @@ func TestFaults(t *testing.T) {
 		"flag_syntax":             {args: []string{"edge", "--=x"}},
 		"no_file":                 {args: []string{"edge", "--authority", "a:1"}, environ: []string{"MACHINEID_CONFIG=missing.conf"}},
 		"binary_file":             {args: []string{"edge", "--authority", "a:1", "--config", "edge.conf"}, file: "http = \xff\n"},
-		"long_value":              {args: []string{"edge", "--authority", "a:1", "--max-wait", strings.Repeat("x", 500)}},
+		// A script whose variable was not set; numbers that pflag reads otherwise than people do.
+		"empty_values": {args: []string{"edge", "--http", "", "--authority="}, file: "", environ: []string{"MACHINEID_CONFIG="}},
+		"other_forms": {
+			args:    []string{"edge", "--authority", "a:1", "--cache-entries", "010", "--clock-bound", "inf", "--config", "edge.conf"},
+			environ: []string{"MACHINEID_MAX_WAIT=1e9h"},
+			file:    "http =\n",
+		},
+		"long_value": {args: []string{"edge", "--authority", "a:1", "--max-wait", strings.Repeat("x", 500)}},
 	}
 	golden, err := filepath.Abs("testdata")
 	if err != nil {
@@ -301,4 +308,27 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("got %v, want a *config.Error", err)
 		}
 	})
+}
+
+// TestFormsOfNumbers: a number that is written as people write it is taken, and one that pflag takes for another is refused.
+func TestFormsOfNumbers(t *testing.T) {
+	for value, good := range map[string]bool{
+		"0": true, "7": true, "-7": true, "1000000": true,
+		"": false, "010": false, "0x10": false, "0b1": false, "0o7": false, "1_000": false, "+5": false, " 5": false, "5 ": false, "1e3": false, "1.0": false, "-0x1": false, "٥": false,
+		"9223372036854775808": false, "--5": false,
+	} {
+		err := newProgram(nil).run("edge", "--authority", "a:1", "--cache-entries="+value)
+		if (err == nil) != good {
+			t.Errorf("--cache-entries=%s: %v", value, err)
+		}
+	}
+	for value, good := range map[string]bool{
+		"0": true, "0.01": true, "1e-3": true, "2.5E+1": true, "-1": true,
+		"": false, "inf": false, "NaN": false, "0x1p-2": false, "1_0": false, ".": false, "1.": false, ".5": false, "00.5": false, "+1": false, "1e400": false, "0,01": false,
+	} {
+		err := newProgram(nil).run("edge", "--authority", "a:1", "--clock-bound="+value)
+		if (err == nil) != good {
+			t.Errorf("--clock-bound=%s: %v", value, err)
+		}
+	}
 }

@@ -60,6 +60,9 @@ func explain(kind, value string, err error) (problem, remedy string) {
 	if len(value) > 64 {
 		quoted = strconv.Quote(value[:64]) + "..."
 	}
+	if errors.Is(err, errEmpty) {
+		return "the value is empty", "write one, or leave the setting out"
+	}
 	if errors.Is(err, strconv.ErrRange) {
 		return quoted + " is too large or too small", "write a number nearer to zero"
 	}

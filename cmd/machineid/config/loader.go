@@ -102,7 +102,11 @@ func (l *loader) set(f *pflag.Flag) {
 	l.origins[f.Name] = origin
 	f.Changed = true
 	for _, value := range values {
-		if err := d.Value.Set(value); err != nil {
+		err := checkForm(d.Type(), value)
+		if err == nil {
+			err = d.Value.Set(value)
+		}
+		if err != nil {
 			l.broken[f.Name] = true
 			problem, remedy := explain(d.Type(), value, err)
 			l.fault(origin, problem, remedy)

@@ -75,8 +75,10 @@ class Call:
         if body is not None:
             self.headers["Content-Type"] = "application/json"
         if changes and retry:
-            if idempotency_key is not None and not (0 < len(idempotency_key) < 256 and idempotency_key.isascii() and idempotency_key.isprintable()):
-                raise ValueError("idempotency_key is not 1 to 255 printable ASCII characters")
+            if idempotency_key is not None and not (
+                0 < len(idempotency_key) < 256 and idempotency_key.isascii() and idempotency_key.isprintable() and idempotency_key.strip() == idempotency_key
+            ):
+                raise ValueError("idempotency_key is not 1 to 255 printable ASCII characters, or a space stands at its end")
             self.headers["Idempotency-Key"] = idempotency_key or uuid.uuid4().hex  # one for all attempts
         self.headers.update(headers or {})
 
@@ -143,7 +145,7 @@ class Caller:
         """Seconds before the next attempt; None if there is none."""
         if attempt > self.retries or not mendable(error) or not (call.retry or error.outcome == NOT_DONE):
             return None
-        pause = random.uniform(0, min(BACK_OFF * 2 ** (attempt - 1), MOST_BACK_OFF))
+        pause = random.uniform(0, min(BACK_OFF * 2 ** min(attempt - 1, 5), MOST_BACK_OFF))
         if error.retry_after is not None:
             pause = error.retry_after + random.uniform(0, 0.25 * error.retry_after)
         return pause if now() + pause < deadline else None
@@ -198,4 +200,4 @@ def explain(call: Call, answer: Response, broken: judge.Broken) -> MachineIDErro
 def retry_after(answer: Response) -> Optional[float]:
     """Retry-After in seconds; its form with a date is not used by our server."""
     text = answer.headers.get("retry-after", "").strip()
-    return float(text) if text.isdigit() and len(text) < 7 else None
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else None

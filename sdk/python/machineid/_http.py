@@ -407,11 +407,17 @@ def _resolve(host: str, port: int, deadline: float) -> List[Address]:
 
 def parse_base_url(url: str) -> Tuple[str, int, str, bool]:
     """Splits a base URL into host, port, path prefix and whether it is https. Raises ValueError."""
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    url = url.strip()
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(c < " " for c in url):  # urlsplit leaves line ends and tabs out
         raise ValueError(f"base_url {url!r} is no http:// or https:// URL: give one like http://127.0.0.1:8080")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    if parts.username is not None or parts.password is not None or "?" in url or "#" in url:
         raise ValueError("base_url has more than scheme, host, port and path: leave user, password, query and fragment out")
+    if any(c <= " " or c > "~" for c in parts.hostname):
+        raise ValueError(f"base_url {url!r} has a host that is not ASCII: give its form that begins with xn--")
+    port = parts.netloc.rpartition("]")[2].partition(":")[1:]
+    if port[0] and not (port[1].isascii() and port[1].isdigit() and len(port[1]) < 6 and 0 < int(port[1]) < 65536):
+        raise ValueError(f"base_url {url!r} has a port that is none: give one from 1 to 65535, or leave it out")
     prefix = parts.path.rstrip("/")
     if any(c <= " " or c > "~" for c in prefix):
         raise ValueError(f"base_url {url!r} has a path with spaces or characters that are not ASCII: escape them")

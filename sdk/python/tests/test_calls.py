@@ -92,7 +92,7 @@ class WireTest(unittest.TestCase):
 
     def test_types_are_checked_before_anything_is_sent(self) -> None:
         with Scripted(echo) as server, client(server) as c:
-            for bad in ("", "a\nb", "ä", "x" * 256):
+            for bad in ("", "a\nb", "ä", "x" * 256, "a ", " "):
                 self.assertRaises(ValueError, c.revoke, "a", idempotency_key=bad)
             for wrong in (lambda: c.revoke(None), lambda: c.revoke_batch("abc"), lambda: c.register(b"a")):  # type: ignore[arg-type]
                 self.assertRaises(TypeError, wrong)
@@ -116,7 +116,9 @@ class BaseURLTest(unittest.TestCase):
             self.assertEqual((c._key.reveal(), c.base_url, c.timeout), ("org_2", "http://b", 3))
 
     def test_what_is_none(self) -> None:
-        for bad in ("ftp://a", "a:8080", "http://", "http://u:p@a", "http://a?x=1", "http://a#f", "http://a/ü", "http://a:99999"):
+        for bad in ("ftp://a", "a:8080", "http://", "http://u:p@a", "http://a?x=1", "http://a#f", "http://a/ü", "http://a:99999",
+                    "http://a?", "http://a/#", "http://@a", "http://a:0", "http://a:", "http://[::1]:", "http://a:-1", "http://a:http", "http://a:٨", "http://a:000080",
+                    "http://bücher.example", "http://a\nb", "http://a b"):
             with self.subTest(bad), self.assertRaises(ValueError):
                 MachineID(KEY, bad)
 

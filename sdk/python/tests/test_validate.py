@@ -163,6 +163,13 @@ class ValidateTest(unittest.TestCase):
                 c.validate("a", raise_on_error=True)
             self.assertEqual(caught.exception.retry_after, 60)
 
+    def test_retry_after_in_no_digits_is_none(self) -> None:
+        for value in ("\xb2", "+1", "1.5", "-1", "1e3", "9999999", "soon"):
+            with self.subTest(value), Scripted(http(200, deny("SYSTEM_UNAVAILABLE"), f"Retry-After: {value}")) as server, client(server, retries=0) as c:
+                with self.assertRaises(Unavailable) as caught:
+                    c.validate("a", raise_on_error=True)
+                self.assertIsNone(caught.exception.retry_after)
+
     def test_retry_after_is_honoured(self) -> None:
         with Scripted(http(200, deny("SYSTEM_UNAVAILABLE"), "Retry-After: 1"), http(200, allow())) as server, client(server, retries=1) as c:
             began = time.monotonic()

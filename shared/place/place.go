@@ -1,0 +1,70 @@
+// Package place puts a file that was made beside another into that one's place: at once, where symbolic links lead, with the mode and the owner
+// that the old one had. Whoever has linked a token into a folder of secrets, or has let a group read it, finds that as it was.
+package place
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// mostLinks is how many links are followed, as the kernel does.
+const mostLinks = 40
+
+// Of is where a file is, or would be made: at the end of the symbolic links that path is and leads through. What is there must be a plain file.
+func Of(path string) (string, error) {
+	for range mostLinks {
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return "", err //nolint:wrapcheck // names the folder
+		}
+		path = filepath.Join(dir, filepath.Base(path))
+		info, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return path, nil
+		case err != nil:
+			return "", err //nolint:wrapcheck // names the file
+		case info.Mode().IsRegular():
+			return path, nil
+		case info.Mode()&fs.ModeSymlink == 0:
+			return "", fmt.Errorf("%s is no plain file", path)
+		}
+		link, err := os.Readlink(path)
+		if err != nil {
+			return "", err //nolint:wrapcheck // names the link
+		}
+		if !filepath.IsAbs(link) {
+			link = filepath.Join(dir, link)
+		}
+		path = link
+	}
+	return "", fmt.Errorf("%s: too many links", path)
+}
+
+// Take gives a file, whose content must be on the disk already, the place that Of has found, which must be in the same folder. When it returns nil that is
+// on the disk too; a crash leaves the one or the other. The old file's mode and owner are kept; if the group cannot be, only the owner may read.
+func Take(made, at string) error {
+	if old, err := os.Stat(at); err == nil {
+		mode := old.Mode().Perm()
+		if !adopt(made, old) {
+			mode &= 0o700
+		}
+		if err := os.Chmod(made, mode); err != nil {
+			return err //nolint:wrapcheck // names the file
+		}
+	}
+	if err := os.Rename(made, at); err != nil {
+		return err //nolint:wrapcheck // names both files
+	}
+	dir, err := os.Open(filepath.Dir(at))
+	if err != nil {
+		return err //nolint:wrapcheck // names the folder
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return fmt.Errorf("sync the folder of %s: %w", at, err)
+	}
+	return nil
+}
