@@ -93,31 +93,43 @@ func TestExpect(t *testing.T) {
 // A client that is told to go on has as long for its body as for any request, and may be slow or leave.
 func TestAfterContinue(t *testing.T) {
 	wait := request("POST "+validatePath, []string{"Expect: 100-continue", "Content-Length: 16"}, "\r\n")
-	addr, _ := serveTCP(t, NewServer(echo, Options{ReadTimeout: 300 * time.Millisecond, IdleTimeout: time.Hour}))
+	goesOn := func(conn *client, before, rest string) {
+		t.Helper()
+		if before != "" {
+			conn.read().want(t, 200, "deviceId", "y")
+		}
+		interim, err := http.ReadResponse(conn.r, nil)
+		if err != nil || interim.StatusCode != http.StatusContinue {
+			t.Fatalf("%v, %v", interim, err)
+		}
+		_ = interim.Body.Close()
+		if rest != "" { // to a pipe nothing is something
+			conn.send(rest)
+		}
+	}
+	addr, _ := serveTCP(t, NewServer(echo, Options{}))
 	for _, before := range []string{"", get(validatePath + "?deviceId=y")} {
-		for _, c := range []struct {
-			rest   string
-			half   bool
-			status int
-		}{{`{"deviceId":"x"}`, false, 200}, {`{"device`, false, 408}, {"", false, 408}, {`{"device`, true, 400}, {"", true, 400}} {
+		for rest, status := range map[string]int{`{"deviceId":"x"}`: 200, `{"device`: 400, "": 400} {
 			conn := dialTCP(t, addr)
 			conn.send(before + wait)
-			if before != "" {
-				conn.read().want(t, 200, "deviceId", "y")
-			}
-			interim, err := http.ReadResponse(conn.r, nil)
-			if err != nil || interim.StatusCode != http.StatusContinue {
-				t.Fatalf("%v, %v", interim, err)
-			}
-			_ = interim.Body.Close()
-			conn.send(c.rest)
-			if half, ok := conn.Conn.(*net.TCPConn); c.half && (!ok || half.CloseWrite() != nil) {
+			goesOn(conn, before, rest)
+			if half, ok := conn.Conn.(*net.TCPConn); status == 400 && (!ok || half.CloseWrite() != nil) {
 				t.Fatal("no half-close")
 			}
-			if a := conn.read(); a.StatusCode != c.status {
-				t.Errorf("%q (half-closed: %v, behind %q): HTTP %d %s", c.rest, c.half, before, a.StatusCode, a.raw)
+			if a := conn.read(); a.StatusCode != status {
+				t.Errorf("%q behind %q: HTTP %d %s", rest, before, a.StatusCode, a.raw)
 			}
 		}
+		inBubble(t, echo, Options{ReadTimeout: time.Second, IdleTimeout: time.Hour}, func(c *crowd) {
+			for _, rest := range []string{"", `{"device`} {
+				conn := wrap(c, c.open(before+wait))
+				goesOn(conn, before, rest)
+				if a := conn.read(); a.StatusCode != http.StatusRequestTimeout || !a.Close {
+					t.Errorf("%q behind %q: HTTP %d %s", rest, before, a.StatusCode, a.raw)
+				}
+				_ = conn.Close()
+			}
+		})
 	}
 }
 

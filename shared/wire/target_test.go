@@ -21,10 +21,25 @@ func TestValidTarget(t *testing.T) {
 		method, target string
 		want           bool
 	}{
-		{"GET", "/", true}, {"GET", "/a?b=http://u@c", true}, {"GET", "http://a/b", true}, {"GET", "HTTPS://a:1", true}, {"GET", "http://a?b", true}, {"OPTIONS", "*", true},
-		{"CONNECT", "a:80", true}, {"GET", "//a@b/c", true},
-		{"GET", "*", false}, {"GET", "", false}, {"GET", "a", false}, {"GET", "a:80", false}, {"GET", "http://u@a/b", false}, {"GET", "http://u:p@a", false}, {"GET", "http:///b", false},
-		{"GET", "http://?b", false}, {"GET", "http://:80/", false}, {"CONNECT", "u@a:80", false}, {"GET", "http:/a", false},
+		{"GET", "/", true},
+		{"GET", "/a?b=http://u@c", true},
+		{"GET", "http://a/b", true},
+		{"GET", "HTTPS://a:1", true},
+		{"GET", "http://a?b", true},
+		{"OPTIONS", "*", true},
+		{"CONNECT", "a:80", true},
+		{"GET", "//a@b/c", true},
+		{"GET", "*", false},
+		{"GET", "", false},
+		{"GET", "a", false},
+		{"GET", "a:80", false},
+		{"GET", "http://u@a/b", false},
+		{"GET", "http://u:p@a", false},
+		{"GET", "http:///b", false},
+		{"GET", "http://?b", false},
+		{"GET", "http://:80/", false},
+		{"CONNECT", "u@a:80", false},
+		{"GET", "http:/a", false},
 	} {
 		if validTarget([]byte(c.method), []byte(c.target)) != c.want {
 			t.Errorf("%s %s: %v", c.method, c.target, !c.want)
