@@ -27,7 +27,10 @@ func (e *Edge) clientAddress(ctx *fasthttp.RequestCtx) netip.Addr {
 			} else {
 				one, more = rest, false
 			}
-			next, err := netip.ParseAddr(string(bytes.TrimSpace(one)))
+			if one = bytes.TrimSpace(one); len(one) == 0 { // an empty element of a list says nothing (RFC 9110, 5.6.1)
+				continue
+			}
+			next, err := netip.ParseAddr(string(one))
 			if err != nil {
 				return addr
 			}

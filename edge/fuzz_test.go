@@ -41,6 +41,9 @@ func FuzzClientAddress(f *testing.F) {
 		}
 		for i := len(all) - 1; trusted && i >= 0 && e.trusts(want); i-- {
 			addr, err := netip.ParseAddr(strings.TrimSpace(all[i]))
+			if strings.TrimSpace(all[i]) == "" {
+				continue
+			}
 			if err != nil {
 				break
 			}

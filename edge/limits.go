@@ -211,7 +211,7 @@ func shows(r *wire.Request) (shown credential, operator, ok bool) {
 	switch {
 	case !r.Route.Operator && err == nil:
 		return sum, false, true
-	case r.Route.Operator, len(wire.Trim(r.Head.OrgKey)) == 0 && len(r.Head.Operated) > 0:
+	case r.Route.Operator, r.Operated():
 		// The token counts where the authority looks at it, and nowhere else: beside a key it
 		// may be anything, and each would have a budget of its own.
 		return sha256.Sum256(r.Head.Authorization), true, true

@@ -345,6 +345,22 @@ func TestOperatorsTokens(t *testing.T) {
 	}
 }
 
+// TestOperatorsValidates: a token that is wrong is a decision like any other, and counts as one that fails all the same.
+func TestOperatorsValidates(t *testing.T) {
+	for said, want := range map[string]int{`{"allowed":false,"code":"INVALID_ORG_KEY"}`: 4, `{"allowed":true,"code":"ALLOW"}`: 20} {
+		raw := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(said), said)
+		f, u, _ := limitedFront(t, raw, Limits{FailedKeys: 4})
+		for range 20 {
+			if status, _, _ := f.raw("GET /api/v1/devices/validate?deviceId=d HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer b\r\nX-MachineID-Org: o\r\n\r\n"); status != 200 {
+				t.Fatalf("HTTP %d", status)
+			}
+		}
+		if heads, _ := u.seen(); len(heads) != want {
+			t.Errorf("%d reached the authority, want %d: %s", len(heads), want, said)
+		}
+	}
+}
+
 // TestSignups are limited by address, and prove no key.
 func TestSignups(t *testing.T) {
 	f, _, hand := limitedFront(t, okAnswer, Limits{Signups: 3})

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type upstream struct {
 const (
 	// answerSlack is how much later than a request's own time its answer may come: a change waits 1 s longer for the edges.
 	answerSlack = 1500 * time.Millisecond
+	// decisionBudget is what an operator's validate has; a tenth of its second is for the answer's way.
+	decisionBudget = 900 * time.Millisecond
 	// maxConns is the most connections to the authority, if the process may have as many descriptors.
 	maxConns = 4096
 	// nextWait is how long a call that got no answer, and may be sent again, waits for the link to name a node. It is sent again at most againMost times.
@@ -134,19 +137,35 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 		r.Error(ctx, wire.SystemUnavailable(outcome, 1))
 		return
 	}
-	p.e.limits.answered(&call, resp.StatusCode(), resp.Body())
+	status := resp.StatusCode()
+	if r.Route.Validate && bytes.Contains(resp.Body(), []byte(`"code":"INVALID_ORG_KEY"`)) {
+		status = fasthttp.StatusUnauthorized // an operator's token that is wrong: else validate would tell of any number of them
+	}
+	p.e.limits.answered(&call, status, resp.Body())
+}
+
+// budget is what a call has in all.
+func budget(r *wire.Request) time.Duration {
+	if r.Route.Validate || r.Route.Decides {
+		return decisionBudget
+	}
+	return wire.DefaultBudget
 }
 
 // send sends a request and relays the answer, or tells what became of it. What was
 // certainly not carried out, and what may be carried out twice, is sent again: at the
 // node that the link names meanwhile, or over another connection.
 func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Request, resp *fasthttp.Response) (outcome string) {
+	slack := answerSlack
+	if budget(r) == decisionBudget {
+		slack = 0
+	}
 	doubt := false // it may have been carried out by an attempt that got no answer
 	for tried := 1; ; tried++ {
 		up, changed := p.current()
-		left := wire.DefaultBudget - time.Since(ctx.Time())
+		left := budget(r) - time.Since(ctx.Time())
 		req.SetHost(up.hop.Addr())
-		req.SetTimeout(left + answerSlack)
+		req.SetTimeout(left + slack)
 		req.Header.Set(wire.EdgeHeader, up.token)
 		req.Header.SetBytesV(wire.BudgetHeader, wire.AppendBudget(nil, left))
 		err := up.hop.Do(req, resp)
@@ -155,7 +174,7 @@ func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Re
 		}
 		doubt = doubt || wire.PassOutcome(err, ctx.IsGet()) == wire.OutcomeUnknown
 		outcome = pick(doubt, wire.OutcomeUnknown, wire.OutcomeNotDone)
-		left = wire.DefaultBudget - time.Since(ctx.Time())
+		left = budget(r) - time.Since(ctx.Time())
 		if tried > againMost || left <= 0 || !wire.Again(err, r.Repeats(ctx)) || !again(err, changed, left) {
 			return outcome
 		}

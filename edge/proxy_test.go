@@ -243,7 +243,7 @@ func TestOperatorsCalls(t *testing.T) {
 				continue
 			}
 			path := wire.Base + strings.ReplaceAll(route.Path, "*", "a-1")
-			for method := range strings.SplitSeq(route.Allow(), ", ") {
+			for method := range strings.SplitSeq(strings.Replace(route.Allow(), ", HEAD", "", 1), ", ") {
 				head := method + " " + path + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token\r\n"
 				if method != "GET" {
 					head += "Content-Length: 2\r\n\r\n{}"

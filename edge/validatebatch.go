@@ -15,6 +15,10 @@ import (
 // decision keeps the rules of one by itself (recall, ask); they share what is fetched for their key and their org, and time runs
 // for all of them together.
 func (e *Edge) validateBatch(ctx *fasthttp.RequestCtx, r *wire.Request) {
+	if r.Operated() {
+		e.proxy.pass(ctx, r)
+		return
+	}
 	sum, list, fault := wire.ParseValidateBatch(ctx)
 	if fault != nil {
 		r.Error(ctx, fault)

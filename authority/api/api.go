@@ -162,6 +162,21 @@ func New(cfg Config) *API {
 // Handler answers every request; it is to be served by wire.NewServer, which judges head, method and size before.
 func (a *API) Handler() fasthttp.RequestHandler { return a.handle }
 
+// Refuses judges by its head alone a request whose body has not been asked for (wire.Options): a wrong key or token, at the node that leads.
+func (a *API) Refuses(ctx *fasthttp.RequestCtx, in *wire.Request) *wire.Error {
+	e := a.endpoints[in.Route]
+	if e == nil || e.call == nil || e.call.raw {
+		return nil
+	}
+	r := a.request(ctx, in, time.Now())
+	if err := e.call.access.present(r); err != nil {
+		if answer := r.fault(err); answer.HTTP/100 == 4 {
+			return answer
+		}
+	}
+	return nil
+}
+
 func (a *API) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
 	in := wire.From(ctx)

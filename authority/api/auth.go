@@ -21,7 +21,7 @@ type keyed map[statepb.Key_Scope]bool
 
 func (keyed) present(r *request) error {
 	key := wire.Trim(r.in.Head.OrgKey)
-	if len(key) == 0 && len(r.in.Head.Operated) > 0 {
+	if r.in.Operated() {
 		return r.operatorFor()
 	}
 	if len(key) == 0 {

@@ -184,16 +184,13 @@ func (r *request) commitBatch(ctx context.Context, b *batched, commit committer,
 	return sum, nil
 }
 
-// add counts one stretch more. Of the edges those of the stretch with the most are told.
+// add counts one stretch more.
 func (d *done) add(one *done) {
 	d.Changed = d.Changed || one.Changed
 	d.Batch.Count += one.Batch.Count
 	d.Batch.AtCap = one.Batch.AtCap
 	d.Batch.Sample = append(d.Batch.Sample, one.Batch.Sample[:min(len(one.Batch.Sample), state.SampleMax-len(d.Batch.Sample))]...)
-	p := &d.propagation
-	p.Index, p.Pending = one.propagation.Index, one.propagation.Pending
-	p.Edges, p.Confirmed, p.Expired = max(p.Edges, one.propagation.Edges), max(p.Confirmed, one.propagation.Confirmed), max(p.Expired, one.propagation.Expired)
-	p.ElapsedMs += one.propagation.ElapsedMs
+	d.propagation.Add(one.propagation)
 }
 
 // partly corrects what an error says after some stretches were done: that nothing was changed is not true any more. What they

@@ -101,8 +101,11 @@ type limitReached struct {
 // as an error. Other errors it returns as they are.
 func (r *request) atCap(id string, err error) (any, error) {
 	f, ok := errors.AsType[*refusal](err)
-	if !ok || f.out.Refusal != state.LimitReached || r.version(f.out.Org) != 1 {
+	if !ok || f.out.Refusal != state.LimitReached {
 		return nil, err
+	}
+	if f.device = id; r.version(f.out.Org) != 1 {
+		return nil, f
 	}
 	answer := limitReached{Envelope: r.in.Envelope("limit_reached"), DeviceID: id, plan: planOf(f.out.Plan)}
 	answer.OverLimit = true // so its clients tell it, although used is not above limit
@@ -118,6 +121,10 @@ func onDevice(commit committer, command func(org []byte, id string) *statepb.Com
 		}
 		return step{rejudged: true, change: func(ctx context.Context) (any, error) {
 			d, err := commit(r, ctx, command(r.org[:], id))
+			if f, ok := errors.AsType[*refusal](err); ok {
+				f.device = id
+				return nil, f
+			}
 			if err != nil {
 				return nil, err
 			}

@@ -57,8 +57,9 @@ func expected(err error) bool {
 // refusal is a command that the state refused. It is an answer, and takes the way of errors because most calls treat all
 // refusals alike.
 type refusal struct {
-	out   state.Outcome
-	index uint64
+	out    state.Outcome
+	index  uint64
+	device string // that the call was about, if it was about one
 }
 
 func (f *refusal) Error() string { return f.answer().Error() }
@@ -73,7 +74,10 @@ func (f *refusal) answer() *wire.Error {
 		return wire.DeviceRevoked()
 	case state.LimitReached:
 		e := wire.DeviceLimitReached()
-		e.Extra = planOf(f.out.Plan).fields()
+		if f.device != "" {
+			e = e.With("deviceId", f.device)
+		}
+		e.Extra = append(e.Extra, planOf(f.out.Plan).fields()...)
 		return e
 	case state.PlanFrozen:
 		return wire.PlanFrozen()

@@ -84,7 +84,7 @@ func (r *request) parameters(c *call) (err error) {
 	case c.raw:
 	case r.http.IsGet():
 		if r.query, err = wire.ParseQuery(r.in.Query); err != nil {
-			return &wire.ParamError{Param: "query", Message: err.Error()}
+			return &wire.ParamError{Param: wire.QueryParam, Message: err.Error()}
 		}
 	case c.empty:
 		r.body, err = wire.ParseOptional(r.http.Request.Body())
@@ -96,17 +96,8 @@ func (r *request) parameters(c *call) (err error) {
 
 // queriedDevice is the device id in a query.
 func (r *request) queriedDevice() (string, error) {
-	value, present := r.query.Get("deviceId")
-	if !present {
-		return "", &wire.ParamError{Param: "deviceId", Message: "deviceId is missing: send it in the query string"}
-	}
-	id, ok := wire.DeviceID(value)
-	if !ok {
-		return "", &wire.ParamError{
-			Param: "deviceId", Message: "deviceId is no device id: send 1 to 256 bytes of UTF-8 without control characters",
-		}
-	}
-	return string(id), nil
+	id, err := r.query.DeviceID()
+	return string(id), err //nolint:wrapcheck // an answer
 }
 
 // maxText is the most bytes a name may have.

@@ -136,7 +136,7 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 	case err != nil:
 		return done{}, &unavailable{outcome: wire.OutcomeCommitted, cause: fmt.Errorf("wait for the edges to have index %d: %w", index, err)}
 	case out.Refusal != state.Granted:
-		return done{}, &refusal{out, index}
+		return done{}, &refusal{out: out, index: index}
 	}
 	if tell := r.api.cfg.Changed; tell != nil && out.Changed && !out.Replayed {
 		action, target := actionOf(cmd, &out)

@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"machineid/authority/state"
+	"machineid/authority/state/statepb"
 	"machineid/shared/decision"
+	"machineid/shared/orgkey"
 	"machineid/shared/wire"
 )
 
@@ -18,25 +20,43 @@ func (r *request) validate() {
 	// Only an edge answers from memory.
 	r.http.Response.Header.Set("X-Cache", "miss")
 	v, code := wire.ParseValidate(r.http)
+	if v.Operated {
+		if err := r.operatorFor(); err != nil {
+			v.Fault = r.fault(err)
+			code = decision.InvalidOrgKey
+			if v.Fault.HTTP/100 == 5 {
+				code, v.Fault = decision.SystemUnavailable, nil
+			}
+		}
+	}
 	if code == 0 {
 		code = r.decide(v)
 	}
-	wire.WriteDecision(r.http, &wire.Decision{Code: code, RequestID: r.in.ID, DeviceID: v.DeviceID})
+	wire.WriteDecision(r.http, &wire.Decision{Code: code, RequestID: r.in.ID, DeviceID: v.DeviceID, Fault: v.Fault})
+}
+
+// holder finds the key and the org that a decision is for. An operator's token stands for a key of the org that it names.
+func (r *request) holder(s *sight, sum orgkey.Hash) (key decision.Key, org state.OrgID, holder *statepb.Org, err error) {
+	if r.scope != statepb.Key_NONE {
+		holder, err = s.Org(r.org)
+		return decision.Key{Known: true}, r.org, holder, err //nolint:wrapcheck // says what
+	}
+	rec, err := s.Key(sum)
+	if err != nil {
+		return key, org, nil, err //nolint:wrapcheck // says what
+	}
+	if rec != nil {
+		org = state.OrgID(rec.GetOrgId())
+	}
+	holder, err = s.Org(org)
+	return state.KeyOf(rec), org, holder, err //nolint:wrapcheck // says what
 }
 
 func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
 	ctx, cancel := context.WithDeadline(context.Background(), r.validateDeadline())
 	defer cancel()
 	err := r.look(ctx, func(s *sight) (bool, error) {
-		key, err := s.Key(v.Sum)
-		if err != nil {
-			return false, err
-		}
-		var org state.OrgID
-		if key != nil {
-			org = state.OrgID(key.GetOrgId())
-		}
-		holder, err := s.Org(org)
+		key, org, holder, err := r.holder(s, v.Sum)
 		if err != nil {
 			return false, err
 		}
@@ -44,8 +64,8 @@ func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {
 		if err != nil {
 			return false, err
 		}
-		code = r.judge(s, state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(occupant))
-		if code != decision.OrgNotFound {
+		code = r.judge(s, key, state.HolderOf(holder), state.OccupantOf(occupant))
+		if code != decision.OrgNotFound && !v.Operated {
 			r.api.cfg.Hub.Used(v.Sum, s.now)
 		}
 		if state.Stands(occupant, s.now) {

@@ -11,6 +11,12 @@ import (
 // validateBatch answers for several devices from one view. It waits for no edge, as validate.
 func (r *request) validateBatch() {
 	r.http.Response.Header.Set("X-Cache", "miss")
+	if r.in.Operated() {
+		if err := r.operatorFor(); err != nil {
+			r.in.Error(r.http, r.fault(err))
+			return
+		}
+	}
 	sum, list, fault := wire.ParseValidateBatch(r.http)
 	if fault != nil {
 		r.in.Error(r.http, fault)
@@ -20,19 +26,11 @@ func (r *request) validateBatch() {
 	defer cancel()
 	err := r.look(ctx, func(s *sight) (bool, error) {
 		s.Reader = s.Paced(yielding())
-		key, err := s.Key(sum)
+		key, org, holder, err := r.holder(s, sum)
 		if err != nil {
-			return false, err //nolint:wrapcheck // says what
+			return false, err
 		}
-		var org state.OrgID
-		if key != nil {
-			org = state.OrgID(key.GetOrgId())
-		}
-		holder, err := s.Org(org)
-		if err != nil {
-			return false, err //nolint:wrapcheck // says what
-		}
-		if state.KeyOf(key).Alive(s.now) && state.HolderOf(holder).Known {
+		if !r.in.Operated() && key.Alive(s.now) && state.HolderOf(holder).Known {
 			r.api.cfg.Hub.Used(sum, s.now)
 		}
 		for i := range list {
@@ -43,7 +41,7 @@ func (r *request) validateBatch() {
 			if err != nil {
 				return false, err //nolint:wrapcheck // says what
 			}
-			list[i].Code = r.judge(s, state.KeyOf(key), state.HolderOf(holder), state.OccupantOf(d))
+			list[i].Code = r.judge(s, key, state.HolderOf(holder), state.OccupantOf(d))
 			if state.Stands(d, s.now) {
 				r.api.cfg.Hub.Seen(org, string(list[i].ID), s.now)
 			}

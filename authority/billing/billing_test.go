@@ -26,11 +26,12 @@ func TestChoose(t *testing.T) {
 	s := New(Config{Prices: stripetest.Prices()})
 	sub := func(id, status, price string, created int64) *subscription {
 		x := &subscription{ID: id, Status: status, Created: created, CurrentPeriodEnd: 100}
-		x.Items.Data = append(x.Items.Data, struct {
-			Price            struct{ ID string } `json:"price"`
-			CurrentPeriodEnd int64               `json:"current_period_end"`
-		}{CurrentPeriodEnd: 200})
+		x.Items.Data = []item{{CurrentPeriodEnd: 200}}
 		x.Items.Data[0].Price.ID = price
+		return x
+	}
+	paused := func(x *subscription) *subscription {
+		x.PauseCollection = &struct{}{}
 		return x
 	}
 	for _, c := range []struct {
@@ -51,6 +52,10 @@ func TestChoose(t *testing.T) {
 		{"what is new to us is none", []*subscription{sub("a", "dancing", "price_pro", 1)}, "a", ""},
 		{"another product", []*subscription{sub("a", "active", "price_of_a_book", 1)}, "", ""},
 		{"its end counts all the same", []*subscription{sub("a", "canceled", "price_of_a_book", 1)}, "a", "a  CANCELED"},
+		{"paid before what is not collected", []*subscription{paused(sub("a", "active", "price_max", 2)), sub("b", "active", "price_pro", 1)}, "", "b pro ACTIVE + a"},
+		{"a grace that is not collected", []*subscription{paused(sub("a", "past_due", "price_max", 2))}, "", "a max PAUSED"},
+		{"a trial is not collected either way", []*subscription{paused(sub("a", "trialing", "price_max", 2))}, "", "a max TRIALING"},
+		{"its end, not collected", []*subscription{paused(sub("a", "canceled", "price_max", 2))}, "a", "a max CANCELED"},
 		{"an old price", []*subscription{sub("a", "trialing", "price_pro_old", 1)}, "", "a pro TRIALING"},
 	} {
 		got, others := s.choose(t.Context(), c.list, orgID, c.current)

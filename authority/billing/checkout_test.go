@@ -215,7 +215,7 @@ func TestTwoSubscriptions(t *testing.T) {
 	}
 }
 
-// TestSeveralItems: of the items of a subscription the largest plan counts, in any order; what is none of ours is passed over.
+// TestSeveralItems: of the items of a subscription the largest plan counts, in any order and on any page; what is none of ours is passed over.
 func TestSeveralItems(t *testing.T) {
 	fake := stripetest.New(t)
 	s, b := service(fake), newBook(t)
@@ -224,16 +224,56 @@ func TestSeveralItems(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := fake.Subscribe(customer, "price_pro", orgID.String())
-	for _, prices := range [][]string{{"price_pro", "price_max", "price_scale"}, {"price_max", "price_book", "price_pro"}, {"price_book", "price_pro", "price_max"}} {
-		for _, places := range []bool{false, true} {
-			fake.Change(id, func(x *stripetest.Subscription) { x.More, x.Price, x.NewPlaces = prices[:2], prices[2], places })
-			if _, err := s.Sync(t.Context(), b, orgID); err != nil {
-				t.Fatal(err)
+	many := append(slices.Repeat([]string{"price_book"}, 250), "price_pro", "price_max")
+	for _, prices := range [][]string{{"price_pro", "price_max", "price_scale"}, {"price_max", "price_book", "price_pro"}, {"price_book", "price_pro", "price_max"}, many} {
+		for i, places := range []bool{false, true, false, true} {
+			last := len(prices) - 1
+			page := i / 2 * (1 + len(prices)/10)
+			fake.Change(id, func(x *stripetest.Subscription) {
+				x.More, x.Price, x.NewPlaces, x.Page = prices[:last], prices[last], places, page
+			})
+			for name, see := range map[string]func() error{
+				"compared": func() error { _, err := s.Sync(t.Context(), b, orgID); return err },
+				"an event": func() error {
+					e, err := ParseEvent(fake.Sample(id))
+					if err == nil {
+						_, _, err = s.Receive(t.Context(), b, e)
+					}
+					return err
+				},
+			} {
+				if err := see(); err != nil {
+					t.Fatal(err)
+				}
+				rec, err := readBilling(b)
+				if sub := rec.GetSubscription(); err != nil || sub.GetTier() != "max" || sub.GetStatus() != statepb.Subscription_ACTIVE || sub.GetPeriodEndMs() == 0 {
+					t.Errorf("%d prices, pages of %d, %s: %v, %v", len(prices), page, name, sub, err)
+				}
 			}
-			rec, err := readBilling(b)
-			if sub := rec.GetSubscription(); err != nil || sub.GetTier() != "max" || sub.GetStatus() != statepb.Subscription_ACTIVE || sub.GetPeriodEndMs() == 0 {
-				t.Errorf("%v: %v, %v", prices, sub, err)
-			}
+		}
+	}
+}
+
+// TestPausedCollection: who is not asked to pay is frozen like one whose subscription is paused, by whichever way Stripe is told, until it is again.
+func TestPausedCollection(t *testing.T) {
+	fake := stripetest.New(t)
+	s, b := service(fake), newBook(t)
+	customer, err := s.customer(t.Context(), b, orgID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fake.Subscribe(customer, "price_pro", orgID.String())
+	for _, behavior := range []string{"void", "", "keep_as_draft", "", "mark_uncollectible", ""} {
+		fake.Change(id, func(x *stripetest.Subscription) { x.Paused = behavior })
+		if _, err := s.Sync(t.Context(), b, orgID); err != nil {
+			t.Fatal(err)
+		}
+		want := statepb.Subscription_ACTIVE
+		if behavior != "" {
+			want = statepb.Subscription_PAUSED
+		}
+		if rec, err := readBilling(b); err != nil || rec.GetSubscription().GetStatus() != want {
+			t.Errorf("%q: %v, %v", behavior, rec.GetSubscription(), err)
 		}
 	}
 }

@@ -44,12 +44,22 @@ type subscription struct {
 	CancelAt          int64             `json:"cancel_at"`
 	CancelAtPeriodEnd bool              `json:"cancel_at_period_end"`
 	CurrentPeriodEnd  int64             `json:"current_period_end"`
-	Items             struct {
-		Data []struct {
-			Price            struct{ ID string } `json:"price"`
-			CurrentPeriodEnd int64               `json:"current_period_end"` // since 2025-03-31
-		} `json:"data"`
-	} `json:"items"`
+	// PauseCollection is there while nothing is collected, whatever becomes of the invoices. The status does not tell.
+	PauseCollection *struct{} `json:"pause_collection"`
+	Items           itemList  `json:"items"`
+}
+
+// itemList is a page of a subscription's items; the first comes with the subscription.
+type itemList struct {
+	stripe.APIResource
+	Data    []item `json:"data"`
+	HasMore bool   `json:"has_more"`
+}
+
+type item struct {
+	ID               string              `json:"id"`
+	Price            struct{ ID string } `json:"price"`
+	CurrentPeriodEnd int64               `json:"current_period_end"` // since 2025-03-31
 }
 
 type subscriptionList struct {
@@ -62,6 +72,8 @@ type subscriptionList struct {
 const (
 	subscriptionsPage  = 100
 	subscriptionsPages = 5
+	itemsPage          = 100
+	itemsPages         = 5
 )
 
 // subscriptions asks Stripe for all that a customer has or had.
@@ -79,6 +91,11 @@ func (s *Service) subscriptions(ctx context.Context, customer string) (list []*s
 		if err := s.backend.CallRaw(http.MethodGet, "/v1/subscriptions", string(s.cfg.SecretKey), body, &stripe.Params{Context: ctx}, page); err != nil {
 			return nil, fault("list the subscriptions of customer "+customer, err)
 		}
+		for _, sub := range page.Data {
+			if err := s.complete(ctx, sub); err != nil {
+				return nil, err
+			}
+		}
 		list = append(list, page.Data...)
 		if !page.HasMore || len(page.Data) == 0 {
 			break
@@ -86,6 +103,26 @@ func (s *Service) subscriptions(ctx context.Context, customer string) (list []*s
 		after = page.Data[len(page.Data)-1].ID
 	}
 	return list, nil
+}
+
+// complete asks for the items that did not come with a subscription: a plan may be among them.
+func (s *Service) complete(ctx context.Context, sub *subscription) error {
+	for page := &sub.Items; page.HasMore && len(page.Data) > 0; {
+		if len(sub.Items.Data) > itemsPage*itemsPages {
+			break
+		}
+		params := &stripe.SubscriptionItemListParams{Subscription: new(sub.ID)}
+		params.Limit = stripe.Int64(itemsPage)
+		params.StartingAfter = new(page.Data[len(page.Data)-1].ID)
+		body := &form.Values{}
+		form.AppendTo(body, params)
+		page = &itemList{}
+		if err := s.backend.CallRaw(http.MethodGet, "/v1/subscription_items", string(s.cfg.SecretKey), body, &stripe.Params{Context: ctx}, page); err != nil {
+			return fault("list the items of subscription "+sub.ID, err)
+		}
+		sub.Items.Data = append(sub.Items.Data, page.Data...)
+	}
+	return nil
 }
 
 // fetch asks Stripe for what an org pays. A customer may have been deleted there, and its subscriptions ended: then the one that
@@ -107,7 +144,7 @@ func (s *Service) subscription(ctx context.Context, id string) (*subscription, e
 	if err := s.backend.Call(http.MethodGet, stripe.FormatURLPath("/v1/subscriptions/%s", id), string(s.cfg.SecretKey), params, sub); err != nil {
 		return nil, fault("get subscription "+id, err)
 	}
-	return sub, nil
+	return sub, s.complete(ctx, sub)
 }
 
 var statuses = map[string]statepb.Subscription_Status{
@@ -191,6 +228,9 @@ func (s *Service) read(ctx context.Context, sub *subscription) *statepb.Subscrip
 	status, known := statuses[sub.Status]
 	if !known {
 		return nil
+	}
+	if sub.PauseCollection != nil && (status == statepb.Subscription_ACTIVE || status == statepb.Subscription_PAST_DUE) {
+		status = statepb.Subscription_PAUSED // nothing is paid, nor asked for
 	}
 	end := sub.CurrentPeriodEnd
 	if end == 0 {

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ type change struct {
 	sealed  bool                    // all sessions have been told: nothing is settled before
 	waiting map[*session]clock.Time // lease ends, as booked when the Invalidate was queued
 	edges   int                     // sessions that had to be told
+	told    places                  // of those, in the reign's directory
+	late    places                  // of those whose lease ran out instead
 	expired []string                // edges whose lease ran out instead
 	acked   int
 	took    time.Duration
@@ -36,6 +39,7 @@ func (c *change) expect(s *session, leaseEnd clock.Time) {
 	defer c.mu.Unlock()
 	c.waiting[s] = leaseEnd
 	c.edges++
+	c.told.set(s.slot)
 }
 
 // seal says that the list is complete, and reports whether anybody is on it. The
@@ -79,6 +83,8 @@ func (c *change) handOver(from, to *session) (was bool) {
 	if waits {
 		delete(c.waiting, from)
 		c.waiting[to] = end
+		c.told.clear(from.slot)
+		c.told.set(to.slot)
 	}
 	return waits
 }
@@ -95,6 +101,7 @@ func (c *change) expire(now clock.Time) (over []*session, next clock.Time, more 
 		if end <= now {
 			delete(c.waiting, s)
 			c.expired = append(c.expired, s.edgeID)
+			c.late.set(s.slot)
 			over = append(over, s)
 		} else if !more || end < next {
 			next, more = end, true
@@ -140,6 +147,7 @@ func (c *change) propagation() Propagation {
 	return Propagation{
 		Index: c.index, Edges: c.edges, Confirmed: c.acked, Expired: len(c.expired),
 		ElapsedMs: float64(c.took.Microseconds()) / 1000,
+		told:      slices.Clone(c.told), late: slices.Clone(c.late),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -19,6 +20,54 @@ type Propagation struct {
 	ElapsedMs float64 `json:"elapsedMs"`
 	// Pending says that nobody has waited: of all but Index nothing is known.
 	Pending bool `json:"-"`
+
+	told, late places
+}
+
+// Add counts another change of the same call, a later one. A session that had to be told of both is one, and expired if it was so at either.
+func (p *Propagation) Add(one Propagation) {
+	if p.Index == 0 {
+		*p = one
+		return
+	}
+	p.Index, p.Pending = one.Index, one.Pending
+	p.told.add(one.told)
+	p.late.add(one.late)
+	p.Edges, p.Expired = p.told.count(), p.late.count()
+	p.Confirmed = p.Edges - p.Expired
+	p.ElapsedMs += one.ElapsedMs
+}
+
+// places is a set of sessions' places in a directory.
+type places []uint64
+
+func (p *places) set(i int) {
+	for len(*p) <= i/64 {
+		*p = append(*p, 0)
+	}
+	(*p)[i/64] |= 1 << (i % 64)
+}
+
+func (p *places) clear(i int) {
+	if i/64 < len(*p) {
+		(*p)[i/64] &^= 1 << (i % 64)
+	}
+}
+
+func (p *places) add(more places) {
+	for len(*p) < len(more) {
+		*p = append(*p, 0)
+	}
+	for i, word := range more {
+		(*p)[i] |= word
+	}
+}
+
+func (p *places) count() (n int) {
+	for _, word := range *p {
+		n += bits.OnesCount64(word)
+	}
+	return n
 }
 
 // MarshalJSON tells of a pending change no more than that.

@@ -14,6 +14,16 @@ import (
 	"machineid/authority/state"
 )
 
+// Two changes of one call: who had to be told of both is one, and expired if it was so once.
+func TestPropagationsAdd(t *testing.T) {
+	var sum Propagation
+	sum.Add(Propagation{Index: 3, Edges: 2, Confirmed: 1, Expired: 1, ElapsedMs: 1, told: places{0b11}, late: places{0b10}})
+	sum.Add(Propagation{Index: 5, Edges: 2, Confirmed: 2, ElapsedMs: 2, told: places{0b110, 1}})
+	if sum.Index != 5 || sum.Edges != 4 || sum.Confirmed != 3 || sum.Expired != 1 || sum.ElapsedMs != 3 {
+		t.Errorf("%+v", sum)
+	}
+}
+
 // TestProgress says of a change at every moment what Settle would, and who is waited for.
 func TestProgress(t *testing.T) {
 	inRealWorld(t, func(w *realWorld) {

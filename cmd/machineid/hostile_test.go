@@ -24,11 +24,13 @@ type hostileWorld struct {
 	full     org // three active devices, d1 to d3, and the revoked d0: at its cap
 	disabled org
 	nobody   string // a key of no org
+	dir      string // of the data
 }
 
 func newHostileWorld(t *testing.T) *hostileWorld {
 	t.Helper()
-	w := &hostileWorld{devNode: launchDev(t, t.TempDir())}
+	w := &hostileWorld{dir: t.TempDir()}
+	w.devNode = launchDev(t, w.dir)
 	w.ready()
 	c := newClient(t, w.authority)
 	w.full, w.disabled = c.createOrg(t), c.createOrg(t)

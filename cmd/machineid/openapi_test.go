@@ -62,7 +62,7 @@ func TestOpenAPIIsServed(t *testing.T) {
 		if status, _, _ = ask("GET", "/openapi.json", `"another"`); status != http.StatusOK {
 			t.Errorf("%s: with another ETag HTTP %d", tier, status)
 		}
-		if status, header, _ = ask("POST", "/openapi.json", ""); status != http.StatusMethodNotAllowed || header.Get("Allow") != "GET" {
+		if status, header, _ = ask("POST", "/openapi.json", ""); status != http.StatusMethodNotAllowed || header.Get("Allow") != "GET, HEAD" {
 			t.Errorf("%s: POST: HTTP %d, Allow %q", tier, status, header.Get("Allow"))
 		}
 		if status, _, _ = ask("GET", "/openapi.json/", ""); status != http.StatusNotFound {

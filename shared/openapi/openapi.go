@@ -3,6 +3,7 @@
 package openapi
 
 import (
+	"bytes"
 	"crypto/sha256"
 	_ "embed" // the document
 	"encoding/hex"
@@ -34,19 +35,51 @@ func Serve(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
 	if path, _ := wire.SplitTarget(ctx.Request.Header.RequestURI()); string(path) != Path {
 		return false
 	}
-	if !ctx.IsGet() {
+	if !ctx.IsGet() && !ctx.IsHead() {
 		in.Error(ctx, wire.MethodNotAllowed(&wire.Route{Get: true}))
+		return true
+	}
+	if lines := ctx.Request.Header.PeekAll("If-Match"); len(lines) > 0 && !names(lines, etag, true) {
+		in.Error(ctx, wire.PreconditionFailed())
 		return true
 	}
 	h := &ctx.Response.Header
 	h.Set("Cache-Control", maxAge)
 	h.Set("ETag", etag)
 	h.SetBytesV("X-Request-Id", in.ID)
-	if string(ctx.Request.Header.Peek("If-None-Match")) == etag {
+	if names(ctx.Request.Header.PeekAll("If-None-Match"), etag, false) {
 		ctx.SetStatusCode(fasthttp.StatusNotModified)
 		return true
 	}
 	ctx.SetContentType("application/json")
 	ctx.SetBody(document)
 	return true
+}
+
+// names tells whether the lines of If-None-Match or If-Match name a strong entity tag, or any by `*`. strong compares as If-Match does, where a weak tag is
+// another (RFC 9110, 8.8.3.2). From what is no entity tag on a line says nothing.
+func names(lines [][]byte, etag string, strong bool) bool {
+	for _, line := range lines {
+		if string(bytes.TrimSpace(line)) == "*" {
+			return len(lines) == 1
+		}
+		for line = bytes.Trim(line, ", \t"); len(line) > 0; line = bytes.TrimLeft(line, ", \t") {
+			tag, weak := bytes.CutPrefix(line, []byte("W/"))
+			if len(tag) == 0 || tag[0] != '"' {
+				break
+			}
+			end := bytes.IndexByte(tag[1:], '"') + 2
+			if end < 2 {
+				break
+			}
+			if string(tag[:end]) == etag && (!weak || !strong) {
+				return true
+			}
+			line = tag[end:]
+			if rest := bytes.TrimLeft(line, " \t"); len(rest) > 0 && rest[0] != ',' {
+				break
+			}
+		}
+	}
+	return false
 }

@@ -42,8 +42,12 @@ func sourceHash(page []byte, element string) string {
 // Serve answers a request for a page, and reports whether it was one.
 func Serve(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
 	path, _ := wire.SplitTarget(ctx.Request.Header.RequestURI())
-	if string(path) != recoverPath || !ctx.IsGet() && !ctx.IsHead() {
+	if string(path) != recoverPath {
 		return false
+	}
+	if !ctx.IsGet() && !ctx.IsHead() {
+		in.Error(ctx, wire.MethodNotAllowed(&wire.Route{Get: true}))
+		return true
 	}
 	h := &ctx.Response.Header
 	for name, value := range map[string]string{

@@ -22,6 +22,7 @@ type Decision struct {
 	RequestID  []byte
 	DeviceID   []byte // DeviceID is nil if it was invalid; the answer then has none.
 	RetryAfter int    // RetryAfter in seconds goes with SYSTEM_UNAVAILABLE; 0 means 1.
+	Fault      *Error // Fault, if there is one, says what is wrong with the request: error, message and param.
 }
 
 // answerParts are the bytes of an answer that depend on the code alone.
@@ -66,7 +67,19 @@ func AppendDecision(dst []byte, d *Decision) []byte {
 		dst = append(dst, `,"deviceId":`...)
 		dst = appendString(dst, d.DeviceID)
 	}
-	return append(dst, parts.tail...)
+	dst = append(dst, parts.tail...)
+	if d.Fault == nil {
+		return dst
+	}
+	dst = append(dst[:len(dst)-1], `,"error":`...)
+	dst = appendString(dst, d.Fault.Code)
+	dst = append(dst, `,"message":`...)
+	dst = appendString(dst, d.Fault.Message)
+	if d.Fault.Param != "" {
+		dst = append(dst, `,"param":`...)
+		dst = appendString(dst, d.Fault.Param)
+	}
+	return append(dst, '}')
 }
 
 // WriteDecision answers a validate with d: HTTP 200 whatever it is, the headers of every answer, and Retry-After

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -107,7 +108,7 @@ func (l *listener) cut(stopped <-chan struct{}) {
 		}
 		l.mu.Unlock()
 		for _, c := range waiting {
-			if c.state.CompareAndSwap(connWaits, connCut) {
+			if c.state.CompareAndSwap(connWaits, connCut) || c.state.CompareAndSwap(connLeaves, connCut) {
 				_ = c.Close() // it may be closed already
 			}
 		}
@@ -162,8 +163,11 @@ func (l *listener) Accept() (net.Conn, error) {
 	return timed, nil
 }
 
-// Close closes the connection.
+// Close closes the connection, in stages if an answer was written that ends it.
 func (c *conn) Close() error {
+	if c.leaves.CompareAndSwap(true, false) {
+		c.leave()
+	}
 	c.l.mu.Lock()
 	delete(c.l.conns, c)
 	c.l.mu.Unlock()
@@ -188,7 +192,10 @@ type conn struct {
 	first       int64        // when the request that it waits for began
 	begun       bool         // something has been read since the last answer
 	ended       bool         // a read has failed: nothing more will come
-	surplus     bool         // the listener has too many: the first request is refused
+	late        bool         // it failed because the time was up
+	leaves      atomic.Bool  // an answer was written, or is, that ends the connection
+	opening     opening
+	surplus     bool // the listener has too many: the first request is refused
 	memo        headMemo
 	holding     holding
 	request     *Request // that the handler is with, else nil
@@ -201,7 +208,8 @@ const (
 	connHandles              // a request is with the handler
 	connAnswers              // an answer was written, or a part; the next request has not begun
 	connOwes                 // for the rest of a request that came with the one before, whose answer waits to leave with this one's
-	connCut                  // the server ended it before a whole request had come
+	connLeaves               // the last answer was written; what still comes is read and thrown away
+	connCut                  // the server ended it: before a whole request had come, or while it was left
 )
 
 // begin tells that a whole request has come. It is false if the connection was cut before.
@@ -240,7 +248,10 @@ func (c *conn) Read(b []byte) (int, error) {
 		c.read = until
 	}
 	n, err := c.Conn.Read(b)
-	c.ended = err != nil
+	c.opening.add(b[:n])
+	if c.ended = err != nil; c.ended {
+		c.late = timedOut(err)
+	}
 	if n > 0 && c.state.CompareAndSwap(connAnswers, connWaits) {
 		c.first = c.l.now.Load()
 	}
@@ -248,6 +259,52 @@ func (c *conn) Read(b []byte) (int, error) {
 		return n, io.ErrUnexpectedEOF // fasthttp takes an EOF for a connection that is done with, and says nothing
 	}
 	return n, err //nolint:wrapcheck // fasthttp looks at it
+}
+
+// The bounds of what is read of a connection after its last answer.
+const (
+	leaveTime = 3 * time.Second
+	leaveMost = 64 << 20
+	leaveRead = 32 << 10
+)
+
+// leave ends the server's half of the connection and reads on until the client has ended its own, within bounds. Closed at once, a connection on which
+// something still comes is reset, and a reset takes the answer from a client that has not read it yet (RFC 9112, 9.6).
+func (c *conn) leave() {
+	half := closer(c.Conn)
+	if half == nil || c.ended || !c.state.CompareAndSwap(connAnswers, connLeaves) || half.CloseWrite() != nil {
+		return
+	}
+	most := c.l.opts.leaveTime
+	if c.surplus {
+		most = lameTime
+	}
+	if c.SetReadDeadline(time.Now().Add(most)) != nil {
+		return
+	}
+	b := make([]byte, leaveRead)
+	for left := leaveMost; left > 0; {
+		n, err := c.Conn.Read(b)
+		if left -= n; err != nil {
+			return
+		}
+	}
+}
+
+type closeWriter interface{ CloseWrite() error }
+
+// closer is what can end one half of a connection, or of the one under it; nil if nothing can.
+func closer(c net.Conn) closeWriter {
+	for {
+		if half, ok := c.(closeWriter); ok {
+			return half
+		}
+		over, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = over.NetConn()
+	}
 }
 
 // waits tells whether a request has begun to come.
@@ -263,6 +320,12 @@ func (c *conn) Write(b []byte) (int, error) {
 			return 0, err //nolint:wrapcheck // fasthttp looks at it
 		}
 		c.write = until
+	}
+	if bytes.HasSuffix(b, interim) { // no answer: the request goes on to come
+		if c.state.CompareAndSwap(connAnswers, connWaits) {
+			c.first, c.begun = c.l.now.Load(), true
+		}
+		return c.Conn.Write(b) //nolint:wrapcheck // fasthttp looks at it
 	}
 	if c.state.Load() != connCut {
 		c.state.Store(connAnswers)

@@ -20,15 +20,13 @@ type Question struct {
 	Code decision.Code
 }
 
-// ParseValidateBatch reads a validate_batch: the key's hash and the questions in their order. Its errors are *Error, in the order of checks.
+// ParseValidateBatch reads a validate_batch: the key's hash, none if an operator asks (Request.Operated), and the questions in their order. Its errors are *Error,
+// in the order of checks.
 func ParseValidateBatch(ctx *fasthttp.RequestCtx) (sum orgkey.Hash, list []Question, fault *Error) {
 	r := From(ctx)
-	if len(Trim(r.Head.OrgKey)) == 0 {
-		return sum, nil, MissingOrgKey()
-	}
 	sum, err := r.OrgKey()
-	if err != nil {
-		return sum, nil, InvalidOrgKey(err)
+	if err != nil && !r.Operated() {
+		return sum, nil, keyFault(r, err)
 	}
 	const name = "deviceIds"
 	o, err := ParseObject(ctx.Request.Body())

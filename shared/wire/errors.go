@@ -15,6 +15,7 @@ type Error struct {
 	Outcome    string  // Outcome tells whether a change was made, "" where that is plain.
 	RetryAfter int     // RetryAfter in seconds, 0 for none.
 	Allow      string  // Allow is the header of the same name, "" for none.
+	Challenge  string  // Challenge is the header WWW-Authenticate, which every 401 has (RFC 9110, 15.5.2).
 	Extra      []Field // Extra are further fields, for example those of a plan.
 
 	close bool // the connection ends: where the next request begins is uncertain
@@ -50,6 +51,13 @@ const (
 	OutcomeCommitted = "committed" // The change was made; it is not yet known to be everywhere.
 )
 
+// The challenges of a 401. There is no registered scheme for a key in a header of its own, nor for a token in a body: these name where it belongs.
+const (
+	challengeKey      = `ApiKey realm="machineid", in="header", name="x-org-key"`
+	challengeToken    = `Bearer realm="machineid operators"`
+	challengeRecovery = `RecoveryToken realm="machineid", in="body", name="token"`
+)
+
 // MissingParams answers a parameter that is missing, empty or malformed, and malformed JSON.
 func MissingParams(param, message string) *Error {
 	return &Error{HTTP: fasthttp.StatusBadRequest, Status: StatusError, Code: "missing_params", Param: param, Message: message}
@@ -62,7 +70,7 @@ func MissingOrgKey() *Error {
 
 // InvalidOrgKey answers a key whose form is wrong. cause is one of orgkey's errors, none of which tells the key.
 func InvalidOrgKey(cause error) *Error {
-	return &Error{HTTP: fasthttp.StatusUnauthorized, Status: StatusError, Code: "invalid_org_key", Message: cause.Error()}
+	return &Error{HTTP: fasthttp.StatusUnauthorized, Status: StatusError, Code: "invalid_org_key", Message: cause.Error(), Challenge: challengeKey}
 }
 
 // OrgNotFound answers a key that no org has, or no longer.
@@ -204,7 +212,7 @@ func ClusterExists(message string) *Error {
 func InvalidOperatorToken() *Error {
 	return &Error{
 		HTTP: fasthttp.StatusUnauthorized, Status: StatusError, Code: "invalid_operator_token",
-		Message: "the operator's token is missing or wrong: send it as Authorization: Bearer TOKEN",
+		Message: "the operator's token is missing or wrong: send it as Authorization: Bearer TOKEN", Challenge: challengeToken,
 	}
 }
 
@@ -248,6 +256,6 @@ func StripeUnavailable(message string) *Error {
 func InvalidToken() *Error {
 	return &Error{
 		HTTP: fasthttp.StatusUnauthorized, Status: StatusError, Code: "invalid_token",
-		Message: "the token is wrong, was used or has expired: ask for another with org/recover",
+		Message: "the token is wrong, was used or has expired: ask for another with org/recover", Challenge: challengeRecovery,
 	}
 }

@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/valyala/fasthttp"
+import (
+	"errors"
+
+	"github.com/valyala/fasthttp"
+)
 
 // These answer what is wrong with a request before it has reached a call. The contract's table names the first two; the others are
 // ours, for every answer is a JSON object.
@@ -25,6 +29,42 @@ func BodyTooLarge() *Error {
 func BadRequest(message string) *Error {
 	return &Error{
 		HTTP: fasthttp.StatusBadRequest, Status: StatusError, Code: "bad_request", Message: message, close: true,
+	}
+}
+
+// PreconditionFailed answers an If-Match that names another copy.
+func PreconditionFailed() *Error {
+	return &Error{
+		HTTP: fasthttp.StatusPreconditionFailed, Status: StatusError, Code: "precondition_failed",
+		Message: "If-Match names another copy than the one there is: ask again without it",
+	}
+}
+
+// headFault answers a fault of a head. The connection ends with it, whatever it was (W4).
+func headFault(fault error) *Error {
+	switch {
+	case errors.Is(fault, ErrHeadHTTPVersion):
+		return &Error{
+			HTTP: fasthttp.StatusHTTPVersionNotSupported, Status: StatusError, Code: "http_version_not_supported", Message: fault.Error(), close: true,
+		}
+	case errors.Is(fault, ErrHeadCoding):
+		return &Error{HTTP: fasthttp.StatusNotImplemented, Status: StatusError, Code: "not_implemented", Message: fault.Error(), close: true}
+	}
+	return BadRequest(fault.Error())
+}
+
+// ExpectationFailed answers an Expect other than 100-continue.
+func ExpectationFailed() *Error {
+	return &Error{
+		HTTP: fasthttp.StatusExpectationFailed, Status: StatusError, Code: "expectation_failed", Message: ErrHeadExpect.Error(),
+	}
+}
+
+// TargetTooLong answers a request line beyond the server's limit. The connection ends with it.
+func TargetTooLong() *Error {
+	return &Error{
+		HTTP: fasthttp.StatusRequestURITooLong, Status: StatusError, Code: "uri_too_long",
+		Message: "the request's URL is too long: send a shorter query, or POST", close: true,
 	}
 }
 

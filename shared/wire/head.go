@@ -1,14 +1,16 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
 	"math/bits"
+	"slices"
 )
 
-// The faults of a head. Each is one sentence for the caller, names no value that was sent, and is answered with 400 and the end of
-// the connection, because where the next request begins is no longer certain.
+// The faults of a head. Each is one sentence for the caller, names no value that was sent, and is answered with 400 (headFault has the exceptions) and the
+// end of the connection, because where the next request begins is no longer certain.
 var (
 	ErrHeadSyntax      = errors.New("a header line is no name, colon and value: send each header as `Name: value` on one line")
 	ErrHeadFolded      = errors.New("a header is folded over several lines: send each header on one line")
@@ -22,6 +24,10 @@ var (
 	ErrHeadEncoding    = errors.New("Content-Encoding is sent: send the body as it is, not compressed")
 	ErrHeadTrailer     = errors.New("the chunked body has trailer fields: send every header in the head")
 	ErrHeadHTTPVersion = errors.New("the HTTP version is neither 1.0 nor 1.1: send HTTP/1.1")
+	ErrHeadCoding      = errors.New("Transfer-Encoding names a coding that this server does not have: send chunked alone, or Content-Length")
+	ErrHeadExpect      = errors.New("Expect names something other than 100-continue: send that, or leave Expect out")
+	ErrHeadHost        = errors.New("Host is missing, empty or no host with an optional port: send `Host: name` or `Host: name:port`")
+	ErrHeadTarget      = errors.New("the target is neither a path nor an http URL without user information: send the path and the query only")
 )
 
 // Head is what one pass over a head finds. The slices alias the raw head and are good until the handler returns. A field that
@@ -35,12 +41,13 @@ type Head struct {
 	IdempotencyKey []byte // Idempotency-Key
 	Version        []byte // MachineID-Version
 	Timeout        []byte // MachineID-Timeout-Ms
-	Prefer         []byte // Prefer
+	Prefer         []byte // Prefer; of several lines one list
 	Length         int    // Content-Length, 0 if none was sent; what no int holds is the largest
 	Chunked        bool   // Transfer-Encoding: chunked
 	Close          bool   // Connection: close, in any case and place of its list
 
-	seen fieldSet
+	unexpected bool // Expect has something other than 100-continue
+	seen       fieldSet
 }
 
 // fieldSet notes which of the known headers came.
@@ -134,12 +141,17 @@ func (h *Head) note(name, value []byte) error {
 	switch len(name) {
 	case 4:
 		if equalFold(name, "host") {
+			if !validHost(value) {
+				return ErrHeadHost
+			}
 			return h.once(fieldHost)
 		}
 	case 6:
-		if equalFold(name, "prefer") && h.seen&fieldPrefer == 0 { // a list: what is repeated adds to it, the first is enough
-			h.seen |= fieldPrefer
-			h.Prefer = value
+		if equalFold(name, "prefer") {
+			h.notePrefer(value)
+		}
+		if equalFold(name, "expect") {
+			h.unexpected = h.unexpected || !listOnly(value, "100-continue")
 		}
 	case 9:
 		if equalFold(name, "x-org-key") {
@@ -224,8 +236,24 @@ func (h *Head) noteLength(value []byte) error {
 	return h.once(fieldLength)
 }
 
+// notePrefer takes a line of Prefer. Further lines add to the list (RFC 9110, 5.3); they are seldom, and allocate.
+func (h *Head) notePrefer(value []byte) {
+	if h.seen&fieldPrefer == 0 {
+		h.seen |= fieldPrefer
+		h.Prefer = value
+		return
+	}
+	h.Prefer = slices.Concat(h.Prefer, []byte(", "), value)
+}
+
+// noteTransfer takes Transfer-Encoding. Where chunked is the last of several codings the body's end is known, but not what it means; else not even
+// that (RFC 9112, 6.1 and 6.3).
 func (h *Head) noteTransfer(value []byte) error {
 	if !equalFold(value, "chunked") {
+		if i := bytes.LastIndexByte(value, ','); i >= 0 && h.seen&(fieldTransfer|fieldLength) == 0 &&
+			equalFold(trimBlank(value[i+1:]), "chunked") && !listHas(value[:i], "chunked") {
+			return ErrHeadCoding
+		}
 		return ErrHeadTransfer
 	}
 	if h.seen&fieldLength != 0 {
@@ -245,6 +273,18 @@ func listHas(value []byte, element string) bool {
 		}
 	}
 	return false
+}
+
+// listOnly tells whether a list has no other element, whatever its empty ones (RFC 9110, 5.6.1).
+func listOnly(value []byte, element string) bool {
+	for len(value) > 0 {
+		var first []byte
+		first, value = cutByte(value, ',')
+		if first = trimBlank(first); len(first) > 0 && !equalFold(first, element) {
+			return false
+		}
+	}
+	return true
 }
 
 // tokenByte is tchar of RFC 9110, 5.6.2.

@@ -3,6 +3,8 @@ package wire
 import (
 	"bufio"
 	"errors"
+	"net"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -84,6 +86,14 @@ func TestCheckHead(t *testing.T) {
 		{"chunked twice in one", head("Transfer-Encoding: chunked, chunked"), ErrHeadTransfer},
 		{"empty encoding", head("Transfer-Encoding:"), ErrHeadTransfer},
 		{"quoted chunked", head(`Transfer-Encoding: "chunked"`), ErrHeadTransfer},
+		{"compressed and chunked", head("Transfer-Encoding: gzip, Chunked"), ErrHeadCoding},
+		{"compressed, not chunked at the end", head("Transfer-Encoding: chunked, gzip"), ErrHeadTransfer},
+		{"compressed, chunked twice", head("Transfer-Encoding: gzip, chunked, chunked"), ErrHeadTransfer},
+		{"compressed and chunked, with a length", head("Content-Length: 1", "Transfer-Encoding: gzip, chunked"), ErrHeadTransfer},
+		{"compressed and chunked, over two lines", head("Transfer-Encoding: gzip", "Transfer-Encoding: chunked"), ErrHeadTransfer},
+		{"an empty Host", head("Host:"), ErrHeadHost},
+		{"a Host with user information", head("Host: a@b"), ErrHeadHost},
+		{"two Hosts in one", head("Host: a, b"), ErrHeadHost},
 		{"compressed", head("Content-Encoding: gzip"), ErrHeadEncoding},
 		{"identity content", head("Content-Encoding: identity"), ErrHeadEncoding},
 		{"empty content encoding", head("content-encoding:"), ErrHeadEncoding},
@@ -106,7 +116,7 @@ func TestCheckHeadPicks(t *testing.T) {
 	}
 	want := Head{
 		OrgKey: []byte("org_x"), RequestID: []byte("id"), Authorization: []byte("Bearer t"), Operated: []byte("o"),
-		IdempotencyKey: []byte("k"), Version: []byte("1"), Timeout: []byte("7000"), Prefer: []byte("respond-async"),
+		IdempotencyKey: []byte("k"), Version: []byte("1"), Timeout: []byte("7000"), Prefer: []byte("respond-async, other"),
 	}
 	if diff := cmp.Diff(want, h, cmpopts.IgnoreUnexported(Head{})); diff != "" {
 		t.Error(diff)
@@ -132,6 +142,9 @@ func TestCheckHeadForgetsTheHeadBefore(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 }
+
+// hostForm is Host of RFC 9110, 7.2, but for an empty host and for what stands within brackets.
+var hostForm = regexp.MustCompile(`^(\[[^\]]*\]|([A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(:[0-9]*)?$`)
 
 // slowCheck is what CheckHead must agree with on what may stand in a head, written for clarity.
 func slowCheck(raw string) bool {
@@ -161,6 +174,15 @@ func slowCheck(raw string) bool {
 		case "content-length":
 			if value == "" || strings.Trim(value, "0123456789") != "" {
 				return false
+			}
+		case "host":
+			if !hostForm.MatchString(value) {
+				return false
+			}
+			if inner, _, ok := strings.Cut(value, "]"); ok {
+				if ip := net.ParseIP(inner[1:]); ip == nil || !strings.Contains(inner, ":") {
+					return false
+				}
 			}
 		case "transfer-encoding":
 			if !strings.EqualFold(value, "chunked") {

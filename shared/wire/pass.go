@@ -82,7 +82,7 @@ func Relay(ctx *fasthttp.RequestCtx, resp *fasthttp.Response, r *Request) bool {
 	}
 	h := &ctx.Response.Header
 	h.SetStatusCode(resp.StatusCode())
-	for _, name := range []string{"Content-Type", "Cache-Control", "Retry-After", "Allow", "X-Cache", "Idempotency-Replayed", "Preference-Applied"} {
+	for _, name := range []string{"Content-Type", "Cache-Control", "Retry-After", "Allow", "WWW-Authenticate", "X-Cache", "Idempotency-Replayed", "Preference-Applied"} {
 		if v := resp.Header.Peek(name); len(v) > 0 {
 			h.SetBytesV(name, v)
 		}

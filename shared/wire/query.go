@@ -63,6 +63,22 @@ func ParseQuery(raw []byte) (q Query, err error) {
 	return q, nil
 }
 
+// QueryParam is the parameter that a ParamError names if the query itself is at fault.
+const QueryParam = "query"
+
+// DeviceID returns the device's id. Its errors are *ParamError.
+func (q *Query) DeviceID() ([]byte, error) {
+	value, present := q.Get("deviceId")
+	if !present {
+		return nil, &ParamError{"deviceId", "deviceId is missing: send it in the query string"}
+	}
+	id, ok := DeviceID(value)
+	if !ok {
+		return nil, badDeviceID()
+	}
+	return id, nil
+}
+
 // simpleQuery returns the value of a query that is one parameter, given by its name and `=`, and needs no decoding. ParseQuery
 // would return the same, but slower.
 func simpleQuery(raw []byte, name string) (value []byte, ok bool) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 
 	"github.com/valyala/fasthttp"
 
@@ -16,37 +15,77 @@ import (
 func (s *server) refuse(ctx *fasthttp.RequestCtx, cause error) {
 	r, _ := requests.Get().(*Request)
 	defer s.done(ctx, r)
-	// What is left of the head tells the route and the caller's id; a fault of the head is the better answer too.
-	fault := r.judge(ctx)
-	s.identify(ctx, r)
-	e := errorOf(cause)
-	if fault != nil && e.HTTP == fasthttp.StatusRequestEntityTooLarge {
-		e = BadRequest(fault.Error())
+	c, timed := ctx.Conn().(*conn)
+	if timed {
+		c.leaves.Store(true)
+	}
+	// fasthttp forgets the head of most of what it cannot read. Its begin, if the connection has it, tells the route, the caller's id and what is wrong.
+	var (
+		fault  error
+		head   begun
+		kept   = timed && len(ctx.Request.Header.RawHeaders()) == 0
+		target = ctx.Request.Header.RequestURI()
+	)
+	if kept {
+		head, kept = c.opening.read()
+	}
+	if kept {
+		r.memo, target = &r.own, head.target
+		r.own.raw, r.own.keyed = r.own.raw[:0], false
+		fault = head.fault(&r.own.head)
+		r.Head = r.own.head
+		r.bodiless = string(head.method) == fasthttp.MethodHead
+	} else {
+		fault = r.judge(ctx)
+	}
+	s.name(r, target)
+	e := unread(ctx, cause)
+	switch {
+	case e.HTTP == fasthttp.StatusRequestTimeout:
+	case e.HTTP == fasthttp.StatusRequestHeaderFieldsTooLarge:
+		if kept && !head.ended {
+			e = TargetTooLong()
+		}
+	case fault != nil:
+		e = headFault(fault)
 	}
 	e.close = true
-	if r.Route == nil && len(ctx.Request.Header.RawHeaders()) == 0 {
-		// fasthttp has forgotten the path. It may have been validate's, whose every answer says allowed.
+	if r.Route == nil && !kept && len(ctx.Request.Header.RawHeaders()) == 0 {
+		// The path is lost. It may have been validate's, whose every answer says allowed.
 		e = e.With("allowed", false).With("code", decision.InvalidDeviceID.String())
 	}
 	r.Error(ctx, e)
 }
 
+// unread is the answer to what could not be read. fasthttp hides some causes: the connection knows whether its time was up.
+func unread(ctx *fasthttp.RequestCtx, cause error) *Error {
+	if c, ok := ctx.Conn().(*conn); ok && c.late {
+		return RequestTimeout()
+	}
+	return errorOf(cause)
+}
+
 // errorOf is the answer to an error of fasthttp.
 func errorOf(cause error) *Error {
-	var (
-		small   *fasthttp.ErrSmallBuffer
-		netErr  net.Error
-		timeout = errors.Is(cause, fasthttp.ErrTimeout)
-	)
+	var small *fasthttp.ErrSmallBuffer
 	switch {
 	case errors.As(cause, &small):
 		return HeadTooLarge()
 	case errors.Is(cause, fasthttp.ErrBodyTooLarge):
 		return BodyTooLarge()
-	case timeout, errors.As(cause, &netErr) && netErr.Timeout():
+	case timedOut(cause):
 		return RequestTimeout()
 	}
 	return BadRequest("this is no HTTP/1.1 request that this server understands: check the request line, the headers and the body's length")
+}
+
+// timedOut tells whether an error is that of a time that is up. fasthttp hides some of a connection's: those the connection remembers (conn.late).
+func timedOut(err error) bool {
+	t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && t.Timeout()
 }
 
 // serverLog takes what fasthttp has to say. Its errors about connections can quote what was sent, so of those only the kind

@@ -16,11 +16,13 @@ type Request struct {
 	Query []byte // Query is the raw query string, for ParseQuery.
 	ID    []byte // ID is the request id that every answer carries.
 
-	uuid [36]byte
-	memo *headMemo
-	own  headMemo
+	uuid  [36]byte
+	small [256]byte // holds a small body
+	memo  *headMemo
+	own   headMemo
 
-	holding holding // where no connection of ours has it
+	holding  holding // where no connection of ours has it
+	bodiless bool    // it is HEAD, served as GET
 }
 
 var requests = sync.Pool{New: func() any { return new(Request) }}
@@ -42,9 +44,23 @@ func From(ctx *fasthttp.RequestCtx) *Request {
 // orgkey.ErrLength.
 func (r *Request) OrgKey() (orgkey.Hash, error) { return r.memo.key() }
 
+// Operated tells whether an operator makes an org's call: there is no key, and a header that names the org.
+func (r *Request) Operated() bool {
+	return r != nil && len(Trim(r.Head.OrgKey)) == 0 && len(r.Head.Operated) > 0
+}
+
 // Repeats tells whether a request may be sent again though it may have been carried out: it reads, or whoever carries it out remembers that.
 func (r *Request) Repeats(ctx *fasthttp.RequestCtx) bool {
 	return ctx.IsGet() || r.Route.Repeats && len(r.Head.IdempotencyKey) > 0 && len(r.Head.OrgKey) > 0 && len(r.Head.Authorization) == 0
+}
+
+// size is how many bytes the request had on its connection, if nothing was unusual about it: else it is something else, and surely so for a chunked body.
+func (r *Request) size(ctx *fasthttp.RequestCtx) int {
+	if r.Head.Chunked || r.bodiless { // whose method is another now
+		return -1
+	}
+	h := &ctx.Request.Header
+	return len(h.Method()) + len(h.RequestURI()) + len(h.Protocol()) + len("  \r\n") + len(h.RawHeaders()) + r.Head.Length
 }
 
 // Error answers with e for this request's route and id.

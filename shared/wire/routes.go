@@ -37,8 +37,8 @@ type Route struct {
 	Headers []string
 	// Query lists the names a GET may carry; the edge forwards these and no others.
 	Query []string
-	// Keyed marks a call with large bodies that takes an org's key, or an operator's token beside X-MachineID-Org: without either nothing large is read.
-	Keyed bool
+	// Open marks a call that takes neither an org's key nor needs an operator's token. Without what a call takes nothing large is read.
+	Open bool
 	// Validate marks the one route whose every answer is a decision.
 	Validate bool
 	// Decides marks the call that answers with several decisions. Edges answer it, as validate.
@@ -59,18 +59,18 @@ type Route struct {
 // edge.
 var routes = []Route{
 	{Path: "devices/validate", Get: true, Post: true, Query: []string{"deviceId"}, Validate: true},
-	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Decides: true},
+	{Path: "devices/validate_batch", Post: true, MaxBody: MaxBatchBody, Decides: true},
 	{Path: "devices/register", Post: true, Repeats: true},
 	{Path: "devices/list", Get: true, Query: []string{"limit", "cursor"}},
 	{Path: "devices/get", Get: true, Query: []string{"deviceId"}},
 	{Path: "devices/revoke", Post: true, Repeats: true},
 	{Path: "devices/unrevoke", Post: true, Repeats: true},
 	{Path: "devices/remove", Post: true, Repeats: true},
-	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Repeats: true},
-	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody, Keyed: true, Repeats: true},
+	{Path: "devices/revoke_batch", Post: true, MaxBody: MaxBatchBody, Repeats: true},
+	{Path: "devices/unrevoke_batch", Post: true, MaxBody: MaxBatchBody, Repeats: true},
 	{Path: "usage", Get: true},
 	{Path: "org", Get: true},
-	{Path: "org/create", Handler: "org_create", Post: true},
+	{Path: "org/create", Handler: "org_create", Post: true, Open: true},
 	{Path: "org/execution", Post: true, Repeats: true},
 	{Path: "org/settings", Post: true, Repeats: true},
 	{Path: "org/delete", Post: true},
@@ -83,9 +83,9 @@ var routes = []Route{
 	{Path: "billing/summary", Get: true, OK: true},
 	{Path: "billing/checkout", Post: true, OK: true},
 	{Path: "billing/portal", Post: true, OK: true},
-	{Path: "webhooks/stripe", Post: true, OK: true, MaxBody: MaxBatchBody, Headers: []string{"Stripe-Signature"}},
-	{Path: "org/recover", Post: true},
-	{Path: "org/recover/confirm", Post: true},
+	{Path: "webhooks/stripe", Post: true, Open: true, OK: true, MaxBody: MaxBatchBody, Headers: []string{"Stripe-Signature"}},
+	{Path: "org/recover", Post: true, Open: true},
+	{Path: "org/recover/confirm", Post: true, Open: true},
 	{Path: "operator/billing/sync", Post: true, Operator: true},
 	{Path: "operator/orgs", Get: true, Post: true, Query: []string{"limit", "cursor"}, Operator: true},
 	{Path: "operator/orgs/*", Get: true, Patch: true, Delete: true, Operator: true},
@@ -202,7 +202,7 @@ func unreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }
 
-// Allows tells whether the route serves the method, which is compared in its case (RFC 9110, 9.1). HEAD is not served.
+// Allows tells whether the route serves the method, which is compared in its case (RFC 9110, 9.1). HEAD is not told apart here: it is served where GET is.
 func (r *Route) Allows(method []byte) bool {
 	switch string(method) {
 	case "GET":
@@ -225,7 +225,7 @@ func (r *Route) Allow() string {
 	for _, m := range []struct {
 		name   string
 		served bool
-	}{{"GET", r.Get}, {"POST", r.Post}, {"PUT", r.Put}, {"PATCH", r.Patch}, {"DELETE", r.Delete}} {
+	}{{"GET", r.Get}, {"HEAD", r.Get}, {"POST", r.Post}, {"PUT", r.Put}, {"PATCH", r.Patch}, {"DELETE", r.Delete}} {
 		if m.served {
 			methods = append(methods, m.name)
 		}

@@ -74,13 +74,13 @@ func TestMatchRefuses(t *testing.T) {
 func TestMethods(t *testing.T) {
 	for _, c := range []struct {
 		path, allow string
-	}{{"devices/validate", "GET, POST"}, {"usage", "GET"}, {"devices/revoke", "POST"}} {
+	}{{"devices/validate", "GET, HEAD, POST"}, {"usage", "GET, HEAD"}, {"devices/revoke", "POST"}} {
 		r := Match([]byte(Base + c.path))
 		if r.Allow() != c.allow {
 			t.Errorf("%s: Allow %q, want %q", c.path, r.Allow(), c.allow)
 		}
 		for _, m := range []string{"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "get", "Post", ""} {
-			if want := strings.Contains(c.allow, m) && m != ""; r.Allows([]byte(m)) != want {
+			if want := strings.Contains(c.allow, m) && m != "" && m != "HEAD"; r.Allows([]byte(m)) != want {
 				t.Errorf("%s %s: allowed %v", m, c.path, !want)
 			}
 		}

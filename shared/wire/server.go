@@ -35,10 +35,14 @@ type Options struct {
 	// Whose tells, from its head, for whom a request with a large body or answer is, and whether that one is known to be good. Strangers share a quarter of
 	// BodyRoom among them, the others the rest, and no party has more than a quarter of either. Default: everybody is known, and nobody told apart.
 	Whose func(ctx *fasthttp.RequestCtx, r *Request) (who Party, known bool)
+	// Refuses judges by its head alone whom a request is from whose client waits with the body (Expect); nil lets it come. Default: nobody is refused.
+	Refuses func(ctx *fasthttp.RequestCtx, r *Request) *Error
 	// Registerer receives the metrics; nil means none.
 	Registerer prometheus.Registerer
 	// NoDate leaves out the header Date, for tests in virtual time: fasthttp keeps its clock in a goroutine that never ends.
 	NoDate bool
+
+	leaveTime time.Duration // how long a connection is read after its last answer; set by tests
 }
 
 func (o Options) withDefaults() Options {
@@ -54,6 +58,7 @@ func (o Options) withDefaults() Options {
 	o.MaxHead = orDefault(o.MaxHead, 8<<10)
 	o.Concurrency = orDefault(o.Concurrency, fasthttp.DefaultConcurrency)
 	o.BodyRoom = orDefault(o.BodyRoom, DefaultBodyRoom)
+	o.leaveTime = orDefault(o.leaveTime, leaveTime)
 	return o
 }
 
@@ -78,6 +83,7 @@ func NewServer(h fasthttp.RequestHandler, opts Options) *Server {
 		Handler:        s.handle,
 		ErrorHandler:   s.refuse,
 		HeaderReceived: s.limits,
+		ExpectHandler:  s.expects,
 		ConnState:      s.count,
 		Logger:         serverLog{opts.Log},
 
@@ -117,8 +123,8 @@ func (s *server) count(nc net.Conn, state fasthttp.ConnState) {
 }
 
 // full tells whether this is the first request of a connection that came when there were too many.
-func (s *server) full(ctx *fasthttp.RequestCtx) bool {
-	if ctx.ConnRequestNum() != 1 {
+func (s *server) full(ctx *fasthttp.RequestCtx, first uint64) bool {
+	if ctx.ConnRequestNum() != first {
 		return false
 	}
 	c, ok := ctx.Conn().(*conn)
@@ -134,7 +140,7 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 		holds = &c.holding
 		c.holding.drop() // of the request before, if no read came between
 	}
-	e := s.admit(ctx, r)
+	e := s.admit(ctx, r, 1)
 	if e == nil || !e.close {
 		if fault := s.body(ctx, r, holds); fault != nil {
 			if fault.close {
@@ -142,6 +148,9 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 			}
 			e = orDefault(e, fault)
 		}
+	}
+	if timed {
+		c.opening.served(r.size(ctx))
 	}
 	if timed && !c.begin() {
 		ctx.SetConnectionClose() // nobody is there to read an answer, so nothing may be done
@@ -154,31 +163,46 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 		r.Error(ctx, e)
 		return
 	}
-	if timed {
+	s.serve(ctx, r, c)
+	s.answered(ctx, r, holds)
+}
+
+// serve has the handler answer; c is nil for a connection that is not ours.
+func (s *server) serve(ctx *fasthttp.RequestCtx, r *Request, c *conn) {
+	if c != nil {
 		c.request = r
 	} else {
 		ctx.SetUserValue(requestKey{}, r)
 	}
 	s.next(ctx)
-	s.answered(ctx, r, holds)
 }
 
-// admit fills in r and judges head, method and announced size, in this order; then whether there is room.
-func (s *server) admit(ctx *fasthttp.RequestCtx, r *Request) *Error {
+// admit fills in r and judges head, method and announced size, in this order; then whether there is room. first is the number of the connection's first
+// request.
+func (s *server) admit(ctx *fasthttp.RequestCtx, r *Request, first uint64) *Error {
 	fault := r.judge(ctx)
 	s.identify(ctx, r)
+	h := &ctx.Request.Header
 	switch {
+	case !h.IsHTTP11() && !knownVersion(h.Protocol()):
+		fault = ErrHeadHTTPVersion
 	case fault != nil:
-		return BadRequest(fault.Error())
-	case !ctx.Request.Header.IsHTTP11() && string(ctx.Request.Header.Protocol()) != "HTTP/1.0":
-		return BadRequest(ErrHeadHTTPVersion.Error())
+	case !validTarget(h.Method(), h.RequestURI()):
+		fault = ErrHeadTarget
+	case h.IsHTTP11() && r.Head.seen&fieldHost == 0:
+		fault = ErrHeadHost
+	}
+	if fault != nil {
+		return headFault(fault)
 	}
 	large := r.Head.Length > limitOf(r.Route)
 	switch e := s.fits(ctx, r, large); {
 	case e != nil:
 		e.close = e.close || large // nothing of it is read
 		return e
-	case s.full(ctx):
+	case r.Head.unexpected:
+		return ExpectationFailed()
+	case s.full(ctx, first):
 		e := SystemUnavailable(OutcomeNotDone, defaultRetryAfter)
 		e.close = true
 		return e
@@ -196,16 +220,24 @@ func (r *Request) judge(ctx *fasthttp.RequestCtx) error {
 
 // identify fills in what answers need: the route and the id.
 func (s *server) identify(ctx *fasthttp.RequestCtx, r *Request) {
+	s.name(r, ctx.Request.Header.RequestURI())
+}
+
+func (s *server) name(r *Request, target []byte) {
 	var path []byte
-	path, r.Query = SplitTarget(ctx.Request.Header.RequestURI())
+	path, r.Query = SplitTarget(target)
 	r.Route = s.Match(path)
 	r.ID = RequestID(r.uuid[:0], r.Head.RequestID)
 }
 
-// fits judges the method and then the size of the body.
+// fits judges the method and then the size of the body. HEAD is GET whose answer has no body (RFC 9110, 9.3.2).
 func (s *server) fits(ctx *fasthttp.RequestCtx, r *Request, large bool) *Error {
 	if r.Route != nil && !r.Route.Allows(ctx.Method()) {
-		return MethodNotAllowed(r.Route)
+		if !ctx.IsHead() || !r.Route.Get {
+			return MethodNotAllowed(r.Route)
+		}
+		ctx.Request.Header.SetMethod(fasthttp.MethodGet)
+		r.bodiless = true
 	}
 	if large {
 		return BodyTooLarge()
@@ -225,11 +257,17 @@ func (s *server) done(ctx *fasthttp.RequestCtx, r *Request) {
 	}
 	if c, ok := ctx.Conn().(*conn); ok {
 		c.request = nil
+		if ctx.Response.ConnectionClose() || ctx.Request.Header.ConnectionClose() {
+			c.leaves.Store(true)
+		}
 	} else {
 		ctx.RemoveUserValue(requestKey{})
 	}
+	if r.bodiless {
+		ctx.Response.SkipBody = true
+	}
 	r.holding.drop()
-	r.Route, r.Head, r.Query, r.ID, r.memo = nil, Head{}, nil, nil, nil
+	r.Route, r.Head, r.Query, r.ID, r.memo, r.bodiless = nil, Head{}, nil, nil, nil, false
 	requests.Put(r)
 }
 

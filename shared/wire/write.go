@@ -17,6 +17,7 @@ var (
 	headerCache      = []byte("Cache-Control")
 	headerRetryAfter = []byte("Retry-After")
 	headerAllow      = []byte("Allow")
+	headerChallenge  = []byte("Www-Authenticate")
 	noStore          = []byte("no-store")
 	contentTypeJSON  = []byte("application/json")
 )
@@ -83,6 +84,9 @@ func setErrorHeaders(ctx *fasthttp.RequestCtx, requestID []byte, e *Error) {
 	if e.Allow != "" {
 		ctx.Response.Header.SetCanonical(headerAllow, []byte(e.Allow))
 	}
+	if e.Challenge != "" {
+		ctx.Response.Header.SetCanonical(headerChallenge, []byte(e.Challenge))
+	}
 }
 
 func appendError(dst []byte, route *Route, requestID []byte, e *Error) []byte {
@@ -141,16 +145,11 @@ func writeErrorAsDecision(ctx *fasthttp.RequestCtx, requestID []byte, e *Error) 
 		writeDecision(ctx, e.HTTP, &d)
 		setErrorHeaders(ctx, requestID, e)
 		return
-	case fasthttp.StatusBadRequest, fasthttp.StatusRequestTimeout, fasthttp.StatusRequestHeaderFieldsTooLarge:
+	case fasthttp.StatusBadRequest, fasthttp.StatusRequestTimeout, fasthttp.StatusRequestURITooLong, fasthttp.StatusExpectationFailed,
+		fasthttp.StatusRequestHeaderFieldsTooLarge, fasthttp.StatusNotImplemented, fasthttp.StatusHTTPVersionNotSupported:
+		d.Fault = e // the contract says nothing about these, and the code alone would not tell what is wrong
 		writeDecision(ctx, e.HTTP, &d)
 		setErrorHeaders(ctx, requestID, e)
-		// The contract says nothing about these, and the code alone would not tell what is wrong.
-		body := ctx.Response.SwapBody(nil)
-		body = append(body[:len(body)-1], `,"error":`...)
-		body = appendString(body, e.Code)
-		body = append(body, `,"message":`...)
-		body = appendString(body, e.Message)
-		ctx.Response.SwapBody(append(body, '}'))
 		return
 	case fasthttp.StatusTooManyRequests:
 		d.Reason = ReasonRateLimited

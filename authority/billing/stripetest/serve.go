@@ -63,6 +63,8 @@ func (s *Stripe) call(w http.ResponseWriter, r *http.Request) {
 		s.makePortal(w, r)
 	case call == "GET subscriptions":
 		s.showSubscriptions(w, r, path[1:])
+	case call == "GET subscription_items" && s.subscriptions[r.Form.Get("subscription")] != nil:
+		answer(w, s.subscriptions[r.Form.Get("subscription")].page(r.Form.Get("starting_after")))
 	case call == "GET prices":
 		s.showPrice(w, path[1])
 	default:

@@ -42,6 +42,8 @@ type Subscription struct {
 	Metadata                    map[string]string
 	NewPlaces                   bool     // the period's end stands at the items, as later versions of the API have it
 	More                        []string // prices of further items, which Stripe lists first
+	Page                        int      // how many items are on a page; 0: all
+	Paused                      string   // the behavior of its pause_collection, "" for none
 }
 
 type checkout struct {
@@ -267,8 +269,8 @@ func (s *Stripe) event(name string, object map[string]any) {
 	s.events = append(s.events, body)
 }
 
-func (sub *Subscription) object() map[string]any {
-	items := make([]any, 0, 1+len(sub.More))
+func (sub *Subscription) items() []map[string]any {
+	items := make([]map[string]any, 0, 1+len(sub.More))
 	for i, price := range append(slices.Clone(sub.More), sub.Price) {
 		item := map[string]any{"id": "si_" + strconv.Itoa(i) + sub.ID, "object": "subscription_item", "price": map[string]any{"id": price, "object": "price"}}
 		if sub.NewPlaces {
@@ -276,10 +278,28 @@ func (sub *Subscription) object() map[string]any {
 		}
 		items = append(items, item)
 	}
+	return items
+}
+
+// page is the items that follow one, "" for the first page.
+func (sub *Subscription) page(after string) map[string]any {
+	items := sub.items()
+	from := 1 + slices.IndexFunc(items, func(i map[string]any) bool { return i["id"] == after })
+	to := len(items)
+	if sub.Page > 0 {
+		to = min(to, from+sub.Page)
+	}
+	return map[string]any{"object": "list", "data": items[from:to], "has_more": to < len(items)}
+}
+
+func (sub *Subscription) object() map[string]any {
 	o := map[string]any{
 		"id": sub.ID, "object": "subscription", "customer": sub.Customer, "status": sub.Status, "created": sub.Created, "metadata": sub.Metadata,
 		"cancel_at_period_end": sub.CancelAtPeriodEnd, "cancel_at": nil,
-		"items": map[string]any{"object": "list", "data": items},
+		"items": sub.page(""), "pause_collection": nil,
+	}
+	if sub.Paused != "" {
+		o["pause_collection"] = map[string]any{"behavior": sub.Paused, "resumes_at": nil}
 	}
 	if sub.CancelAt != 0 {
 		o["cancel_at"] = sub.CancelAt

@@ -194,8 +194,9 @@ func judged(x *Exchange) (carriedOut bool, param string) {
 		return false, ""
 	case http.StatusNotFound:
 		return a.Error != "not_found", "" // operators' calls are none at an edge
-	case http.StatusUnauthorized, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
-		http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge, http.StatusInternalServerError:
+	case http.StatusUnauthorized, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge,
+		http.StatusRequestURITooLong, http.StatusExpectationFailed, http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge,
+		http.StatusInternalServerError, http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
 		return false, ""
 	case http.StatusServiceUnavailable:
 		return a.Error != "not_configured", "" // nothing was looked at
