@@ -154,7 +154,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R9", name: "a command is sent whose caller gave up", by: "raftstore TestPackerAsksOnceMore",
-		edits: []edit{{"raftstore/packer.go", "if pr.ctx.Err() == nil { // else", "if pr.ctx != nil { // else"}},
+		edits: []edit{{"raftstore/packer.go", "if pr.ctx.Err() != nil { // its", "if pr.ctx == nil { // its"}},
 	},
 	{
 		rule: "R9", name: "a command may be reused while it is copied", by: "raftstore TestPackerGivesUpBehindTheCopy",
@@ -162,7 +162,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R9", name: "a command that was taken is not sent", by: "raftstore TestPackerContext",
-		edits: []edit{{"raftstore/packer.go", "\tif pr.state == proposalQueued {\n\t\tpr.state = proposalCancelled\n\t\tp.lanes[pr.lane].remove(pr)\n", "\tif pr.state != proposalCancelled {\n\t\tpr.state = proposalCancelled\n\t\tp.lanes[pr.lane].remove(pr)\n"}},
+		edits: []edit{{"raftstore/packer.go", "\tif pr.state == proposalCancelled {\n\t\tp.mu.Unlock()\n", "\tif pr.state != proposalQueued {\n\t\tp.mu.Unlock()\n"}},
 	},
 	{
 		rule: "R9", name: "one more entry is in flight", by: "raftstore TestPackerPacksWhatWaits",
@@ -178,7 +178,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R9", name: "bytes that were answered are never given back", by: "raftstore TestPackerContext",
-		edits: []edit{{"raftstore/packer.go", "p.rooms[i].bytes -= n", "p.rooms[i].bytes -= 0 * n"}},
+		edits: []edit{{"raftstore/party.go", "p.rooms[at].bytes -= n", "p.rooms[at].bytes -= 0 * n"}},
 	},
 	{
 		rule: "R9", name: "outcomes are mixed up", by: "raftstore TestPackerPacksWhatWaits",

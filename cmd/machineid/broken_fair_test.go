@@ -1,0 +1,73 @@
+//go:build unix
+
+package main
+
+const forwardGo = "authority/forward.go"
+
+// brokenFair are broken rules of I14 where one caller's work would be everybody's wait.
+var brokenFair = []broken{
+	{
+		rule: "I14", name: "one party takes all places", by: "shared/wire TestNoPartyTakesAllPlaces",
+		edits: []edit{{"shared/wire/crowd.go", "int64(max(places/2, 1))", "int64(max(places, 1))"}},
+	},
+	{
+		rule: "I14", name: "one org's misses take all places in which validates wait", by: "edge TestNoPartyTakesAllWaitingPlaces",
+		edits: []edit{{"edge/edge.go", "wire.NewCrowd(maxWaiting, 0)", "wire.NewCrowd(2*maxWaiting, 0)"}},
+	},
+	{
+		rule: "I14", name: "each key of an org has places of its own", by: "edge TestNoPartyTakesAllWaitingPlaces",
+		edits: []edit{{"edge/edge.go", "remembered && !operator {", "remembered && operator {"}},
+	},
+	{
+		rule: "I14", name: "one org's calls take all connections to the leader", by: "authority TestNoPartyTakesAllConnectionsToTheLeader",
+		edits: []edit{{"authority/authority.go", "wire.NewCrowd(forwardConns, forwardCrowd)", "wire.NewCrowd(2*forwardConns, forwardCrowd)"}},
+	},
+	{
+		rule: "I2", name: "a node that comes to lead begins anew what may have been done", by: "authority TestANodeThatComesToLead",
+		edits: []edit{{forwardGo, "		case l == nil && !lost:\n", "		case l == nil:\n"}},
+	},
+	{
+		rule: "I14", name: "what a node sends to itself stays open", by: "authority TestANodeThatComesToLead",
+		edits: []edit{{forwardGo, "			defer l.hop.Break()\n", ""}},
+	},
+	{
+		rule: "I14", name: "a stop waits for an earlier leader", by: "authority TestAnEarlierLeaderIsWaitedForWhileItAnswers",
+		edits: []edit{{"authority/peers.go", "			case <-k.over:\n				return\n", ""}},
+	},
+	{
+		rule: "I14", name: "small changes go in the order of the calls, whose ever they are", by: "raftstore TestPackerTurns",
+		edits: []edit{{"raftstore/party.go", "	l.turns.MoveToBack(pr.party.queues[pr.lane].turn)\n", ""}},
+	},
+	{
+		rule: "I14", name: "one party's changes take all the room", by: "raftstore TestPackerRoomOfOneParty",
+		edits: []edit{{"raftstore/party.go", "of.bytes[at]+n > r.maxBytes/partyShare {", "of.bytes[at]+n > r.maxBytes {"}},
+	},
+	{
+		rule: "I14", name: "changes are nobody's in particular", by: "authority TestTreated",
+		edits: []edit{{"authority/authority.go", ", For: state.For(cmd)}", "}"}},
+	},
+	{
+		rule: "I14", name: "large commands rest for as long as they took, whatever that is", by: "raftstore TestPackerRestsAfterLargeCommands",
+		edits: []edit{{"raftstore/packer.go", "min(2*took, largeRest)", "2*took"}},
+	},
+	{
+		rule: "I14", name: "large commands always rest as long", by: "raftstore TestPackerRestsAfterLargeCommands",
+		edits: []edit{{"raftstore/packer.go", "min(2*took, largeRest)", "largeRest + 0*took"}},
+	},
+	{
+		rule: "I14", name: "who revokes without end takes what is left of the disk", by: "raftstore TestAFloodOnAFullDisk",
+		edits: []edit{{"raftstore/propose.go", "		return s.space.spend(bytes + proposalOverhead)\n", "		return nil\n"}},
+	},
+	{
+		rule: "I14", name: "what leading depends on has no room of its own on the disk", by: "raftstore TestAFloodOnAFullDisk",
+		edits: []edit{{"raftstore/propose.go", "	case o.Urgent:\n		return nil\n", ""}},
+	},
+	{
+		rule: "I14", name: "what is under way takes no room of the disk", by: "raftstore TestWhatIsSpared",
+		edits: []edit{{"raftstore/space.go", "		left -= diskBytes * int64(s.pending())\n", ""}},
+	},
+	{
+		rule: "I2", name: "what is sent over a connection that has ended is not known", by: "authority TestALeaderThatIsStartedAnew",
+		edits: []edit{{"shared/wire/hop.go", "	if c.used && gone(c.Conn) {\n", "	if c.used && gone(c.Conn) && c.h == nil {\n"}},
+	},
+}
