@@ -70,4 +70,60 @@ var brokenFair = []broken{
 		rule: "I2", name: "what is sent over a connection that has ended is not known", by: "authority TestALeaderThatIsStartedAnew",
 		edits: []edit{{"shared/wire/hop.go", "	if c.used && gone(c.Conn) {\n", "	if c.used && gone(c.Conn) && c.h == nil {\n"}},
 	},
+	{
+		rule: "I14", name: "an edge asks without end", by: "authority/hub TestAnEdgeThatAsksWithoutEnd",
+		edits: []edit{{"authority/hub/work.go", "	if !h.waits(ctx, &had.all, \"\", n) {\n", "	if n < 0 {\n"}},
+	},
+	{
+		rule: "I14", name: "the edges of an address ask without end", by: "authority/hub TestAnEdgeThatAsksWithoutEnd",
+		edits: []edit{{"authority/hub/work.go", " || h.waits(ctx, &h.work.hosts, s.host, n)\n", " || n > 0\n"}},
+	},
+	{
+		rule: "I14", name: "a lease is behind all that its address asks", by: "authority/hub TestAnEdgeThatAsksWithoutEnd",
+		edits: []edit{{"authority/hub/work.go", "	return had.modest.owe(\"\", n, h.cfg.Clock.Now()) == 0 || h", "	return h"}},
+	},
+	{
+		rule: "I14", name: "a session has any number of workers", by: "authority/hub TestWorkersAreBounded",
+		edits: []edit{{"authority/hub/workers.go", "	case w.n < workersMax:\n", "	case w.n >= 0:\n"}},
+	},
+	{
+		rule: "I14", name: "the slot of an overtaken Hello is lost", by: "authority/hub TestSlotsComeBack",
+		edits: []edit{{hubServe, "	if h.overtaken(hello) {\n		r.freeSlot(slot)\n", "	if h.overtaken(hello) {\n"}},
+	},
+	{
+		rule: "I14", name: "the slot of a Hello is lost that comes while the time cannot be told", by: "authority/hub TestSlotsComeBack",
+		edits: []edit{{hubServe, "!h.horizon.welcomed(s.leaseEnd) {\n		r.freeSlot(slot)\n", "!h.horizon.welcomed(s.leaseEnd) {\n"}},
+	},
+	{
+		rule: "I14", name: "next sessions are bounded by memory alone", by: "authority/hub TestRoomForTheNextSession",
+		edits: []edit{{hubServe, "		return r.taken() < 2*h.cfg.Limits.Edges\n", "		return true\n"}},
+	},
+	{
+		rule: "I14", name: "a connection stays whose edge does not read", by: "authority/hub TestAConnectionIsCut",
+		edits: []edit{{hubServe, "	case s.deaf.Load(), s.sending.Load():\n", "	case s.deaf.Load():\n"}},
+	},
+	{
+		rule: "I14", name: "a connection stays whose edge was refused", by: "authority/hub TestAConnectionIsCut",
+		edits: []edit{{hubServe, "	case s.refused.Load():\n		h.conns.cutSoon(address)\n", ""}},
+	},
+	{
+		rule: "I14", name: "why a stream has ended is not asked", by: "authority/hub TestAConnectionIsCut",
+		edits: []edit{{hubServe, "	if ctx.Err() != nil && in.over.Err() == nil {\n", "	if ctx.Err() != nil {\n"}},
+	},
+	{
+		rule: "I14", name: "a connection stays whose first frame was refused", by: "authority/hub TestAConnectionIsCut",
+		edits: []edit{{"authority/hub/hello.go", "		if h.unread(err) {\n			h.conns.cutSoon(address)\n", "		if h.unread(err) {\n"}},
+	},
+	{
+		rule: "I14", name: "a connection stays that brings no Hello", by: "authority/hub TestAConnectionIsCut",
+		edits: []edit{{"authority/hub/hello.go", "		h.metrics.refused[refusedLate].Inc()\n		h.conns.cutSoon(address)\n", "		h.metrics.refused[refusedLate].Inc()\n"}},
+	},
+	{
+		rule: "I14", name: "a directory stays as large as it was", by: "authority/hub TestTheDirectoryShrinks",
+		edits: []edit{{"authority/hub/reign.go", "		r.directory.shrink(n)\n", ""}},
+	},
+	{
+		rule: "I14", name: "what has lapsed is taken over", by: "authority/hub TestTakeOverLeavesWhatHasLapsed",
+		edits: []edit{{hubSession, "bool { return !ch.handOver(old, s) })\n", "bool { ch.handOver(old, s); return false })\n"}},
+	},
 }

@@ -174,7 +174,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R9", name: "a pack has no bound of bytes", by: "raftstore TestPackerLimits",
-		edits: []edit{{"raftstore/packer.go", " && bytes+len(pr.cmd) <= MaxPackBytes; {", "; {"}},
+		edits: []edit{{"raftstore/packer.go", " && bytes+len(pr.cmd) <= MaxPackBytes; pr", "; pr"}},
 	},
 	{
 		rule: "R9", name: "bytes that were answered are never given back", by: "raftstore TestPackerContext",
@@ -202,11 +202,11 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R10", name: "a full disk refuses a revoke", by: "raftstore TestNearlyFullDisk",
-		edits: []edit{{"raftstore/propose.go", "err != nil && !o.Essential {", "err != nil {"}},
+		edits: []edit{{"raftstore/propose.go", "\tcase o.Essential:\n", "\tcase o.Essential && s == nil:\n"}},
 	},
 	{
 		rule: "R10", name: "a full disk refuses nothing", by: "raftstore TestNearlyFullDisk",
-		edits: []edit{{"raftstore/propose.go", "err != nil && !o.Essential {", "err != nil && o.Essential && s == nil {"}},
+		edits: []edit{{"raftstore/propose.go", "\treturn s.space.refuse()\n", "\treturn nil\n"}},
 	},
 	{
 		rule: "R9", name: "a command that a shutdown met was not done", by: "raftstore TestPackerClasses",
@@ -234,7 +234,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R10", name: "a write that met a full disk closes nothing", by: "raftstore TestDiskThatDoesNotTell",
-		edits: []edit{{"raftstore/space.go", "\ts.closed.Store(true)\n\ts.mu.Unlock()\n\tif s.cfg", "\ts.mu.Unlock()\n\tif s.cfg"}},
+		edits: []edit{{"raftstore/space.go", "\ts.closed.Store(true)\n\ts.mu.Unlock()\n\ts.spare", "\ts.mu.Unlock()\n\ts.spare"}},
 	},
 	{
 		rule: "R10", name: "a full disk is open when the node starts", by: "raftstore TestFullAtStart",

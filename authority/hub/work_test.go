@@ -1,0 +1,114 @@
+package hub
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"machineid/shared/clock"
+	"machineid/shared/link"
+)
+
+// TestAnEdgeThatAsksWithoutEnd: what it asks beyond its share is read later, whatever it asks; so is what the edges of its address ask together. Others, also one there that only keeps its
+// lease, are served as ever (I14).
+func TestAnEdgeThatAsksWithoutEnd(t *testing.T) {
+	fetch := &link.ToAuthority{Fetches: []*link.Fetch{{Id: 1, OrgId: orgA[:], DeviceId: "nobody"}}}
+	for name, c := range map[string]struct {
+		says     *link.ToAuthority
+		sessions int
+		most     int // frames a second of all of them
+	}{
+		"fetches":                {fetch, 1, 1000 / (frameWork + 1)},
+		"renewals":               {&link.ToAuthority{Renew: &link.Renew{AskedAtNs: 1}}, 1, 1000 / frameWork},
+		"nothing":                {&link.ToAuthority{}, 1, 1000 / frameWork},
+		"fetches of three edges": {fetch, 3, 2000/(frameWork+1) + 3*modestWork/(frameWork+1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inReach(t, Limits{}, func(w *reached) {
+				w.hub.work = work{every: time.Millisecond, burst: 100, hosts: meter{every: time.Second / 2000, burst: 100}}
+				e := w.joinHonest()
+				defer e.cancel()
+				a := w.attack()
+				var said atomic.Int64
+				for n := range c.sessions {
+					s := a.stream()
+					defer s.cancel()
+					s.hello(n, nil)
+					go func() { _ = s.end() }()
+					b := append(protowire.AppendTag(marshal(c.says), 100, protowire.BytesType), protowire.AppendBytes(nil, make([]byte, 8<<10))...) // long, so that few fit between the ends
+					go func() {
+						for s.sayRaw(b) {
+							said.Add(1)
+						}
+					}()
+				}
+				polite := a.stream() // of the same address
+				defer polite.cancel()
+				polite.hello(100, nil)
+				var late atomic.Int64
+				go func() {
+					for {
+						f := &link.ToEdge{}
+						if polite.RecvMsg(f) != nil {
+							return
+						}
+						if g := f.GetGrant(); g != nil {
+							late.Store(max(late.Load(), int64(w.Now())-g.GetAskedAtNs()))
+						}
+					}
+				}()
+				time.Sleep(time.Second) // the bursts are over, and what fits between the two ends is full
+				began := said.Load()
+				const seconds = 5
+				for range 4 * seconds {
+					time.Sleep(time.Second / 4)
+					polite.say(&link.ToAuthority{Renew: &link.Renew{AskedAtNs: int64(w.Now())}})
+				}
+				synctest.Wait()
+				if n := int(said.Load() - began); n > seconds*c.most+50 || n < seconds*c.most/2 {
+					t.Errorf("%d frames in %d s, want %d a second", n, seconds, c.most)
+				}
+				if took := time.Duration(late.Load()); took > 10*time.Millisecond {
+					t.Errorf("the renewal of another edge at its address took %v", took)
+				}
+				e.stands("beside it")
+			})
+		})
+	}
+}
+
+// TestABusyEdgeIsNotPaced: 35,000 misses a second, as many as two cores do (BenchmarkMiss), each in a frame of its own, and all that may wait for it at once.
+func TestABusyEdgeIsNotPaced(t *testing.T) {
+	w := newWork(2)
+	had := w.share()
+	one := weigh(&link.ToAuthority{Fetches: []*link.Fetch{{}}})
+	full := weigh(&link.ToAuthority{Fetches: make([]*link.Fetch, link.MaxFetches)})
+	begin := clock.Time(time.Hour)
+	now := begin
+	owe := func(n int) {
+		t.Helper()
+		if wait := max(had.all.owe("", n, now), w.hosts.owe("edge", n, now)); wait > 0 {
+			t.Fatalf("it waits for %v after %v", wait, now.Sub(begin))
+		}
+	}
+	for range 20_000/link.MaxFetches + 1 {
+		owe(full)
+	}
+	for ; now < begin.Add(2*time.Second); now = now.Add(time.Second / 35_000) {
+		owe(one)
+	}
+}
+
+// TestWeigh counts all that a frame asks for.
+func TestWeigh(t *testing.T) {
+	f := &link.ToAuthority{
+		Renew: &link.Renew{}, Fetches: make([]*link.Fetch, 3),
+		Report: &link.Report{Used: make([]*link.Used, 5), Seen: []*link.Seen{{DeviceIds: make([]string, 7)}, {}}},
+	}
+	if got := weigh(f); got != frameWork+3+5+1+7+1 {
+		t.Errorf("%d", got)
+	}
+}
