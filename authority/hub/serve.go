@@ -306,7 +306,7 @@ func (h *Hub) receive(ctx context.Context, s *session, in incoming) error {
 				if room.TryAcquire(n) {
 					work.do(func() {
 						defer room.Release(n)
-						s.answer(h.fetch(ctx, s, list))
+						h.read(ctx, s, list)
 					})
 				} else {
 					s.answer(unavailable(list))

@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"runtime"
+	"slices"
 	"time"
 
 	"machineid/shared/link"
@@ -28,9 +30,12 @@ func (w *work) share() *share {
 // What is done for an edge is counted in fetches.
 const (
 	fetchTime = 5 * time.Microsecond // of a processor, about: reading, interest, the answer
-	frameWork = 4                    // what a frame takes besides: it is read, decoded, and answered
-	// A session may take a half of the processor, and the sessions of an address three quarters of it together.
-	sessionWork, hostWork = 0.5, 0.75
+	keyWork   = 2                    // of a key: it is read twice
+	frameWork = 2                    // what a frame takes besides: it is read, decoded, and answered
+	// A session may take a third of the processor, and the sessions of an address half of it together.
+	sessionWork, hostWork = 1. / 3, 1. / 2
+	// readSlice is how many fetches are read in one go, less than a millisecond's work, and readsACore how many slices at once for each core: some wait for the disk.
+	readSlice, readsACore = 64, 4
 	// workBurst is for how long it may be owed for at once.
 	workBurst = 250 * time.Millisecond
 	// modestWork is how many fetches of a session a second do not count for its address: renewals and acknowledgements, while others there ask without end.
@@ -45,9 +50,28 @@ func newWork(cores int) work {
 	return work{every: own, burst: int(workBurst / own), hosts: meter{every: host, burst: int(workBurst / host)}}
 }
 
+// read answers a frame's fetches, a slice after the other. Of all sessions so many slices are read at once, in the order in which they came up for it: Go knows no priorities, and what is
+// ready to run waits behind all that runs.
+func (h *Hub) read(ctx context.Context, s *session, list []*link.Fetch) {
+	for slice := range slices.Chunk(list, readSlice) {
+		if h.reading.Acquire(ctx, 1) != nil {
+			return
+		}
+		s.answer(h.fetch(ctx, s, slice))
+		h.reading.Release(1)
+		runtime.Gosched() // a grant, an acknowledgement, a heartbeat
+	}
+}
+
 // weigh is what a frame has this node do.
 func weigh(f *link.ToAuthority) int {
-	n := frameWork + len(f.GetFetches()) + len(f.GetReport().GetUsed())
+	n := frameWork + len(f.GetReport().GetUsed())
+	for _, fetch := range f.GetFetches() {
+		n++
+		if len(fetch.GetKeyHash()) > 0 {
+			n += keyWork - 1
+		}
+	}
 	for _, seen := range f.GetReport().GetSeen() {
 		n += 1 + len(seen.GetDeviceIds())
 	}

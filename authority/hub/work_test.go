@@ -1,13 +1,17 @@
 package hub
 
 import (
+	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"machineid/raftstore"
 	"machineid/shared/clock"
 	"machineid/shared/link"
 )
@@ -105,10 +109,68 @@ func TestABusyEdgeIsNotPaced(t *testing.T) {
 // TestWeigh counts all that a frame asks for.
 func TestWeigh(t *testing.T) {
 	f := &link.ToAuthority{
-		Renew: &link.Renew{}, Fetches: make([]*link.Fetch, 3),
+		Renew: &link.Renew{}, Fetches: []*link.Fetch{{}, {KeyHash: make([]byte, 32)}, {}},
 		Report: &link.Report{Used: make([]*link.Used, 5), Seen: []*link.Seen{{DeviceIds: make([]string, 7)}, {}}},
 	}
-	if got := weigh(f); got != frameWork+3+5+1+7+1 {
+	if got := weigh(f); got != frameWork+2+keyWork+5+1+7+1 {
 		t.Errorf("%d", got)
 	}
+}
+
+// TestReadingGoesRound: of all sessions so many slices of fetches are read at once, and one that asks for much makes another wait for a slice, not for all of it (I14).
+func TestReadingGoesRound(t *testing.T) {
+	inWorld(t, usual, nil, func(w *world) {
+		t := w.t
+		var mu sync.Mutex
+		now, most, reads := 0, 0, 0
+		step := make(chan struct{})
+		w.store.set(func(s *fakeStore) {
+			s.view = func() (*raftstore.View, error) {
+				mu.Lock()
+				now++
+				most = max(most, now)
+				mu.Unlock()
+				<-step
+				mu.Lock()
+				now--
+				reads++
+				mu.Unlock()
+				return nil, errors.New("the test ends it")
+			}
+		})
+		const atOnce = 2
+		w.hub.reading = semaphore.NewWeighted(atOnce)
+		w.lead()
+		loud, quiet := w.join("loud", 1), w.join("quiet", 2)
+		ask := func(from, n uint64) *link.ToAuthority {
+			f := &link.ToAuthority{}
+			for i := range n {
+				f.Fetches = append(f.Fetches, &link.Fetch{Id: from + i, OrgId: orgA[:]})
+			}
+			return f
+		}
+		for i := range uint64(atOnce) {
+			loud.tell(ask(i*link.MaxFetches, link.MaxFetches))
+		}
+		synctest.Wait()
+		quiet.frames()
+		quiet.tell(ask(1, 1))
+		synctest.Wait()
+		for range atOnce + 1 { // those that were read when it came, and its own
+			step <- struct{}{}
+			synctest.Wait()
+		}
+		if n := len(quiet.frames()); n != 1 || reads != atOnce+1 {
+			t.Errorf("%d frames came to who asked for one record, after %d slices", n, reads)
+		}
+		close(step)
+		synctest.Wait()
+		answered := 0
+		for _, f := range loud.frames() {
+			answered += len(f.GetAnswers())
+		}
+		if most != atOnce || answered != atOnce*link.MaxFetches {
+			t.Errorf("%d slices were read at once, %d fetches answered", most, answered)
+		}
+	})
 }

@@ -126,4 +126,12 @@ var brokenFair = []broken{
 		rule: "I14", name: "what has lapsed is taken over", by: "authority/hub TestTakeOverLeavesWhatHasLapsed",
 		edits: []edit{{hubSession, "bool { return !ch.handOver(old, s) })\n", "bool { ch.handOver(old, s); return false })\n"}},
 	},
+	{
+		rule: "I14", name: "all that edges ask is read at once", by: "authority/hub TestReadingGoesRound",
+		edits: []edit{{"authority/hub/work.go", "		if h.reading.Acquire(ctx, 1) != nil {\n			return\n		}\n", ""}, {"authority/hub/work.go", "		h.reading.Release(1)\n", ""}},
+	},
+	{
+		rule: "I14", name: "a frame's fetches are read in one go", by: "authority/hub TestReadingGoesRound",
+		edits: []edit{{"authority/hub/work.go", "slices.Chunk(list, readSlice)", "slices.Chunk(list, max(len(list), readSlice))"}},
+	},
 }
