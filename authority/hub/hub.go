@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
@@ -89,7 +88,6 @@ type Hub struct {
 	voice     *voice
 	hellos    meter
 	work      work
-	reading   *semaphore.Weighted // slices of fetches
 	conns     conns
 	outgoing  atomic.Int64 // bytes that wait to be sent to edges
 
@@ -115,8 +113,7 @@ func New(cfg Config) *Hub {
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	h := &Hub{
-		voice: newVoice(cfg.Logger, cfg.Clock), hellos: cfg.Limits.hellos(), work: newWork(runtime.GOMAXPROCS(0)), reading: semaphore.NewWeighted(int64(readsACore * runtime.GOMAXPROCS(0))),
-
+		voice: newVoice(cfg.Logger, cfg.Clock), hellos: cfg.Limits.hellos(), work: newWork(runtime.GOMAXPROCS(0)),
 		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), tokens: map[string]*session{},
 		unsettled: map[*change]struct{}{}, feed: feed{wake: make(chan struct{}, 1)},
 	}

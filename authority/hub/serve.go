@@ -289,7 +289,7 @@ func (h *Hub) receive(ctx context.Context, s *session, in incoming) error {
 			in.failed <- err
 			return h.ended(ctx, s, in)
 		case f := <-in.frames:
-			if !h.paced(ctx, s, had, f) {
+			if !h.paced(ctx, had, f) {
 				return h.ended(ctx, s, in)
 			}
 			if renew := f.GetRenew(); renew != nil {
@@ -306,7 +306,7 @@ func (h *Hub) receive(ctx context.Context, s *session, in incoming) error {
 				if room.TryAcquire(n) {
 					work.do(func() {
 						defer room.Release(n)
-						h.read(ctx, s, list)
+						h.read(ctx, s, had, list)
 					})
 				} else {
 					s.answer(unavailable(list))

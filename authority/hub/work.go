@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"machineid/shared/link"
 )
 
@@ -14,17 +16,19 @@ import (
 type work struct {
 	every time.Duration // for each fetch of a session
 	burst int           // fetches
-	hosts meter         // by address
+	// reading is for slices of fetches, of all sessions and, so many, of one.
+	reading *semaphore.Weighted
+	ofOne   int64
 }
 
-// share is what was done for one session.
+// share is what is done for one session.
 type share struct {
-	all    meter
-	modest meter // so much of it is not counted for its address
+	all     meter
+	reading *semaphore.Weighted
 }
 
 func (w *work) share() *share {
-	return &share{all: meter{every: w.every, burst: w.burst}, modest: meter{every: time.Second / modestWork, burst: modestWork}}
+	return &share{all: meter{every: w.every, burst: w.burst}, reading: semaphore.NewWeighted(w.ofOne)}
 }
 
 // What is done for an edge is counted in fetches.
@@ -32,33 +36,32 @@ const (
 	fetchTime = 5 * time.Microsecond // of a processor, about: reading, interest, the answer
 	keyWork   = 2                    // of a key: it is read twice
 	frameWork = 2                    // what a frame takes besides: it is read, decoded, and answered
-	// A session may take a third of the processor, and the sessions of an address half of it together.
-	sessionWork, hostWork = 1. / 3, 1. / 2
-	// readSlice is how many fetches are read in one go, less than a millisecond's work, and readsACore how many slices at once for each core: some wait for the disk.
-	readSlice, readsACore = 64, 4
-	// workBurst is for how long it may be owed for at once.
-	workBurst = 250 * time.Millisecond
-	// modestWork is how many fetches of a session a second do not count for its address: renewals and acknowledgements, while others there ask without end.
-	modestWork = 128
+	// sessionWork is the part of the processor that a session may take, and workBurst for how long it may be owed for at once.
+	sessionWork = 1. / 3
+	workBurst   = 250 * time.Millisecond
+	// readSlice is how many fetches are read in one go, less than a millisecond's work. For each core there are readsACore at once, since some wait for the disk, and of those
+	// one session has a quarter.
+	readSlice, readsACore, readsOfOne = 64, 4, 4
 )
 
 func newWork(cores int) work {
-	every := func(share float64) time.Duration {
-		return max(time.Duration(float64(fetchTime)/(share*float64(cores))), 1)
-	}
-	own, host := every(sessionWork), every(hostWork)
-	return work{every: own, burst: int(workBurst / own), hosts: meter{every: host, burst: int(workBurst / host)}}
+	every := time.Duration(float64(fetchTime) / (sessionWork * float64(cores)))
+	reads := int64(readsACore * cores)
+	return work{every: max(every, 1), burst: int(workBurst / max(every, 1)), reading: semaphore.NewWeighted(reads), ofOne: reads / readsOfOne}
 }
 
-// read answers a frame's fetches, a slice after the other. Of all sessions so many slices are read at once, in the order in which they came up for it: Go knows no priorities, and what is
-// ready to run waits behind all that runs.
-func (h *Hub) read(ctx context.Context, s *session, list []*link.Fetch) {
+// read answers a frame's fetches, a slice after the other. Sessions take turns, and so many slices are read at once: Go knows no priorities, and what is ready to run waits
+// behind all that runs.
+func (h *Hub) read(ctx context.Context, s *session, had *share, list []*link.Fetch) {
 	for slice := range slices.Chunk(list, readSlice) {
-		if h.reading.Acquire(ctx, 1) != nil {
+		if had.reading.Acquire(ctx, 1) != nil {
 			return
 		}
-		s.answer(h.fetch(ctx, s, slice))
-		h.reading.Release(1)
+		if h.work.reading.Acquire(ctx, 1) == nil {
+			s.answer(h.fetch(ctx, s, slice))
+			h.work.reading.Release(1)
+		}
+		had.reading.Release(1)
 		runtime.Gosched() // a grant, an acknowledgement, a heartbeat
 	}
 }
@@ -79,26 +82,19 @@ func weigh(f *link.ToAuthority) int {
 }
 
 // paced waits until a frame may be done for a session. It reports false if ctx ended before.
-func (h *Hub) paced(ctx context.Context, s *session, had *share, f *link.ToAuthority) bool {
+func (h *Hub) paced(ctx context.Context, had *share, f *link.ToAuthority) bool {
 	n := weigh(f)
-	if !h.waits(ctx, &had.all, "", n) {
-		return false
+	wait := had.all.owe("", n, h.cfg.Clock.Now())
+	if wait > 0 {
+		h.metrics.paced.Inc()
 	}
-	return had.modest.owe("", n, h.cfg.Clock.Now()) == 0 || h.waits(ctx, &h.work.hosts, s.host, n)
-}
-
-func (h *Hub) waits(ctx context.Context, m *meter, name string, n int) bool {
-	wait := m.owe(name, n, h.cfg.Clock.Now())
-	for first := true; wait > 0; first = false {
-		if first {
-			h.metrics.paced.Inc()
-		}
+	for wait > 0 {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return false
 		}
-		wait = m.owe(name, n, h.cfg.Clock.Now())
+		wait = had.all.owe("", n, h.cfg.Clock.Now())
 	}
 	return true
 }

@@ -72,15 +72,11 @@ var brokenFair = []broken{
 	},
 	{
 		rule: "I14", name: "an edge asks without end", by: "authority/hub TestAnEdgeThatAsksWithoutEnd",
-		edits: []edit{{"authority/hub/work.go", "	if !h.waits(ctx, &had.all, \"\", n) {\n", "	if n < 0 {\n"}},
+		edits: []edit{{"authority/hub/work.go", "	for wait > 0 {\n", "	for wait < 0 {\n"}},
 	},
 	{
-		rule: "I14", name: "the edges of an address ask without end", by: "authority/hub TestAnEdgeThatAsksWithoutEnd",
-		edits: []edit{{"authority/hub/work.go", " || h.waits(ctx, &h.work.hosts, s.host, n)\n", " || n > 0\n"}},
-	},
-	{
-		rule: "I14", name: "a lease is behind all that its address asks", by: "authority/hub TestAnEdgeThatAsksWithoutEnd",
-		edits: []edit{{"authority/hub/work.go", "	return had.modest.owe(\"\", n, h.cfg.Clock.Now()) == 0 || h", "	return h"}},
+		rule: "I14", name: "one session's fetches are read ahead of all others'", by: "authority/hub TestReadingGoesRound",
+		edits: []edit{{"authority/hub/work.go", "semaphore.NewWeighted(w.ofOne)", "semaphore.NewWeighted(workersMax)"}},
 	},
 	{
 		rule: "I14", name: "a session has any number of workers", by: "authority/hub TestWorkersAreBounded",
@@ -128,7 +124,7 @@ var brokenFair = []broken{
 	},
 	{
 		rule: "I14", name: "all that edges ask is read at once", by: "authority/hub TestReadingGoesRound",
-		edits: []edit{{"authority/hub/work.go", "		if h.reading.Acquire(ctx, 1) != nil {\n			return\n		}\n", ""}, {"authority/hub/work.go", "		h.reading.Release(1)\n", ""}},
+		edits: []edit{{"authority/hub/work.go", "reading: semaphore.NewWeighted(reads),", "reading: semaphore.NewWeighted(reads + fetchMax),"}},
 	},
 	{
 		rule: "I14", name: "a frame's fetches are read in one go", by: "authority/hub TestReadingGoesRound",
