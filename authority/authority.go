@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,6 @@ import (
 	"machineid/shared/clock"
 	"machineid/shared/dial"
 	"machineid/shared/link"
-	"machineid/shared/orgkey"
 	"machineid/shared/wire"
 )
 
@@ -127,6 +127,7 @@ type Node struct {
 	reserveSoon, reserving chan struct{}
 
 	leaders leaders
+	crowd   *wire.Crowd // of calls that are handed on
 	gate    gate
 	billing *billing.Service
 	recover *recovery.Service
@@ -157,7 +158,7 @@ func New(cfg Config) *Node {
 	}
 	cfg.Billing.Logger, cfg.Billing.Registerer = cfg.Logger, cfg.Registerer
 	cfg.Reconcile = cfg.Reconcile.withDefaults()
-	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reserveSoon: make(chan struct{}, 1), reserving: make(chan struct{}, 1), clocks: newClocks(), billing: billing.New(cfg.Billing)}
+	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reserveSoon: make(chan struct{}, 1), reserving: make(chan struct{}, 1), clocks: newClocks(), billing: billing.New(cfg.Billing), crowd: wire.NewCrowd(forwardConns, forwardCrowd)}
 	n.recover = n.newRecovery()
 	n.leaders.dial, n.leaders.answers, n.leaders.over = cfg.Dial, n.answers, make(chan struct{})
 	return n
@@ -282,18 +283,32 @@ func (n *Node) open() error {
 	return nil
 }
 
-// whose tells for whom a request is, by the key or the token that it shows, and whether an edge or a node of ours hands it on. Admins who call this node itself share what
-// strangers get of the room for bodies.
+// whose tells for whom a request is, the org of its key or else who is at its address, and whether an edge or a node of ours hands it on. Admins who call this node itself
+// share what strangers get of the room for bodies.
 func (n *Node) whose(ctx *fasthttp.RequestCtx, r *wire.Request) (who wire.Party, known bool) {
 	values := ctx.Request.Header.PeekAll(wire.EdgeHeader)
 	known = len(values) == 1 && n.hub.Edge(string(values[0])) != "" || n.fromNode(ctx)
-	switch key := wire.Trim(r.Head.OrgKey); {
-	case len(key) > 0:
-		who = wire.Party(orgkey.Sum(key))
-	case len(r.Head.Authorization) > 0:
-		who = wire.Party(orgkey.Sum(r.Head.Authorization))
+	if org, ok := n.orgOf(r); ok {
+		copy(who[:], org)
+		return who, known
 	}
-	return who, known
+	addr, _ := netip.AddrFromSlice(ctx.RemoteIP())
+	return wire.AddressParty(addr), known // keys and tokens that nobody has are as many as one likes
+}
+
+// orgOf finds the org of a request's key in what this node knows, which may be behind.
+func (n *Node) orgOf(r *wire.Request) (org []byte, ok bool) {
+	sum, err := r.OrgKey()
+	if err != nil {
+		return nil, false
+	}
+	view, err := n.store.View()
+	if err != nil {
+		return nil, false
+	}
+	defer func() { _ = view.Close() }() // nothing was written that could be lost
+	key, err := state.NewReader(view.Reader()).Key(sum)
+	return key.GetOrgId(), err == nil && key != nil
 }
 
 // lead runs one term of leadership (raftstore's Config.Lead).
@@ -352,7 +367,7 @@ func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 
 // treated says how raftstore is to treat a command.
 func treated(cmd *statepb.Command) raftstore.ProposeOptions {
-	return raftstore.ProposeOptions{Essential: state.Stops(cmd), Urgent: state.Leads(cmd), Large: state.Large(cmd)}
+	return raftstore.ProposeOptions{Essential: state.Stops(cmd), Urgent: state.Leads(cmd), Large: state.Large(cmd), For: state.For(cmd)}
 }
 
 // Read returns a view no older than the call, in a time that may be told.

@@ -21,44 +21,14 @@ const (
 	validateWait = 900 * time.Millisecond
 	// answerSlack is how much later than a request's own time its answer may come: a change waits 1 s longer for the edges.
 	answerSlack  = 1500 * time.Millisecond
-	forwardDial  = time.Second // to connect to the leader, which has just told where it is
 	forwardConns = 1024
-	forwardIdle  = 30 * time.Second
+	forwardCrowd = time.Second / 2       // that a call waits for its party's others
 	forwardPause = 20 * time.Millisecond // before a leader that was none is looked for again
 )
 
-// newForwardClient returns a client for one node, and what ends all its connections, those that are being opened too. dial is Config.Dial.
-func newForwardClient(addr string, dial func(ctx context.Context, addr string) (net.Conn, error)) (*fasthttp.HostClient, context.CancelFunc) {
-	life, end := context.WithCancel(context.Background())
-	return &fasthttp.HostClient{
-		Addr: addr, MaxConns: forwardConns, MaxIdleConnDuration: forwardIdle, MaxConnWaitTimeout: time.Second,
-		MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true, MaxResponseBodySize: 64 << 20,
-		DialTimeout: func(addr string, timeout time.Duration) (net.Conn, error) {
-			if timeout <= 0 || timeout > forwardDial {
-				timeout = forwardDial
-			}
-			ctx, cancel := context.WithTimeout(life, timeout)
-			defer cancel()
-			conn, err := dial(ctx, addr)
-			if err != nil {
-				return nil, err
-			}
-			return &hop{Conn: conn, stay: context.AfterFunc(life, func() { _ = conn.Close() })}, nil
-		},
-	}, end
-}
-
-// hop is a connection that ends with the life of its client.
-type hop struct {
-	net.Conn
-
-	stay func() bool
-}
-
-// Close implements net.Conn.
-func (h *hop) Close() error {
-	h.stay()
-	return h.Conn.Close()
+// newHop returns a client for one node. dial is Config.Dial.
+func newHop(addr string, dial func(ctx context.Context, addr string) (net.Conn, error)) *wire.Hop {
+	return wire.NewHop(addr, wire.HopOptions{Dial: dial, MaxConns: forwardConns, Answer: wire.DefaultBudget + answerSlack})
 }
 
 // forward hands a request on to the node that leads and reports whether it has answered it; if not, this node leads. Only the
@@ -90,8 +60,19 @@ func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Ti
 	}
 	wait, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
+	return n.handOn(ctx, in, wait, deadline, n.leader)
+}
+
+// handOn tries one leader after the other until wait ends. It reports false if none was tried before this node came to lead.
+func (n *Node) handOn(ctx *fasthttp.RequestCtx, in *wire.Request, wait context.Context, deadline time.Time, next func(context.Context) (*leader, error)) bool {
+	who, _ := n.whose(ctx, in)
+	if !n.crowd.Enter(who) {
+		in.Error(ctx, wire.Crowded())
+		return true
+	}
+	defer n.crowd.Leave(who)
 	for lost := false; ; { // lost: an attempt may have been done
-		l, err := n.leader(wait)
+		l, err := next(wait)
 		switch {
 		case err != nil:
 			in.Error(ctx, wire.SystemUnavailable(unless(lost, wire.OutcomeNotDone), 1))
@@ -100,7 +81,7 @@ func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Ti
 			return false
 		case l == nil:
 			l = n.itself()
-			defer l.end()
+			defer l.hop.Break()
 		}
 		outcome, answered := n.hand(ctx, in, l, deadline, lost)
 		if answered {
@@ -134,9 +115,8 @@ func repeats(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
 
 // itself is this node as another would find it, for a change that it must not begin as if nobody had.
 func (n *Node) itself() *leader {
-	l := &leader{id: n.cfg.ID, http: n.cfg.HTTP.Addr().String()}
-	l.client, l.end = newForwardClient(l.http, n.cfg.Dial)
-	return l
+	addr := n.cfg.HTTP.Addr().String()
+	return &leader{id: n.cfg.ID, http: addr, hop: newHop(addr, n.cfg.Dial)}
 }
 
 // hand tries one leader. If it has no answer for the client, it says what became of the request there. again: an attempt before it may have been done. Then only
@@ -163,7 +143,8 @@ func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadl
 	if !reads {
 		deadline = deadline.Add(answerSlack)
 	}
-	err := l.client.DoDeadline(req, resp, deadline)
+	req.SetTimeout(max(time.Until(deadline), time.Millisecond)) // none would be no bound
+	err := l.hop.Do(req, resp)
 	switch {
 	case err != nil:
 		return wire.PassOutcome(err, reads), false

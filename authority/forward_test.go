@@ -2,13 +2,17 @@ package authority
 
 import (
 	"bufio"
+	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,9 +119,8 @@ func TestHandingOn(t *testing.T) {
 			t.Run(hop+" "+c.path, func(t *testing.T) {
 				t.Parallel()
 				n := &Node{state: state.New(func(uint64, []state.Concern) {})}
-				l := &leader{id: "a2", http: hops[hop]}
-				l.client, l.end = newForwardClient(l.http, dial.TCP)
-				defer l.end()
+				l := &leader{id: "a2", http: hops[hop], hop: newHop(hops[hop], dial.TCP)}
+				defer l.hop.Break()
 				got := ""
 				comes(t, c.method, c.path, "x-org-key: k\r\nX-Evil: 1\r\n", func(ctx *fasthttp.RequestCtx) {
 					outcome, answered := n.hand(ctx, wire.From(ctx), l, time.Now().Add(200*time.Millisecond), false)
@@ -171,8 +174,7 @@ func TestWhatIsSentAgain(t *testing.T) {
 		hop := nextHop(t, func(_ *http.Request, c net.Conn) {
 			_, _ = io.WriteString(c, strings.Replace(hopHead, "200 OK", status, 1)+"Content-Length: 2\r\n\r\n{}")
 		})
-		n, l := &Node{state: state.New(func(uint64, []state.Concern) {})}, &leader{id: "a2", http: hop}
-		l.client, l.end = newForwardClient(hop, dial.TCP)
+		n, l := &Node{state: state.New(func(uint64, []state.Concern) {})}, &leader{id: "a2", http: hop, hop: newHop(hop, dial.TCP)}
 		for _, again := range []bool{false, true} {
 			comes(t, "POST", "devices/revoke", key+once, func(ctx *fasthttp.RequestCtx) {
 				outcome, answered := n.hand(ctx, wire.From(ctx), l, time.Now().Add(10*time.Second), again)
@@ -181,7 +183,7 @@ func TestWhatIsSentAgain(t *testing.T) {
 				}
 			})
 		}
-		l.end()
+		l.hop.Break()
 	}
 }
 
@@ -206,5 +208,215 @@ func TestAForeignHopIsRefused(t *testing.T) {
 		if a.StatusCode != want || (want == http.StatusServiceUnavailable) != (a.Header.Get(wire.NotLeadHeader) != "") {
 			t.Errorf("%s: %d, %v", token, a.StatusCode, a.Header)
 		}
+	}
+}
+
+// comesTo is comes, for what a node that may not lead does with a request: next tells who leads. Who comes to lead serves with 599.
+func (n *Node) comesTo(t *testing.T, method, path, header string, next func(context.Context) (*leader, error)) (status int, body string) {
+	t.Helper()
+	comes(t, method, path, header, func(ctx *fasthttp.RequestCtx) {
+		wait, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if !n.handOn(ctx, wire.From(ctx), wait, time.Now().Add(10*time.Second), next) {
+			ctx.SetStatusCode(599)
+		}
+		status, body = ctx.Response.StatusCode(), string(ctx.Response.Body())
+	})
+	return status, body
+}
+
+// TestANodeThatComesToLead serves what nobody was asked for before. What may have been done it sends to itself, as to another: only success tells (I2). Nothing is left open by that.
+func TestANodeThatComesToLead(t *testing.T) {
+	const named = "x-org-key: k\r\nIdempotency-Key: i\r\n"
+	for name, c := range map[string]struct {
+		tried, answer string // by the leader before; what this node answers
+		status        int
+		outcome       string
+	}{
+		"nobody was asked":             {"", "200 OK", 599, ""},
+		"it was done, here":            {"breaks off", "200 OK", 200, ""},
+		"it is refused, the 2nd time":  {"breaks off", "404 Not Found", 503, wire.OutcomeUnknown},
+		"the one before does not lead": {"does not lead", "200 OK", 599, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			closed := make(chan struct{})
+			own, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = own.Close() }()
+			go func() { // this node, as another finds it: it keeps its connections
+				conn, err := own.Accept()
+				if err != nil {
+					return
+				}
+				defer close(closed)
+				defer func() { _ = conn.Close() }()
+				in := bufio.NewReader(conn)
+				for {
+					req, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, req.Body)
+					_, _ = io.WriteString(conn, "HTTP/1.1 "+c.answer+"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+				}
+			}()
+			n := New(Config{ID: "a1", HTTP: own, Link: own})
+			n.state = state.New(func(uint64, []state.Concern) {})
+			before := &leader{id: "a2"}
+			switch c.tried {
+			case "breaks off":
+				before.http = nextHop(t, func(*http.Request, net.Conn) {})
+			case "does not lead":
+				before.http = nextHop(t, func(_ *http.Request, c net.Conn) {
+					_, _ = io.WriteString(c, hopHead+wire.NotLeadHeader+": 1\r\nContent-Length: 2\r\n\r\n{}")
+				})
+			}
+			before.hop = newHop(before.http, dial.TCP)
+			defer before.hop.Break()
+			asked := 0
+			status, body := n.comesTo(t, "POST", "devices/revoke", named, func(context.Context) (*leader, error) {
+				if asked++; asked == 1 && c.tried != "" {
+					return before, nil
+				}
+				return nil, nil //nolint:nilnil // this one
+			})
+			if status != c.status || !strings.Contains(body, c.outcome) {
+				t.Errorf("%d %s, want %d and %s", status, body, c.status, c.outcome)
+			}
+			if c.tried != "breaks off" {
+				return
+			}
+			select {
+			case <-closed:
+			case <-time.After(20 * time.Second): // it would be kept for 30
+				t.Error("a connection of the node to itself is left open")
+			}
+		})
+	}
+}
+
+// TestALeaderThatIsStartedAnew costs no caller an unknown: connections that it has ended are looked at before they are used.
+func TestALeaderThatIsStartedAnew(t *testing.T) {
+	served := make(chan net.Conn, 10)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				in := bufio.NewReader(conn)
+				for {
+					req, err := http.ReadRequest(in)
+					if err != nil {
+						_ = conn.Close()
+						return
+					}
+					_, _ = io.Copy(io.Discard, req.Body)
+					_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+					served <- conn
+				}
+			}()
+		}
+	}()
+	n := New(Config{ID: "a1", HTTP: l, Link: l})
+	n.state = state.New(func(uint64, []state.Concern) {})
+	leads := &leader{id: "a2", http: l.Addr().String()}
+	near := make(chan net.Conn, 10)
+	leads.hop = newHop(leads.http, func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := dial.TCP(ctx, addr)
+		if err == nil {
+			near <- conn
+		}
+		return conn, err
+	})
+	defer leads.hop.Break()
+	for range 3 {
+		status, body := n.comesTo(t, "POST", "devices/revoke", "x-org-key: k\r\n", func(context.Context) (*leader, error) { return leads, nil })
+		if status != 200 {
+			t.Fatalf("%d %s", status, body)
+		}
+		_ = (<-served).Close()                                           // as it does when its process ends
+		if raw, ok := (<-near).(syscall.Conn); !ok || !endSeen(t, raw) { // it has arrived here
+			t.Fatal("no end has come")
+		}
+	}
+}
+
+// endSeen waits until the other end's close has come, and takes nothing from the connection.
+func endSeen(t *testing.T, conn syscall.Conn) bool {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := false
+	_ = raw.Read(func(fd uintptr) bool {
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		over = n == 0 && err == nil
+		return over || err != syscall.EAGAIN //nolint:errorlint // an errno
+	})
+	return over
+}
+
+// TestNoPartyTakesAllConnectionsToTheLeader: of the calls that a node hands on one org's, by whichever of its keys, are half at most, and so are those of strangers at an
+// address; others' are handed on at once (I14).
+func TestNoPartyTakesAllConnectionsToTheLeader(t *testing.T) {
+	n, stop := runNode(t, filepath.Join(t.TempDir(), "a1"), "a1", nil)
+	defer stop()
+	var orgs [2]struct{ OrgAPIKey, AgentKey string }
+	for i := range orgs {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+n.cfg.HTTP.Addr().String()+wire.Base+"org/create", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer a-token-of-more-than-thirty-two-characters")
+		a, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(a.Body)
+		_ = a.Body.Close()
+		if err := json.Unmarshal(body, &orgs[i]); err != nil || orgs[i].OrgAPIKey == "" || orgs[i].AgentKey == "" {
+			t.Fatalf("%s: %v", body, err)
+		}
+	}
+	l := &leader{id: "a2", http: nextHop(t, func(_ *http.Request, c net.Conn) {
+		_, _ = io.WriteString(c, hopHead+"Content-Length: 2\r\n\r\n{}")
+	})}
+	l.hop = newHop(l.http, dial.TCP)
+	defer l.hop.Break()
+	handOn := func(key string) (status int, body string) {
+		return n.comesTo(t, "GET", "usage", "x-org-key: "+key+"\r\n", func(context.Context) (*leader, error) { return l, nil })
+	}
+	const stranger = "org_000000000000000000000000000000000000000000000000"
+	var loud wire.Party
+	comes(t, "GET", "usage", "x-org-key: "+orgs[0].OrgAPIKey+"\r\n", func(ctx *fasthttp.RequestCtx) { loud, _ = n.whose(ctx, wire.From(ctx)) })
+	address := wire.AddressParty(netip.IPv4Unspecified())
+	for range forwardConns / 2 {
+		if !n.crowd.Enter(loud) || !n.crowd.Enter(address) {
+			t.Fatal("less than half")
+		}
+	}
+	for name, c := range map[string]struct {
+		key    string
+		status int
+	}{
+		"its key": {orgs[0].OrgAPIKey, 503}, "another of its keys": {orgs[0].AgentKey, 503}, "another org's": {orgs[1].AgentKey, 200}, "a stranger's": {stranger, 503},
+	} {
+		if status, body := handOn(c.key); status != c.status || status == 503 && !strings.Contains(body, wire.OutcomeNotDone) {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+	}
+	n.crowd.Leave(loud)
+	if status, body := handOn(orgs[0].OrgAPIKey); status != 200 {
+		t.Errorf("when one has come back: %d %s", status, body)
 	}
 }

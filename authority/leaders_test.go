@@ -43,13 +43,14 @@ func TestAnEarlierLeaderIsWaitedForWhileItAnswers(t *testing.T) {
 				req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 				req.SetRequestURI("http://a/")
 				req.Header.SetMethod("POST")
-				failed <- l.client.DoTimeout(req, resp, time.Minute)
+				req.SetTimeout(time.Minute)
+				failed <- l.hop.Do(req, resp)
 			}()
 			return failed
 		}
 		still := func(failed <-chan error, what string) {
 			t.Helper()
-			time.Sleep(10 * time.Second)
+			time.Sleep(2 * time.Second)
 			select {
 			case err := <-failed:
 				t.Fatalf("%s: %v", what, err)
@@ -100,7 +101,18 @@ func TestAnEarlierLeaderIsWaitedForWhileItAnswers(t *testing.T) {
 		synctest.Wait()
 		k.seen("a3", 4)
 		synctest.Wait()
-		k.close()
+		closed := make(chan struct{})
+		go func() {
+			k.close()
+			close(closed)
+		}()
+		select {
+		case <-closed:
+		case <-time.After(time.Second):
+			t.Error("it is waited for at the end")
+			answers.Store(false)
+			<-closed
+		}
 		if err := <-failed; err == nil {
 			t.Error("closed, and it goes on")
 		}
@@ -113,24 +125,26 @@ func TestAnEarlierLeaderIsWaitedForWhileItAnswers(t *testing.T) {
 
 // TestAConnectionThatIsNotMadeIsGivenUp: a leader that nobody reaches any more costs a second for each attempt, and none once another leads.
 func TestAConnectionThatIsNotMadeIsGivenUp(t *testing.T) {
+	const dialTime = time.Second
 	synctest.Test(t, func(t *testing.T) {
 		dial := func(ctx context.Context, _ string) (net.Conn, error) {
 			<-ctx.Done()
 			return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
 		}
-		client, end := newForwardClient("a1:1", dial)
+		hop := newHop("a1:1", dial)
 		ask := func() error {
 			req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 			req.SetRequestURI("http://a/")
-			return client.DoTimeout(req, resp, time.Minute)
+			req.SetTimeout(time.Minute)
+			return hop.Do(req, resp)
 		}
 		began := time.Now()
-		if err := ask(); wire.PassOutcome(err, false) != wire.OutcomeNotDone || time.Since(began) != forwardDial {
+		if err := ask(); wire.PassOutcome(err, false) != wire.OutcomeNotDone || time.Since(began) != dialTime {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		began = time.Now()
-		time.AfterFunc(forwardDial/4, end)
-		if err := ask(); wire.PassOutcome(err, false) != wire.OutcomeNotDone || time.Since(began) != forwardDial/4 {
+		time.AfterFunc(dialTime/4, hop.Break)
+		if err := ask(); wire.PassOutcome(err, false) != wire.OutcomeNotDone || time.Since(began) != dialTime/4 {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		time.Sleep(2 * time.Minute)

@@ -11,10 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valyala/fasthttp"
-
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/wire"
 )
 
 // What a node tells the others of itself (raftstore.Config.About).
@@ -28,9 +27,7 @@ type leader struct {
 	id         string
 	term       uint64
 	http, link string
-	client     *fasthttp.HostClient
-	// end closes the connections of client and has what waits on them fail.
-	end context.CancelFunc
+	hop        *wire.Hop
 }
 
 // leaders knows who leads, asks each new leader once for its addresses, and keeps the connections to it. Of one that leads no more it waits only for as
@@ -108,9 +105,9 @@ func (k *leaders) set(l *leader) *leader {
 		return now
 	}
 	k.retire()
-	l.client, l.end = newForwardClient(l.http, k.dial)
+	l.hop = newHop(l.http, k.dial)
 	if k.closed {
-		l.end()
+		l.hop.Break()
 	}
 	k.now, k.doubt = l, false
 	return l
@@ -122,7 +119,7 @@ func (k *leaders) forget(l *leader) {
 	defer k.mu.Unlock()
 	if k.now == l {
 		k.doubt = true
-		l.client.CloseIdleConnections()
+		l.hop.Drop()
 	}
 }
 
@@ -144,12 +141,12 @@ func (k *leaders) retire() {
 	if k.now = nil; old == nil || k.closed {
 		return
 	}
-	old.client.CloseIdleConnections()
+	old.hop.Drop()
 	k.past.Go(func() {
-		defer old.end()
+		defer old.hop.Break()
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		for old.client.PendingRequests() > 0 && k.answers(ctx, old.id) {
+		for old.hop.Pending() > 0 && k.answers(ctx, old.id) {
 			select {
 			case <-time.After(retireLook):
 			case <-k.over:
@@ -167,7 +164,7 @@ func (k *leaders) close() {
 		close(k.over)
 	}
 	if k.now != nil {
-		k.now.end()
+		k.now.hop.Break()
 	}
 	k.mu.Unlock()
 	k.past.Wait()

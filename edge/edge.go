@@ -94,6 +94,7 @@ type Edge struct {
 	time   authorityTime
 
 	waiting  atomic.Int64
+	crowd    *wire.Crowd // of those that wait
 	draining atomic.Bool
 
 	mu      sync.Mutex
@@ -127,7 +128,7 @@ func New(cfg Config) (*Edge, error) {
 	}
 	e := &Edge{
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, caches: c,
-		changed: make(chan struct{}), lostAt: max(cfg.Clock.Now(), 1),
+		crowd: wire.NewCrowd(maxWaiting, 0), changed: make(chan struct{}), lostAt: max(cfg.Clock.Now(), 1),
 	}
 	_, _ = rand.Read(e.process[:]) // never fails
 	e.metrics = newMetrics(cfg.Registerer, e)
@@ -146,23 +147,22 @@ func New(cfg Config) (*Edge, error) {
 func (e *Edge) whose(ctx *fasthttp.RequestCtx, r *wire.Request) (who wire.Party, known bool) {
 	if r.Route != nil {
 		if shown, operator, ok := shows(r); ok {
-			if known = e.limits.isProven(&shown); !known {
-				return addressParty(e.clientAddress(ctx)), false // keys that nobody has are as many as one likes
-			}
-			if org, remembered := e.memory.Load().orgOf(&shown); remembered && !operator {
-				copy(who[:], org[:])
-				return who, true
-			}
-			return wire.Party(shown), true
+			return e.partyOf(&shown, operator, e.clientAddress(ctx))
 		}
 	}
-	return addressParty(e.clientAddress(ctx)), false
+	return wire.AddressParty(e.clientAddress(ctx)), false
 }
 
-func addressParty(addr netip.Addr) (who wire.Party) {
-	b := addr.As16()
-	copy(who[len(who)-len(b):], b[:])
-	return who
+// partyOf is whose of a credential.
+func (e *Edge) partyOf(shown *credential, operator bool, from netip.Addr) (who wire.Party, known bool) {
+	if !e.limits.isProven(shown) {
+		return wire.AddressParty(from), false // keys that nobody has are as many as one likes
+	}
+	if org, remembered := e.memory.Load().orgOf(shown); remembered && !operator {
+		copy(who[:], org[:])
+		return who, true
+	}
+	return wire.Party(*shown), true
 }
 
 // match finds the routes that the edge serves: operators' calls are none, unless it is told so.

@@ -15,7 +15,7 @@ import (
 // and the exact body (docs/api.md).
 type proxy struct {
 	e     *Edge
-	crowd *crowd
+	crowd *wire.Crowd // a batch may hold its connection for as long as the authority needs
 
 	mu       sync.Mutex
 	upstream *upstream     // nil before the first session
@@ -40,10 +40,12 @@ const (
 	againMost = 3
 	// leftTime is what calls under way still get from a node when the link has gone to another: that one may hang, and answer nothing any more.
 	leftTime = 2 * time.Second
+	// crowdWait is how long a call waits for its party's others.
+	crowdWait = time.Second
 )
 
 func newProxy(e *Edge) *proxy {
-	return &proxy{e: e, crowd: newCrowd(e.cfg.ProxyConns), changed: make(chan struct{}), left: map[*wire.Hop]*time.Timer{}}
+	return &proxy{e: e, crowd: wire.NewCrowd(e.cfg.ProxyConns, crowdWait), changed: make(chan struct{}), left: map[*wire.Hop]*time.Timer{}}
 }
 
 // use makes a session's node the one that calls go to.
@@ -122,15 +124,12 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	}
 	defer call.settle(p.e.clock.Now(), false) // where no answer tells
 	who, _ := p.e.whose(ctx, r)
-	leave, ok := p.crowd.enter(who)
-	if !ok {
+	if !p.crowd.Enter(who) {
 		p.e.metrics.proxyErrors.Inc()
-		e := wire.SystemUnavailable(wire.OutcomeNotDone, 1)
-		e.Message = "too many calls of this caller are under way: send it again after Retry-After seconds, with fewer at once"
-		r.Error(ctx, e)
+		r.Error(ctx, wire.Crowded())
 		return
 	}
-	defer leave()
+	defer p.crowd.Leave(who)
 	req.Header.Set(wire.ClientHeader, from.String())
 	if outcome := p.send(ctx, r, req, resp); outcome != "" {
 		p.e.metrics.proxyErrors.Inc()

@@ -64,7 +64,7 @@ func (e *Edge) recall(q *question, began time.Time) decision.Code {
 	return code
 }
 
-// maxWaiting is how many validates may wait at once (I9).
+// maxWaiting is how many validates may wait at once (I9), half of them for one party (I14).
 const maxWaiting = 20_000
 
 // retryFetch is how long a validate waits before it asks again for what the
@@ -82,6 +82,12 @@ func (e *Edge) ask(q *question) decision.Code {
 		e.metrics.crowded.Inc()
 		return decision.SystemUnavailable
 	}
+	who, _ := e.partyOf(&q.sum, false, q.from)
+	if !e.crowd.Enter(who) {
+		e.metrics.crowded.Inc()
+		return decision.SystemUnavailable
+	}
+	defer e.crowd.Leave(who)
 	timeout := time.NewTimer(e.cfg.MaxWait)
 	defer timeout.Stop()
 	var (

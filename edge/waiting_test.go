@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"bytes"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -8,6 +10,7 @@ import (
 	"time"
 
 	"machineid/shared/link"
+	"machineid/shared/wire"
 )
 
 // TestALaggingAuthorityIsNotHammered: one that answers from before its own
@@ -231,5 +234,56 @@ func TestWaitersOfALeaseWake(t *testing.T) {
 		w.a.say(&link.ToEdge{Grant: &link.Grant{AskedAtNs: int64(w.a.Now()), GrantedNs: int64(testLease), NowMs: 1}})
 		waiters.Wait()
 		synctest.Wait()
+	})
+}
+
+// TestNoPartyTakesAllWaitingPlaces: one org's misses have half of the places at most, and so have those of keys that are not known yet at one address; others wait as ever (I14).
+func TestNoPartyTakesAllWaitingPlaces(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.start()
+		others, second := keyOf(77), w.orgs(1)[0]
+		w.a.set(func() {
+			w.a.keys[others.Hash()] = &link.KeyRecord{Known: true, OrgId: bytes.Repeat([]byte{7}, 16)}
+			w.a.orgs[orgID(bytes.Repeat([]byte{7}, 16))] = &link.OrgRecord{Known: true}
+		})
+		w.want("d", "ALLOW", false)
+		if got := w.validateWith(others, "d"); got.Code != "ALLOW" {
+			t.Fatalf("%+v", got)
+		}
+		if got := w.validateWith(second, "d"); got.Code != "ALLOW" {
+			t.Fatalf("%+v", got)
+		}
+		w.hold()
+		took := func(what string, a answer, want time.Duration) {
+			t.Helper()
+			if a.Code != "SYSTEM_UNAVAILABLE" || a.took != want {
+				t.Errorf("%s: %s after %v, want it denied after %v", what, a.Code, a.took, want)
+			}
+		}
+		org, address := wire.Party{}, wire.AddressParty(netip.IPv4Unspecified())
+		copy(org[:], testOrg[:])
+		for range maxWaiting/2 - 1 {
+			if !w.e.crowd.Enter(org) || !w.e.crowd.Enter(address) {
+				t.Fatal("less than half")
+			}
+		}
+		last := w.later("its last")
+		synctest.Wait()
+		took("beyond its half", w.validate("one more"), 0)
+		took("beyond it with another key of the org", w.validateWith(second, "one more"), 0)
+		if codes, _ := w.batch("two", "three"); codes[0] != "SYSTEM_UNAVAILABLE" || codes[1] != codes[0] {
+			t.Errorf("a batch of it: %v", codes)
+		}
+		took("another org's", w.validateWith(others, "missing"), DefaultMaxWait)
+		took("its last", <-last, DefaultMaxWait)
+		took("a stranger's last", w.validateWith(keyOf(2), "x"), DefaultMaxWait)
+		if !w.e.crowd.Enter(address) {
+			t.Fatal("a place was not given back")
+		}
+		took("a stranger's beyond the half of the address", w.validateWith(keyOf(3), "x"), 0)
+		if n := w.e.waiting.Load(); n != 0 {
+			t.Errorf("%d wait", n)
+		}
 	})
 }

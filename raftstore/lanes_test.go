@@ -19,7 +19,7 @@ func TestGivenUpCommandsAreLetGo(t *testing.T) {
 			p, r := packing(t, limit)
 			fill(t, p, r)
 			if lane == laneUrgent { // which has one entry more
-				go func() { _, _ = p.propose(t.Context(), []byte("fill"), laneUrgent) }()
+				go func() { _, _ = p.propose(t.Context(), []byte("fill"), laneUrgent, Party{}) }()
 				<-r.arrived
 			}
 			kept := func() uint64 {
@@ -33,7 +33,7 @@ func TestGivenUpCommandsAreLetGo(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan error, 1)
 				go func() {
-					_, err := p.propose(ctx, make([]byte, MaxPackBytes), lane)
+					_, err := p.propose(ctx, make([]byte, MaxPackBytes), lane, Party{})
 					done <- err
 				}()
 				waitQueued(t, p, 1)
@@ -96,7 +96,7 @@ func TestUrgentCommandsPassAFullQueue(t *testing.T) {
 	urgent := func(cmd string) <-chan answer {
 		c := make(chan answer, 1)
 		go func() {
-			res, err := p.propose(t.Context(), []byte(cmd), laneUrgent)
+			res, err := p.propose(t.Context(), []byte(cmd), laneUrgent, Party{})
 			c <- answer{res, err}
 		}()
 		return c
@@ -131,12 +131,12 @@ func TestUrgentCommandsAreBounded(t *testing.T) {
 	p, r := packing(t, 1<<20)
 	fill(t, p, r)
 	for i := range 20 {
-		go func() { _, _ = p.propose(t.Context(), make([]byte, MaxPackBytes), laneUrgent) }()
+		go func() { _, _ = p.propose(t.Context(), make([]byte, MaxPackBytes), laneUrgent, Party{}) }()
 		if i < 4 {
 			eventually(t, "it is taken", func() bool { return p.pending() > (i+1)*MaxPackBytes })
 		}
 	}
-	if _, err := p.propose(t.Context(), make([]byte, MaxPackBytes), laneUrgent); !errors.Is(err, ErrOverloaded) {
+	if _, err := p.propose(t.Context(), make([]byte, MaxPackBytes), laneUrgent, Party{}); !errors.Is(err, ErrOverloaded) {
 		t.Error(err)
 	}
 }

@@ -261,6 +261,7 @@ func (s *Store) startRaft() error {
 	}
 	s.raft = r
 	s.packer = newPacker(r, s.cfg.MaxPendingBytes, s.fault, s.metrics)
+	s.space.pending = s.packer.pending
 	s.door.raft.Store(r)
 	go s.packer.run()
 	s.lead.start()

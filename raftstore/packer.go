@@ -26,8 +26,8 @@ type applier interface {
 // becomes the next pack, so packs grow with load by themselves.
 //
 // There are three lanes. What leading itself depends on is urgent: it has room of its own, goes ahead of all that waits, and may be in flight
-// beside entries of others. Of large commands a pack has one at most, and one is under way at a time. In each lane commands are sent in the order
-// in which they were queued.
+// beside entries of others. Of large commands a pack has one at most, and one is under way at a time. In each lane parties take turns, and the commands of
+// one are sent in the order in which they were queued.
 //
 // A proposal belongs to its caller until the packer takes it from its lane, and to the packer until it is answered; state says
 // which and is guarded by mu. One that is given up before leaves the lane at once. The bytes of a taken one are copied under copyMu, so that a caller who gives up can wait for the
@@ -43,16 +43,14 @@ type packer struct {
 	copyMu sync.Mutex
 
 	mu       sync.Mutex
-	lanes    [lanes]queue
+	lanes    [lanes]line
 	rooms    [rooms]room
-	resting  bool // a large command is under way, or was just now
+	parties  map[Party]*party // that have room
+	resting  bool             // a large command is under way, or was just now
 	inFlight int
 	closed   bool
 	drained  chan struct{} // made by drain, closed when nothing is in flight
 }
-
-// queue is a list of proposals.
-type queue struct{ first, last *proposal }
 
 // room is what proposals take that are not answered yet, with overhead, and may take.
 type room struct{ bytes, maxBytes int }
@@ -83,30 +81,6 @@ func roomOf(lane int) int {
 	return roomOthers
 }
 
-func (l *queue) add(pr *proposal) {
-	if pr.before = l.last; l.last == nil {
-		l.first = pr
-	} else {
-		l.last.after = pr
-	}
-	l.last = pr
-}
-
-// remove takes a proposal out.
-func (l *queue) remove(pr *proposal) {
-	if pr.before == nil {
-		l.first = pr.after
-	} else {
-		pr.before.after = pr.after
-	}
-	if pr.after == nil {
-		l.last = pr.before
-	} else {
-		pr.after.before = pr.before
-	}
-	pr.before, pr.after = nil, nil
-}
-
 type proposalState uint8
 
 const (
@@ -119,10 +93,12 @@ type proposal struct {
 	ctx    context.Context //nolint:containedctx // asked once more, when the packer takes the command
 	cmd    []byte
 	lane   int
+	of     Party
 	state  proposalState
 	answer chan answer // capacity 1
 
-	before, after *proposal // in the lane
+	party         *party
+	before, after *proposal // in the party's queue
 }
 
 type answer struct {
@@ -133,17 +109,17 @@ type answer struct {
 func newPacker(r applier, maxBytes int, f *fault, m *storeMetrics) *packer {
 	return &packer{
 		raft: r, fault: f, metrics: m, rooms: [rooms]room{roomUrgent: {maxBytes: urgentBytes}, roomOthers: {maxBytes: maxBytes}},
-		wake: make(chan struct{}, 1), done: make(chan struct{}), abandoned: make(chan struct{}),
+		parties: map[Party]*party{}, wake: make(chan struct{}, 1), done: make(chan struct{}), abandoned: make(chan struct{}),
 	}
 }
 
 func cost(cmd []byte) int { return len(cmd) + proposalOverhead }
 
-func (p *packer) propose(ctx context.Context, cmd []byte, lane int) (Result, error) {
+func (p *packer) propose(ctx context.Context, cmd []byte, lane int, of Party) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, fmt.Errorf("not sent: %w", context.Cause(ctx))
 	}
-	pr := &proposal{ctx: ctx, cmd: cmd, lane: lane, answer: make(chan answer, 1)}
+	pr := &proposal{ctx: ctx, cmd: cmd, lane: lane, of: of, answer: make(chan answer, 1)}
 	if err := p.enqueue(pr); err != nil {
 		return Result{}, err
 	}
@@ -162,15 +138,14 @@ func (p *packer) propose(ctx context.Context, cmd []byte, lane int) (Result, err
 func (p *packer) enqueue(pr *proposal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := &p.rooms[roomOf(pr.lane)]
-	switch {
-	case p.closed:
+	if p.closed {
 		return ErrClosed
-	case r.bytes+cost(pr.cmd) > r.maxBytes:
-		p.metrics.refused()
-		return fmt.Errorf("%w: %d bytes of at most %d", ErrOverloaded, r.bytes, r.maxBytes)
 	}
-	r.bytes += cost(pr.cmd)
+	if !p.enter(pr) {
+		p.metrics.refused()
+		r := &p.rooms[roomOf(pr.lane)]
+		return fmt.Errorf("%w: %d bytes of at most %d, or half of it for one party", ErrOverloaded, r.bytes, r.maxBytes)
+	}
 	p.lanes[pr.lane].add(pr)
 	p.signal()
 	return nil
@@ -189,7 +164,9 @@ func (p *packer) giveUp(pr *proposal, cause error) (Result, error) {
 	if pr.state == proposalQueued {
 		pr.state = proposalCancelled
 		p.lanes[pr.lane].remove(pr)
-		p.rooms[roomOf(pr.lane)].bytes -= cost(pr.cmd)
+		p.leave(pr)
+	}
+	if pr.state == proposalCancelled {
 		p.mu.Unlock()
 		return Result{}, fmt.Errorf("not sent: %w", cause)
 	}
@@ -244,7 +221,7 @@ func (p *packer) take() (pack []*proposal, bytes int) {
 			most = len(pack) + 1
 		}
 		had := len(pack)
-		pack, bytes = p.lanes[lane].fill(pack, bytes, most)
+		pack, bytes = p.fill(&p.lanes[lane], pack, bytes, most)
 		p.resting = p.resting || lane == laneLarge && len(pack) > had
 	}
 	if len(pack) > 0 {
@@ -254,17 +231,18 @@ func (p *packer) take() (pack []*proposal, bytes int) {
 	return pack, bytes
 }
 
-// fill moves what fits from the beginning of a queue into a pack.
-func (l *queue) fill(pack []*proposal, bytes, most int) ([]*proposal, int) {
-	for pr := l.first; pr != nil && len(pack) < min(most, MaxPackCommands) && bytes+len(pr.cmd) <= MaxPackBytes; {
-		next := pr.after
-		if pr.ctx.Err() == nil { // else its caller gives up, and takes it out
-			pr.state = proposalTaken
-			l.remove(pr)
-			bytes += len(pr.cmd)
-			pack = append(pack, pr)
+// fill moves what fits from a lane into a pack: one command of each party in its turn.
+func (p *packer) fill(l *line, pack []*proposal, bytes, most int) ([]*proposal, int) {
+	for pr := l.next(); pr != nil && len(pack) < min(most, MaxPackCommands) && bytes+len(pr.cmd) <= MaxPackBytes; pr = l.next() {
+		l.take(pr)
+		if pr.ctx.Err() != nil { // its caller gives up
+			pr.state = proposalCancelled
+			p.leave(pr)
+			continue
 		}
-		pr = next
+		pr.state = proposalTaken
+		bytes += len(pr.cmd)
+		pack = append(pack, pr)
 	}
 	return pack, bytes
 }
@@ -290,10 +268,8 @@ func (p *packer) await(future raft.ApplyFuture, pack []*proposal, began time.Tim
 	} else {
 		err = classify(err)
 	}
-	var bytes [rooms]int
 	large := false
 	for i, pr := range pack {
-		bytes[roomOf(pr.lane)] += cost(pr.cmd)
 		large = large || pr.lane == laneLarge
 		a := answer{err: err}
 		if err == nil {
@@ -304,12 +280,12 @@ func (p *packer) await(future raft.ApplyFuture, pack []*proposal, began time.Tim
 	p.metrics.answered(len(pack), began, err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, n := range bytes {
-		p.rooms[i].bytes -= n
+	for _, pr := range pack {
+		p.leave(pr)
 	}
 	p.inFlight--
 	if large {
-		p.rest(time.Since(began), len(pack) > 1 || p.lanes[laneOrdinary].first != nil || p.inFlight > 0)
+		p.rest(time.Since(began), len(pack) > 1 || p.lanes[laneOrdinary].next() != nil || p.inFlight > 0)
 	}
 	if p.inFlight == 0 && p.drained != nil {
 		close(p.drained)
@@ -366,10 +342,10 @@ func (p *packer) close() {
 	p.closed = true
 	for i := range p.lanes {
 		l := &p.lanes[i]
-		for pr := l.first; pr != nil; pr = l.first {
+		for pr := l.next(); pr != nil; pr = l.next() {
 			pr.state = proposalCancelled
 			l.remove(pr)
-			p.rooms[roomOf(i)].bytes -= cost(pr.cmd)
+			p.leave(pr)
 			pr.answer <- answer{err: fmt.Errorf("not sent: %w", ErrClosed)}
 		}
 	}

@@ -88,7 +88,7 @@ func proposing(ctx context.Context, p *packer, cmd string) <-chan answer {
 		if strings.HasPrefix(cmd, "large") {
 			lane = laneLarge
 		}
-		res, err := p.propose(ctx, []byte(cmd), lane)
+		res, err := p.propose(ctx, []byte(cmd), lane, Party{})
 		c <- answer{res, err}
 	}()
 	return c
@@ -103,16 +103,18 @@ func waitQueued(t *testing.T, p *packer, n int) {
 func queued(p *packer) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, l := range p.lanes {
-		for pr := l.first; pr != nil; pr = pr.after {
-			n++
-		}
-		back := 0
-		for pr := l.last; pr != nil; pr = pr.before {
-			back++
-		}
-		if n < back || l.first == nil != (l.last == nil) {
-			panic("a lane is torn")
+	for i := range p.lanes {
+		for e := p.lanes[i].turns.Front(); e != nil; e = e.Next() {
+			q, had := e.Value.(*queue), n
+			for pr := q.first; pr != nil; pr = pr.after {
+				n++
+			}
+			for pr := q.last; pr != nil; pr = pr.before {
+				had++
+			}
+			if n != had || q.first == nil || q.turn != e {
+				panic("a lane is torn")
+			}
 		}
 	}
 	return n
@@ -425,7 +427,7 @@ func TestPackerModel(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			callers.Go(func() {
 				defer cancel()
-				res, err := p.propose(ctx, []byte(strconv.Itoa(i)), laneOf(i))
+				res, err := p.propose(ctx, []byte(strconv.Itoa(i)), laneOf(i), Party{byte(i % 5)})
 				answers[i] = answer{res, err}
 			})
 			if cancelled[i] {
@@ -454,8 +456,8 @@ func TestPackerModel(t *testing.T) {
 				sent[cmd]++
 			}
 		}
-		if n, bytes := queued(p), p.pending(); n != 0 || bytes != 0 {
-			t.Fatalf("%d commands, %d bytes are left", n, bytes)
+		if n, bytes := queued(p), p.pending(); n != 0 || bytes != 0 || len(p.parties) != 0 {
+			t.Fatalf("%d commands, %d bytes, %d parties are left", n, bytes, len(p.parties))
 		}
 		for i, a := range answers {
 			cmd := strconv.Itoa(i)

@@ -36,14 +36,16 @@ func Unknown(err error) bool { return errors.Is(err, ErrOutcomeUnknown) }
 // ProposeOptions say how a command is to be treated.
 type ProposeOptions struct {
 	// Essential marks a command that frees or stops something (revoke, remove, disable). It is taken also when the disk is nearly
-	// full, as long as there is anything left to write it to: an off switch that needs space is none.
+	// full, as long as there is anything left but what the node's own work needs: an off switch that needs space is none.
 	Essential bool
-	// Urgent marks one of the few commands on which leading itself depends. They have room of their own
+	// Urgent marks one of the few commands on which leading itself depends. They have room of their own, on the disk too,
 	// and are sent ahead of all that wait: who keeps the queue full does not hold them up.
 	Urgent bool
 	// Large marks a command that changes hundreds of records. One of those is under way at a time, in the order of the calls, and each entry may hold
 	// one: the others' commands wait for the application of one at most.
 	Large bool
+	// For is who the command is for. Parties take turns, and none has more than half of what may be under way.
+	For Party
 }
 
 // Propose replicates cmd and returns once it was applied on this node. Commands that wait at the same time share an entry; a
@@ -69,7 +71,7 @@ func (s *Store) ProposeWith(ctx context.Context, cmd []byte, o ProposeOptions) (
 		}
 		return Result{}, fmt.Errorf("propose: %w", ErrNotLeader)
 	}
-	if err := s.space.refuse(); err != nil && !o.Essential {
+	if err := s.room(len(cmd), o); err != nil {
 		s.metrics.noSpace.Inc()
 		return Result{}, fmt.Errorf("propose: %w", err)
 	}
@@ -80,11 +82,22 @@ func (s *Store) ProposeWith(ctx context.Context, cmd []byte, o ProposeOptions) (
 	case o.Large:
 		lane = laneLarge
 	}
-	res, err := s.packer.propose(ctx, cmd, lane)
+	res, err := s.packer.propose(ctx, cmd, lane, o.For)
 	if err != nil {
 		return Result{}, fmt.Errorf("propose: %w", err)
 	}
 	return res, nil
+}
+
+// room says why the disk has none for a command, nil if it has (R10).
+func (s *Store) room(bytes int, o ProposeOptions) error {
+	switch {
+	case o.Urgent:
+		return nil
+	case o.Essential:
+		return s.space.spend(bytes + proposalOverhead)
+	}
+	return s.space.refuse()
 }
 
 // outcomeUnknown marks a cause that leaves open whether a command will be committed.

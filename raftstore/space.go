@@ -20,6 +20,10 @@ const (
 	resumeShare = 4
 	// resumeAfter is how long a disk must not have been full: what GetDiskUsage says is not the whole truth (quotas).
 	resumeAfter = 10 * time.Second
+	// ownShare is the part of the ballast that is for the node's own work: time, leases, the membership.
+	ownShare = 2
+	// diskBytes is how many bytes of a disk one of a command takes, about: in the log, in its tables, in the state's, and while those are merged.
+	diskBytes = 4
 )
 
 // space watches how much the disk of the data folder has left, and says what may still be proposed (R10). It is closed to
@@ -38,10 +42,14 @@ type space struct {
 	kick    chan struct{} // capacity 1: look now
 
 	closed atomic.Bool
-	usage  atomic.Pointer[vfs.DiskUsage] // as last told, nil: never
-	mute   bool                          // it never tells, such as a file system in memory; set by begin
-	silent bool                          // the last look got no answer; of the goroutine that looks
-	told   time.Time                     // when the last answer came, likewise
+	// spare is how many bytes of the disk essential commands may still take while it is closed, as of the last look. Whoever takes rights away without end takes
+	// nothing of what the node itself lives on (I14).
+	spare   atomic.Int64
+	pending func() int                    // bytes of commands under way; nil: none yet
+	usage   atomic.Pointer[vfs.DiskUsage] // as last told, nil: never
+	mute    bool                          // it never tells, such as a file system in memory; set by begin
+	silent  bool                          // the last look got no answer; of the goroutine that looks
+	told    time.Time                     // when the last answer came, likewise
 
 	mu     sync.Mutex
 	fulls  int // how often a write met a full disk
@@ -78,6 +86,7 @@ func (s *space) begin() {
 	}
 	s.usage.Store(&usage)
 	low, resume := s.limits(usage.TotalBytes)
+	s.allow(&usage)
 	s.closed.Store(usage.AvailBytes < low)
 	wanted := s.ballast.wanted(s.cfg.BallastBytes, usage.TotalBytes)
 	err = s.ballast.find(wanted)
@@ -136,6 +145,7 @@ func (s *space) look() {
 	s.answered()
 	s.usage.Store(&usage)
 	low, resume := s.limits(usage.TotalBytes)
+	s.allow(&usage)
 	wanted := s.ballast.wanted(s.cfg.BallastBytes, usage.TotalBytes)
 	missing := max(wanted-s.ballast.size.Load(), 0)
 	if usage.AvailBytes < low {
@@ -228,10 +238,12 @@ func (s *space) fullDisk() {
 	s.fullAt = time.Now()
 	s.closed.Store(true)
 	s.mu.Unlock()
+	s.spare.Store(0)
 	if s.cfg.knobs.ballastStays {
 		return
 	}
 	bytes, err := s.ballast.release()
+	s.spare.Store(bytes - bytes/ownShare)
 	s.aside.do(func() {
 		s.logger.Error("the disk is full: the ballast is released, and only commands that free or stop something are taken; "+
 			"free space, or enlarge the disk", slog.Int64("released", bytes), slog.Any("cause", err))
@@ -258,6 +270,29 @@ func (s *space) refuse() error {
 			u.AvailBytes>>20, u.TotalBytes>>20, resume>>20)
 	}
 	return fmt.Errorf("%w; free space or enlarge the disk", ErrNoSpace)
+}
+
+// allow says what essential commands may take of what is left, the ballast counted.
+func (s *space) allow(u *vfs.DiskUsage) {
+	own := s.ballast.wanted(s.cfg.BallastBytes, u.TotalBytes) / ownShare
+	left := int64(min(u.AvailBytes, 1<<62)) + s.ballast.size.Load() - own
+	if s.pending != nil {
+		left -= diskBytes * int64(s.pending())
+	}
+	s.spare.Store(left)
+}
+
+// spend takes room for an essential command, or says why there is none.
+func (s *space) spend(bytes int) error {
+	if s == nil || !s.closed.Load() {
+		return nil
+	}
+	n := diskBytes * int64(bytes)
+	if s.spare.Add(-n) >= 0 {
+		return nil
+	}
+	s.spare.Add(n)
+	return s.refuse()
 }
 
 func isNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }

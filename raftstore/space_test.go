@@ -282,7 +282,79 @@ func TestFullDiskRecovers(t *testing.T) {
 	})
 }
 
-// fillUp fills the disk of a node and goes on with essential commands until it stops. It returns what was acknowledged, how many
+// Who takes rights away without end on a full disk is refused before the room is gone on which the node itself lives: it goes on to lead, to take what leading depends on,
+// and all else when there is room again (R10, I14).
+func TestAFloodOnAFullDisk(t *testing.T) {
+	for _, mute := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQuotaFS(vfs.NewMem(), disk)
+			n := newNode(onFS(q), with(smallBallast))
+			s := must[*Store](t)(n.open())
+			defer stop(t, s)
+			waitLeading(t, s)
+			q.setMute(mute)
+			q.leave(300)
+			taken := 0
+			flood := func() (err error) {
+				for range 1000 {
+					if err = essential(t.Context(), s, "k="+strings.Repeat("x", 5000)); err != nil {
+						return err
+					}
+					taken++
+				}
+				return nil
+			}
+			for i := range 120 {
+				if err := flood(); !errors.Is(err, ErrNoSpace) || Unknown(err) {
+					t.Fatalf("the flood ends with %v after %d commands", err, taken)
+				}
+				if _, err := s.ProposeWith(t.Context(), []byte("time=1"), ProposeOptions{Essential: true, Urgent: true}); err != nil {
+					t.Fatalf("what leading depends on, after %d s: %v", i, err)
+				}
+				time.Sleep(time.Second)
+			}
+			if least := int64(2*mib/ownShare - 200*1024); q.remaining() < least || taken < 10 {
+				t.Errorf("%d commands were taken, %d bytes are left of the ballast", taken, q.remaining())
+			}
+			select {
+			case err := <-n.fatal:
+				t.Errorf("the node ends: %v", err)
+			default:
+			}
+			q.leave(disk / 2)
+			time.Sleep(2 * resumeAfter)
+			propose(t, s, "a=1")
+			if err := flood(); err != nil {
+				t.Errorf("with room: %v", err)
+			}
+		})
+	}
+}
+
+// What may be taken of a disk is what is left, and the ballast, but for the node's own part and what is under way.
+func TestWhatIsSpared(t *testing.T) {
+	cfg := Config{BallastBytes: 8 * mib}.withDefaults()
+	s := newSpace(&cfg, &aside{})
+	s.pending = func() int { return mib }
+	s.closed.Store(true)
+	for _, c := range []struct{ left, ballast, want int64 }{{100, 8, 100}, {0, 8, 0}, {4, 4, 0}, {0, 0, -8}} {
+		s.ballast.size.Store(c.ballast * mib)
+		s.allow(&vfs.DiskUsage{TotalBytes: 100 << 30, AvailBytes: uint64(c.left * mib)})
+		if got := s.spare.Load(); got != c.want*mib {
+			t.Errorf("%d MiB left and a ballast of %d: %d may be taken, want %d", c.left, c.ballast, got/mib, c.want)
+		}
+	}
+	s.spare.Store(10 * diskBytes)
+	if s.spend(6) != nil || s.spend(6) == nil || s.spend(4) != nil || s.spend(1) == nil {
+		t.Error("not as much is taken as there is")
+	}
+	s.closed.Store(false)
+	if s.spend(1<<20) != nil || s.spare.Load() != 0 {
+		t.Error("it counts while there is room")
+	}
+}
+
+// fillUp fills the disk of a node and goes on with urgent commands until it stops. It returns what was acknowledged, how many
 // of those came after the disk was full, and what the node said in the end.
 func fillUp(t *testing.T, under vfs.FS, q *quotaFS, k knobs) (acked []string, afterwards int, said error) {
 	t.Helper()
@@ -296,7 +368,7 @@ func fillUp(t *testing.T, under vfs.FS, q *quotaFS, k knobs) (acked []string, af
 			q.leave(300)
 		}
 		cmd := fmt.Sprintf("k%d", i)
-		err := essential(ctx, s, cmd+"="+strings.Repeat("x", 20_000))
+		_, err := s.ProposeWith(ctx, []byte(cmd+"="+strings.Repeat("x", 20_000)), ProposeOptions{Essential: true, Urgent: true})
 		if err != nil {
 			if ctx.Err() != nil {
 				t.Error("it hangs")
@@ -317,7 +389,7 @@ func fillUp(t *testing.T, under vfs.FS, q *quotaFS, k knobs) (acked []string, af
 	return acked, afterwards, said
 }
 
-// Essential commands go on while the ballast lasts; then the node stops and says why, it does not hang, and what it acknowledged
+// What leading depends on goes on while the ballast lasts; then the node stops and says why, it does not hang, and what it acknowledged
 // is there after a crash (R5, R10). Without the release of the ballast nothing goes on at all.
 func TestFullDiskStopsInOrder(t *testing.T) {
 	for _, stays := range []bool{false, true} {

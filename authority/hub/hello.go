@@ -11,15 +11,16 @@ import (
 	"machineid/shared/link"
 )
 
-// incoming is what an edge says.
+// incoming is what an edge says. That a stream has ended is known before why: gRPC ends it, and its context, with the frame that it cannot read.
 type incoming struct {
 	frames chan *link.ToAuthority
-	failed chan error // capacity 1
+	failed chan error      // capacity 1; one comes behind the last frame
+	over   context.Context //nolint:containedctx // the stream's own
 }
 
 // listen reads a stream until it ends, or ctx does.
 func listen(ctx context.Context, stream link.Link_SessionServer) incoming {
-	in := incoming{frames: make(chan *link.ToAuthority), failed: make(chan error, 1)}
+	in := incoming{frames: make(chan *link.ToAuthority), failed: make(chan error, 1), over: stream.Context()}
 	go func() {
 		for {
 			f, err := stream.Recv()
@@ -30,6 +31,7 @@ func listen(ctx context.Context, stream link.Link_SessionServer) incoming {
 			select {
 			case in.frames <- f:
 			case <-ctx.Done():
+				in.failed <- ctx.Err()
 				return
 			}
 		}
@@ -53,8 +55,6 @@ func (h *Hub) begins(ctx context.Context, in incoming, address string) (*link.He
 			h.voice.say(ctx, slog.LevelWarn, hostOf(address), "", "a session did not begin: its first frame was refused", slog.Any("error", err))
 		}
 		return nil, err
-	case <-ctx.Done():
-		return nil, status.FromContextError(ctx.Err()).Err()
 	case <-late.C:
 		h.metrics.refused[refusedLate].Inc()
 		h.conns.cutSoon(address)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,6 +87,7 @@ type Hub struct {
 	sightings sightings
 	voice     *voice
 	hellos    meter
+	work      work
 	conns     conns
 	outgoing  atomic.Int64 // bytes that wait to be sent to edges
 
@@ -111,7 +113,7 @@ func New(cfg Config) *Hub {
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	h := &Hub{
-		voice: newVoice(cfg.Logger, cfg.Clock), hellos: cfg.Limits.hellos(),
+		voice: newVoice(cfg.Logger, cfg.Clock), hellos: cfg.Limits.hellos(), work: newWork(runtime.GOMAXPROCS(0)),
 		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), tokens: map[string]*session{},
 		unsettled: map[*change]struct{}{}, feed: feed{wake: make(chan struct{}, 1)},
 	}

@@ -25,7 +25,10 @@ type meter struct {
 const metered = 8 << 10
 
 // take reports whether a name may, and counts it.
-func (m *meter) take(name string, now clock.Time) bool {
+func (m *meter) take(name string, now clock.Time) bool { return m.owe(name, 1, now) == 0 }
+
+// owe counts n for a name if that may now, and is 0; else it tells when to ask again. What exceeds the burst is owed.
+func (m *meter) owe(name string, n int, now clock.Time) (wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, known := m.full[name]; !known && len(m.full) >= metered {
@@ -37,14 +40,14 @@ func (m *meter) take(name string, now clock.Time) bool {
 		}
 	}
 	at := max(m.full[name], now)
-	if at.Sub(now) > m.every*time.Duration(m.burst-1) {
-		return false
+	if wait = at.Sub(now) - m.every*time.Duration(m.burst-1); wait > 0 {
+		return wait
 	}
 	if m.full == nil {
 		m.full = map[string]clock.Time{}
 	}
-	m.full[name] = at.Add(m.every)
-	return true
+	m.full[name] = at.Add(m.every * time.Duration(n))
+	return 0
 }
 
 // sweep forgets those who are as if they had never come. m.mu is held.

@@ -34,7 +34,7 @@ type metrics struct {
 	resumed, resets  prometheus.Counter
 	settle, holders  prometheus.Histogram
 	acks             prometheus.Histogram
-	unseen           prometheus.Counter
+	unseen, paced    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
@@ -97,6 +97,9 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		}),
 		unseen: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_sightings_dropped_total", Help: "Times at which a device asked that were not recorded: unknown to the org, or too many at once.",
+		}),
+		paced: f.NewCounter(prometheus.CounterOpts{
+			Name: "machineid_link_paced_total", Help: "Frames of edges that waited because their session asked for more than its share of the processor.",
 		}),
 		resumed: f.NewCounter(prometheus.CounterOpts{
 			Name: "machineid_link_resumes_total", Help: "Sessions that went on with what the edge remembered.",

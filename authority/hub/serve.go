@@ -279,18 +279,19 @@ func (h *Hub) frameTime() int64 {
 func (h *Hub) receive(ctx context.Context, s *session, in incoming) error {
 	var work workers
 	defer work.end()
+	had := h.work.share()
 	room := semaphore.NewWeighted(fetchMax)
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return h.ended(ctx, s, in)
 		case err := <-in.failed:
-			if errors.Is(err, io.EOF) || errors.Is(ctx.Err(), context.Canceled) {
-				return nil // the edge has said all: it gave its lease back
-			}
-			s.refused.Store(h.unread(err))
-			return err
+			in.failed <- err
+			return h.ended(ctx, s, in)
 		case f := <-in.frames:
+			if !h.paced(ctx, had, f) {
+				return h.ended(ctx, s, in)
+			}
 			if renew := f.GetRenew(); renew != nil {
 				h.grant(s, renew.GetAskedAtNs())
 			}
@@ -305,7 +306,7 @@ func (h *Hub) receive(ctx context.Context, s *session, in incoming) error {
 				if room.TryAcquire(n) {
 					work.do(func() {
 						defer room.Release(n)
-						s.answer(h.fetch(ctx, s, list))
+						h.read(ctx, s, had, list)
 					})
 				} else {
 					s.answer(unavailable(list))
@@ -316,6 +317,22 @@ func (h *Hub) receive(ctx context.Context, s *session, in incoming) error {
 			}
 		}
 	}
+}
+
+// ended is why a session's stream has ended, nil if this node or the edge ended it in order.
+func (h *Hub) ended(ctx context.Context, s *session, in incoming) error {
+	if ctx.Err() != nil && in.over.Err() == nil {
+		return nil // this node did
+	}
+	err := <-in.failed
+	if h.unread(err) {
+		s.refused.Store(true)
+		return err
+	}
+	if errors.Is(err, io.EOF) || errors.Is(ctx.Err(), context.Canceled) {
+		return nil // the edge has said all: it gave its lease back
+	}
+	return err
 }
 
 func (h *Hub) grant(s *session, askedAt int64) {

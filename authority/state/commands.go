@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"math"
+	"net/netip"
 
 	"google.golang.org/protobuf/proto"
 
@@ -53,6 +54,23 @@ func Large(cmd *statepb.Command) bool {
 		return true
 	}
 	return false
+}
+
+// For is whom a command is proposed for, among whom those that propose take turns (raftstore.ProposeOptions): the org that it is about, else who is at the
+// address that it came from. Zero is the authority itself.
+func For(cmd *statepb.Command) [16]byte {
+	if org := subject(cmd); org != (OrgID{}) {
+		return org
+	}
+	addr, err := netip.ParseAddr(cmd.GetAddress())
+	if err != nil {
+		return [16]byte{}
+	}
+	if addr = addr.Unmap(); addr.Is6() { // one host has as many as it likes of these
+		p, _ := addr.Prefix(64)
+		addr = p.Addr()
+	}
+	return addr.As16()
 }
 
 // apply runs the command, if its caller still may, and if it has not been run

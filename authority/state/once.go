@@ -26,7 +26,7 @@ func (t *tx) authorize() Refusal {
 	if len(c.GetKeyHash()) != len([32]byte{}) {
 		return OrgNotFound // there can be no such key
 	}
-	hash, org := [32]byte(c.GetKeyHash()), t.subject()
+	hash, org := [32]byte(c.GetKeyHash()), subject(t.cmd)
 	key := t.key(hash)
 	switch {
 	case !KeyOf(key).Alive(t.now) || idOf(key.GetOrgId()) != org:
@@ -40,8 +40,8 @@ func (t *tx) authorize() Refusal {
 }
 
 // subject is the org that the command is about, zero if it is about none.
-func (t *tx) subject() OrgID {
-	switch c := t.cmd.GetChange().(type) {
+func subject(cmd *statepb.Command) OrgID {
+	switch c := cmd.GetChange().(type) {
 	case *statepb.Command_SetExecution:
 		return idOf(c.SetExecution.GetOrgId())
 	case *statepb.Command_UpdateOrg:
@@ -79,7 +79,7 @@ func (t *tx) subject() OrgID {
 // once runs a command, or gives the outcome of the one that asked for the same
 // before.
 func (t *tx) once(run func() Outcome) Outcome {
-	c, org := t.cmd.GetOnce(), t.subject()
+	c, org := t.cmd.GetOnce(), subject(t.cmd)
 	if len(c.GetId()) != onceSize || org == (OrgID{}) || t.cmd.GetDeleteOrg() != nil {
 		return run() // with an org goes all that is remembered of it
 	}
@@ -106,7 +106,7 @@ func (t *tx) echo(before *statepb.Remembered) {
 	nothing := func(d *statepb.Occupant) (*statepb.Occupant, Refusal) { return d, DeviceNotFound }
 	switch c := t.cmd.GetChange().(type) {
 	case *statepb.Command_SetExecution, *statepb.Command_UpdateOrg, *statepb.Command_SetBilling:
-		t.changeOrg(t.subject(), func(*statepb.Org) *statepb.Org { return nil })
+		t.changeOrg(subject(t.cmd), func(*statepb.Org) *statepb.Org { return nil })
 	case *statepb.Command_AddKey:
 		t.echoKeys(before.GetKeyId(), c.AddKey.GetKey().GetKeyId())
 	case *statepb.Command_RotateKey:

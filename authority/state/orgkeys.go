@@ -275,6 +275,6 @@ func (t *tx) echoKeys(ids ...string) {
 
 // subjectID is subject as a command holds it.
 func (t *tx) subjectID() []byte {
-	id := t.subject()
+	id := subject(t.cmd)
 	return id[:]
 }

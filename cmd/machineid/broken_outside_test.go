@@ -31,10 +31,6 @@ var brokenOutside = []broken{
 		edits: []edit{{"raftstore/pebble.go", "pebble.NewCache(cfg.CacheBytes + 2*2*stateMemTableBytes)", "pebble.NewCache(cfg.CacheBytes)"}},
 	},
 	{
-		rule: "I14", name: "one org's calls take all of an edge's connections", by: "edge TestNoPartyTakesAllConnections",
-		edits: []edit{{"edge/crowd.go", "int64(max(conns/2, 1))", "int64(max(conns, 1))"}},
-	},
-	{
 		rule: "I14", name: "one org's bodies take all the room", by: "shared/wire TestStrangersTakeNoRoomFromTheKnown",
 		edits: []edit{{"shared/wire/bodies.go", "has+n > p.most/partyShare {", "has+n > p.most {"}},
 	},

@@ -154,7 +154,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R9", name: "a command is sent whose caller gave up", by: "raftstore TestPackerAsksOnceMore",
-		edits: []edit{{"raftstore/packer.go", "if pr.ctx.Err() == nil { // else", "if pr.ctx != nil { // else"}},
+		edits: []edit{{"raftstore/packer.go", "if pr.ctx.Err() != nil { // its", "if pr.ctx == nil { // its"}},
 	},
 	{
 		rule: "R9", name: "a command may be reused while it is copied", by: "raftstore TestPackerGivesUpBehindTheCopy",
@@ -162,7 +162,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R9", name: "a command that was taken is not sent", by: "raftstore TestPackerContext",
-		edits: []edit{{"raftstore/packer.go", "\tif pr.state == proposalQueued {\n\t\tpr.state = proposalCancelled\n\t\tp.lanes[pr.lane].remove(pr)\n", "\tif pr.state != proposalCancelled {\n\t\tpr.state = proposalCancelled\n\t\tp.lanes[pr.lane].remove(pr)\n"}},
+		edits: []edit{{"raftstore/packer.go", "\tif pr.state == proposalCancelled {\n\t\tp.mu.Unlock()\n", "\tif pr.state != proposalQueued {\n\t\tp.mu.Unlock()\n"}},
 	},
 	{
 		rule: "R9", name: "one more entry is in flight", by: "raftstore TestPackerPacksWhatWaits",
@@ -174,11 +174,11 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R9", name: "a pack has no bound of bytes", by: "raftstore TestPackerLimits",
-		edits: []edit{{"raftstore/packer.go", " && bytes+len(pr.cmd) <= MaxPackBytes; {", "; {"}},
+		edits: []edit{{"raftstore/packer.go", " && bytes+len(pr.cmd) <= MaxPackBytes; pr", "; pr"}},
 	},
 	{
 		rule: "R9", name: "bytes that were answered are never given back", by: "raftstore TestPackerContext",
-		edits: []edit{{"raftstore/packer.go", "p.rooms[i].bytes -= n", "p.rooms[i].bytes -= 0 * n"}},
+		edits: []edit{{"raftstore/party.go", "p.rooms[at].bytes -= n", "p.rooms[at].bytes -= 0 * n"}},
 	},
 	{
 		rule: "R9", name: "outcomes are mixed up", by: "raftstore TestPackerPacksWhatWaits",
@@ -202,11 +202,11 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R10", name: "a full disk refuses a revoke", by: "raftstore TestNearlyFullDisk",
-		edits: []edit{{"raftstore/propose.go", "err != nil && !o.Essential {", "err != nil {"}},
+		edits: []edit{{"raftstore/propose.go", "\tcase o.Essential:\n", "\tcase o.Essential && s == nil:\n"}},
 	},
 	{
 		rule: "R10", name: "a full disk refuses nothing", by: "raftstore TestNearlyFullDisk",
-		edits: []edit{{"raftstore/propose.go", "err != nil && !o.Essential {", "err != nil && o.Essential && s == nil {"}},
+		edits: []edit{{"raftstore/propose.go", "\treturn s.space.refuse()\n", "\treturn nil\n"}},
 	},
 	{
 		rule: "R9", name: "a command that a shutdown met was not done", by: "raftstore TestPackerClasses",
@@ -234,7 +234,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R10", name: "a write that met a full disk closes nothing", by: "raftstore TestDiskThatDoesNotTell",
-		edits: []edit{{"raftstore/space.go", "\ts.closed.Store(true)\n\ts.mu.Unlock()\n\tif s.cfg", "\ts.mu.Unlock()\n\tif s.cfg"}},
+		edits: []edit{{"raftstore/space.go", "\ts.closed.Store(true)\n\ts.mu.Unlock()\n\ts.spare", "\ts.mu.Unlock()\n\ts.spare"}},
 	},
 	{
 		rule: "R10", name: "a full disk is open when the node starts", by: "raftstore TestFullAtStart",

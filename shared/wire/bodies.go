@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"io"
+	"net/netip"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,17 @@ const (
 
 // Party is who a request is made for, by whatever tells one from another: an org, a hash of a key, an address. The zero value is nobody in particular.
 type Party [32]byte
+
+// AddressParty is whoever is at an address, of IPv6 its /64: one host has as many as it likes there.
+func AddressParty(addr netip.Addr) (who Party) {
+	if addr = addr.Unmap().WithZone(""); addr.Is6() {
+		p, _ := addr.Prefix(64)
+		addr = p.Addr()
+	}
+	b := addr.As16()
+	copy(who[len(who)-len(b):], b[:])
+	return who
+}
 
 // DefaultBodyRoom is how many bytes bodies and large answers of all requests under way may hold together, without the first 8 KiB of each body.
 const DefaultBodyRoom = 32 << 20
@@ -287,6 +299,13 @@ func shown(r *Request) *Error {
 		return InvalidOrgKey(err)
 	}
 	return nil
+}
+
+// Crowded answers a call whose party has its part of the places (Crowd).
+func Crowded() *Error {
+	e := SystemUnavailable(OutcomeNotDone, defaultRetryAfter)
+	e.Message = "too many calls of this caller are under way: send it again after Retry-After seconds, with fewer at once"
+	return e
 }
 
 // bodiesFull answers a body for which there is no room now.

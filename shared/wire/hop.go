@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -38,15 +37,14 @@ type Hop struct {
 	addr   string
 	dial   func(ctx context.Context, addr string) (net.Conn, error)
 	client *fasthttp.HostClient
-
-	mu     sync.Mutex
-	conns  map[*hopConn]struct{}
-	broken bool
+	life   context.Context //nolint:containedctx // that of its connections
+	end    context.CancelFunc
 }
 
 // NewHop returns a client of the node at addr. It does no I/O.
 func NewHop(addr string, o HopOptions) *Hop {
-	h := &Hop{addr: addr, dial: o.Dial, conns: map[*hopConn]struct{}{}}
+	h := &Hop{addr: addr, dial: o.Dial}
+	h.life, h.end = context.WithCancel(context.Background())
 	h.client = &fasthttp.HostClient{
 		Addr: addr, DialTimeout: h.open, MaxConns: o.MaxConns, MaxConnWaitTimeout: hopWait, MaxIdleConnDuration: hopIdle,
 		ReadTimeout: o.Answer, WriteTimeout: o.Answer, MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true,
@@ -71,40 +69,26 @@ func (h *Hop) Do(req *fasthttp.Request, resp *fasthttp.Response) (err error) {
 // Drop closes the connections that are idle.
 func (h *Hop) Drop() { h.client.CloseIdleConnections() }
 
-// Break closes all connections, and ends the requests that are under way on them. It is the last that is done with a Hop.
+// Break closes all connections, those that are being opened too, and ends the requests that are under way on them. What is asked after it fails.
 func (h *Hop) Break() {
-	h.mu.Lock()
-	h.broken = true
-	conns := make([]*hopConn, 0, len(h.conns))
-	for c := range h.conns {
-		conns = append(conns, c)
-	}
-	h.mu.Unlock()
-	for _, c := range conns {
-		_ = c.Conn.Close() // who uses it sees that, and closes it as well
-	}
+	h.end()
 	h.Drop()
 }
+
+// Pending is how many requests are under way.
+func (h *Hop) Pending() int { return h.client.PendingRequests() }
 
 func (h *Hop) open(addr string, timeout time.Duration) (net.Conn, error) {
 	if timeout <= 0 || timeout > hopDial {
 		timeout = hopDial
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(h.life, timeout)
 	defer cancel()
 	conn, err := h.dial(ctx, addr)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 	}
-	c := &hopConn{Conn: conn, h: h}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.broken {
-		_ = conn.Close()
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: net.ErrClosed}
-	}
-	h.conns[c] = struct{}{}
-	return c, nil
+	return &hopConn{Conn: conn, h: h, stay: context.AfterFunc(h.life, func() { _ = conn.Close() })}, nil // who uses it then sees that, and closes it as well
 }
 
 // errGone says that nothing of a request has left: the other side had ended the connection before. errUnsent says that not all of it has
@@ -118,6 +102,7 @@ var (
 type hopConn struct {
 	net.Conn
 	h    *Hop
+	stay func() bool // takes it out of what ends with the hop
 	used bool
 }
 
@@ -139,8 +124,6 @@ func (c *hopConn) Write(b []byte) (int, error) {
 }
 
 func (c *hopConn) Close() error {
-	c.h.mu.Lock()
-	delete(c.h.conns, c)
-	c.h.mu.Unlock()
+	c.stay()
 	return c.Conn.Close() //nolint:wrapcheck // fasthttp looks at it
 }
