@@ -265,7 +265,7 @@ func (n *Node) open() error {
 	n.exportState(n.cfg.Registerer)
 	n.hub.Attach(store)
 	n.http = wire.NewServer(api.New(api.Config{
-		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Debris: n.state.Debris, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
+		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Debris: n.state.Debris, Orgs: n.state.Orgs, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	}).Handler(), wire.Options{Log: n.log, NoDate: n.cfg.NoDate, BodyRoom: n.cfg.BodyRoom, Whose: n.whose, Registerer: n.cfg.Registerer})
 	n.grpc = grpc.NewServer(link.ServerOptions()...)

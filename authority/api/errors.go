@@ -59,6 +59,8 @@ func expected(err error) bool {
 type refusal struct {
 	out   state.Outcome
 	index uint64
+	// seen says that it was seen and not applied: all of the org that it could tell of is in force at every edge.
+	seen bool
 }
 
 func (f *refusal) Error() string { return f.answer().Error() }
