@@ -42,7 +42,9 @@ const clusterTest = "cmd/machineid TestThePromiseOfAClusterInVirtualTime"
 const brokenSeeds = 40
 
 // TestBrokenRulesAreCaught breaks one rule of the promise after the other.
-func TestBrokenRulesAreCaught(t *testing.T) { areCaught(t, slices.Concat(brokenRules, brokenOutside)) }
+func TestBrokenRulesAreCaught(t *testing.T) {
+	areCaught(t, slices.Concat(brokenRules, brokenOutside, brokenStrangers))
+}
 
 // TestBrokenStoreRulesAreCaught breaks one rule of raftstore after the other.
 func TestBrokenStoreRulesAreCaught(t *testing.T) {
