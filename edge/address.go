@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 
@@ -9,32 +8,41 @@ import (
 )
 
 // clientAddress is who asked, without the port: the peer, or, if that is a trusted
-// proxy, who the proxies say it was. X-Forwarded-For is read from its end, which
+// proxy, who the proxies say it was, in X-Forwarded-For or in Forwarded. Either is read from its end, which
 // the nearest proxy wrote, to the first address that is no trusted proxy: what
 // stands before it anybody may have written. At what is no address it stops, with
-// the last proxy that told so.
+// the last proxy that told so. A proxy writes one of the two, and the other may be the client's: if they do not agree neither is believed.
 func (e *Edge) clientAddress(ctx *fasthttp.RequestCtx) netip.Addr {
-	addr, _ := netip.AddrFromSlice(ctx.RemoteIP())
-	addr = addr.Unmap()
-	if !e.trusts(addr) {
-		return addr
+	peer, _ := netip.AddrFromSlice(ctx.RemoteIP())
+	if peer = peer.Unmap(); !e.trusts(peer) {
+		return peer
 	}
-	for _, line := range slices.Backward(ctx.Request.Header.PeekAll("X-Forwarded-For")) {
-		for rest, more := line, true; more; {
-			var one []byte
-			if cut := bytes.LastIndexByte(rest, ','); cut >= 0 {
-				rest, one = rest[:cut], rest[cut+1:]
-			} else {
-				one, more = rest, false
-			}
-			if one = bytes.TrimSpace(one); len(one) == 0 { // an empty element of a list says nothing (RFC 9110, 5.6.1)
-				continue
-			}
-			next, err := netip.ParseAddr(string(one))
-			if err != nil {
+	h := &ctx.Request.Header
+	plain := h.PeekAll("X-Forwarded-For") // good until the next PeekAll
+	said, one := e.throughProxies(peer, plain, nodes), len(plain) > 0
+	if standard := h.PeekAll("Forwarded"); len(standard) > 0 {
+		also := e.throughProxies(peer, standard, forwarded)
+		if one && also != said {
+			return peer
+		}
+		said = also
+	}
+	return said
+}
+
+// throughProxies follows what proxies wrote, from the last line's end, for as long as they are trusted.
+func (e *Edge) throughProxies(addr netip.Addr, lines [][]byte, cut func(line []byte) (list [][]byte, ok bool)) netip.Addr {
+	for _, line := range slices.Backward(lines) {
+		list, ok := cut(line)
+		if !ok {
+			return addr
+		}
+		for _, node := range slices.Backward(list) {
+			next, ok := forwardedFor(node)
+			if !ok {
 				return addr
 			}
-			if addr = next.WithZone("").Unmap(); !e.trusts(addr) {
+			if addr = next; !e.trusts(addr) {
 				return addr
 			}
 		}
@@ -49,14 +57,4 @@ func (e *Edge) trusts(addr netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// limited is the part of an address that limits count: IPv6 by /64, for one host
-// has as many as it likes there.
-func limited(addr netip.Addr) netip.Addr {
-	if addr.Is6() {
-		p, _ := addr.Prefix(64)
-		return p.Addr()
-	}
-	return addr
 }

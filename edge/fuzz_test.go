@@ -6,7 +6,6 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,37 +20,42 @@ import (
 	"machineid/shared/orgkey"
 )
 
-// FuzzClientAddress holds clientAddress to its rule read the slow way: of all that proxies wrote, from the end, the first address that is
-// no trusted proxy's; and without a trusted peer nothing that was written counts.
+// FuzzClientAddress: whatever a client writes of itself, in either header or in both, it is who the trusted proxy says, or that proxy itself; and without a trusted peer nothing
+// that was written counts.
 func FuzzClientAddress(f *testing.F) {
-	for _, s := range []string{"203.0.113.9", "6.6.6.6, 203.0.113.9", "6.6.6.6, nobody, 10.0.0.2", "::ffff:203.0.113.9", "fe80::1%eth0", "", ",", "10.0.0.3,10.0.0.2", "[::1]:80", "203.0.113.9:80"} {
-		f.Add(true, []byte("1.2.3.4"), []byte(s))
+	for _, s := range []string{
+		"203.0.113.9", "6.6.6.6, nobody, 10.0.0.2", "::ffff:203.0.113.9", "fe80::1%eth0", "", ",", "10.0.0.3,10.0.0.2", "[::1]:80", "203.0.113.9:80", "unknown", "_x",
+		"for=6.6.6.6", `for="[2001:db8::1]:_p";proto=https, for=_x`, `for="6.6.6.6`, `for=6.6.6.6;for=7.7.7.7`, `for="a\\"b"`, `by=x;for="\\`,
+	} {
+		f.Add(s, s)
 	}
 	e := &Edge{cfg: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}}}
-	f.Fuzz(func(t *testing.T, trusted bool, first, second []byte) {
-		ctx, req := &fasthttp.RequestCtx{}, &fasthttp.Request{}
-		req.Header.AddBytesV("X-Forwarded-For", first)
-		req.Header.AddBytesV("X-Forwarded-For", second)
-		peer := map[bool]string{true: "10.0.0.1", false: "192.0.2.1"}[trusted]
-		ctx.Init(req, &net.TCPAddr{IP: net.ParseIP(peer)}, nil)
-		got, want := e.clientAddress(ctx), netip.MustParseAddr(peer)
-		var all []string
-		for _, line := range req.Header.PeekAll("X-Forwarded-For") {
-			all = append(all, strings.Split(string(line), ",")...)
-		}
-		for i := len(all) - 1; trusted && i >= 0 && e.trusts(want); i-- {
-			addr, err := netip.ParseAddr(strings.TrimSpace(all[i]))
-			if strings.TrimSpace(all[i]) == "" {
-				continue
+	f.Fuzz(func(t *testing.T, plain, standard string) {
+		ask := func(peer string, headers ...[2]string) netip.Addr {
+			ctx, req := &fasthttp.RequestCtx{}, &fasthttp.Request{}
+			for _, h := range headers {
+				req.Header.Add(h[0], h[1])
 			}
-			if err != nil {
-				break
+			ctx.Init(req, &net.TCPAddr{IP: net.ParseIP(peer)}, nil)
+			return e.clientAddress(ctx)
+		}
+		const proxy, client = "10.0.0.1", "203.0.113.9"
+		own := func(got netip.Addr, what string, exact bool) {
+			t.Helper()
+			if got.String() != client && (exact || got.String() != proxy) {
+				t.Fatalf("%s, with %q and %q: %v", what, plain, standard, got)
 			}
-			want = addr.WithZone("").Unmap()
 		}
-		if got != want {
-			t.Fatalf("%s with %q: %v, want %v", peer, all, got, want)
+		x, fwd := "X-Forwarded-For", "Forwarded"
+		if got := ask("192.0.2.1", [2]string{x, plain}, [2]string{fwd, standard}); got.String() != "192.0.2.1" {
+			t.Fatalf("a stranger with %q and %q: %v", plain, standard, got)
 		}
+		own(ask(proxy, [2]string{x, plain + ", " + client}), "appended", true)
+		own(ask(proxy, [2]string{x, plain}, [2]string{x, client}), "on a line of its own", true)
+		own(ask(proxy, [2]string{fwd, standard}, [2]string{fwd, "for=" + client}), "Forwarded on a line of its own", true)
+		own(ask(proxy, [2]string{fwd, standard + ", for=" + client}), "Forwarded appended", false)
+		own(ask(proxy, [2]string{x, client}, [2]string{fwd, standard}), "beside a Forwarded of the client's", false)
+		own(ask(proxy, [2]string{fwd, "for=" + client}, [2]string{x, plain}), "beside an X-Forwarded-For of the client's", false)
 	})
 }
 

@@ -3,7 +3,6 @@ package edge
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
+	"machineid/shared/budget"
 	"machineid/shared/clock"
 	"machineid/shared/orgkey"
 	"machineid/shared/wire"
@@ -23,6 +23,8 @@ type Limits struct {
 	Reads              int // Reads passed on to the authority a second, by key.
 	FailedKeys         int // FailedKeys are calls passed on whose key or token failed, a second, by address.
 	Signups            int // Signups are calls of org/create a minute, by address.
+	Recoveries         int // Recoveries are calls of org/recover and org/recover/confirm a minute, by address.
+	Webhooks           int // Webhooks that are not signed as they must be, a second, by address.
 	UnknownKeys        int // UnknownKeys that the authority is asked about, a second.
 	UnknownKeysAddress int // UnknownKeysAddress is the same by address.
 	UnknownDevices     int // UnknownDevices that the authority is asked about, a second, by key.
@@ -30,7 +32,7 @@ type Limits struct {
 
 // DefaultLimits are those of `machineid edge`.
 func DefaultLimits() Limits {
-	return Limits{Changes: 200, Reads: 200, FailedKeys: 20, Signups: 10, UnknownKeys: 200, UnknownKeysAddress: 20, UnknownDevices: 1000}
+	return Limits{Changes: 200, Reads: 200, FailedKeys: 20, Signups: 10, Recoveries: 10, Webhooks: 50, UnknownKeys: 200, UnknownKeysAddress: 20, UnknownDevices: 1000}
 }
 
 // limits are the budgets of an edge. Safe for concurrent use.
@@ -38,9 +40,11 @@ type limits struct {
 	clock clock.Clock
 	seed  maphash.Seed // so that nobody can choose with whom to share a place
 
-	changes, reads, failedKeys, signups, unknownKeys, unknownKeysAddress, unknownDevices *budgets
+	changes, reads, unknownKeys, unknownDevices                   *budget.Table
+	failedKeys, signups, recoveries, webhooks, unknownKeysAddress budget.Addresses
 	// Places to wait in for room that others hold (place).
-	keysWait, keysWaitAddress *budgets
+	keysWait        *budget.Table
+	keysWaitAddress budget.Addresses
 
 	// proven holds first bytes of keys and tokens that were good when the authority was asked
 	// last. They need no budget of those that may be unknown, so a flood takes
@@ -61,28 +65,25 @@ const cleanAddress = 7
 func newLimits(l Limits, c clock.Clock) *limits {
 	n := &limits{
 		clock: c, seed: maphash.MakeSeed(),
-		changes:            newBudgets(l.Changes, time.Second, budgetSets),
-		reads:              newBudgets(l.Reads, time.Second, budgetSets),
-		failedKeys:         newBudgets(l.FailedKeys, time.Second, budgetSets),
-		signups:            newBudgets(l.Signups, time.Minute, budgetSets),
-		unknownKeys:        newBudgets(l.UnknownKeys, time.Second, 1),
-		unknownKeysAddress: newBudgets(l.UnknownKeysAddress, time.Second, budgetSets),
-		unknownDevices:     newBudgets(l.UnknownDevices, time.Second, budgetSets),
-		keysWait:           newBudgets(keysWaitMost, time.Second, 1),
-		keysWaitAddress:    newBudgets(keysWaitAddressMost, time.Second, budgetSets),
+		changes:            budget.New(l.Changes, time.Second, budget.Sets),
+		reads:              budget.New(l.Reads, time.Second, budget.Sets),
+		failedKeys:         budget.ByAddress(l.FailedKeys, time.Second),
+		signups:            budget.ByAddress(l.Signups, time.Minute),
+		recoveries:         budget.ByAddress(l.Recoveries, time.Minute),
+		webhooks:           budget.ByAddress(l.Webhooks, time.Second),
+		unknownKeys:        budget.New(l.UnknownKeys, time.Second, 1),
+		unknownKeysAddress: budget.ByAddress(l.UnknownKeysAddress, time.Second),
+		unknownDevices:     budget.New(l.UnknownDevices, time.Second, budget.Sets),
+		keysWait:           budget.New(keysWaitMost, time.Second, 1),
+		keysWaitAddress:    budget.ByAddress(keysWaitAddressMost, time.Second),
 	}
-	if n.unknownKeysAddress != nil {
-		n.unknownKeysAddress.clean = cleanAddress * n.unknownKeysAddress.burst
-	}
+	n.unknownKeysAddress.Clean(cleanAddress)
 	return n
 }
 
 // credential is what a call shows: the hash of its key, or of an operator's token.
 type credential = orgkey.Hash
 
-func (l *limits) addressTag(addr netip.Addr) uint64 {
-	return maphash.Comparable(l.seed, limited(addr)) | 1
-}
 func (l *limits) tag(c *credential) uint64 { return maphash.Bytes(l.seed, c[:]) | 1 }
 
 func (l *limits) slot(c *credential) (slot *atomic.Uint64, sign uint64) {
@@ -105,30 +106,33 @@ func (l *limits) prove(c *credential, good bool) {
 	}
 }
 
-// held is what waits to be settled: up to two budgets of one use.
+// held is what waits to be settled: one use of up to two budgets, the first of which may be an address's.
 type held struct {
-	of  [2]*budgets
-	tag [2]uint64
+	of   *budget.Table
+	tag  uint64
+	by   budget.Addresses
+	from netip.Addr // whose use of by is held, if it is valid
 }
 
-func (h *held) add(b *budgets, tag uint64, now clock.Time) (wait time.Duration, onlyHeld bool) {
-	if b == nil {
-		return 0, false
+func (h *held) add(b *budget.Table, tag uint64, now clock.Time) (wait time.Duration, onlyHeld bool) {
+	if wait, onlyHeld = b.Hold(tag, now); wait == 0 {
+		h.of, h.tag = b, tag
 	}
-	if wait, onlyHeld = b.hold(tag, now); wait == 0 {
-		i := 0
-		if h.of[0] != nil {
-			i = 1
-		}
-		h.of[i], h.tag[i] = b, tag
+	return wait, onlyHeld
+}
+
+func (h *held) address(b budget.Addresses, from netip.Addr, now clock.Time) (wait time.Duration, onlyHeld bool) {
+	if wait, onlyHeld = b.Hold(from, now); wait == 0 {
+		h.by, h.from = b, from
 	}
 	return wait, onlyHeld
 }
 
 // settle ends the holds: used up, or given back. The second time does nothing.
 func (h *held) settle(now clock.Time, spend bool) {
-	for i, b := range h.of {
-		b.settle(h.tag[i], now, spend)
+	h.of.Settle(h.tag, now, spend)
+	if h.from.IsValid() {
+		h.by.Settle(h.from, now, spend)
 	}
 	*h = held{}
 }
@@ -151,7 +155,7 @@ func (l *limits) flight(n need, q *question, now clock.Time) (h held, o over) {
 	switch {
 	case l == nil || n.kind == needOrg:
 	case n.kind == needKey && !l.isProven(&q.sum):
-		if o.wait, o.soon = h.add(l.unknownKeysAddress, l.addressTag(q.from), now); o.wait == 0 {
+		if o.wait, o.soon = h.address(l.unknownKeysAddress, q.from, now); o.wait == 0 {
 			if o.wait, o.soon = h.add(l.unknownKeys, 1, now); o.wait != 0 {
 				h.settle(now, false)
 			}
@@ -167,10 +171,10 @@ func (l *limits) flight(n need, q *question, now clock.Time) (h held, o over) {
 // and few for one address: a flood of them leaves the rest of the places to those who
 // are known (I9).
 func (l *limits) place(n need, q *question, h *held, now clock.Time) bool {
-	if n.kind != needKey || h.of[0] != nil {
+	if n.kind != needKey || h.of != nil || h.from.IsValid() {
 		return true
 	}
-	if wait, _ := h.add(l.keysWaitAddress, l.addressTag(q.from), now); wait != 0 {
+	if wait, _ := h.address(l.keysWaitAddress, q.from, now); wait != 0 {
 		return false
 	}
 	if wait, _ := h.add(l.keysWait, 1, now); wait != 0 {
@@ -199,14 +203,20 @@ func (l *limits) landed(fl *flight, got *found) {
 // pass is a call on its way to the authority.
 type pass struct {
 	held
+
+	route  *wire.Route
 	shown  credential
-	proves bool // an answer may tell that what was shown is good
+	judged bool // something was shown that the authority judges
 	// operator tells that it was a token, which is judged before the org is looked for.
 	operator bool
 }
 
-// shows is what a call shows, and whether that is an operator's token; ok is false if it is nothing that could be judged.
+// shows is what a call shows that the authority, or the memory, judges before all else, and whether that is an operator's token; ok is false if there is nothing:
+// what comes with anybody's call may be anything.
 func shows(r *wire.Request) (shown credential, operator, ok bool) {
+	if r.Route.Proves == wire.ProvesNothing && !r.Route.Validate && !r.Route.Decides {
+		return shown, false, false
+	}
 	sum, err := r.OrgKey()
 	switch {
 	case !r.Route.Operator && err == nil:
@@ -219,26 +229,38 @@ func shows(r *wire.Request) (shown credential, operator, ok bool) {
 	return shown, false, false
 }
 
+// strangers is the budget of those who have shown nothing that was good before: of their addresses. always says that each call is a use, else those are that fail.
+func (l *limits) strangers(route *wire.Route) (b budget.Addresses, name string, always bool) {
+	switch route.Path {
+	case "org/create":
+		return l.signups, "signups", true
+	case "org/recover", "org/recover/confirm":
+		return l.recoveries, "recoveries", true
+	case "webhooks/stripe": // all come from a few addresses
+		return l.webhooks, "webhooks", false
+	}
+	return l.failedKeys, "failed_keys", false
+}
+
 // call takes room for a call that is passed on, or names the limit that was met.
 func (l *limits) call(ctx *fasthttp.RequestCtx, r *wire.Request, from netip.Addr) (p pass, o over, name string) {
 	now := l.clock.Now()
-	signup := r.Route.Path == "org/create"
-	if shown, operator, ok := shows(r); ok {
-		p.shown, p.operator, p.proves = shown, operator, !signup
-	}
-	webhook := r.Route.Path == "webhooks/stripe" // all come from a few addresses, and show a signature, no key
-	if !webhook && (!p.proves || !l.isProven(&p.shown)) {
-		if o.wait, _ = p.add(l.failedKeys, l.addressTag(from), now); o.wait != 0 {
-			return p, o, "failed_keys"
+	p.route = r.Route
+	p.shown, p.operator, p.judged = shows(r)
+	if !p.judged || !l.isProven(&p.shown) {
+		b, name, always := l.strangers(r.Route)
+		if o.wait, _ = p.address(b, from, now); o.wait != 0 {
+			return p, o, name
+		}
+		if always {
+			p.settle(now, true)
 		}
 	}
 	switch {
-	case signup:
-		o.wait, name = l.signups.take(l.addressTag(from), now), "signups"
-	case p.proves && !ctx.IsGet():
-		o.wait, name = l.changes.take(l.tag(&p.shown), now), "changes"
-	case p.proves:
-		o.wait, name = l.reads.take(l.tag(&p.shown), now), "reads"
+	case p.judged && !ctx.IsGet():
+		o.wait, name = l.changes.Take(l.tag(&p.shown), now), "changes"
+	case p.judged:
+		o.wait, name = l.reads.Take(l.tag(&p.shown), now), "reads"
 	}
 	if o.wait != 0 {
 		p.settle(now, false)
@@ -246,28 +268,21 @@ func (l *limits) call(ctx *fasthttp.RequestCtx, r *wire.Request, from netip.Addr
 	return p, o, name
 }
 
-// answered settles a call by its answer. Without one, or with one of 5xx, it is free:
-// nothing was said of the key.
+// answered settles a call by its answer. Without one it is free, and so is what fails for other reasons than its credential: nothing was said of that.
 func (l *limits) answered(p *pass, status int, body []byte) {
-	failed := status/100 == 4
-	switch status {
-	case fasthttp.StatusForbidden, fasthttp.StatusConflict, fasthttp.StatusTooManyRequests:
-		failed = false // judged behind the key
-	case fasthttp.StatusNotFound:
-		var said struct {
-			Error string `json:"error"`
+	failed := status/100 != 2 // of a call that shows nothing which could be judged
+	if p.judged {
+		said := p.route.Judges(status, body, p.operator)
+		if said != wire.Unjudged {
+			l.prove(&p.shown, said == wire.Good)
 		}
-		failed = json.Unmarshal(body, &said) != nil || said.Error == "org_not_found" && !p.operator
-	}
-	good := !failed && status/100 != 5 && status != fasthttp.StatusTooManyRequests && status != 0
-	if p.proves && (good || status == fasthttp.StatusUnauthorized || status == fasthttp.StatusNotFound) {
-		l.prove(&p.shown, good)
+		failed = said == wire.Bad || said == wire.Unjudged && status/100 == 4 && status != fasthttp.StatusTooManyRequests
 	}
 	p.settle(l.clock.Now(), failed)
 }
 
 // limitNames are the values of the label `limit`.
-var limitNames = []string{"changes", "reads", "failed_keys", "signups", "unknown_keys", "unknown_devices"}
+var limitNames = []string{"changes", "reads", "failed_keys", "signups", "recoveries", "webhooks", "unknown_keys", "unknown_devices"}
 
 func limitCounters(v *prometheus.CounterVec) map[string]prometheus.Counter {
 	m := map[string]prometheus.Counter{}

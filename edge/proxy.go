@@ -143,8 +143,8 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	p.e.limits.answered(&call, status, resp.Body())
 }
 
-// budget is what a call has in all.
-func budget(r *wire.Request) time.Duration {
+// timeOf is what a call has in all.
+func timeOf(r *wire.Request) time.Duration {
 	if r.Route.Validate || r.Route.Decides {
 		return decisionBudget
 	}
@@ -156,13 +156,13 @@ func budget(r *wire.Request) time.Duration {
 // node that the link names meanwhile, or over another connection.
 func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Request, resp *fasthttp.Response) (outcome string) {
 	slack := answerSlack
-	if budget(r) == decisionBudget {
+	if timeOf(r) == decisionBudget {
 		slack = 0
 	}
 	doubt := false // it may have been carried out by an attempt that got no answer
 	for tried := 1; ; tried++ {
 		up, changed := p.current()
-		left := budget(r) - time.Since(ctx.Time())
+		left := timeOf(r) - time.Since(ctx.Time())
 		req.SetHost(up.hop.Addr())
 		req.SetTimeout(left + slack)
 		req.Header.Set(wire.EdgeHeader, up.token)
@@ -173,7 +173,7 @@ func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Re
 		}
 		doubt = doubt || wire.PassOutcome(err, ctx.IsGet()) == wire.OutcomeUnknown
 		outcome = pick(doubt, wire.OutcomeUnknown, wire.OutcomeNotDone)
-		left = budget(r) - time.Since(ctx.Time())
+		left = timeOf(r) - time.Since(ctx.Time())
 		if tried > againMost || left <= 0 || !wire.Again(err, r.Repeats(ctx)) || !again(err, changed, left) {
 			return outcome
 		}

@@ -38,6 +38,8 @@ type Config struct {
 	Cluster func() *statepb.Cluster
 	// Debris is what deleted orgs have left on this node; nil: nothing ever.
 	Debris func() state.Debris
+	// Orgs is how many orgs there are, 0 as long as nobody has counted (state.Machine.Orgs); nil: nobody does.
+	Orgs func() uint64
 	// Now is the time in milliseconds since 1970 that commands carry and are judged by: no edge that may answer is behind it.
 	Now func() int64
 	// Time is the authority's clock in the same milliseconds, for what is not in the state: a signature's age. nil: Now.
@@ -133,6 +135,9 @@ func New(cfg Config) *API {
 	}
 	if cfg.Told == nil {
 		cfg.Told = cfg.Now
+	}
+	if cfg.Orgs == nil {
+		cfg.Orgs = func() uint64 { return 0 }
 	}
 	if cfg.DefaultVersion == 0 {
 		cfg.DefaultVersion = 2

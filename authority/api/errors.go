@@ -60,6 +60,8 @@ type refusal struct {
 	out    state.Outcome
 	index  uint64
 	device string // that the call was about, if it was about one
+	// seen says that it was seen and not applied: all of the org that it could tell of is in force at every edge.
+	seen bool
 }
 
 func (f *refusal) Error() string { return f.answer().Error() }

@@ -45,7 +45,7 @@ func (r *request) once() *statepb.Once {
 	}
 	id := sha256.Sum256([]byte(strings.Join(names, "\x00")))
 	request := sha256.Sum256(r.http.Request.Body())
-	return &statepb.Once{Id: id[:onceSize], Request: request[:onceSize]}
+	return &statepb.Once{Id: id[:onceSize], Request: request[:onceSize], Shared: true}
 }
 
 // replayed tells the caller that the outcome is one of before.

@@ -15,6 +15,7 @@ type seen struct {
 	mark  state.Mark
 	keys  map[[32]byte]*statepb.Key
 	orgs  map[state.OrgID]*statepb.Org
+	plans *statepb.Plans
 }
 
 // seenMax bounds the keys, and the orgs, of one view. What is beyond it is read each time.
@@ -45,6 +46,23 @@ func (v *seen) key(rd state.Reader, hash [32]byte) (*statepb.Key, error) {
 // org is rd.Org.
 func (v *seen) org(rd state.Reader, id state.OrgID) (*statepb.Org, error) {
 	return remember(v, &v.orgs, id, rd.Org)
+}
+
+// tiers is rd.Plans.
+func (v *seen) tiers(rd state.Reader) (plans *statepb.Plans, err error) {
+	v.mu.Lock()
+	plans = v.plans
+	v.mu.Unlock()
+	if plans != nil {
+		return plans, nil
+	}
+	if plans, err = rd.Plans(); err != nil {
+		return nil, err //nolint:wrapcheck // says what
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.plans = plans
+	return plans, nil
 }
 
 // remember reads a record once. That there is none is not remembered: strangers may ask for anything.

@@ -38,7 +38,8 @@ type sight struct {
 // holds is in force at every edge, whatever f came to: a refusal reports a state too.
 func (r *request) look(ctx context.Context, f func(*sight) (settle bool, err error)) error {
 	s, settle, err := r.see(ctx, f)
-	if _, isAnswer := errors.AsType[*wire.Error](err); err != nil && !isAnswer {
+	_, isAnswer := errors.AsType[*wire.Error](err)
+	if _, refused := errors.AsType[*refusal](err); err != nil && !isAnswer && !refused {
 		return &unavailable{outcome: wire.OutcomeNotDone, cause: err}
 	}
 	// Of a key that nobody has there is no org, and nothing that could have changed.
@@ -111,6 +112,9 @@ type done struct {
 func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error) {
 	cmd.TimeMs, cmd.Actor, cmd.Address, cmd.RequestId = r.api.cfg.Now(), r.actor, r.address(), string(r.in.ID)
 	cmd.Caller, cmd.Once = r.caller, r.once()
+	if err := r.first(ctx, cmd); err != nil {
+		return done{}, err
+	}
 	index, out, err := r.propose(ctx, cmd)
 	if err != nil {
 		return done{}, err
@@ -171,6 +175,8 @@ func (r *request) commitAmong(ctx context.Context, cmd *statepb.Command) (done, 
 	d, err := r.commit(ctx, cmd)
 	index := d.propagation.Index
 	switch f, refused := errors.AsType[*refusal](err); {
+	case refused && f.seen:
+		return done{}, err
 	case refused:
 		index = f.index
 	case err != nil:

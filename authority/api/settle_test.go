@@ -87,6 +87,9 @@ func TestNothingIsToldTooEarly(t *testing.T) {
 	stripe := func(body string) []string {
 		return []string{"Stripe-Signature: " + stripetest.Sign([]byte(body), n.clock(), stripetest.WebhookSecret)}
 	}
+	named := func(name string) func(string) []string { // what it comes to is remembered, so it is decided where it is applied
+		return func(string) []string { return append(admin(""), "Idempotency-Key: "+name) }
+	}
 	anyone := func(string) []string { return nil }
 	operatorFor := func(string) []string { return append(operator(""), "X-MachineID-Org: "+uuid.NewString()) }
 
@@ -96,23 +99,29 @@ func TestNothingIsToldTooEarly(t *testing.T) {
 		{"a second revoke", admin, "POST", "devices/revoke", device("on"), "index", 200, `"changed":false`},
 		{"an unrevoke", admin, "POST", "devices/unrevoke", device("on"), "index, org", 200, `"changed":true`},
 		{"exists", admin, "POST", "devices/register", device("on"), "index, org", 200, `"status":"exists"`},
-		{"the cap", admin, "POST", "devices/register", device("fourth"), "index, org", 403, "device_limit_reached"},
-		{"an unrevoke at the cap", admin, "POST", "devices/unrevoke", device("off"), "index, org", 403, "device_limit_reached"},
-		{"a revoked device", admin, "POST", "devices/register", device("off"), "index, org", 403, "device_revoked"},
-		{"an unknown device", admin, "POST", "devices/revoke", device("nobody"), "index", 404, "device_not_found"},
+		{"the cap", admin, "POST", "devices/register", device("fourth"), "org", 403, "device_limit_reached"},
+		{"an unrevoke at the cap", admin, "POST", "devices/unrevoke", device("off"), "org", 403, "device_limit_reached"},
+		{"a revoked device", admin, "POST", "devices/register", device("off"), "org", 403, "device_revoked"},
+		{"an unknown device", admin, "POST", "devices/revoke", device("nobody"), "org", 404, "device_not_found"},
+		{"the cap, by name", named("a"), "POST", "devices/register", device("fourth"), "index, org", 403, "device_limit_reached"},
+		{"the cap, by name again", named("a"), "POST", "devices/register", device("fourth"), "index, org", 403, "device_limit_reached"},
+		{"another by that name", named("a"), "POST", "devices/register", device("sixth"), "org", 409, "idempotency_mismatch"},
+		{"an unrevoke at the cap, by name", named("b"), "POST", "devices/unrevoke", device("off"), "index, org", 403, "device_limit_reached"},
+		{"an unknown device, by name", named("c"), "POST", "devices/revoke", device("nobody"), "index", 404, "device_not_found"},
+		{"no such key to rotate, by name", named("d"), "POST", "org/keys/rotate", `{"keyId":"AAAAAAAA"}`, "index, org", 404, "key_not_found"},
 		{"a batch", admin, "POST", "devices/revoke_batch", `{"deviceIds":["nobody"]}`, "index", 200, `"not_found"`},
 		{"a batch of some", admin, "POST", "devices/unrevoke_batch", `{"deviceIds":["nobody"]}`, "index, org", 200, `"not_found"`},
 		{"a batch of all", admin, "POST", "devices/unrevoke_batch", `{"scope":"all_revoked"}`, "index, org", 200, `"at_cap"`},
 		{"a remove", admin, "POST", "devices/remove", device("third"), "index", 200, `"removed":true`},
-		{"a second remove", admin, "POST", "devices/remove", device("third"), "index", 404, "device_not_found"},
+		{"a second remove", admin, "POST", "devices/remove", device("third"), "org", 404, "device_not_found"},
 		{"a register", admin, "POST", "devices/register", device("fifth"), "index, org", 200, `"status":"ok"`},
 		{"the switch", admin, "POST", "org/execution", `{"enabled":true}`, "index", 200, `"changed":false`},
 		{"settings", admin, "POST", "org/settings", `{"version":2}`, "index", 200, `"changed":false`},
 		{"a new key", admin, "POST", "org/keys", `{"scope":"validate"}`, "index, org", 200, `"scope":"validate"`},
 		{"another key", admin, "POST", "org/keys/rotate", `{"keyId":"` + idOf(o.agent) + `"}`, "index, org", 200, `"replaced"`},
-		{"no such key to rotate", admin, "POST", "org/keys/rotate", `{"keyId":"AAAAAAAA"}`, "index, org", 404, "key_not_found"},
+		{"no such key to rotate", admin, "POST", "org/keys/rotate", `{"keyId":"AAAAAAAA"}`, "org", 404, "key_not_found"},
 		{"a revoked key", admin, "POST", "org/keys/revoke", `{"keyId":"` + idOf(o.agent) + `"}`, "index, org", 200, `"changed":true`},
-		{"no such key", admin, "POST", "org/keys/revoke", `{"keyId":"AAAAAAAA"}`, "index, org", 404, "key_not_found"},
+		{"no such key", admin, "POST", "org/keys/revoke", `{"keyId":"AAAAAAAA"}`, "org", 404, "key_not_found"},
 		{"the keys", admin, "GET", "org/keys", "", "org", 200, `"keys":[`},
 		{"audit", admin, "GET", "audit", "", "org", 200, `"entries":[`},
 		{"get", admin, "GET", "devices/get?deviceId=off", "", "org", 200, `"revoked"`},
@@ -138,26 +147,26 @@ func TestNothingIsToldTooEarly(t *testing.T) {
 		{"a difference", operator, "POST", "operator/billing/sync", "", "index, all orgs", 200, `"differences":[{`},
 		{"no difference", operator, "POST", "operator/billing/sync", "", "all orgs", 200, `"differences":[]`},
 		{"a recovery", anyone, "POST", "org/recover/confirm", token, "index, org", 200, `"orgApiKey"`},
-		{"the same again", anyone, "POST", "org/recover/confirm", token, "index, org", 401, "invalid_token"},
+		{"the same again", anyone, "POST", "org/recover/confirm", token, "org", 401, "invalid_token"},
 
 		{"an org", operator, "POST", "org/create", "{}", "index", 200, `"orgApiKey"`},
 		{"an operator's org", operator, "POST", "operator/orgs", `{"planTier":"max"}`, "index", 200, `"orgApiKey"`},
-		{"an org of no plan", operator, "POST", "operator/orgs", `{"planTier":"gold"}`, "index", 400, "planTier"},
+		{"an org of no plan", operator, "POST", "operator/orgs", `{"planTier":"gold"}`, "all orgs", 400, "planTier"},
 		{"all orgs", operator, "GET", "operator/orgs", "", "all orgs", 200, `"orgs":[`},
 		{"one of them", operator, "GET", "operator/orgs/" + o.id.String(), "", "org", 200, `"hold":false`},
 		{"none of them", operator, "GET", "operator/orgs/" + uuid.NewString(), "", "org", 404, "org_not_found"},
 		{"a hold", operator, "PATCH", "operator/orgs/" + o.id.String(), `{"hold":true}`, "index, org", 200, `"hold":true`},
-		{"a hold of none", operator, "PATCH", "operator/orgs/" + uuid.NewString(), `{"hold":true}`, "index, org", 404, "org_not_found"},
+		{"a hold of none", operator, "PATCH", "operator/orgs/" + uuid.NewString(), `{"hold":true}`, "org", 404, "org_not_found"},
 		{"the plans", operator, "GET", "operator/plans", "", "all orgs", 200, `"plans":[`},
 		{"other plans", operator, "PUT", "operator/plans", `{"plans":[{"planTier":"free","limit":4},{"planTier":"max","limit":1000}],"graceDays":7}`, "index", 200, `"limit":4`},
-		{"too few plans", operator, "PUT", "operator/plans", `{"plans":[{"planTier":"free","limit":4}],"graceDays":7}`, "index", 409, "refused"},
+		{"too few plans", operator, "PUT", "operator/plans", `{"plans":[{"planTier":"free","limit":4}],"graceDays":7}`, "all orgs", 409, "refused"},
 		{"everyone's audit", operator, "GET", "operator/audit", "", "all orgs", 200, `"entries":[`},
 		{"an end that is refused", payer, "POST", "org/delete", `{"confirm":"` + pays.id.String() + `"}`, "org", 409, "refused"},
 		{"an operator's end that is refused", operator, "DELETE", "operator/orgs/" + pays.id.String(), "", "org", 409, "refused"},
 		{"the end", key(leaves.admin), "POST", "org/delete", `{"confirm":"` + leaves.id.String() + `"}`, "index, org", 200, `"deleted":true`},
 		{"with a key of what is gone", key(leaves.admin), "GET", "org", "", "org", 404, "org_not_found"},
 		{"an operator's end", operator, "DELETE", "operator/orgs/" + dropped.id.String(), "", "index, org", 200, `"deleted":true`},
-		{"the end of none", operator, "DELETE", "operator/orgs/" + dropped.id.String(), "", "index, org", 404, "org_not_found"},
+		{"the end of none", operator, "DELETE", "operator/orgs/" + dropped.id.String(), "", "org, org", 404, "org_not_found"},
 		{"another token", operator, "POST", "operator/token/rotate", `{"token":"` + strings.Repeat("next", 10) + `"}`, "index", 200, `"changed":true`},
 	} {
 		path, _, _ := strings.Cut(c.path, "?")
@@ -329,7 +338,7 @@ func TestOutcomes(t *testing.T) {
 		255: "system_unavailable",
 	} {
 		n.store.fail(func(context.Context) (state.Outcome, error) { return state.Outcome{Refusal: refusal}, nil }, nil)
-		a := n.with(o.agent, "POST", "devices/register", device("d"))
+		a := n.with(o.agent, "POST", "devices/register", device("new"))
 		if a.field("error") != want {
 			t.Errorf("refusal %d: %s, want %s", refusal, a.raw, want)
 		}

@@ -33,7 +33,7 @@ func (l Limits) withDefaults() Limits {
 
 // hellos is how often the edges of an address may begin a session: all of them twice at once, as when a leader goes, and then an eighth of them a second.
 func (l Limits) hellos() meter {
-	return meter{burst: 2 * l.PerAddress, every: max(8*time.Second/time.Duration(l.PerAddress), 1)}
+	return meter{room: true, burst: 2 * l.PerAddress, every: max(8*time.Second/time.Duration(l.PerAddress), 1)}
 }
 
 // spare is how many connections there may be for each session: one is the edge's, another may be dead and not known to be.

@@ -497,3 +497,25 @@ func TestAHostIsItsAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestAFullMeterShutsNobodyOut: whoever fills it, others have their burst, and who has used up its own stays so.
+func TestAFullMeterShutsNobodyOut(t *testing.T) {
+	m, now := meter{every: time.Minute, burst: 3, room: true}, clock.Time(time.Hour)
+	for range 4 {
+		m.take("spent", now)
+	}
+	for i := range 2 * metered {
+		m.take(strconv.Itoa(i), now)
+	}
+	for i := range 4 {
+		if m.take("other", now) != (i < 3) {
+			t.Errorf("the %d-th of another", i)
+		}
+	}
+	if m.take("spent", now) {
+		t.Error("a flood gave a burst back")
+	}
+	if len(m.full) > metered {
+		t.Errorf("%d names are kept", len(m.full))
+	}
+}

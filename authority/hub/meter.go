@@ -15,14 +15,19 @@ import (
 type meter struct {
 	every time.Duration
 	burst int
+	// room has a name beyond metered take the place of one that has used little, for those who must not be shut out by whoever makes up names.
+	room bool
 
 	mu    sync.Mutex
 	full  map[string]clock.Time // when all of a name's burst is there again
 	swept clock.Time
 }
 
-// metered is how many names are kept apart. Who comes beyond shares one.
+// metered is how many names are kept apart. Who comes beyond shares one, or has others make room.
 const metered = 8 << 10
+
+// sampled is of how many names the one is found that makes room.
+const sampled = 16
 
 // take reports whether a name may, and counts it.
 func (m *meter) take(name string, now clock.Time) bool { return m.owe(name, 1, now) == 0 }
@@ -35,7 +40,11 @@ func (m *meter) owe(name string, n int, now clock.Time) (wait time.Duration) {
 		if now.Sub(m.swept) >= m.every {
 			m.sweep(now)
 		}
-		if len(m.full) >= metered {
+		switch {
+		case len(m.full) < metered:
+		case m.room:
+			m.makeRoom()
+		default:
 			name = ""
 		}
 	}
@@ -58,6 +67,20 @@ func (m *meter) sweep(now clock.Time) {
 			delete(m.full, name)
 		}
 	}
+}
+
+// makeRoom forgets the one of some names that has used least. m.mu is held.
+func (m *meter) makeRoom() {
+	n, least := 0, ""
+	for name, full := range m.full { // begins anywhere
+		if n == 0 || full < m.full[least] {
+			least = name
+		}
+		if n++; n == sampled {
+			break
+		}
+	}
+	delete(m.full, least)
 }
 
 // voice is what sessions have this node log: edges that come and go over and over, and addresses that make up edges, say little of it (I14). Safe

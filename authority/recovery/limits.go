@@ -1,41 +1,47 @@
 package recovery
 
 import (
-	"slices"
-	"sync"
+	"hash/maphash"
+	"net/netip"
+	"strings"
 	"time"
+
+	"machineid/shared/budget"
+	"machineid/shared/clock"
 )
 
-// limitsMax bounds how many addresses are counted. When there are more, new ones are not heard until an hour is over: memory is not to be
-// had by asking.
-const limitsMax = 20_000
-
-// limits counts what was asked within the last hour. It is this node's alone: another leader begins anew.
+// limits are what is asked for in an hour. They are this node's alone: another leader begins anew. Who fills them shuts nobody out (shared/budget).
 type limits struct {
-	mu    sync.Mutex
-	times map[string][]time.Time
-	swept time.Time
+	began time.Time
+	seed  maphash.Seed
+
+	clients budget.Addresses
+	mails   *budget.Table
 }
 
-func newLimits() *limits { return &limits{times: map[string][]time.Time{}} }
+func newLimits(now time.Time) *limits {
+	return &limits{began: now, seed: maphash.MakeSeed(), clients: budget.ByAddress(perHour, time.Hour), mails: budget.New(perHour, time.Hour, budget.Sets)}
+}
 
-// take counts one more and reports whether it may be.
-func (l *limits) take(who string, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	old := func(t time.Time) bool { return now.Sub(t) >= time.Hour }
-	if len(l.times) >= limitsMax && now.Sub(l.swept) > time.Minute {
-		l.swept = now
-		for name, times := range l.times {
-			if !slices.ContainsFunc(times, func(t time.Time) bool { return !old(t) }) {
-				delete(l.times, name)
-			}
-		}
-	}
-	times := slices.DeleteFunc(l.times[who], old)
-	if len(times) >= perHour || len(times) == 0 && len(l.times) >= limitsMax {
-		return false
-	}
-	l.times[who] = append(times, now)
-	return true
+func (l *limits) at(now time.Time) clock.Time { return clock.Time(now.Sub(l.began)) }
+
+// client counts one more of a client's address and reports whether it may be.
+func (l *limits) client(address string, now time.Time) bool {
+	ip, _ := netip.ParseAddr(address) // what is no address is one client
+	return l.clients.Take(ip.Unmap().WithZone(""), l.at(now)) == 0
+}
+
+func (l *limits) tag(mail string) uint64 {
+	return maphash.String(l.seed, strings.ToLower(mail)) | 1
+}
+
+// mail holds one more to a mail address, to be settled, and reports whether it may be.
+func (l *limits) mail(address string, now time.Time) bool {
+	wait, _ := l.mails.Hold(l.tag(address), l.at(now))
+	return wait == 0
+}
+
+// settle ends a hold: it was spent if there was a mail, or nobody to be mailed.
+func (l *limits) settle(address string, now time.Time, spend bool) {
+	l.mails.Settle(l.tag(address), l.at(now), spend)
 }

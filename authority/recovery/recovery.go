@@ -1,8 +1,8 @@
 // Package recovery mails an org that pays a link by which it gets a new admin key.
 //
 // What it guarantees: who asks cannot tell from the answer, nor from its time, whether an address is known: everything that depends on it
-// is done later, by Run. A token is good once, for 15 minutes; only its hash is kept. An address is mailed at most three times an
-// hour, and a client's address heard as often.
+// is done later, by Run. A token is good once, for 15 minutes; only its hash is kept. An address is mailed at most three times
+// at once and three times an hour, and a client's address heard as often; who floods it shuts nobody out.
 package recovery
 
 import (
@@ -12,13 +12,13 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"time"
 
 	"machineid/authority/mail"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/shared/seldom"
 )
 
 // TTL is how long a token is good.
@@ -50,8 +50,10 @@ type Config struct {
 type Service struct {
 	cfg    Config
 	log    *slog.Logger
-	queue  chan string
+	queue  *queue
 	limits *limits
+
+	dropped, failed, mute seldom.Line
 }
 
 // New returns a Service.
@@ -62,31 +64,20 @@ func New(cfg Config) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, log: cfg.Logger, queue: make(chan string, queueMax), limits: newLimits()}
+	return &Service{cfg: cfg, log: cfg.Logger, queue: newQueue(), limits: newLimits(cfg.Now())}
 }
 
 // Ask has an address mailed later, if it is one that is known. It never waits, and does the same for every address.
 func (s *Service) Ask(address, client string) {
 	now := s.cfg.Now()
 	address, ok := mail.Plain(address)
-	if !s.limits.take("from "+network(client), now) || !ok || !s.limits.take("to "+strings.ToLower(address), now) {
+	if !s.limits.client(client, now) || !ok || !s.limits.mail(address, now) {
 		return
 	}
-	select {
-	case s.queue <- address:
-	default:
-		s.log.LogAttrs(context.Background(), slog.LevelWarn, "a recovery was dropped: too many wait", slog.Int("waiting", queueMax))
+	if dropped, full := s.queue.put(ask{address, siteOf(client)}); full {
+		s.limits.settle(dropped.address, now, false) // so that who asks again is heard
+		s.dropped.Say(context.Background(), s.log, slog.LevelWarn, "a recovery was dropped: too many wait", slog.Int("waiting", queueMax))
 	}
-}
-
-// network is what of a client's address counts: of IPv6 the first 64 bits, which one host may have all of.
-func network(client string) string {
-	ip, err := netip.ParseAddr(client)
-	if err != nil || ip.Is4() {
-		return client
-	}
-	p, _ := ip.Prefix(64) // never fails: it has 128
-	return p.String()
 }
 
 // Run does what was asked for, until ctx ends.
@@ -95,12 +86,16 @@ func (s *Service) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case address := <-s.queue:
+		case <-s.queue.more:
+		}
+		for a, ok := s.queue.take(); ok && ctx.Err() == nil; a, ok = s.queue.take() {
 			work, cancel := context.WithTimeout(ctx, workTime)
-			if err := s.mail(work, address); err != nil && ctx.Err() == nil {
-				s.log.LogAttrs(ctx, slog.LevelWarn, "a recovery failed: who asked has to ask again", slog.Any("error", err))
+			err := s.mail(work, a.address)
+			if err != nil && ctx.Err() == nil {
+				s.failed.Say(ctx, s.log, slog.LevelWarn, "a recovery failed: who asked has to ask again", slog.Any("error", err))
 			}
 			cancel()
+			s.limits.settle(a.address, s.cfg.Now(), err == nil)
 		}
 	}
 }
@@ -108,7 +103,7 @@ func (s *Service) Run(ctx context.Context) {
 // mail looks for the orgs of an address and mails a link for each.
 func (s *Service) mail(ctx context.Context, address string) error {
 	if s.cfg.Send == nil || s.cfg.PublicURL == "" {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "a recovery was asked for, and no mail can be sent: set --smtp-address, --smtp-from and --public-url")
+		s.mute.Say(ctx, s.log, slog.LevelWarn, "a recovery was asked for, and no mail can be sent: set --smtp-address, --smtp-from and --public-url")
 		return nil
 	}
 	customers, err := s.cfg.Customers(ctx, address)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,25 +15,123 @@ import (
 	"machineid/authority/state"
 )
 
-// TestLimits: three an hour of each address, and bounded memory.
+// TestLimits: three at once of each address of either kind, then one every 20 minutes. Who fills the tables shuts nobody out, and a site of IPv6 is not 65,536 clients.
 func TestLimits(t *testing.T) {
-	l, now := newLimits(), time.Unix(1_790_000_000, 0)
-	for i := range 5 {
-		if ok := l.take("a", now.Add(time.Duration(i)*time.Minute)); ok != (i < perHour) {
-			t.Errorf("the %d-th: %t", i, ok)
+	start := time.Unix(1_790_000_000, 0)
+	for name, take := range map[string]func(*limits, string, time.Time) bool{
+		"192.0.2.1": (*limits).client, "2001:db8::1": (*limits).client, "a@example.com": func(l *limits, a string, now time.Time) bool {
+			ok := l.mail(a, now)
+			l.settle(a, now, true)
+			return ok
+		},
+	} {
+		l := newLimits(start)
+		for i := range 5 {
+			if ok := take(l, name, start); ok != (i < perHour) {
+				t.Errorf("%s: the %d-th: %t", name, i, ok)
+			}
+		}
+		later := start.Add(time.Hour / perHour)
+		if take(l, name, later.Add(-1)) || !take(l, name, later) || take(l, name, later) {
+			t.Errorf("%s: 20 minutes later there is one more", name)
 		}
 	}
-	if l.take("a", now.Add(time.Hour-time.Second)) || !l.take("a", now.Add(time.Hour)) || l.take("a", now.Add(time.Hour)) {
-		t.Error("an hour later the first is forgotten, and no more")
+	l := newLimits(start)
+	for i := range 40_000 {
+		l.client(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}).String(), start)
+		l.mail(strconv.Itoa(i)+"@example.com", start)
+		l.settle(strconv.Itoa(i)+"@example.com", start, true)
 	}
-	for i := range limitsMax + 100 {
-		l.take(strconv.Itoa(i), now)
+	for i := range perHour + 1 {
+		if a, b := l.client("192.0.2.1", start), l.mail("new@example.com", start); a != (i < perHour) || b != a {
+			t.Errorf("after a flood, the %d-th of others: %t, %t", i, a, b)
+		}
 	}
-	if len(l.times) > limitsMax {
-		t.Errorf("%d addresses are kept", len(l.times))
+	n := 0
+	for i := range 1000 {
+		if l.client(fmt.Sprintf("2001:db8:0:%x::1", i), start) {
+			n++
+		}
 	}
-	if !l.take("new", now.Add(2*time.Hour)) || len(l.times) > 10 {
-		t.Errorf("%d addresses are kept after two hours", len(l.times))
+	if n > 10*perHour {
+		t.Errorf("the hosts of one site were heard %d times", n)
+	}
+	l.mail("held@example.com", start)
+	l.settle("held@example.com", start, false)
+	for i := range perHour {
+		if !l.mail("HELD@example.com", start) {
+			t.Errorf("what was not mailed counts: %d", i)
+		}
+	}
+}
+
+// TestAFullQueue makes room for whoever comes: of the site that fills it, or by chance.
+func TestAFullQueue(t *testing.T) {
+	q := newQueue()
+	for i := range 10 {
+		q.put(ask{fmt.Sprint("quiet", i), siteOf(fmt.Sprint("192.0.2.", i))})
+	}
+	for i := range 3_000 {
+		q.put(ask{"loud", siteOf(fmt.Sprintf("2001:db8:0:%x::1", i))})
+	}
+	if dropped, full := q.put(ask{"new", siteOf("192.0.2.99")}); !full || dropped.address != "loud" {
+		t.Errorf("for a new one %q was dropped, full %t", dropped.address, full)
+	}
+	for i := range 10 {
+		if a, _ := q.take(); a.address != fmt.Sprint("quiet", i) {
+			t.Errorf("%q waits longest", a.address)
+		}
+	}
+	for i := range 3_000 {
+		q.put(ask{strconv.Itoa(i), netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})})
+	}
+	late := 0
+	for a, ok := q.take(); ok; a, ok = q.take() {
+		if n, _ := strconv.Atoi(a.address); n >= 1500 {
+			late++
+		}
+	}
+	if late == 0 {
+		t.Error("nobody who comes late gets into a queue that many fill")
+	}
+}
+
+// TestAFloodIsHeardSeldom: thousands of requests are a line a minute, and none of it keeps others out.
+func TestAFloodIsHeardSeldom(t *testing.T) {
+	var out strings.Builder
+	asked := make(chan string, 2*queueMax)
+	s := New(Config{
+		Customers: func(_ context.Context, address string) ([]string, error) {
+			asked <- address
+			return nil, errors.New("Stripe is down")
+		},
+		Send: mail.NewPrinter(new(strings.Builder)), PublicURL: "https://m.example.com", Logger: slog.New(slog.NewTextHandler(&out, nil)),
+		Now: func() time.Time { return time.Unix(1_790_000_000, 0) },
+	})
+	for i := range 3_000 {
+		s.Ask(fmt.Sprintf("x%d@example.com", i), fmt.Sprintf("2001:db8:%x:%x::1", i/30, i%30))
+	}
+	s.Ask("mine@example.com", "192.0.2.1")
+	s.Ask("mine@example.com", "192.0.2.1")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		s.Run(ctx)
+		close(ended)
+	}()
+	mine := 0
+	for range queueMax {
+		if <-asked == "mine@example.com" {
+			mine++
+		}
+	}
+	stop()
+	<-ended
+	if mine == 0 {
+		t.Error("who asks in a flood is not heard")
+	}
+	if lines := strings.Count(out.String(), "\n"); lines > 20 {
+		t.Errorf("%d lines: %s", lines, out.String())
 	}
 }
 
@@ -85,7 +185,7 @@ func TestAskIsTheSame(t *testing.T) {
 
 func (s *Service) queueOne(t *testing.T) {
 	t.Helper()
-	s.limits = newLimits()
+	s.limits = newLimits(s.cfg.Now())
 	s.Ask("x@example.com", "192.0.2.9")
 }
 

@@ -165,5 +165,10 @@ func recallBatch(m *statepb.Remembered, cmd *statepb.Command) Batch {
 	for i, said := range m.GetItems()[:min(len(m.GetItems()), len(ids))] {
 		b.Items = append(b.Items, Item{ids[i], Refusal(said >> 1), said&1 == 1})
 	}
+	for _, item := range b.Items { // the sample follows from them, and is not kept
+		if item.Changed && len(b.Sample) < SampleMax && len(m.GetSample()) == 0 {
+			b.Sample = append(b.Sample, item.ID)
+		}
+	}
 	return b
 }

@@ -315,6 +315,7 @@ func draw(t *rapid.T, kind string, now *int64) *statepb.Command {
 	}
 	if rapid.IntRange(0, 2).Draw(t, "named") == 0 {
 		c.Once = once(rapid.IntRange(0, 2).Draw(t, "name"), encode(&statepb.Command{Change: c.GetChange()}))
+		c.Once.Shared = rapid.IntRange(0, 3).Draw(t, "by this version") > 0
 	}
 	return c
 }
@@ -330,6 +331,7 @@ func from(org int, name int, c *statepb.Command) *statepb.Command {
 	hash := hashOf(org, 0)
 	c.Caller = &statepb.Caller{KeyHash: hash[:], Scopes: []statepb.Key_Scope{statepb.Key_ADMIN}}
 	c.Once = once(name, encode(&statepb.Command{Change: c.GetChange()}))
+	c.Once.Shared = true
 	return c
 }
 

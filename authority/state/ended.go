@@ -53,7 +53,7 @@ const sweepMax = 500
 // sweep removes occupants that have ended, at most sweepMax. Nothing depends on
 // it (expiry is judged by time, S7): it keeps them from piling up.
 func (t *tx) sweep(h *holder) {
-	if h.org == nil || h.seats.GetEnding() == 0 {
+	if h.org == nil || h.seats.GetEnding() == 0 || t.dry {
 		return
 	}
 	e := t.endedOf(h.id)

@@ -22,7 +22,7 @@ const (
 
 // orgDebris are the ranges of what belongs to one org and to no decision once it is gone.
 // Occupants go first: what is reported of one that is not there leaves nothing behind.
-var orgDebris = []byte{prefixOccupant, prefixSeen, prefixByAge, prefixByEnd, prefixRevoked, prefixSeats, prefixOnce, prefixOnceAge, prefixOnceOf}
+var orgDebris = []byte{prefixOccupant, prefixSeen, prefixByAge, prefixByEnd, prefixRevoked, prefixSeats, prefixOnce, prefixOnceAge, prefixOnceOf, prefixShareAge, prefixShareOf}
 
 // remnant is a deleted org that has left something.
 type remnant struct {

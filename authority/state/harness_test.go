@@ -146,12 +146,50 @@ func (n *node) commit() {
 // do runs one command as an entry of its own.
 func (n *node) do(cmd *statepb.Command) Outcome {
 	n.tb.Helper()
+	judge := n.foresee(cmd)
 	out, ok := n.apply(entry{raws: [][]byte{encode(cmd)}})[0].(Outcome)
 	n.commit()
 	if !ok {
 		n.tb.Fatal("no outcome")
 	}
+	judge(out)
 	return out
+}
+
+// foresee looks at a command before it is applied, and returns what judges that look (S17): what it refuses is refused so, and what is refused it had refused,
+// unless that is to be remembered.
+func (n *node) foresee(cmd *statepb.Command) (judge func(Outcome)) {
+	n.tb.Helper()
+	if n.w != nil {
+		return func(Outcome) {} // more is applied than can be looked at
+	}
+	was, now := encode(cmd), max(n.m.Time(), cmd.GetTimeMs())
+	_, cheaply, err := n.reader().Refuses(cmd, now, First{Orgs: n.m.Orgs()})
+	said, refused, again := n.reader().Refuses(cmd, now, First{Orgs: n.m.Orgs(), Exact: true})
+	if err != nil || again != nil {
+		return func(Outcome) {} // a record is damaged
+	}
+	if refused && !cheaply {
+		n.tb.Fatalf("%v is refused (%d), and was not at a first look", cmd, said.Refusal)
+	}
+	counted := n.m.Orgs() != 0
+	return func(out Outcome) {
+		n.tb.Helper()
+		if !bytes.Equal(was, encode(cmd)) {
+			n.tb.Fatalf("the look changed %v", cmd)
+		}
+		if refused {
+			if out.Refusal != said.Refusal || out.Changed || out.Plan != said.Plan || !proto.Equal(out.Org, said.Org) || !proto.Equal(out.Device, said.Device) {
+				n.tb.Fatalf("%v would be refused with %+v, and came to %+v", cmd, said, out)
+			}
+			return
+		}
+		remembered := len(cmd.GetOnce().GetId()) == onceSize && cmd.GetDeleteOrg() == nil
+		plain := cmd.GetBeginRecovery() == nil && cmd.GetRotateToken() == nil && (counted || out.Refusal != OrgLimit)
+		if out.Refusal != Granted && plain && (!remembered || out.Refusal == IdempotencyMismatch) {
+			n.tb.Fatalf("%v was not foreseen to come to %+v", cmd, out)
+		}
+	}
 }
 
 func (n *node) reader() Reader { return NewReader(n.db) }
@@ -265,11 +303,12 @@ func check(r Reader) error {
 			if err := proto.Unmarshal(v, &m); err != nil {
 				return false, err
 			}
-			wantAges[string(binary.BigEndian.AppendUint64([]byte(id[:16]), m.GetNumber()))] = id[16:]
-		case prefixOnceAge:
-			ages[id] = string(v)
-		case prefixOnceOf:
-			ranges[id] = binary.BigEndian.Uint64(v[8:]) - binary.BigEndian.Uint64(v)
+			wantAges[string(binary.BigEndian.AppendUint64([]byte(id[:16]), m.GetNumber()))+id[16:]] = ""
+		case prefixOnceAge, prefixShareAge:
+			ages[id[:16]+id[len(id)-8:]+string(v)] = ""
+			ranges[id[:len(id)-8]]--
+		case prefixOnceOf, prefixShareOf:
+			ranges[id] += binary.BigEndian.Uint64(v[8:]) - binary.BigEndian.Uint64(v)
 		case prefixSeen:
 			o, err := r.Occupant(OrgID([]byte(id[:16])), id[16:])
 			if err != nil {
@@ -313,7 +352,6 @@ func check(r Reader) error {
 		return err
 	}
 	for id := range ages {
-		ranges[id[:16]]--
 		if _, ok := wantAges[id]; !ok {
 			delete(ages, id) // it was asked for anew since
 		}

@@ -25,8 +25,10 @@ const (
 	prefixAudit    = 'a' // index, n -> AuditEntry
 	prefixOrgAudit = 'A' // org, index, n -> nothing
 	prefixOnce     = 'r' // org, id of a request -> Remembered
-	prefixOnceAge  = 'R' // org, number -> id: the order in which they came
+	prefixOnceAge  = 'R' // org, number -> id: the order in which they came, as older versions remembered
 	prefixOnceOf   = 'n' // org -> the first number there is and the next, 8 bytes each
+	prefixShareAge = 'q' // org, share, number -> id: the order in which those of a key came
+	prefixShareOf  = 'Q' // org, share -> the first number there is and the next
 	prefixGone     = 'g' // org -> its last audit entry: a deleted one that has left something
 	prefixGoneKeys = 'G' // time of its deletion, org -> nothing: its keys are kept for a while
 	prefixSeen     = 't' // holder, id -> when an occupant asked last, 8 bytes
@@ -58,10 +60,38 @@ func orgAuditKey(org OrgID, a auditID) []byte    { return a.append(holderKey(pre
 const onceSize = 16
 
 func onceKey(org OrgID, id [onceSize]byte) []byte { return holderKey(prefixOnce, org, string(id[:])) }
-func onceRangeKey(org OrgID) []byte               { return holderKey(prefixOnceOf, org, "") }
 
-func onceAgeKey(org OrgID, number uint64) []byte {
-	return binary.BigEndian.AppendUint64(holderKey(prefixOnceAge, org, ""), number)
+// shareSize is how much of a key's SHA-256 names its share.
+const shareSize = 8
+
+// onceQueue is an order in which requests were remembered: of a key of the org, or without a share of all that came in older versions.
+type onceQueue struct {
+	org   OrgID
+	share string
+}
+
+func shareOf(org OrgID, keyHash []byte) onceQueue { return onceQueue{org, string(keyHash[:shareSize])} }
+
+// most is how many it holds.
+func (q onceQueue) most() uint64 {
+	if q.share == "" {
+		return rememberMax
+	}
+	return ShareMax
+}
+
+func onceRangeKey(q onceQueue) []byte {
+	if q.share == "" {
+		return holderKey(prefixOnceOf, q.org, "")
+	}
+	return holderKey(prefixShareOf, q.org, q.share)
+}
+
+func onceAgeKey(q onceQueue, number uint64) []byte {
+	if q.share == "" {
+		return binary.BigEndian.AppendUint64(holderKey(prefixOnceAge, q.org, ""), number)
+	}
+	return binary.BigEndian.AppendUint64(holderKey(prefixShareAge, q.org, q.share), number)
 }
 
 func goneKey(org OrgID) []byte { return holderKey(prefixGone, org, "") }

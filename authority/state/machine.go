@@ -37,6 +37,7 @@ type Machine struct {
 	tidied uint64                 // the newest entry that cleared something away, or looked for it
 	debris atomic.Pointer[Debris] // as it is told
 	heads  heads
+	orgs   atomic.Uint64 // Orgs
 	// steps counts the keys that scans of Apply have looked at.
 	steps atomic.Uint64
 	// buf is where records are encoded: the batch copies what it is given.
@@ -78,6 +79,9 @@ func (m *Machine) Reserved() int64 { return m.Cluster().GetReservedMs() }
 // concurrent use.
 func (m *Machine) Steps() uint64 { return m.steps.Load() }
 
+// Orgs is how many orgs there are, 0 as long as no limit has asked. Safe for concurrent use.
+func (m *Machine) Orgs() uint64 { return m.orgs.Load() }
+
 // tellDebris makes known what is left of deleted orgs, after some was removed.
 func (m *Machine) tellDebris(removed int) {
 	d := Debris{Orgs: uint64(len(m.gone)), Removed: m.Debris().Removed + uint64(removed)} //nolint:gosec // not negative
@@ -108,6 +112,7 @@ func (m *Machine) Restored(r pebble.Reader, _ raftstore.Position) error {
 		return err
 	}
 	m.pending, m.oldestAudit, m.recent, m.tidyAt, m.tidied, m.heads = nil, 0, recent{}, 0, 0, heads{}
+	m.orgs.Store(0)
 	m.tellDebris(0)
 	m.restored(m.mark.Index)
 	return nil
@@ -132,7 +137,11 @@ func (m *Machine) Apply(w *pebble.Batch, at raftstore.Position, raw []byte) any 
 	}
 	t := &tx{m: m, w: w, r: Reader{src: w, steps: &m.steps}, at: at, cmd: &cmd, emit: &m.pending[len(m.pending)-1]}
 	t.stamp(cmd.GetTimeMs())
-	return t.apply()
+	out := t.apply()
+	if m.recent.counted {
+		m.orgs.Store(m.recent.count)
+	}
+	return out
 }
 
 // understood reports whether a message holds no field that a newer version put

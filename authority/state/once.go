@@ -11,9 +11,12 @@ import (
 
 const (
 	rememberFor = int64(24 * 3600 * 1000) // milliseconds
-	rememberMax = 10_000                  // outcomes of an org
+	rememberMax = 10_000                  // outcomes of an org that older versions remembered
 	forgetMax   = 4                       // outcomes that make room for one
 )
+
+// ShareMax is how many outcomes of each key's changes are remembered.
+const ShareMax = 1000
 
 // authorize judges the caller's key again: it may have been revoked, or have
 // expired, since the request was admitted, and what was revoked must do nothing
@@ -79,25 +82,37 @@ func subject(cmd *statepb.Command) OrgID {
 // once runs a command, or gives the outcome of the one that asked for the same
 // before.
 func (t *tx) once(run func() Outcome) Outcome {
-	c, org := t.cmd.GetOnce(), subject(t.cmd)
-	if len(c.GetId()) != onceSize || org == (OrgID{}) || t.cmd.GetDeleteOrg() != nil {
-		return run() // with an org goes all that is remembered of it
+	if !t.named() {
+		return run()
 	}
-	id := [onceSize]byte(c.GetId())
+	org, id := subject(t.cmd), [onceSize]byte(t.cmd.GetOnce().GetId())
 	before, err := t.r.remembered(org, id)
 	t.must(err)
 	switch {
-	case before == nil || before.GetAtMs() <= t.now-rememberFor:
+	case !t.stillKnown(before):
 		out := run()
 		if out.Refusal != OrgNotFound { // there is nothing to remember it with, and nobody who would forget it
 			t.remember(org, id, out)
 		}
 		return out
-	case !bytes.Equal(before.GetRequest(), c.GetRequest()):
+	case !t.sameRequest(before):
 		return Outcome{Refusal: IdempotencyMismatch}
 	}
 	t.echo(before)
 	return t.recall(org, before)
+}
+
+// named tells whether the command is to be done once under its name. A deletion is not: with an org goes all that is remembered of it.
+func (t *tx) named() bool {
+	return len(t.cmd.GetOnce().GetId()) == onceSize && subject(t.cmd) != (OrgID{}) && t.cmd.GetDeleteOrg() == nil
+}
+
+func (t *tx) stillKnown(m *statepb.Remembered) bool {
+	return m != nil && m.GetAtMs() > t.now-rememberFor
+}
+
+func (t *tx) sameRequest(m *statepb.Remembered) bool {
+	return bytes.Equal(m.GetRequest(), t.cmd.GetOnce().GetRequest())
 }
 
 // echo concerns what the command is about and changes nothing: who asks again
@@ -133,30 +148,78 @@ func (t *tx) echo(before *statepb.Remembered) {
 	}
 }
 
-// remember keeps an outcome, and forgets what is too old or too many: more than
-// is kept, so a backlog shrinks without ever being swept.
+// remember keeps an outcome, and forgets what is too old or too many of the same key: more than
+// is kept, so a backlog shrinks without ever being swept. What one key asks for pushes out nothing of another's.
 func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
-	first, next, err := t.r.rememberedRange(org)
+	q := onceQueue{org: org}
+	if t.shared() {
+		t.forget(q) // what older versions left, by its age
+		q = shareOf(org, t.cmd.GetCaller().GetKeyHash())
+	}
+	first, next := t.forget(q)
+	t.put(onceKey(org, id), t.remembered(out, next))
+	t.set(onceAgeKey(q, next), id[:])
+	t.setRange(q, first, next+1)
+}
+
+// shared tells whether what is remembered takes the share of a key.
+func (t *tx) shared() bool {
+	return t.cmd.GetOnce().GetShared() && len(t.cmd.GetCaller().GetKeyHash()) == len([32]byte{})
+}
+
+// forget makes room for one, and returns the first number that is left and the next.
+func (t *tx) forget(q onceQueue) (first, next uint64) {
+	first, next, err := t.r.rememberedRange(q)
 	t.must(err)
+	begun := first
 	for range forgetMax {
 		if first == next {
 			break
 		}
-		old, err := t.r.rememberedAt(org, first)
+		old, err := t.r.rememberedAt(q, first)
 		t.must(err)
-		rec, err := t.r.remembered(org, old)
+		rec, err := t.r.remembered(q.org, old)
 		t.must(err)
 		if rec.GetNumber() == first && rec != nil { // else it was asked for anew since
-			if next-first < rememberMax && rec.GetAtMs() > t.now-rememberFor {
+			if next-first < q.most() && rec.GetAtMs() > t.now-rememberFor {
 				break
 			}
-			t.del(onceKey(org, old))
+			t.del(onceKey(q.org, old))
 		}
-		t.del(onceAgeKey(org, first))
+		t.del(onceAgeKey(q, first))
 		first++
 	}
+	if first != begun {
+		t.setRange(q, first, next)
+	}
+	return first, next
+}
+
+func (t *tx) setRange(q onceQueue, first, next uint64) {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), first)
+	t.set(onceRangeKey(q), binary.BigEndian.AppendUint64(b, next))
+}
+
+// forgetShare takes away what is remembered of a key that is none any more: no more than that key once paid for.
+func (t *tx) forgetShare(org OrgID, k *statepb.Key) {
+	q := shareOf(org, k.GetHash())
+	first, next, err := t.r.rememberedRange(q)
+	t.must(err)
+	for ; first < next; first++ {
+		id, err := t.r.rememberedAt(q, first)
+		t.must(err)
+		t.del(onceKey(org, id))
+		t.del(onceAgeKey(q, first))
+	}
+	if next > 0 {
+		t.del(onceRangeKey(q))
+	}
+}
+
+// remembered is the record of an outcome. It holds nothing that the command says which asks again: that is the same. Of a refusal it is the refusal, and how the plan stood.
+func (t *tx) remembered(out Outcome, number uint64) *statepb.Remembered {
 	rec := &statepb.Remembered{
-		AtMs: t.now, Request: t.cmd.GetOnce().GetRequest(), Number: next,
+		AtMs: t.now, Request: t.cmd.GetOnce().GetRequest(), Number: number,
 		Refusal: uint32(out.Refusal), Changed: out.Changed, Existed: out.Existed, Device: out.Device,
 		ExecutionDisabled: out.Org.GetExecutionDisabled(),
 		PlanTier:          out.Plan.Tier, PlanState: uint32(out.Plan.State), AccessUntilMs: out.Plan.AccessUntil, Limit: out.Plan.Limit, Used: out.Plan.Used,
@@ -164,10 +227,17 @@ func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
 		KeyId: out.Key.GetKeyId(),
 	}
 	out.Batch.remember(rec)
-	t.put(onceKey(org, id), rec)
-	t.set(onceAgeKey(org, next), id[:])
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), first)
-	t.set(onceRangeKey(org), binary.BigEndian.AppendUint64(b, next+1))
+	if !t.shared() {
+		return rec
+	}
+	rec.Device = nil
+	if d := out.Device; d != nil && out.Refusal == Granted {
+		rec.Device = &statepb.Occupant{Name: d.GetName(), CreatedAtMs: d.GetCreatedAtMs(), RevokedAtMs: d.GetRevokedAtMs(), ExpiresAtMs: d.GetExpiresAtMs()}
+	}
+	if len(rec.GetItems()) > 0 {
+		rec.Sample = nil
+	}
+	return rec
 }
 
 // recall is the outcome of which remember kept a record. Its Org has no more than
@@ -177,7 +247,7 @@ func (t *tx) recall(org OrgID, m *statepb.Remembered) Outcome {
 		Refusal: Refusal(m.GetRefusal()), Changed: m.GetChanged(), Existed: m.GetExisted(), Replayed: true, //nolint:gosec // was a Refusal
 		Org:    &statepb.Org{Id: org[:], ExecutionDisabled: m.GetExecutionDisabled(), Version: m.GetVersion()},
 		Key:    keyNamed(m.GetKeyId()),
-		Device: m.GetDevice(), Restored: m.GetRestored(), Batch: recallBatch(m, t.cmd),
+		Device: t.recallDevice(org, m.GetDevice()), Restored: m.GetRestored(), Batch: recallBatch(m, t.cmd),
 		Plan: Plan{
 			Tier: m.GetPlanTier(), State: PlanState(m.GetPlanState()), AccessUntil: m.GetAccessUntilMs(), //nolint:gosec // was a PlanState
 			Limit: m.GetLimit(), Used: m.GetUsed(),
@@ -191,4 +261,27 @@ func keyNamed(id string) *statepb.Key {
 		return nil
 	}
 	return &statepb.Key{KeyId: id}
+}
+
+// recallDevice is a device as it was left, with what the record does not hold: the command that asks again names it, and brings its metadata if it gave any. What it did not give is as
+// it stands now.
+func (t *tx) recallDevice(org OrgID, was *statepb.Occupant) *statepb.Occupant {
+	if was == nil || was.GetId() != "" {
+		return was
+	}
+	d := clone(was)
+	switch c := t.cmd.GetChange().(type) {
+	case *statepb.Command_Register:
+		d.Id, d.Metadata = c.Register.GetDeviceId(), c.Register.GetMetadata()
+		if now := t.occupant(org, d.GetId()); c.Register.Metadata == nil && Stands(now, t.now) {
+			d.Metadata = now.GetMetadata()
+		}
+	case *statepb.Command_Revoke:
+		d.Id = c.Revoke.GetDeviceId()
+	case *statepb.Command_Unrevoke:
+		d.Id = c.Unrevoke.GetDeviceId()
+	case *statepb.Command_Remove:
+		d.Id = c.Remove.GetDeviceId()
+	}
+	return d
 }

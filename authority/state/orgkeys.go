@@ -211,6 +211,7 @@ func (t *tx) forgetKeys(ring *keyring) {
 			break
 		}
 		t.dropKey(ring.id, k)
+		t.forgetShare(ring.id, k)
 	}
 }
 

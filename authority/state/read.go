@@ -118,8 +118,8 @@ func (r Reader) remembered(org OrgID, id [onceSize]byte) (*statepb.Remembered, e
 }
 
 // rememberedAt returns the id of the request that was remembered under a number.
-func (r Reader) rememberedAt(org OrgID, number uint64) (id [onceSize]byte, err error) {
-	found, err := r.read(onceAgeKey(org, number), func(v []byte) error {
+func (r Reader) rememberedAt(q onceQueue, number uint64) (id [onceSize]byte, err error) {
+	found, err := r.read(onceAgeKey(q, number), func(v []byte) error {
 		if copy(id[:], v) != onceSize {
 			return fmt.Errorf("it has %d bytes", len(v))
 		}
@@ -132,8 +132,8 @@ func (r Reader) rememberedAt(org OrgID, number uint64) (id [onceSize]byte, err e
 }
 
 // rememberedRange returns the first number there is and the next.
-func (r Reader) rememberedRange(org OrgID) (first, next uint64, err error) {
-	_, err = r.read(onceRangeKey(org), func(v []byte) error {
+func (r Reader) rememberedRange(q onceQueue) (first, next uint64, err error) {
+	_, err = r.read(onceRangeKey(q), func(v []byte) error {
 		if len(v) != 16 {
 			return fmt.Errorf("it has %d bytes", len(v))
 		}

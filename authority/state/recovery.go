@@ -42,17 +42,23 @@ func (t *tx) recoveries(b *statepb.Billing) []*statepb.Recovery {
 	return slices.DeleteFunc(b.GetRecoveries(), func(r *statepb.Recovery) bool { return r.GetEndsMs() <= t.now })
 }
 
+// recovery finds the one of a token that has not ended, or is -1.
+func (t *tx) recovery(b *statepb.Billing, tokenHash []byte) int {
+	return slices.IndexFunc(b.GetRecoveries(), func(r *statepb.Recovery) bool {
+		return r.GetEndsMs() > t.now && bytes.Equal(r.GetTokenHash(), tokenHash)
+	})
+}
+
 // recover gives an org a new admin key for a token, which is gone then. The other
 // keys stay.
 func (t *tx) recover(c *statepb.Recover) Outcome {
 	ring := t.keyring(c.GetOrgId())
 	old := t.billing(ring.id)
 	next := clone(old)
-	i := -1
 	if next != nil {
 		next.Recoveries = t.recoveries(next)
-		i = slices.IndexFunc(next.GetRecoveries(), func(r *statepb.Recovery) bool { return bytes.Equal(r.GetTokenHash(), c.GetTokenHash()) })
 	}
+	i := t.recovery(next, c.GetTokenHash())
 	if ring.org == nil || i < 0 {
 		return Outcome{Refusal: TokenUnknown, Org: ring.org}
 	}

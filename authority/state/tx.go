@@ -21,12 +21,27 @@ type tx struct {
 	cmd  *statepb.Command
 	now  int64 // the state's time, at least 1: zero in a record is "never"
 	emit *emission
+
+	dry   bool // a look ahead (first.go): nothing is written
+	exact bool // and devices that have ended are counted all the same
 }
 
-func (t *tx) set(key, value []byte) { t.must(t.w.Set(key, value, nil)) }
-func (t *tx) del(key []byte)        { t.must(t.w.Delete(key, nil)) }
+func (t *tx) set(key, value []byte) {
+	if !t.dry {
+		t.must(t.w.Set(key, value, nil))
+	}
+}
+
+func (t *tx) del(key []byte) {
+	if !t.dry {
+		t.must(t.w.Delete(key, nil))
+	}
+}
 
 func (t *tx) put(key []byte, m proto.Message) {
+	if t.dry {
+		return
+	}
 	// Deterministic: the same command makes the same bytes on every node.
 	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(t.m.buf[:0], m)
 	t.must(err)
@@ -35,7 +50,11 @@ func (t *tx) put(key []byte, m proto.Message) {
 }
 
 func (t *tx) must(err error) {
-	if err != nil {
+	switch {
+	case err == nil:
+	case t.dry:
+		panic(dryError{err})
+	default:
 		panic(fmt.Errorf("apply index %d: %w", t.at.Index, err))
 	}
 }
@@ -116,7 +135,7 @@ func (t *tx) seated(id OrgID, org *statepb.Org) *holder {
 	if h.seats == nil {
 		h.seats = &statepb.Seats{}
 	}
-	if h.used = h.seats.GetActive(); h.seats.GetEnding() > 0 {
+	if h.used = h.seats.GetActive(); h.seats.GetEnding() > 0 && (!t.dry || t.exact) {
 		h.used -= t.endedOf(id).count
 	}
 	return h

@@ -139,7 +139,7 @@ type grpcAsker struct {
 }
 
 func dialGRPC(addr, method string, requests [][]byte, allows func([]byte) bool) (*grpcAsker, error) {
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(), grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}

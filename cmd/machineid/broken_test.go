@@ -43,7 +43,7 @@ const brokenSeeds = 40
 
 // TestBrokenRulesAreCaught breaks one rule of the promise after the other.
 func TestBrokenRulesAreCaught(t *testing.T) {
-	areCaught(t, slices.Concat(brokenRules, brokenOutside, brokenFair))
+	areCaught(t, slices.Concat(brokenRules, brokenOutside, brokenFair, brokenStrangers))
 }
 
 // TestBrokenStoreRulesAreCaught breaks one rule of raftstore after the other.

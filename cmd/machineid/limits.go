@@ -32,6 +32,8 @@ func (l *limitFlags) named() []struct {
 		{"limit-reads", "reads a second that a key may make of the authority; 0: any number", &l.values.Reads},
 		{"limit-failed-keys", "calls a second with keys that fail that an address may make; 0: any number", &l.values.FailedKeys},
 		{"limit-signups", "org/create a minute that an address may call; 0: any number", &l.values.Signups},
+		{"limit-recoveries", "org/recover and org/recover/confirm a minute that an address may call; 0: any number", &l.values.Recoveries},
+		{"limit-webhooks", "webhooks a second that fail which an address may send; 0: any number", &l.values.Webhooks},
 		{"limit-unknown-keys", "keys a second that nobody knows about which the authority is asked; 0: any number", &l.values.UnknownKeys},
 		{"limit-unknown-keys-address", "the same by address; 0: any number", &l.values.UnknownKeysAddress},
 		{"limit-unknown-devices", "devices a second that nobody knows about which the authority is asked, by key; 0: any number", &l.values.UnknownDevices},

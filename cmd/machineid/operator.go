@@ -121,9 +121,9 @@ func (f *operatorFlags) client() *operatorClient {
 	}}
 }
 
-// operatorTransport is the usual one, but for how long connecting may take.
+// operatorTransport is the usual one, but for how long connecting may take, and that it knows no proxy: those of the environment must not see the token.
 var operatorTransport = &http.Transport{
-	Proxy: http.ProxyFromEnvironment, IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: operatorCall,
+	Proxy: nil, IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: operatorCall,
 	DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if share, ok := ctx.Value(shareKey{}).(time.Duration); ok {
 			var cancel context.CancelFunc

@@ -823,7 +823,9 @@ type Once struct {
 	// 16 bytes of the hash of who asked, for which call, under which name.
 	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// 16 bytes of the hash of what was asked.
-	Request       []byte `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	Request []byte `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	// It takes its caller's share of what is remembered. Without it, as older versions propose it, it takes the org's.
+	Shared        bool `protobuf:"varint,3,opt,name=shared,proto3" json:"shared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -870,6 +872,13 @@ func (x *Once) GetRequest() []byte {
 		return x.Request
 	}
 	return nil
+}
+
+func (x *Once) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
 }
 
 // Seed makes the first state of a cluster. It does nothing where one exists.
@@ -3790,10 +3799,11 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x06SIGNUP\x10\x03\"Z\n" +
 	"\x06Caller\x12\x19\n" +
 	"\bkey_hash\x18\x01 \x01(\fR\akeyHash\x125\n" +
-	"\x06scopes\x18\x02 \x03(\x0e2\x1d.machineid.state.v1.Key.ScopeR\x06scopes\"0\n" +
+	"\x06scopes\x18\x02 \x03(\x0e2\x1d.machineid.state.v1.Key.ScopeR\x06scopes\"H\n" +
 	"\x04Once\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
-	"\arequest\x18\x02 \x01(\fR\arequest\"n\n" +
+	"\arequest\x18\x02 \x01(\fR\arequest\x12\x16\n" +
+	"\x06shared\x18\x03 \x01(\bR\x06shared\"n\n" +
 	"\x04Seed\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.machineid.state.v1.ClusterR\acluster\x12/\n" +
 	"\x05plans\x18\x02 \x01(\v2\x19.machineid.state.v1.PlansR\x05plans\"U\n" +

@@ -1,4 +1,4 @@
-package edge
+package budget
 
 import (
 	"sync"
@@ -13,15 +13,15 @@ import (
 // not a nanosecond earlier, and never more than the burst after a pause.
 func TestABudgetIsExact(t *testing.T) {
 	const every = 50 * time.Millisecond
-	b := newBudgets(20, time.Second, budgetSets)
+	b := New(20, time.Second, Sets)
 	now := clock.Time(time.Hour)
 	use := func(what string, want int, wait time.Duration) {
 		t.Helper()
 		n := 0
-		for b.take(7, now) == 0 {
+		for b.Take(7, now) == 0 {
 			n++
 		}
-		if got := b.take(7, now); n != want || got != wait {
+		if got := b.Take(7, now); n != want || got != wait {
 			t.Errorf("%s: %d uses, then wait %v; want %d and %v", what, n, got, want, wait)
 		}
 	}
@@ -34,11 +34,11 @@ func TestABudgetIsExact(t *testing.T) {
 	use("five and a half", 5, every/2)
 	now = now.Add(time.Hour)
 	use("a long pause", 20, every)
-	if b.take(8, now) != 0 {
+	if b.Take(8, now) != 0 {
 		t.Error("another party has no room")
 	}
-	var none *budgets
-	if none.take(1, now) != 0 || newBudgets(0, time.Second, 1) != nil {
+	var none *Table
+	if none.Take(1, now) != 0 || New(0, time.Second, 1) != nil {
 		t.Error("0 is a limit")
 	}
 }
@@ -46,10 +46,10 @@ func TestABudgetIsExact(t *testing.T) {
 // TestHeldAndSpentShareTheBurst: what is held takes room until it is settled, and
 // gives it back if it was free.
 func TestHeldAndSpentShareTheBurst(t *testing.T) {
-	b, now := newBudgets(3, 3*time.Second, 1), clock.Time(time.Hour)
+	b, now := New(3, 3*time.Second, 1), clock.Time(time.Hour)
 	hold := func(wantWait time.Duration, wantHeld bool) {
 		t.Helper()
-		if wait, held := b.hold(1, now); wait != wantWait || held != wantHeld {
+		if wait, held := b.Hold(1, now); wait != wantWait || held != wantHeld {
 			t.Errorf("wait %v, only held %v; want %v, %v", wait, held, wantWait, wantHeld)
 		}
 	}
@@ -57,13 +57,13 @@ func TestHeldAndSpentShareTheBurst(t *testing.T) {
 	hold(0, false)
 	hold(0, false)
 	hold(time.Second, true)
-	b.settle(1, now, false)
+	b.Settle(1, now, false)
 	hold(0, false)
 	for range 3 {
-		b.settle(1, now, true)
+		b.Settle(1, now, true)
 	}
 	hold(time.Second, false)
-	b.settle(1, now, false) // nothing is held: it gives nothing back
+	b.Settle(1, now, false) // nothing is held: it gives nothing back
 	hold(time.Second, false)
 	now = now.Add(time.Second)
 	hold(0, false)
@@ -72,7 +72,7 @@ func TestHeldAndSpentShareTheBurst(t *testing.T) {
 
 // TestABudgetUnderConcurrency gives exactly its burst.
 func TestABudgetUnderConcurrency(t *testing.T) {
-	b, now := newBudgets(100, time.Second, budgetSets), clock.Time(time.Hour)
+	b, now := New(100, time.Second, Sets), clock.Time(time.Hour)
 	var (
 		work sync.WaitGroup
 		n    atomic.Int64
@@ -80,8 +80,8 @@ func TestABudgetUnderConcurrency(t *testing.T) {
 	for range 8 {
 		work.Go(func() {
 			for range 1000 {
-				if wait, _ := b.hold(5, now); wait == 0 {
-					b.settle(5, now, true)
+				if wait, _ := b.Hold(5, now); wait == 0 {
+					b.Settle(5, now, true)
 					n.Add(1)
 				}
 			}
@@ -96,28 +96,28 @@ func TestABudgetUnderConcurrency(t *testing.T) {
 // TestAFloodOfPartiesTakesNothingFromOthers: however many use up their budget, the
 // room is the same, a new party has its burst, and one that holds room keeps it.
 func TestAFloodOfPartiesTakesNothingFromOthers(t *testing.T) {
-	b, now := newBudgets(5, time.Second, budgetSets), clock.Time(time.Hour)
+	b, now := New(5, time.Second, Sets), clock.Time(time.Hour)
 	const holder = 1<<63 + 1
-	b.hold(holder, now)
-	for tag := range uint64(10 * budgetSets * budgetWays) {
+	b.Hold(holder, now)
+	for tag := range uint64(10 * Sets * ways) {
 		for wait := time.Duration(0); wait == 0; {
-			wait = b.take(tag+2, now)
+			wait = b.Take(tag+2, now)
 		}
 	}
-	b.settle(holder, now, true)
+	b.Settle(holder, now, true)
 	for _, c := range []struct {
 		tag  uint64
 		want int
 	}{{holder, 4}, {1<<62 + 1, 5}} {
 		n := 0
-		for b.take(c.tag, now) == 0 {
+		for b.Take(c.tag, now) == 0 {
 			n++
 		}
 		if n != c.want {
 			t.Errorf("party %x: %d uses, want %d", c.tag, n, c.want)
 		}
 	}
-	if len(b.sets) != budgetSets {
+	if len(b.sets) != Sets {
 		t.Errorf("%d sets", len(b.sets))
 	}
 }
