@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/api"
 	"machineid/authority/billing"
@@ -326,9 +325,9 @@ func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 	if !n.clockFits() {
 		return 0, state.Outcome{}, errSkewed
 	}
-	raw, err := proto.Marshal(cmd)
+	raw, err := state.Encode(cmd)
 	if err != nil {
-		return 0, state.Outcome{}, fmt.Errorf("encode a command: %w", err)
+		return 0, state.Outcome{}, err //nolint:wrapcheck // says what
 	}
 	res, err := n.store.ProposeWith(ctx, raw, treated(cmd))
 	if err != nil {

@@ -19,6 +19,10 @@ const (
 // expired, since the request was admitted, and what was revoked must do nothing
 // once its revocation returned.
 func (t *tx) authorize() Refusal {
+	// A rotation judges the token by itself: sent again by whoever has made it, it changes nothing and is not refused.
+	if shown := t.cmd.GetOperatorHash(); len(shown) > 0 && t.cmd.GetRotateToken() == nil && !bytes.Equal(shown, t.m.Cluster().GetOperatorTokenHash()) {
+		return TokenMoved
+	}
 	c := t.cmd.GetCaller()
 	if c == nil {
 		return Granted

@@ -21,6 +21,8 @@ type tx struct {
 	cmd  *statepb.Command
 	now  int64 // the state's time, at least 1: zero in a record is "never"
 	emit *emission
+	// action and target are of the first audit entry that it comes to, "" if none.
+	action, target string
 }
 
 func (t *tx) set(key, value []byte) { t.must(t.w.Set(key, value, nil)) }

@@ -73,7 +73,7 @@ func (x Actor_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Actor_Type.Descriptor instead.
 func (Actor_Type) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3, 0}
 }
 
 type Subscription_Status int32
@@ -137,7 +137,7 @@ func (x Subscription_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Subscription_Status.Descriptor instead.
 func (Subscription_Status) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39, 0}
 }
 
 type Key_Scope int32
@@ -189,7 +189,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -204,6 +204,10 @@ type Command struct {
 	Caller *Caller `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
 	// Missing where the caller gave the change no name.
 	Once *Once `protobuf:"bytes,6,opt,name=once,proto3" json:"once,omitempty"`
+	// How what it changes is told in the audit: 0 is the first release's form. A log is told as it was when it was written.
+	AuditForm uint32 `protobuf:"varint,7,opt,name=audit_form,json=auditForm,proto3" json:"audit_form,omitempty"`
+	// SHA-256 of the operator's token that the change was asked with, judged again where it is applied; empty where none was.
+	OperatorHash []byte `protobuf:"bytes,8,opt,name=operator_hash,json=operatorHash,proto3" json:"operator_hash,omitempty"`
 	// Types that are valid to be assigned to Change:
 	//
 	//	*Command_Seed
@@ -229,6 +233,7 @@ type Command struct {
 	//	*Command_BeginRecovery
 	//	*Command_Recover
 	//	*Command_ReserveTime
+	//	*Command_Note
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -302,6 +307,20 @@ func (x *Command) GetCaller() *Caller {
 func (x *Command) GetOnce() *Once {
 	if x != nil {
 		return x.Once
+	}
+	return nil
+}
+
+func (x *Command) GetAuditForm() uint32 {
+	if x != nil {
+		return x.AuditForm
+	}
+	return 0
+}
+
+func (x *Command) GetOperatorHash() []byte {
+	if x != nil {
+		return x.OperatorHash
 	}
 	return nil
 }
@@ -520,6 +539,15 @@ func (x *Command) GetReserveTime() *ReserveTime {
 	return nil
 }
 
+func (x *Command) GetNote() *Note {
+	if x != nil {
+		if x, ok := x.Change.(*Command_Note); ok {
+			return x.Note
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -616,6 +644,10 @@ type Command_ReserveTime struct {
 	ReserveTime *ReserveTime `protobuf:"bytes,28,opt,name=reserve_time,json=reserveTime,proto3,oneof"`
 }
 
+type Command_Note struct {
+	Note *Note `protobuf:"bytes,29,opt,name=note,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -662,6 +694,69 @@ func (*Command_Recover) isCommand_Change() {}
 
 func (*Command_ReserveTime) isCommand_Change() {}
 
+func (*Command_Note) isCommand_Change() {}
+
+// Note tells the audit of what was changed elsewhere: in the cluster, not in this state.
+type Note struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	Target        string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	Settings      []*Setting             `protobuf:"bytes,3,rep,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Note) Reset() {
+	*x = Note{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Note) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Note) ProtoMessage() {}
+
+func (x *Note) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Note.ProtoReflect.Descriptor instead.
+func (*Note) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Note) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Note) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Note) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 // ReserveTime lets the leader tell times up to this one.
 type ReserveTime struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -672,7 +767,7 @@ type ReserveTime struct {
 
 func (x *ReserveTime) Reset() {
 	*x = ReserveTime{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +779,7 @@ func (x *ReserveTime) String() string {
 func (*ReserveTime) ProtoMessage() {}
 
 func (x *ReserveTime) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +792,7 @@ func (x *ReserveTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveTime.ProtoReflect.Descriptor instead.
 func (*ReserveTime) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ReserveTime) GetUntilMs() int64 {
@@ -711,7 +806,7 @@ func (x *ReserveTime) GetUntilMs() int64 {
 type Actor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Type  Actor_Type             `protobuf:"varint,1,opt,name=type,proto3,enum=machineid.state.v1.Actor_Type" json:"type,omitempty"`
-	// The key's id, for KEY.
+	// The key's id, for KEY; the token's, for OPERATOR; the node, or what of it, for SYSTEM.
 	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -719,7 +814,7 @@ type Actor struct {
 
 func (x *Actor) Reset() {
 	*x = Actor{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +826,7 @@ func (x *Actor) String() string {
 func (*Actor) ProtoMessage() {}
 
 func (x *Actor) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +839,7 @@ func (x *Actor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Actor.ProtoReflect.Descriptor instead.
 func (*Actor) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Actor) GetType() Actor_Type {
@@ -775,7 +870,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +882,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +895,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Caller) GetKeyHash() []byte {
@@ -830,7 +925,7 @@ type Once struct {
 
 func (x *Once) Reset() {
 	*x = Once{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +937,7 @@ func (x *Once) String() string {
 func (*Once) ProtoMessage() {}
 
 func (x *Once) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +950,7 @@ func (x *Once) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Once.ProtoReflect.Descriptor instead.
 func (*Once) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Once) GetId() []byte {
@@ -883,7 +978,7 @@ type Seed struct {
 
 func (x *Seed) Reset() {
 	*x = Seed{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +990,7 @@ func (x *Seed) String() string {
 func (*Seed) ProtoMessage() {}
 
 func (x *Seed) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1003,7 @@ func (x *Seed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seed.ProtoReflect.Descriptor instead.
 func (*Seed) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Seed) GetCluster() *Cluster {
@@ -937,7 +1032,7 @@ type SetLink struct {
 
 func (x *SetLink) Reset() {
 	*x = SetLink{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1044,7 @@ func (x *SetLink) String() string {
 func (*SetLink) ProtoMessage() {}
 
 func (x *SetLink) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1057,7 @@ func (x *SetLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLink.ProtoReflect.Descriptor instead.
 func (*SetLink) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SetLink) GetRecord() *LinkRecord {
@@ -998,7 +1093,7 @@ type CreateOrg struct {
 
 func (x *CreateOrg) Reset() {
 	*x = CreateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1105,7 @@ func (x *CreateOrg) String() string {
 func (*CreateOrg) ProtoMessage() {}
 
 func (x *CreateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1118,7 @@ func (x *CreateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOrg.ProtoReflect.Descriptor instead.
 func (*CreateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateOrg) GetOrgId() []byte {
@@ -1086,7 +1181,7 @@ type SignUp struct {
 
 func (x *SignUp) Reset() {
 	*x = SignUp{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1193,7 @@ func (x *SignUp) String() string {
 func (*SignUp) ProtoMessage() {}
 
 func (x *SignUp) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1206,7 @@ func (x *SignUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignUp.ProtoReflect.Descriptor instead.
 func (*SignUp) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SignUp) GetMaxOrgs() uint32 {
@@ -1131,7 +1226,7 @@ type ExpireSignups struct {
 
 func (x *ExpireSignups) Reset() {
 	*x = ExpireSignups{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1238,7 @@ func (x *ExpireSignups) String() string {
 func (*ExpireSignups) ProtoMessage() {}
 
 func (x *ExpireSignups) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1251,7 @@ func (x *ExpireSignups) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireSignups.ProtoReflect.Descriptor instead.
 func (*ExpireSignups) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExpireSignups) GetBeforeMs() int64 {
@@ -1177,7 +1272,7 @@ type SetExecution struct {
 
 func (x *SetExecution) Reset() {
 	*x = SetExecution{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1284,7 @@ func (x *SetExecution) String() string {
 func (*SetExecution) ProtoMessage() {}
 
 func (x *SetExecution) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1297,7 @@ func (x *SetExecution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetExecution.ProtoReflect.Descriptor instead.
 func (*SetExecution) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SetExecution) GetOrgId() []byte {
@@ -1240,7 +1335,7 @@ type UpdateOrg struct {
 
 func (x *UpdateOrg) Reset() {
 	*x = UpdateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1347,7 @@ func (x *UpdateOrg) String() string {
 func (*UpdateOrg) ProtoMessage() {}
 
 func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1360,7 @@ func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateOrg.ProtoReflect.Descriptor instead.
 func (*UpdateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateOrg) GetOrgId() []byte {
@@ -1327,7 +1422,7 @@ type SetPlans struct {
 
 func (x *SetPlans) Reset() {
 	*x = SetPlans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1434,7 @@ func (x *SetPlans) String() string {
 func (*SetPlans) ProtoMessage() {}
 
 func (x *SetPlans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1447,7 @@ func (x *SetPlans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPlans.ProtoReflect.Descriptor instead.
 func (*SetPlans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SetPlans) GetPlans() *Plans {
@@ -1372,7 +1467,7 @@ type DeleteOrg struct {
 
 func (x *DeleteOrg) Reset() {
 	*x = DeleteOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1479,7 @@ func (x *DeleteOrg) String() string {
 func (*DeleteOrg) ProtoMessage() {}
 
 func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1492,7 @@ func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
 func (*DeleteOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteOrg) GetOrgId() []byte {
@@ -1426,7 +1521,7 @@ type SetBilling struct {
 
 func (x *SetBilling) Reset() {
 	*x = SetBilling{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1533,7 @@ func (x *SetBilling) String() string {
 func (*SetBilling) ProtoMessage() {}
 
 func (x *SetBilling) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1546,7 @@ func (x *SetBilling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBilling.ProtoReflect.Descriptor instead.
 func (*SetBilling) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SetBilling) GetOrgId() []byte {
@@ -1503,7 +1598,7 @@ type BeginRecovery struct {
 
 func (x *BeginRecovery) Reset() {
 	*x = BeginRecovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1610,7 @@ func (x *BeginRecovery) String() string {
 func (*BeginRecovery) ProtoMessage() {}
 
 func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1623,7 @@ func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRecovery.ProtoReflect.Descriptor instead.
 func (*BeginRecovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BeginRecovery) GetOrgId() []byte {
@@ -1564,7 +1659,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1671,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1684,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Recover) GetOrgId() []byte {
@@ -1624,7 +1719,7 @@ type AddKey struct {
 
 func (x *AddKey) Reset() {
 	*x = AddKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1731,7 @@ func (x *AddKey) String() string {
 func (*AddKey) ProtoMessage() {}
 
 func (x *AddKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1744,7 @@ func (x *AddKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
 func (*AddKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AddKey) GetOrgId() []byte {
@@ -1681,7 +1776,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1788,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1801,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RotateKey) GetOrgId() []byte {
@@ -1747,7 +1842,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1854,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1867,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevokeKey) GetOrgId() []byte {
@@ -1807,7 +1902,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1914,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +1927,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -1887,7 +1982,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1994,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2007,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -1939,7 +2034,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2046,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2059,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -1991,7 +2086,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2098,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2111,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -2047,7 +2142,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2154,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2167,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -2110,7 +2205,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2217,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2230,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -2173,7 +2268,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2280,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2293,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -2234,7 +2329,7 @@ type RotateToken struct {
 
 func (x *RotateToken) Reset() {
 	*x = RotateToken{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2341,7 @@ func (x *RotateToken) String() string {
 func (*RotateToken) ProtoMessage() {}
 
 func (x *RotateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2354,7 @@ func (x *RotateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateToken.ProtoReflect.Descriptor instead.
 func (*RotateToken) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RotateToken) GetOldHash() []byte {
@@ -2287,7 +2382,7 @@ type SetSeen struct {
 
 func (x *SetSeen) Reset() {
 	*x = SetSeen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2394,7 @@ func (x *SetSeen) String() string {
 func (*SetSeen) ProtoMessage() {}
 
 func (x *SetSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2407,7 @@ func (x *SetSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
 func (*SetSeen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetSeen) GetOrgs() []*Seen {
@@ -2341,7 +2436,7 @@ type Used struct {
 
 func (x *Used) Reset() {
 	*x = Used{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2448,7 @@ func (x *Used) String() string {
 func (*Used) ProtoMessage() {}
 
 func (x *Used) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2461,7 @@ func (x *Used) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Used.ProtoReflect.Descriptor instead.
 func (*Used) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Used) GetKeyHash() []byte {
@@ -2395,7 +2490,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2407,7 +2502,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2420,7 +2515,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -2467,7 +2562,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2574,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2587,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -2562,7 +2657,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2669,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2682,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -2644,7 +2739,7 @@ type LeaseHolder struct {
 
 func (x *LeaseHolder) Reset() {
 	*x = LeaseHolder{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2751,7 @@ func (x *LeaseHolder) String() string {
 func (*LeaseHolder) ProtoMessage() {}
 
 func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2764,7 @@ func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
 func (*LeaseHolder) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LeaseHolder) GetProcessId() []byte {
@@ -2698,7 +2793,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2805,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2818,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -2750,7 +2845,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +2857,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +2870,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Plan) GetTier() string {
@@ -2822,7 +2917,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +2929,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +2942,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Org) GetId() []byte {
@@ -2966,7 +3061,7 @@ type Billing struct {
 
 func (x *Billing) Reset() {
 	*x = Billing{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2978,7 +3073,7 @@ func (x *Billing) String() string {
 func (*Billing) ProtoMessage() {}
 
 func (x *Billing) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2991,7 +3086,7 @@ func (x *Billing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Billing.ProtoReflect.Descriptor instead.
 func (*Billing) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Billing) GetCustomerId() string {
@@ -3045,7 +3140,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3057,7 +3152,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3070,7 +3165,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Subscription) GetId() string {
@@ -3127,7 +3222,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3234,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3247,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Recovery) GetTokenHash() []byte {
@@ -3188,7 +3283,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3200,7 +3295,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3213,7 +3308,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Key) GetHash() []byte {
@@ -3285,7 +3380,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3297,7 +3392,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3310,7 +3405,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -3350,7 +3445,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3457,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3470,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Occupant) GetId() string {
@@ -3456,7 +3551,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3468,7 +3563,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3481,7 +3576,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{43}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -3633,22 +3728,29 @@ func (x *Remembered) GetKeyId() string {
 
 // AuditEntry tells who changed what.
 type AuditEntry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	AtMs          int64                  `protobuf:"varint,1,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
-	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
-	Actor         *Actor                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
-	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
-	RequestId     string                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	OrgId         []byte                 `protobuf:"bytes,6,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
-	Target        string                 `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
-	Count         uint32                 `protobuf:"varint,8,opt,name=count,proto3" json:"count,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	AtMs      int64                  `protobuf:"varint,1,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	Action    string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	Actor     *Actor                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	Address   string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	RequestId string                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	OrgId     []byte                 `protobuf:"bytes,6,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	Target    string                 `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
+	// How many records changed; those too that targets leaves out.
+	Count uint32 `protobuf:"varint,8,opt,name=count,proto3" json:"count,omitempty"`
+	// What was set differently.
+	Settings []*Setting `protobuf:"bytes,9,rep,name=settings,proto3" json:"settings,omitempty"`
+	// Of a batch, the first of those that changed.
+	Targets []string `protobuf:"bytes,10,rep,name=targets,proto3" json:"targets,omitempty"`
+	// The entry stands for count changes that have none of their own.
+	LeftOut       bool `protobuf:"varint,11,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3762,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3775,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{44}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -3732,11 +3834,381 @@ func (x *AuditEntry) GetCount() uint32 {
 	return 0
 }
 
+func (x *AuditEntry) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetLeftOut() bool {
+	if x != nil {
+		return x.LeftOut
+	}
+	return false
+}
+
+// Setting is one thing that is set, before and after a change. A value that is missing is none.
+type Setting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Before        *Value                 `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	After         *Value                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Setting) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Setting) GetBefore() *Value {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *Setting) GetAfter() *Value {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+// Value is what something is set to.
+type Value struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Value:
+	//
+	//	*Value_Flag
+	//	*Value_Number
+	//	*Value_Text
+	//	*Value_TimeMs
+	//	*Value_Json
+	//	*Value_Plans
+	//	*Value_Digest
+	Value         isValue_Value `protobuf_oneof:"value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Value) Reset() {
+	*x = Value{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Value) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Value) ProtoMessage() {}
+
+func (x *Value) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Value.ProtoReflect.Descriptor instead.
+func (*Value) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Value) GetValue() isValue_Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Value) GetFlag() bool {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Flag); ok {
+			return x.Flag
+		}
+	}
+	return false
+}
+
+func (x *Value) GetNumber() int64 {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Number); ok {
+			return x.Number
+		}
+	}
+	return 0
+}
+
+func (x *Value) GetText() string {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *Value) GetTimeMs() int64 {
+	if x != nil {
+		if x, ok := x.Value.(*Value_TimeMs); ok {
+			return x.TimeMs
+		}
+	}
+	return 0
+}
+
+func (x *Value) GetJson() []byte {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Json); ok {
+			return x.Json
+		}
+	}
+	return nil
+}
+
+func (x *Value) GetPlans() *Plans {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Plans); ok {
+			return x.Plans
+		}
+	}
+	return nil
+}
+
+func (x *Value) GetDigest() string {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Digest); ok {
+			return x.Digest
+		}
+	}
+	return ""
+}
+
+type isValue_Value interface {
+	isValue_Value()
+}
+
+type Value_Flag struct {
+	Flag bool `protobuf:"varint,1,opt,name=flag,proto3,oneof"`
+}
+
+type Value_Number struct {
+	Number int64 `protobuf:"varint,2,opt,name=number,proto3,oneof"`
+}
+
+type Value_Text struct {
+	Text string `protobuf:"bytes,3,opt,name=text,proto3,oneof"`
+}
+
+type Value_TimeMs struct {
+	TimeMs int64 `protobuf:"varint,4,opt,name=time_ms,json=timeMs,proto3,oneof"`
+}
+
+type Value_Json struct {
+	// A JSON object.
+	Json []byte `protobuf:"bytes,5,opt,name=json,proto3,oneof"`
+}
+
+type Value_Plans struct {
+	Plans *Plans `protobuf:"bytes,6,opt,name=plans,proto3,oneof"`
+}
+
+type Value_Digest struct {
+	// Of a JSON object that is too large to be kept here: its size, and the beginning of its SHA-256.
+	Digest string `protobuf:"bytes,7,opt,name=digest,proto3,oneof"`
+}
+
+func (*Value_Flag) isValue_Value() {}
+
+func (*Value_Number) isValue_Value() {}
+
+func (*Value_Text) isValue_Value() {}
+
+func (*Value_TimeMs) isValue_Value() {}
+
+func (*Value_Json) isValue_Value() {}
+
+func (*Value_Plans) isValue_Value() {}
+
+func (*Value_Digest) isValue_Value() {}
+
+// Written is how much one caller has written into the audit of what may be left out.
+type Written struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Windows       []*Window              `protobuf:"bytes,1,rep,name=windows,proto3" json:"windows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Written) Reset() {
+	*x = Written{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Written) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Written) ProtoMessage() {}
+
+func (x *Written) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Written.ProtoReflect.Descriptor instead.
+func (*Written) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *Written) GetWindows() []*Window {
+	if x != nil {
+		return x.Windows
+	}
+	return nil
+}
+
+// Window is some time, and what was written in it of one kind.
+type Window struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Kind    uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	BeganMs int64                  `protobuf:"varint,2,opt,name=began_ms,json=beganMs,proto3" json:"began_ms,omitempty"`
+	Entries uint32                 `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	// Where the entry stands that counts what was left out; index is zero while there is none.
+	Index         uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	N             uint32 `protobuf:"varint,5,opt,name=n,proto3" json:"n,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Window) Reset() {
+	*x = Window{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Window) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Window) ProtoMessage() {}
+
+func (x *Window) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Window.ProtoReflect.Descriptor instead.
+func (*Window) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Window) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Window) GetBeganMs() int64 {
+	if x != nil {
+		return x.BeganMs
+	}
+	return 0
+}
+
+func (x *Window) GetEntries() uint32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *Window) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Window) GetN() uint32 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
 var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xaf\r\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xa3\x0e\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -3744,7 +4216,10 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x122\n" +
 	"\x06caller\x18\x05 \x01(\v2\x1a.machineid.state.v1.CallerR\x06caller\x12,\n" +
-	"\x04once\x18\x06 \x01(\v2\x18.machineid.state.v1.OnceR\x04once\x12.\n" +
+	"\x04once\x18\x06 \x01(\v2\x18.machineid.state.v1.OnceR\x04once\x12\x1d\n" +
+	"\n" +
+	"audit_form\x18\a \x01(\rR\tauditForm\x12#\n" +
+	"\roperator_hash\x18\b \x01(\fR\foperatorHash\x12.\n" +
 	"\x04seed\x18\n" +
 	" \x01(\v2\x18.machineid.state.v1.SeedH\x00R\x04seed\x128\n" +
 	"\bset_link\x18\v \x01(\v2\x1b.machineid.state.v1.SetLinkH\x00R\asetLink\x12>\n" +
@@ -3774,8 +4249,13 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"setBilling\x12J\n" +
 	"\x0ebegin_recovery\x18) \x01(\v2!.machineid.state.v1.BeginRecoveryH\x00R\rbeginRecovery\x127\n" +
 	"\arecover\x18* \x01(\v2\x1b.machineid.state.v1.RecoverH\x00R\arecover\x12D\n" +
-	"\freserve_time\x18\x1c \x01(\v2\x1f.machineid.state.v1.ReserveTimeH\x00R\vreserveTimeB\b\n" +
-	"\x06change\"(\n" +
+	"\freserve_time\x18\x1c \x01(\v2\x1f.machineid.state.v1.ReserveTimeH\x00R\vreserveTime\x12.\n" +
+	"\x04note\x18\x1d \x01(\v2\x18.machineid.state.v1.NoteH\x00R\x04noteB\b\n" +
+	"\x06change\"o\n" +
+	"\x04Note\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x127\n" +
+	"\bsettings\x18\x03 \x03(\v2\x1b.machineid.state.v1.SettingR\bsettings\"(\n" +
 	"\vReserveTime\x12\x19\n" +
 	"\buntil_ms\x18\x01 \x01(\x03R\auntilMs\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
@@ -4044,7 +4524,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x06at_cap\x18\x12 \x01(\bR\x05atCap\x12/\n" +
 	"\x04next\x18\x13 \x01(\v2\x1b.machineid.state.v1.StretchR\x04next\x12\x18\n" +
 	"\aversion\x18\x14 \x01(\rR\aversion\x12\x15\n" +
-	"\x06key_id\x18\x15 \x01(\tR\x05keyId\"\xe8\x01\n" +
+	"\x06key_id\x18\x15 \x01(\tR\x05keyId\"\xd6\x02\n" +
 	"\n" +
 	"AuditEntry\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x16\n" +
@@ -4055,7 +4535,32 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12\x15\n" +
 	"\x06org_id\x18\x06 \x01(\fR\x05orgId\x12\x16\n" +
 	"\x06target\x18\a \x01(\tR\x06target\x12\x14\n" +
-	"\x05count\x18\b \x01(\rR\x05countB#Z!machineid/authority/state/statepbb\x06proto3"
+	"\x05count\x18\b \x01(\rR\x05count\x127\n" +
+	"\bsettings\x18\t \x03(\v2\x1b.machineid.state.v1.SettingR\bsettings\x12\x18\n" +
+	"\atargets\x18\n" +
+	" \x03(\tR\atargets\x12\x19\n" +
+	"\bleft_out\x18\v \x01(\bR\aleftOut\"\x81\x01\n" +
+	"\aSetting\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\x06before\x18\x02 \x01(\v2\x19.machineid.state.v1.ValueR\x06before\x12/\n" +
+	"\x05after\x18\x03 \x01(\v2\x19.machineid.state.v1.ValueR\x05after\"\xd4\x01\n" +
+	"\x05Value\x12\x14\n" +
+	"\x04flag\x18\x01 \x01(\bH\x00R\x04flag\x12\x18\n" +
+	"\x06number\x18\x02 \x01(\x03H\x00R\x06number\x12\x14\n" +
+	"\x04text\x18\x03 \x01(\tH\x00R\x04text\x12\x19\n" +
+	"\atime_ms\x18\x04 \x01(\x03H\x00R\x06timeMs\x12\x14\n" +
+	"\x04json\x18\x05 \x01(\fH\x00R\x04json\x121\n" +
+	"\x05plans\x18\x06 \x01(\v2\x19.machineid.state.v1.PlansH\x00R\x05plans\x12\x18\n" +
+	"\x06digest\x18\a \x01(\tH\x00R\x06digestB\a\n" +
+	"\x05value\"?\n" +
+	"\aWritten\x124\n" +
+	"\awindows\x18\x01 \x03(\v2\x1a.machineid.state.v1.WindowR\awindows\"u\n" +
+	"\x06Window\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x19\n" +
+	"\bbegan_ms\x18\x02 \x01(\x03R\abeganMs\x12\x18\n" +
+	"\aentries\x18\x03 \x01(\rR\aentries\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\x12\f\n" +
+	"\x01n\x18\x05 \x01(\rR\x01nB#Z!machineid/authority/state/statepbb\x06proto3"
 
 var (
 	file_authority_state_statepb_state_proto_rawDescOnce sync.Once
@@ -4070,115 +4575,127 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),          // 0: machineid.state.v1.Actor.Type
 	(Subscription_Status)(0), // 1: machineid.state.v1.Subscription.Status
 	(Key_Scope)(0),           // 2: machineid.state.v1.Key.Scope
 	(*Command)(nil),          // 3: machineid.state.v1.Command
-	(*ReserveTime)(nil),      // 4: machineid.state.v1.ReserveTime
-	(*Actor)(nil),            // 5: machineid.state.v1.Actor
-	(*Caller)(nil),           // 6: machineid.state.v1.Caller
-	(*Once)(nil),             // 7: machineid.state.v1.Once
-	(*Seed)(nil),             // 8: machineid.state.v1.Seed
-	(*SetLink)(nil),          // 9: machineid.state.v1.SetLink
-	(*CreateOrg)(nil),        // 10: machineid.state.v1.CreateOrg
-	(*SignUp)(nil),           // 11: machineid.state.v1.SignUp
-	(*ExpireSignups)(nil),    // 12: machineid.state.v1.ExpireSignups
-	(*SetExecution)(nil),     // 13: machineid.state.v1.SetExecution
-	(*UpdateOrg)(nil),        // 14: machineid.state.v1.UpdateOrg
-	(*SetPlans)(nil),         // 15: machineid.state.v1.SetPlans
-	(*DeleteOrg)(nil),        // 16: machineid.state.v1.DeleteOrg
-	(*SetBilling)(nil),       // 17: machineid.state.v1.SetBilling
-	(*BeginRecovery)(nil),    // 18: machineid.state.v1.BeginRecovery
-	(*Recover)(nil),          // 19: machineid.state.v1.Recover
-	(*AddKey)(nil),           // 20: machineid.state.v1.AddKey
-	(*RotateKey)(nil),        // 21: machineid.state.v1.RotateKey
-	(*RevokeKey)(nil),        // 22: machineid.state.v1.RevokeKey
-	(*Register)(nil),         // 23: machineid.state.v1.Register
-	(*Revoke)(nil),           // 24: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),         // 25: machineid.state.v1.Unrevoke
-	(*Remove)(nil),           // 26: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),      // 27: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil),    // 28: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),          // 29: machineid.state.v1.Stretch
-	(*RotateToken)(nil),      // 30: machineid.state.v1.RotateToken
-	(*SetSeen)(nil),          // 31: machineid.state.v1.SetSeen
-	(*Used)(nil),             // 32: machineid.state.v1.Used
-	(*Seen)(nil),             // 33: machineid.state.v1.Seen
-	(*Cluster)(nil),          // 34: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),       // 35: machineid.state.v1.LinkRecord
-	(*LeaseHolder)(nil),      // 36: machineid.state.v1.LeaseHolder
-	(*Plans)(nil),            // 37: machineid.state.v1.Plans
-	(*Plan)(nil),             // 38: machineid.state.v1.Plan
-	(*Org)(nil),              // 39: machineid.state.v1.Org
-	(*Billing)(nil),          // 40: machineid.state.v1.Billing
-	(*Subscription)(nil),     // 41: machineid.state.v1.Subscription
-	(*Recovery)(nil),         // 42: machineid.state.v1.Recovery
-	(*Key)(nil),              // 43: machineid.state.v1.Key
-	(*Seats)(nil),            // 44: machineid.state.v1.Seats
-	(*Occupant)(nil),         // 45: machineid.state.v1.Occupant
-	(*Remembered)(nil),       // 46: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),       // 47: machineid.state.v1.AuditEntry
+	(*Note)(nil),             // 4: machineid.state.v1.Note
+	(*ReserveTime)(nil),      // 5: machineid.state.v1.ReserveTime
+	(*Actor)(nil),            // 6: machineid.state.v1.Actor
+	(*Caller)(nil),           // 7: machineid.state.v1.Caller
+	(*Once)(nil),             // 8: machineid.state.v1.Once
+	(*Seed)(nil),             // 9: machineid.state.v1.Seed
+	(*SetLink)(nil),          // 10: machineid.state.v1.SetLink
+	(*CreateOrg)(nil),        // 11: machineid.state.v1.CreateOrg
+	(*SignUp)(nil),           // 12: machineid.state.v1.SignUp
+	(*ExpireSignups)(nil),    // 13: machineid.state.v1.ExpireSignups
+	(*SetExecution)(nil),     // 14: machineid.state.v1.SetExecution
+	(*UpdateOrg)(nil),        // 15: machineid.state.v1.UpdateOrg
+	(*SetPlans)(nil),         // 16: machineid.state.v1.SetPlans
+	(*DeleteOrg)(nil),        // 17: machineid.state.v1.DeleteOrg
+	(*SetBilling)(nil),       // 18: machineid.state.v1.SetBilling
+	(*BeginRecovery)(nil),    // 19: machineid.state.v1.BeginRecovery
+	(*Recover)(nil),          // 20: machineid.state.v1.Recover
+	(*AddKey)(nil),           // 21: machineid.state.v1.AddKey
+	(*RotateKey)(nil),        // 22: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),        // 23: machineid.state.v1.RevokeKey
+	(*Register)(nil),         // 24: machineid.state.v1.Register
+	(*Revoke)(nil),           // 25: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),         // 26: machineid.state.v1.Unrevoke
+	(*Remove)(nil),           // 27: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),      // 28: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil),    // 29: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),          // 30: machineid.state.v1.Stretch
+	(*RotateToken)(nil),      // 31: machineid.state.v1.RotateToken
+	(*SetSeen)(nil),          // 32: machineid.state.v1.SetSeen
+	(*Used)(nil),             // 33: machineid.state.v1.Used
+	(*Seen)(nil),             // 34: machineid.state.v1.Seen
+	(*Cluster)(nil),          // 35: machineid.state.v1.Cluster
+	(*LinkRecord)(nil),       // 36: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),      // 37: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),            // 38: machineid.state.v1.Plans
+	(*Plan)(nil),             // 39: machineid.state.v1.Plan
+	(*Org)(nil),              // 40: machineid.state.v1.Org
+	(*Billing)(nil),          // 41: machineid.state.v1.Billing
+	(*Subscription)(nil),     // 42: machineid.state.v1.Subscription
+	(*Recovery)(nil),         // 43: machineid.state.v1.Recovery
+	(*Key)(nil),              // 44: machineid.state.v1.Key
+	(*Seats)(nil),            // 45: machineid.state.v1.Seats
+	(*Occupant)(nil),         // 46: machineid.state.v1.Occupant
+	(*Remembered)(nil),       // 47: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),       // 48: machineid.state.v1.AuditEntry
+	(*Setting)(nil),          // 49: machineid.state.v1.Setting
+	(*Value)(nil),            // 50: machineid.state.v1.Value
+	(*Written)(nil),          // 51: machineid.state.v1.Written
+	(*Window)(nil),           // 52: machineid.state.v1.Window
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
-	5,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
-	6,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
-	7,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
-	8,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
-	9,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
-	10, // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
-	13, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	23, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	24, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	25, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	26, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	27, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	28, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
-	14, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
-	20, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
-	21, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
-	22, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
-	15, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
-	16, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
-	30, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
-	12, // 20: machineid.state.v1.Command.expire_signups:type_name -> machineid.state.v1.ExpireSignups
-	31, // 21: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
-	17, // 22: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
-	18, // 23: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
-	19, // 24: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
-	4,  // 25: machineid.state.v1.Command.reserve_time:type_name -> machineid.state.v1.ReserveTime
-	0,  // 26: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	2,  // 27: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	34, // 28: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	37, // 29: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	35, // 30: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	43, // 31: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	11, // 32: machineid.state.v1.CreateOrg.sign_up:type_name -> machineid.state.v1.SignUp
-	37, // 33: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	41, // 34: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
-	43, // 35: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
-	43, // 36: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	43, // 37: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	29, // 38: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	29, // 39: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	33, // 40: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
-	32, // 41: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
-	35, // 42: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	36, // 43: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
-	38, // 44: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	41, // 45: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
-	42, // 46: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
-	1,  // 47: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
-	2,  // 48: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	45, // 49: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	29, // 50: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	5,  // 51: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	6,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
+	7,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
+	8,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
+	9,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
+	10, // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
+	11, // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
+	14, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
+	24, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	25, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	26, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	27, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	28, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	29, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	15, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
+	21, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	22, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	23, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	16, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
+	17, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
+	31, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
+	13, // 20: machineid.state.v1.Command.expire_signups:type_name -> machineid.state.v1.ExpireSignups
+	32, // 21: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	18, // 22: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
+	19, // 23: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
+	20, // 24: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
+	5,  // 25: machineid.state.v1.Command.reserve_time:type_name -> machineid.state.v1.ReserveTime
+	4,  // 26: machineid.state.v1.Command.note:type_name -> machineid.state.v1.Note
+	49, // 27: machineid.state.v1.Note.settings:type_name -> machineid.state.v1.Setting
+	0,  // 28: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	2,  // 29: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	35, // 30: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	38, // 31: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	36, // 32: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	44, // 33: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	12, // 34: machineid.state.v1.CreateOrg.sign_up:type_name -> machineid.state.v1.SignUp
+	38, // 35: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	42, // 36: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
+	44, // 37: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
+	44, // 38: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	44, // 39: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	30, // 40: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	30, // 41: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	34, // 42: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	33, // 43: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
+	36, // 44: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	37, // 45: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	39, // 46: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	42, // 47: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
+	43, // 48: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
+	1,  // 49: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
+	2,  // 50: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	46, // 51: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	30, // 52: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	6,  // 53: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	49, // 54: machineid.state.v1.AuditEntry.settings:type_name -> machineid.state.v1.Setting
+	50, // 55: machineid.state.v1.Setting.before:type_name -> machineid.state.v1.Value
+	50, // 56: machineid.state.v1.Setting.after:type_name -> machineid.state.v1.Value
+	38, // 57: machineid.state.v1.Value.plans:type_name -> machineid.state.v1.Plans
+	52, // 58: machineid.state.v1.Written.windows:type_name -> machineid.state.v1.Window
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -4210,17 +4727,27 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_BeginRecovery)(nil),
 		(*Command_Recover)(nil),
 		(*Command_ReserveTime)(nil),
+		(*Command_Note)(nil),
 	}
-	file_authority_state_statepb_state_proto_msgTypes[11].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[20].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[36].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[12].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[21].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[37].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[47].OneofWrappers = []any{
+		(*Value_Flag)(nil),
+		(*Value_Number)(nil),
+		(*Value_Text)(nil),
+		(*Value_TimeMs)(nil),
+		(*Value_Json)(nil),
+		(*Value_Plans)(nil),
+		(*Value_Digest)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   45,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
