@@ -129,8 +129,9 @@ type Node struct {
 	gate    gate
 	billing *billing.Service
 	recover *recovery.Service
-	joining atomic.Pointer[string] // why this node has not joined yet
-	seeding atomic.Pointer[string] // why the first state is not written yet
+	joining atomic.Pointer[string]    // why this node has not joined yet
+	seeding atomic.Pointer[string]    // why the first state is not written yet
+	begunBy atomic.Pointer[api.Asker] // who had this node begin its cluster, nil if nobody asked
 	// beginning says that this node asks the others whether it may begin a cluster.
 	beginning atomic.Bool
 	clocks    clocks
@@ -306,6 +307,7 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	work.Go(func() { n.keepReserved(ctx) })
 	work.Go(func() { n.reconcile(ctx) })
 	work.Go(func() { n.expireSignups(ctx) })
+	work.Go(func() { n.watchMembers(ctx) })
 	n.hub.Lead(ctx, term)
 	end()
 	work.Wait()

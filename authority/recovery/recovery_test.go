@@ -59,7 +59,7 @@ func TestAskIsTheSame(t *testing.T) {
 		{"d@example.com", "2001:db8::3"},
 		{"e@example.com", "2001:db8::4"}, // of that network the fourth
 	} {
-		s.Ask(c.address, c.client)
+		s.Ask(c.address, Asker{Address: c.client})
 	}
 	if len(asked) != 0 {
 		t.Errorf("asked before it was answered: %v", asked)
@@ -86,7 +86,7 @@ func TestAskIsTheSame(t *testing.T) {
 func (s *Service) queueOne(t *testing.T) {
 	t.Helper()
 	s.limits = newLimits()
-	s.Ask("x@example.com", "192.0.2.9")
+	s.Ask("x@example.com", Asker{Address: "192.0.2.9"})
 }
 
 // TestParse: what never was a token is none.

@@ -120,6 +120,8 @@ func (t *tx) run() Outcome {
 		return t.setSeen(c.SetSeen)
 	case *statepb.Command_Note:
 		return t.note(c.Note)
+	case *statepb.Command_SetMembers:
+		return t.setMembers(c.SetMembers)
 	}
 	panic(fmt.Errorf("the command at index %d, a %T, has no code in this version", t.at.Index, t.cmd.GetChange()))
 }

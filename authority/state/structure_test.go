@@ -47,12 +47,12 @@ var writers = map[string]string{
 var callers = map[string]string{
 	"follow":      "changeOccupant",
 	"dropOrg":     "deleteOrg",
-	"putCluster":  "seed setLink reserveTime rotateToken",
+	"putCluster":  "seed setLink reserveTime rotateToken setMembers",
 	"putPlans":    "seed setPlans",
 	"dropBilling": "deleteOrg",
 	"putBilling":  "setBilling beginRecovery recover",
 	"concern":     "changeOrg dropOrg changeKey dropKey changeOccupant holder",
-	"w":           "set del",   // the batch itself
+	"w":           "set del",               // the batch itself
 	"Set":         "set Renew noteRenewal", // the last two: offline, of a state that nobody has open
 	"Delete":      "del",
 	"Merge":       "", "DeleteRange": "", "DeleteSized": "", "SingleDelete": "", "LogData": "", "SetRepr": "", "AddInternalKey": "",

@@ -63,6 +63,16 @@ func digestOf(text string) string {
 	return fmt.Sprintf("%x", sum[:digestSize])
 }
 
+// members is what members the cluster has, each as "id store address", and "voter" if it is one.
+func members(index uint64, list ...string) *statepb.Command {
+	c := &statepb.Members{Index: index}
+	for _, text := range list {
+		m := strings.Fields(text)
+		c.Members = append(c.Members, &statepb.Member{Id: m[0], Store: m[1], Address: m[2], Voter: len(m) > 3})
+	}
+	return &statepb.Command{TimeMs: start, Change: &statepb.Command_SetMembers{SetMembers: &statepb.SetMembers{Members: c}}}
+}
+
 // told runs a command and returns what the audit says of it.
 func (n *node) told(t *testing.T, cmd *statepb.Command) (said []string) {
 	t.Helper()
@@ -140,6 +150,17 @@ func TestAuditTells(t *testing.T) {
 		{&statepb.Command{Change: &statepb.Command_Note{Note: &statepb.Note{
 			Action: "cluster.member_added", Target: "a2", Settings: []*statepb.Setting{Setting("voter", nil, Flag(true)), Setting("address", Text("x"), Text("x"))},
 		}}}, []string{"cluster.member_added a2 voter:->true"}},
+		{members(9, "a1 s1 h1 voter", "a2 s2 h2"), []string{
+			"cluster.member_added a1 store:->s1 address:->h1 voter:->true", "cluster.member_added a2 store:->s2 address:->h2 voter:->false",
+		}},
+		{members(9, "a1 s1 h1 voter"), nil}, // of the same time
+		{members(10, "a1 s1 h1 voter", "a2 s2 h2"), nil},
+		{members(11, "a1 s1 h1 voter", "a2 s2 h2 voter"), []string{"cluster.member_promoted a2 voter:false>true"}},
+		{members(12, "a1 s1 h9", "a2 s3 h2 voter"), []string{
+			"cluster.member_readdressed a1 address:h1>h9", "cluster.member_demoted a1 voter:true>false", "cluster.member_replaced a2 store:s2>s3",
+		}},
+		{members(13, "a2 s3 h2 voter"), []string{"cluster.member_removed a1 store:s1>- address:h9>- voter:false>-"}},
+		{members(12, "a1 s1 h9", "a2 s3 h2 voter"), nil}, // of before
 		{deleteOrg(0), []string{"org.deleted org0 name:an org>- executionEnabled:true>- hold:false>- planTier:pro>- version:1>-"}},
 	} {
 		if got := n.told(t, step.cmd); !slices.Equal(got, step.want) {
@@ -284,7 +305,9 @@ func TestOperatorIsJudgedAgain(t *testing.T) {
 			t.Errorf("%v: %+v", c.GetChange(), out)
 		}
 	}
-	unmarked := func(dump string) string { return dump[:strings.Index(dump, "6d ")] + dump[strings.Index(dump, "\n6f"):] }
+	unmarked := func(dump string) string {
+		return dump[:strings.Index(dump, "6d ")] + dump[strings.Index(dump, "\n6f"):]
+	}
 	if unmarked(n.dump()) != unmarked(before) {
 		t.Error("a token that is none any more has changed something")
 	}

@@ -73,7 +73,7 @@ func (x Actor_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Actor_Type.Descriptor instead.
 func (Actor_Type) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4, 0}
 }
 
 type Subscription_Status int32
@@ -137,7 +137,7 @@ func (x Subscription_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Subscription_Status.Descriptor instead.
 func (Subscription_Status) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42, 0}
 }
 
 type Key_Scope int32
@@ -189,7 +189,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{44, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -234,6 +234,7 @@ type Command struct {
 	//	*Command_Recover
 	//	*Command_ReserveTime
 	//	*Command_Note
+	//	*Command_SetMembers
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -548,6 +549,15 @@ func (x *Command) GetNote() *Note {
 	return nil
 }
 
+func (x *Command) GetSetMembers() *SetMembers {
+	if x != nil {
+		if x, ok := x.Change.(*Command_SetMembers); ok {
+			return x.SetMembers
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -648,6 +658,10 @@ type Command_Note struct {
 	Note *Note `protobuf:"bytes,29,opt,name=note,proto3,oneof"`
 }
 
+type Command_SetMembers struct {
+	SetMembers *SetMembers `protobuf:"bytes,30,opt,name=set_members,json=setMembers,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -696,6 +710,53 @@ func (*Command_ReserveTime) isCommand_Change() {}
 
 func (*Command_Note) isCommand_Change() {}
 
+func (*Command_SetMembers) isCommand_Change() {}
+
+// SetMembers tells what members the cluster has. Who has them is Raft; here they are kept to be compared, so that no change goes untold.
+type SetMembers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       *Members               `protobuf:"bytes,1,opt,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetMembers) Reset() {
+	*x = SetMembers{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetMembers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetMembers) ProtoMessage() {}
+
+func (x *SetMembers) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetMembers.ProtoReflect.Descriptor instead.
+func (*SetMembers) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SetMembers) GetMembers() *Members {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 // Note tells the audit of what was changed elsewhere: in the cluster, not in this state.
 type Note struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -708,7 +769,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +781,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +794,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Note) GetAction() string {
@@ -767,7 +828,7 @@ type ReserveTime struct {
 
 func (x *ReserveTime) Reset() {
 	*x = ReserveTime{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +840,7 @@ func (x *ReserveTime) String() string {
 func (*ReserveTime) ProtoMessage() {}
 
 func (x *ReserveTime) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +853,7 @@ func (x *ReserveTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveTime.ProtoReflect.Descriptor instead.
 func (*ReserveTime) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ReserveTime) GetUntilMs() int64 {
@@ -814,7 +875,7 @@ type Actor struct {
 
 func (x *Actor) Reset() {
 	*x = Actor{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +887,7 @@ func (x *Actor) String() string {
 func (*Actor) ProtoMessage() {}
 
 func (x *Actor) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +900,7 @@ func (x *Actor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Actor.ProtoReflect.Descriptor instead.
 func (*Actor) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Actor) GetType() Actor_Type {
@@ -870,7 +931,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +943,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +956,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Caller) GetKeyHash() []byte {
@@ -925,7 +986,7 @@ type Once struct {
 
 func (x *Once) Reset() {
 	*x = Once{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +998,7 @@ func (x *Once) String() string {
 func (*Once) ProtoMessage() {}
 
 func (x *Once) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1011,7 @@ func (x *Once) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Once.ProtoReflect.Descriptor instead.
 func (*Once) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Once) GetId() []byte {
@@ -978,7 +1039,7 @@ type Seed struct {
 
 func (x *Seed) Reset() {
 	*x = Seed{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1051,7 @@ func (x *Seed) String() string {
 func (*Seed) ProtoMessage() {}
 
 func (x *Seed) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1064,7 @@ func (x *Seed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seed.ProtoReflect.Descriptor instead.
 func (*Seed) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Seed) GetCluster() *Cluster {
@@ -1032,7 +1093,7 @@ type SetLink struct {
 
 func (x *SetLink) Reset() {
 	*x = SetLink{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1105,7 @@ func (x *SetLink) String() string {
 func (*SetLink) ProtoMessage() {}
 
 func (x *SetLink) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1118,7 @@ func (x *SetLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLink.ProtoReflect.Descriptor instead.
 func (*SetLink) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SetLink) GetRecord() *LinkRecord {
@@ -1093,7 +1154,7 @@ type CreateOrg struct {
 
 func (x *CreateOrg) Reset() {
 	*x = CreateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1166,7 @@ func (x *CreateOrg) String() string {
 func (*CreateOrg) ProtoMessage() {}
 
 func (x *CreateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1179,7 @@ func (x *CreateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOrg.ProtoReflect.Descriptor instead.
 func (*CreateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CreateOrg) GetOrgId() []byte {
@@ -1181,7 +1242,7 @@ type SignUp struct {
 
 func (x *SignUp) Reset() {
 	*x = SignUp{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1254,7 @@ func (x *SignUp) String() string {
 func (*SignUp) ProtoMessage() {}
 
 func (x *SignUp) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1267,7 @@ func (x *SignUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignUp.ProtoReflect.Descriptor instead.
 func (*SignUp) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SignUp) GetMaxOrgs() uint32 {
@@ -1226,7 +1287,7 @@ type ExpireSignups struct {
 
 func (x *ExpireSignups) Reset() {
 	*x = ExpireSignups{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1299,7 @@ func (x *ExpireSignups) String() string {
 func (*ExpireSignups) ProtoMessage() {}
 
 func (x *ExpireSignups) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1312,7 @@ func (x *ExpireSignups) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireSignups.ProtoReflect.Descriptor instead.
 func (*ExpireSignups) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExpireSignups) GetBeforeMs() int64 {
@@ -1272,7 +1333,7 @@ type SetExecution struct {
 
 func (x *SetExecution) Reset() {
 	*x = SetExecution{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1345,7 @@ func (x *SetExecution) String() string {
 func (*SetExecution) ProtoMessage() {}
 
 func (x *SetExecution) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1358,7 @@ func (x *SetExecution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetExecution.ProtoReflect.Descriptor instead.
 func (*SetExecution) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SetExecution) GetOrgId() []byte {
@@ -1335,7 +1396,7 @@ type UpdateOrg struct {
 
 func (x *UpdateOrg) Reset() {
 	*x = UpdateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1408,7 @@ func (x *UpdateOrg) String() string {
 func (*UpdateOrg) ProtoMessage() {}
 
 func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1421,7 @@ func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateOrg.ProtoReflect.Descriptor instead.
 func (*UpdateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateOrg) GetOrgId() []byte {
@@ -1422,7 +1483,7 @@ type SetPlans struct {
 
 func (x *SetPlans) Reset() {
 	*x = SetPlans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1495,7 @@ func (x *SetPlans) String() string {
 func (*SetPlans) ProtoMessage() {}
 
 func (x *SetPlans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1508,7 @@ func (x *SetPlans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPlans.ProtoReflect.Descriptor instead.
 func (*SetPlans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SetPlans) GetPlans() *Plans {
@@ -1467,7 +1528,7 @@ type DeleteOrg struct {
 
 func (x *DeleteOrg) Reset() {
 	*x = DeleteOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1540,7 @@ func (x *DeleteOrg) String() string {
 func (*DeleteOrg) ProtoMessage() {}
 
 func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1553,7 @@ func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
 func (*DeleteOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteOrg) GetOrgId() []byte {
@@ -1521,7 +1582,7 @@ type SetBilling struct {
 
 func (x *SetBilling) Reset() {
 	*x = SetBilling{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1594,7 @@ func (x *SetBilling) String() string {
 func (*SetBilling) ProtoMessage() {}
 
 func (x *SetBilling) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1607,7 @@ func (x *SetBilling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBilling.ProtoReflect.Descriptor instead.
 func (*SetBilling) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SetBilling) GetOrgId() []byte {
@@ -1598,7 +1659,7 @@ type BeginRecovery struct {
 
 func (x *BeginRecovery) Reset() {
 	*x = BeginRecovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1671,7 @@ func (x *BeginRecovery) String() string {
 func (*BeginRecovery) ProtoMessage() {}
 
 func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1684,7 @@ func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRecovery.ProtoReflect.Descriptor instead.
 func (*BeginRecovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BeginRecovery) GetOrgId() []byte {
@@ -1659,7 +1720,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1732,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1745,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Recover) GetOrgId() []byte {
@@ -1719,7 +1780,7 @@ type AddKey struct {
 
 func (x *AddKey) Reset() {
 	*x = AddKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +1792,7 @@ func (x *AddKey) String() string {
 func (*AddKey) ProtoMessage() {}
 
 func (x *AddKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1805,7 @@ func (x *AddKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
 func (*AddKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AddKey) GetOrgId() []byte {
@@ -1776,7 +1837,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1849,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1862,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RotateKey) GetOrgId() []byte {
@@ -1842,7 +1903,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +1915,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +1928,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevokeKey) GetOrgId() []byte {
@@ -1902,7 +1963,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +1975,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +1988,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -1982,7 +2043,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2055,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2068,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -2034,7 +2095,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2107,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2120,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -2086,7 +2147,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2159,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2172,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -2142,7 +2203,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2215,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2228,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -2205,7 +2266,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2278,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2291,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -2268,7 +2329,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2341,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2354,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -2329,7 +2390,7 @@ type RotateToken struct {
 
 func (x *RotateToken) Reset() {
 	*x = RotateToken{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2402,7 @@ func (x *RotateToken) String() string {
 func (*RotateToken) ProtoMessage() {}
 
 func (x *RotateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2415,7 @@ func (x *RotateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateToken.ProtoReflect.Descriptor instead.
 func (*RotateToken) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RotateToken) GetOldHash() []byte {
@@ -2382,7 +2443,7 @@ type SetSeen struct {
 
 func (x *SetSeen) Reset() {
 	*x = SetSeen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2455,7 @@ func (x *SetSeen) String() string {
 func (*SetSeen) ProtoMessage() {}
 
 func (x *SetSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2468,7 @@ func (x *SetSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
 func (*SetSeen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SetSeen) GetOrgs() []*Seen {
@@ -2436,7 +2497,7 @@ type Used struct {
 
 func (x *Used) Reset() {
 	*x = Used{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2509,7 @@ func (x *Used) String() string {
 func (*Used) ProtoMessage() {}
 
 func (x *Used) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2522,7 @@ func (x *Used) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Used.ProtoReflect.Descriptor instead.
 func (*Used) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Used) GetKeyHash() []byte {
@@ -2490,7 +2551,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2563,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2576,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -2555,14 +2616,16 @@ type Cluster struct {
 	Replaces []string `protobuf:"bytes,6,rep,name=replaces,proto3" json:"replaces,omitempty"`
 	// No leader has told a time after this one, but for those that commands carry: the
 	// next begins here (I11).
-	ReservedMs    int64 `protobuf:"varint,7,opt,name=reserved_ms,json=reservedMs,proto3" json:"reserved_ms,omitempty"`
+	ReservedMs int64 `protobuf:"varint,7,opt,name=reserved_ms,json=reservedMs,proto3" json:"reserved_ms,omitempty"`
+	// Missing before the first was told.
+	Members       *Members `protobuf:"bytes,8,opt,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2637,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2650,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -2639,6 +2702,137 @@ func (x *Cluster) GetReservedMs() int64 {
 	return 0
 }
 
+func (x *Cluster) GetMembers() *Members {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// Members are the members of the cluster, as the audit knows them.
+type Members struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the log entry that made them members.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// In the order of their ids.
+	Members       []*Member `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Members) Reset() {
+	*x = Members{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Members) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Members) ProtoMessage() {}
+
+func (x *Members) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Members.ProtoReflect.Descriptor instead.
+func (*Members) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Members) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Members) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type Member struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The id of its data folder.
+	Store         string `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Voter         bool   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Member) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Member) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *Member) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Member) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
 // LinkRecord says by which times leases were given, and whether one may be out.
 type LinkRecord struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -2657,7 +2851,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2669,7 +2863,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2682,7 +2876,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -2739,7 +2933,7 @@ type LeaseHolder struct {
 
 func (x *LeaseHolder) Reset() {
 	*x = LeaseHolder{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2945,7 @@ func (x *LeaseHolder) String() string {
 func (*LeaseHolder) ProtoMessage() {}
 
 func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2958,7 @@ func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
 func (*LeaseHolder) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LeaseHolder) GetProcessId() []byte {
@@ -2793,7 +2987,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +2999,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +3012,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -2845,7 +3039,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +3051,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +3064,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Plan) GetTier() string {
@@ -2917,7 +3111,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2929,7 +3123,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2942,7 +3136,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Org) GetId() []byte {
@@ -3061,7 +3255,7 @@ type Billing struct {
 
 func (x *Billing) Reset() {
 	*x = Billing{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3267,7 @@ func (x *Billing) String() string {
 func (*Billing) ProtoMessage() {}
 
 func (x *Billing) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3280,7 @@ func (x *Billing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Billing.ProtoReflect.Descriptor instead.
 func (*Billing) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Billing) GetCustomerId() string {
@@ -3140,7 +3334,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3152,7 +3346,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3165,7 +3359,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Subscription) GetId() string {
@@ -3222,7 +3416,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3428,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3441,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Recovery) GetTokenHash() []byte {
@@ -3283,7 +3477,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3295,7 +3489,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3308,7 +3502,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Key) GetHash() []byte {
@@ -3380,7 +3574,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3392,7 +3586,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3405,7 +3599,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -3445,7 +3639,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3651,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3664,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{43}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Occupant) GetId() string {
@@ -3551,7 +3745,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3563,7 +3757,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3576,7 +3770,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{44}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -3750,7 +3944,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[45]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3762,7 +3956,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[45]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3775,7 +3969,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{45}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -3867,7 +4061,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[46]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +4073,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[46]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +4086,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{46}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Setting) GetName() string {
@@ -3935,7 +4129,7 @@ type Value struct {
 
 func (x *Value) Reset() {
 	*x = Value{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[47]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +4141,7 @@ func (x *Value) String() string {
 func (*Value) ProtoMessage() {}
 
 func (x *Value) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[47]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3960,7 +4154,7 @@ func (x *Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Value.ProtoReflect.Descriptor instead.
 func (*Value) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{47}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Value) GetValue() isValue_Value {
@@ -4091,7 +4285,7 @@ type Written struct {
 
 func (x *Written) Reset() {
 	*x = Written{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[48]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4103,7 +4297,7 @@ func (x *Written) String() string {
 func (*Written) ProtoMessage() {}
 
 func (x *Written) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[48]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4116,7 +4310,7 @@ func (x *Written) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Written.ProtoReflect.Descriptor instead.
 func (*Written) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{48}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Written) GetWindows() []*Window {
@@ -4141,7 +4335,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[49]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4153,7 +4347,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[49]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4166,7 +4360,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{49}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Window) GetKind() uint32 {
@@ -4208,7 +4402,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xa3\x0e\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xe6\x0e\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -4250,8 +4444,13 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x0ebegin_recovery\x18) \x01(\v2!.machineid.state.v1.BeginRecoveryH\x00R\rbeginRecovery\x127\n" +
 	"\arecover\x18* \x01(\v2\x1b.machineid.state.v1.RecoverH\x00R\arecover\x12D\n" +
 	"\freserve_time\x18\x1c \x01(\v2\x1f.machineid.state.v1.ReserveTimeH\x00R\vreserveTime\x12.\n" +
-	"\x04note\x18\x1d \x01(\v2\x18.machineid.state.v1.NoteH\x00R\x04noteB\b\n" +
-	"\x06change\"o\n" +
+	"\x04note\x18\x1d \x01(\v2\x18.machineid.state.v1.NoteH\x00R\x04note\x12A\n" +
+	"\vset_members\x18\x1e \x01(\v2\x1e.machineid.state.v1.SetMembersH\x00R\n" +
+	"setMembersB\b\n" +
+	"\x06change\"C\n" +
+	"\n" +
+	"SetMembers\x125\n" +
+	"\amembers\x18\x01 \x01(\v2\x1b.machineid.state.v1.MembersR\amembers\"o\n" +
 	"\x04Note\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x127\n" +
@@ -4393,7 +4592,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
 	"\n" +
 	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12\x13\n" +
-	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\x86\x02\n" +
+	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\xbd\x02\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
@@ -4403,7 +4602,16 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x04link\x18\x05 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x04link\x12\x1a\n" +
 	"\breplaces\x18\x06 \x03(\tR\breplaces\x12\x1f\n" +
 	"\vreserved_ms\x18\a \x01(\x03R\n" +
-	"reservedMs\"\xd8\x01\n" +
+	"reservedMs\x125\n" +
+	"\amembers\x18\b \x01(\v2\x1b.machineid.state.v1.MembersR\amembers\"U\n" +
+	"\aMembers\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x124\n" +
+	"\amembers\x18\x02 \x03(\v2\x1a.machineid.state.v1.MemberR\amembers\"^\n" +
+	"\x06Member\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\"\xd8\x01\n" +
 	"\n" +
 	"LinkRecord\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\x12\x19\n" +
@@ -4575,127 +4783,134 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),          // 0: machineid.state.v1.Actor.Type
 	(Subscription_Status)(0), // 1: machineid.state.v1.Subscription.Status
 	(Key_Scope)(0),           // 2: machineid.state.v1.Key.Scope
 	(*Command)(nil),          // 3: machineid.state.v1.Command
-	(*Note)(nil),             // 4: machineid.state.v1.Note
-	(*ReserveTime)(nil),      // 5: machineid.state.v1.ReserveTime
-	(*Actor)(nil),            // 6: machineid.state.v1.Actor
-	(*Caller)(nil),           // 7: machineid.state.v1.Caller
-	(*Once)(nil),             // 8: machineid.state.v1.Once
-	(*Seed)(nil),             // 9: machineid.state.v1.Seed
-	(*SetLink)(nil),          // 10: machineid.state.v1.SetLink
-	(*CreateOrg)(nil),        // 11: machineid.state.v1.CreateOrg
-	(*SignUp)(nil),           // 12: machineid.state.v1.SignUp
-	(*ExpireSignups)(nil),    // 13: machineid.state.v1.ExpireSignups
-	(*SetExecution)(nil),     // 14: machineid.state.v1.SetExecution
-	(*UpdateOrg)(nil),        // 15: machineid.state.v1.UpdateOrg
-	(*SetPlans)(nil),         // 16: machineid.state.v1.SetPlans
-	(*DeleteOrg)(nil),        // 17: machineid.state.v1.DeleteOrg
-	(*SetBilling)(nil),       // 18: machineid.state.v1.SetBilling
-	(*BeginRecovery)(nil),    // 19: machineid.state.v1.BeginRecovery
-	(*Recover)(nil),          // 20: machineid.state.v1.Recover
-	(*AddKey)(nil),           // 21: machineid.state.v1.AddKey
-	(*RotateKey)(nil),        // 22: machineid.state.v1.RotateKey
-	(*RevokeKey)(nil),        // 23: machineid.state.v1.RevokeKey
-	(*Register)(nil),         // 24: machineid.state.v1.Register
-	(*Revoke)(nil),           // 25: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),         // 26: machineid.state.v1.Unrevoke
-	(*Remove)(nil),           // 27: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),      // 28: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil),    // 29: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),          // 30: machineid.state.v1.Stretch
-	(*RotateToken)(nil),      // 31: machineid.state.v1.RotateToken
-	(*SetSeen)(nil),          // 32: machineid.state.v1.SetSeen
-	(*Used)(nil),             // 33: machineid.state.v1.Used
-	(*Seen)(nil),             // 34: machineid.state.v1.Seen
-	(*Cluster)(nil),          // 35: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),       // 36: machineid.state.v1.LinkRecord
-	(*LeaseHolder)(nil),      // 37: machineid.state.v1.LeaseHolder
-	(*Plans)(nil),            // 38: machineid.state.v1.Plans
-	(*Plan)(nil),             // 39: machineid.state.v1.Plan
-	(*Org)(nil),              // 40: machineid.state.v1.Org
-	(*Billing)(nil),          // 41: machineid.state.v1.Billing
-	(*Subscription)(nil),     // 42: machineid.state.v1.Subscription
-	(*Recovery)(nil),         // 43: machineid.state.v1.Recovery
-	(*Key)(nil),              // 44: machineid.state.v1.Key
-	(*Seats)(nil),            // 45: machineid.state.v1.Seats
-	(*Occupant)(nil),         // 46: machineid.state.v1.Occupant
-	(*Remembered)(nil),       // 47: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),       // 48: machineid.state.v1.AuditEntry
-	(*Setting)(nil),          // 49: machineid.state.v1.Setting
-	(*Value)(nil),            // 50: machineid.state.v1.Value
-	(*Written)(nil),          // 51: machineid.state.v1.Written
-	(*Window)(nil),           // 52: machineid.state.v1.Window
+	(*SetMembers)(nil),       // 4: machineid.state.v1.SetMembers
+	(*Note)(nil),             // 5: machineid.state.v1.Note
+	(*ReserveTime)(nil),      // 6: machineid.state.v1.ReserveTime
+	(*Actor)(nil),            // 7: machineid.state.v1.Actor
+	(*Caller)(nil),           // 8: machineid.state.v1.Caller
+	(*Once)(nil),             // 9: machineid.state.v1.Once
+	(*Seed)(nil),             // 10: machineid.state.v1.Seed
+	(*SetLink)(nil),          // 11: machineid.state.v1.SetLink
+	(*CreateOrg)(nil),        // 12: machineid.state.v1.CreateOrg
+	(*SignUp)(nil),           // 13: machineid.state.v1.SignUp
+	(*ExpireSignups)(nil),    // 14: machineid.state.v1.ExpireSignups
+	(*SetExecution)(nil),     // 15: machineid.state.v1.SetExecution
+	(*UpdateOrg)(nil),        // 16: machineid.state.v1.UpdateOrg
+	(*SetPlans)(nil),         // 17: machineid.state.v1.SetPlans
+	(*DeleteOrg)(nil),        // 18: machineid.state.v1.DeleteOrg
+	(*SetBilling)(nil),       // 19: machineid.state.v1.SetBilling
+	(*BeginRecovery)(nil),    // 20: machineid.state.v1.BeginRecovery
+	(*Recover)(nil),          // 21: machineid.state.v1.Recover
+	(*AddKey)(nil),           // 22: machineid.state.v1.AddKey
+	(*RotateKey)(nil),        // 23: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),        // 24: machineid.state.v1.RevokeKey
+	(*Register)(nil),         // 25: machineid.state.v1.Register
+	(*Revoke)(nil),           // 26: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),         // 27: machineid.state.v1.Unrevoke
+	(*Remove)(nil),           // 28: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),      // 29: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil),    // 30: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),          // 31: machineid.state.v1.Stretch
+	(*RotateToken)(nil),      // 32: machineid.state.v1.RotateToken
+	(*SetSeen)(nil),          // 33: machineid.state.v1.SetSeen
+	(*Used)(nil),             // 34: machineid.state.v1.Used
+	(*Seen)(nil),             // 35: machineid.state.v1.Seen
+	(*Cluster)(nil),          // 36: machineid.state.v1.Cluster
+	(*Members)(nil),          // 37: machineid.state.v1.Members
+	(*Member)(nil),           // 38: machineid.state.v1.Member
+	(*LinkRecord)(nil),       // 39: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),      // 40: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),            // 41: machineid.state.v1.Plans
+	(*Plan)(nil),             // 42: machineid.state.v1.Plan
+	(*Org)(nil),              // 43: machineid.state.v1.Org
+	(*Billing)(nil),          // 44: machineid.state.v1.Billing
+	(*Subscription)(nil),     // 45: machineid.state.v1.Subscription
+	(*Recovery)(nil),         // 46: machineid.state.v1.Recovery
+	(*Key)(nil),              // 47: machineid.state.v1.Key
+	(*Seats)(nil),            // 48: machineid.state.v1.Seats
+	(*Occupant)(nil),         // 49: machineid.state.v1.Occupant
+	(*Remembered)(nil),       // 50: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),       // 51: machineid.state.v1.AuditEntry
+	(*Setting)(nil),          // 52: machineid.state.v1.Setting
+	(*Value)(nil),            // 53: machineid.state.v1.Value
+	(*Written)(nil),          // 54: machineid.state.v1.Written
+	(*Window)(nil),           // 55: machineid.state.v1.Window
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
-	6,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
-	7,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
-	8,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
-	9,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
-	10, // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
-	11, // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
-	14, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	24, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	25, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	26, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	27, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	28, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	29, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
-	15, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
-	21, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
-	22, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
-	23, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
-	16, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
-	17, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
-	31, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
-	13, // 20: machineid.state.v1.Command.expire_signups:type_name -> machineid.state.v1.ExpireSignups
-	32, // 21: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
-	18, // 22: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
-	19, // 23: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
-	20, // 24: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
-	5,  // 25: machineid.state.v1.Command.reserve_time:type_name -> machineid.state.v1.ReserveTime
-	4,  // 26: machineid.state.v1.Command.note:type_name -> machineid.state.v1.Note
-	49, // 27: machineid.state.v1.Note.settings:type_name -> machineid.state.v1.Setting
-	0,  // 28: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	2,  // 29: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	35, // 30: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	38, // 31: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	36, // 32: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	44, // 33: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	12, // 34: machineid.state.v1.CreateOrg.sign_up:type_name -> machineid.state.v1.SignUp
-	38, // 35: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	42, // 36: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
-	44, // 37: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
-	44, // 38: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	44, // 39: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	30, // 40: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	30, // 41: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	34, // 42: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
-	33, // 43: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
-	36, // 44: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	37, // 45: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
-	39, // 46: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	42, // 47: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
-	43, // 48: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
-	1,  // 49: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
-	2,  // 50: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	46, // 51: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	30, // 52: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	6,  // 53: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	49, // 54: machineid.state.v1.AuditEntry.settings:type_name -> machineid.state.v1.Setting
-	50, // 55: machineid.state.v1.Setting.before:type_name -> machineid.state.v1.Value
-	50, // 56: machineid.state.v1.Setting.after:type_name -> machineid.state.v1.Value
-	38, // 57: machineid.state.v1.Value.plans:type_name -> machineid.state.v1.Plans
-	52, // 58: machineid.state.v1.Written.windows:type_name -> machineid.state.v1.Window
-	59, // [59:59] is the sub-list for method output_type
-	59, // [59:59] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	7,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
+	8,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
+	9,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
+	10, // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
+	11, // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
+	12, // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
+	15, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
+	25, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	26, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	27, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	28, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	29, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	30, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	16, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
+	22, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	23, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	24, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	17, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
+	18, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
+	32, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
+	14, // 20: machineid.state.v1.Command.expire_signups:type_name -> machineid.state.v1.ExpireSignups
+	33, // 21: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	19, // 22: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
+	20, // 23: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
+	21, // 24: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
+	6,  // 25: machineid.state.v1.Command.reserve_time:type_name -> machineid.state.v1.ReserveTime
+	5,  // 26: machineid.state.v1.Command.note:type_name -> machineid.state.v1.Note
+	4,  // 27: machineid.state.v1.Command.set_members:type_name -> machineid.state.v1.SetMembers
+	37, // 28: machineid.state.v1.SetMembers.members:type_name -> machineid.state.v1.Members
+	52, // 29: machineid.state.v1.Note.settings:type_name -> machineid.state.v1.Setting
+	0,  // 30: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	2,  // 31: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	36, // 32: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	41, // 33: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	39, // 34: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	47, // 35: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	13, // 36: machineid.state.v1.CreateOrg.sign_up:type_name -> machineid.state.v1.SignUp
+	41, // 37: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	45, // 38: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
+	47, // 39: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
+	47, // 40: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	47, // 41: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	31, // 42: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	31, // 43: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	35, // 44: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	34, // 45: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
+	39, // 46: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	37, // 47: machineid.state.v1.Cluster.members:type_name -> machineid.state.v1.Members
+	38, // 48: machineid.state.v1.Members.members:type_name -> machineid.state.v1.Member
+	40, // 49: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	42, // 50: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	45, // 51: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
+	46, // 52: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
+	1,  // 53: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
+	2,  // 54: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	49, // 55: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	31, // 56: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	7,  // 57: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	52, // 58: machineid.state.v1.AuditEntry.settings:type_name -> machineid.state.v1.Setting
+	53, // 59: machineid.state.v1.Setting.before:type_name -> machineid.state.v1.Value
+	53, // 60: machineid.state.v1.Setting.after:type_name -> machineid.state.v1.Value
+	41, // 61: machineid.state.v1.Value.plans:type_name -> machineid.state.v1.Plans
+	55, // 62: machineid.state.v1.Written.windows:type_name -> machineid.state.v1.Window
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -4728,11 +4943,12 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_Recover)(nil),
 		(*Command_ReserveTime)(nil),
 		(*Command_Note)(nil),
+		(*Command_SetMembers)(nil),
 	}
-	file_authority_state_statepb_state_proto_msgTypes[12].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[21].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[37].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[47].OneofWrappers = []any{
+	file_authority_state_statepb_state_proto_msgTypes[13].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[22].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[40].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[50].OneofWrappers = []any{
 		(*Value_Flag)(nil),
 		(*Value_Number)(nil),
 		(*Value_Text)(nil),
@@ -4747,7 +4963,7 @@ func file_authority_state_statepb_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   50,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
