@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -165,7 +166,7 @@ func (n *node) tellsOfRoute(t *testing.T, s *stripetest.Stripe, name string, c *
 	was := place(newest())
 	if name == "POST operator/cluster/snapshot" { // its answer is no JSON
 		a, _ := n.send("POST /api/v1/" + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nX-Request-Id: told\r\n" + operates + "\r\n\r\n")
-		if a == nil || a.StatusCode != 200 {
+		if a == nil || a.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %+v", name, a)
 		}
 	} else {

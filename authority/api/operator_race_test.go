@@ -43,7 +43,7 @@ func TestARotatedTokenChangesNothing(t *testing.T) {
 		}
 		named := strings.NewReplacer("ORG", o.id.String(), "KEY", idOf(o.agent))
 		raced := false
-		n.store.before(func(cmd *statepb.Command) {
+		n.store.before(func(*statepb.Command) {
 			if raced {
 				return
 			}

@@ -57,7 +57,7 @@ func orgAuditKey(org OrgID, a auditID) []byte    { return a.append(holderKey(pre
 
 // writtenKey is of an org's caller: what kind of one, and its id.
 func writtenKey(org OrgID, by *statepb.Actor) []byte {
-	return holderKey(prefixWritten, org, string(append([]byte{byte(by.GetType())}, by.GetId()...)))
+	return holderKey(prefixWritten, org, string(append([]byte{byte(by.GetType())}, by.GetId()...))) //nolint:gosec // a handful of types
 }
 
 // onceSize is the length of a request's id.

@@ -215,28 +215,28 @@ func printAudit(w io.Writer, output string, list []auditView) error {
 
 // what says what was done, of what, and how it was set before and after.
 func (e *auditView) what() string {
-	what := e.Action
+	var b strings.Builder
+	b.WriteString(e.Action)
 	if e.Target != nil {
-		what += " " + strconv.Quote(*e.Target)
+		fmt.Fprintf(&b, " %q", *e.Target)
 	}
 	switch {
 	case e.LeftOut:
-		what += fmt.Sprintf(" (%d more of the same by this caller, left out)", e.Count)
+		fmt.Fprintf(&b, " (%d more of the same by this caller, left out)", e.Count)
 	case e.Count != 1:
-		what += fmt.Sprintf(" (%d)", e.Count)
+		fmt.Fprintf(&b, " (%d)", e.Count)
 	}
 	if len(e.Targets) > 1 || e.Target != nil && len(e.Targets) == 1 && e.Targets[0] != *e.Target {
-		quoted := make([]string, len(e.Targets))
-		for i, id := range e.Targets {
-			quoted[i] = strconv.Quote(id)
+		b.WriteString(":")
+		for _, id := range e.Targets {
+			fmt.Fprintf(&b, " %q", id)
 		}
-		what += ": " + strings.Join(quoted, " ")
 		if e.TargetsLeftOut > 0 {
-			what += fmt.Sprintf(" and %d more", e.TargetsLeftOut)
+			fmt.Fprintf(&b, " and %d more", e.TargetsLeftOut)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.After)) {
-		what += fmt.Sprintf("  %s %s -> %s", name, e.Before[name], e.After[name])
+		fmt.Fprintf(&b, "  %s %s -> %s", name, e.Before[name], e.After[name])
 	}
-	return what
+	return b.String()
 }

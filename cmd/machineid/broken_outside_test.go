@@ -102,4 +102,20 @@ var brokenOutside = []broken{
 		rule: "I14", name: "a voter waits for a snapshot of a host that has vanished", by: "raftstore TestAVoterInASnapshotVotes",
 		edits: []edit{{"raftstore/pace.go", "if silent >= c.pace.silence || looked", "if looked"}, {"raftstore/pace.go", "		silent++\n", ""}, {"raftstore/pace.go", "heard, silent = now, 0", "heard = now"}, {"raftstore/pace.go", "heard, silent := c.pace.heard(), 0", "heard := c.pace.heard()"}},
 	},
+	{
+		rule: "I14", name: "whoever renames again and again fills the audit", by: "authority/state TestAuditIsBounded",
+		edits: []edit{{"authority/state/audit.go", "	if w.GetEntries() < writtenMax {\n", "	if w.GetEntries() >= 0 {\n"}},
+	},
+	{
+		rule: "I14", name: "a flood of names leaves out ends", by: "authority/state TestAuditIsBounded",
+		edits: []edit{{"authority/state/commands.go", "t.auditSome(prolongs, ", "t.auditSome(describes, "}},
+	},
+	{
+		rule: "I2", name: "what was asked for with a token that was rotated is done", by: "authority/state TestOperatorIsJudgedAgain",
+		edits: []edit{{"authority/state/once.go", "if shown := t.cmd.GetOperatorHash(); len(shown) > 0 &&", "if shown := t.cmd.GetOperatorHash(); len(shown) > 64 &&"}},
+	},
+	{
+		rule: "I2", name: "a node is removed with a token that was rotated", by: "authority/api TestARotatedTokenChangesNothing",
+		edits: []edit{{"authority/api/cluster.go", "		if err := r.judgedAgain(ctx); err != nil {\n			return nil, err\n		}\n", ""}},
+	},
 }
