@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/api"
 	"machineid/authority/billing"
@@ -131,8 +130,9 @@ type Node struct {
 	gate    gate
 	billing *billing.Service
 	recover *recovery.Service
-	joining atomic.Pointer[string] // why this node has not joined yet
-	seeding atomic.Pointer[string] // why the first state is not written yet
+	joining atomic.Pointer[string]    // why this node has not joined yet
+	seeding atomic.Pointer[string]    // why the first state is not written yet
+	begunBy atomic.Pointer[api.Asker] // who had this node begin its cluster, nil if nobody asked
 	// beginning says that this node asks the others whether it may begin a cluster.
 	beginning atomic.Bool
 	clocks    clocks
@@ -331,6 +331,7 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	work.Go(func() { n.keepReserved(ctx) })
 	work.Go(func() { n.reconcile(ctx) })
 	work.Go(func() { n.expireSignups(ctx) })
+	work.Go(func() { n.watchMembers(ctx) })
 	n.hub.Lead(ctx, term)
 	end()
 	work.Wait()
@@ -350,9 +351,9 @@ func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 	if !n.clockFits() {
 		return 0, state.Outcome{}, errSkewed
 	}
-	raw, err := proto.Marshal(cmd)
+	raw, err := state.Encode(cmd)
 	if err != nil {
-		return 0, state.Outcome{}, fmt.Errorf("encode a command: %w", err)
+		return 0, state.Outcome{}, err //nolint:wrapcheck // says what
 	}
 	res, err := n.store.ProposeWith(ctx, raw, treated(cmd))
 	if err != nil {

@@ -108,8 +108,8 @@ func (n nodes) Reasons() []string { return n.node.Ready() }
 func (n nodes) Phase() api.Phase { return n.node.phase() }
 
 // Init implements api.Nodes.
-func (n nodes) Init(ctx context.Context, ignoreUnreachable bool) (string, error) {
-	return n.node.initCluster(ctx, ignoreUnreachable)
+func (n nodes) Init(ctx context.Context, by api.Asker, ignoreUnreachable bool) (string, error) {
+	return n.node.initCluster(ctx, by, ignoreUnreachable)
 }
 
 // handOver gives the leadership to the voter id, or to the one that is furthest, so that no change waits for longer

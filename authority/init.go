@@ -41,7 +41,7 @@ func (n *Node) phase() api.Phase {
 
 // initCluster begins a cluster with this node, once: no node that --join names may know one, or be beginning one. It says that it begins before it
 // asks, and all do, so of two that begin at the same time at most one finds nobody else. The cluster is returned when its first state is there.
-func (n *Node) initCluster(ctx context.Context, ignoreUnreachable bool) (string, error) {
+func (n *Node) initCluster(ctx context.Context, by api.Asker, ignoreUnreachable bool) (string, error) {
 	if n.phase() == api.InCluster {
 		return "", n.exists()
 	}
@@ -52,6 +52,7 @@ func (n *Node) initCluster(ctx context.Context, ignoreUnreachable bool) (string,
 	if err := n.nobodyKnows(ctx, ignoreUnreachable); err != nil {
 		return "", err
 	}
+	n.begunBy.Store(&by)
 	switch err := n.store.Begin(ctx); {
 	case errors.Is(err, raftstore.ErrInCluster):
 		return "", n.exists()

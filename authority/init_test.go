@@ -118,7 +118,7 @@ func TestTwoBeginAtOnce(t *testing.T) {
 			results := make([]error, len(nodes))
 			var calls sync.WaitGroup
 			for i, n := range nodes {
-				calls.Go(func() { _, results[i] = n.initCluster(t.Context(), false) })
+				calls.Go(func() { _, results[i] = n.initCluster(t.Context(), api.Asker{}, false) })
 			}
 			calls.Wait()
 			var begun *Node
@@ -135,7 +135,7 @@ func TestTwoBeginAtOnce(t *testing.T) {
 			if begun == nil {
 				none++
 				begun = nodes[round/2%2] // whoever is asked alone can
-				if _, err := begun.initCluster(t.Context(), false); err != nil {
+				if _, err := begun.initCluster(t.Context(), api.Asker{}, false); err != nil {
 					t.Fatal(err)
 				}
 			} else {
@@ -145,7 +145,7 @@ func TestTwoBeginAtOnce(t *testing.T) {
 				return nodes[0].store.Cluster() == nodes[1].store.Cluster() && len(nodes[0].Ready()) == 0 && len(nodes[1].Ready()) == 0
 			})
 			for _, n := range nodes {
-				if _, err := n.initCluster(t.Context(), true); !errors.Is(err, raftstore.ErrInCluster) || !strings.Contains(err.Error(), n.state.Cluster().GetClusterId()) {
+				if _, err := n.initCluster(t.Context(), api.Asker{}, true); !errors.Is(err, raftstore.ErrInCluster) || !strings.Contains(err.Error(), n.state.Cluster().GetClusterId()) {
 					t.Errorf("%s begins again: %v", n.cfg.ID, err)
 				}
 			}
@@ -183,7 +183,7 @@ func TestWhatStandsAgainstACluster(t *testing.T) {
 			n := waitingNodes(t, 1, func(_ int, c *Config) { c.ID = c.ID + "-" + c.ID })[0]
 			n.cfg.Join = append(n.cfg.Join, c.peer)
 			for _, ignore := range []bool{false, true} {
-				_, err := n.initCluster(t.Context(), ignore)
+				_, err := n.initCluster(t.Context(), api.Asker{}, ignore)
 				if ignore && c.ignored {
 					if err != nil {
 						t.Fatalf("ignored: %v", err)
@@ -202,7 +202,7 @@ func TestWhatStandsAgainstACluster(t *testing.T) {
 	}
 	// Another that has this node's name, and this node itself under another address.
 	nodes := waitingNodes(t, 2, func(_ int, c *Config) { c.ID = "same" })
-	if _, err := nodes[0].initCluster(t.Context(), true); !errors.Is(err, raftstore.ErrRefused) || !strings.Contains(err.Error(), "has the name same") {
+	if _, err := nodes[0].initCluster(t.Context(), api.Asker{}, true); !errors.Is(err, raftstore.ErrRefused) || !strings.Contains(err.Error(), "has the name same") {
 		t.Errorf("two of one name: %v", err)
 	}
 	_, port, err := net.SplitHostPort(nodes[1].cfg.HTTP.Addr().String())
@@ -210,7 +210,7 @@ func TestWhatStandsAgainstACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes[1].cfg.Join = []string{"localhost:" + port}
-	if _, err := nodes[1].initCluster(t.Context(), false); err != nil {
+	if _, err := nodes[1].initCluster(t.Context(), api.Asker{}, false); err != nil {
 		t.Errorf("it takes itself for another: %v", err)
 	}
 }

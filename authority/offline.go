@@ -49,14 +49,14 @@ func InspectBackup(r io.Reader) (b Backup, err error) {
 // RestoreBackup makes the data folder dir, which must hold no state, from an
 // archive: the state of another cluster of the one node id, reached at address.
 func RestoreBackup(dir string, r io.Reader, id, address string) (raftstore.Begun, error) {
-	return raftstore.Restore(filepath.Join(dir, storeDir), r, raftstore.Restoring{ID: id, Address: address, Edit: state.Renew}) //nolint:wrapcheck // says what
+	return raftstore.Restore(filepath.Join(dir, storeDir), r, raftstore.Restoring{ID: id, Address: address, Edit: state.Renewing(state.Restored, id)}) //nolint:wrapcheck // says what
 }
 
 // RecoverCluster makes another cluster of the one node id, reached at address, out
 // of its data folder.
 func RecoverCluster(dir, id, address string) (raftstore.Begun, error) {
 	machine := state.New(func(uint64, []state.Concern) {})
-	return raftstore.Recover(filepath.Join(dir, storeDir), machine, raftstore.Restoring{ID: id, Address: address, Edit: state.Renew}) //nolint:wrapcheck // says what
+	return raftstore.Recover(filepath.Join(dir, storeDir), machine, raftstore.Restoring{ID: id, Address: address, Edit: state.Renewing(state.Recovered, id)}) //nolint:wrapcheck // says what
 }
 
 // ReadLog reads the log in the data folder of a node that is stopped, and names the

@@ -158,9 +158,9 @@ func (n *Node) newRecovery() *recovery.Service {
 			return n.billing.Customers(ctx, address)
 		},
 		View: nodeLedger{n}.View,
-		Propose: func(ctx context.Context, c *statepb.BeginRecovery) (state.Outcome, error) {
+		Propose: func(ctx context.Context, by recovery.Asker, c *statepb.BeginRecovery) (state.Outcome, error) {
 			_, out, err := n.Propose(ctx, &statepb.Command{
-				TimeMs: n.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: "recovery"},
+				TimeMs: n.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: "recovery"}, Address: by.Address, RequestId: by.RequestID,
 				Change: &statepb.Command_BeginRecovery{BeginRecovery: c},
 			})
 			return out, err

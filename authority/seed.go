@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"machineid/authority/api"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
@@ -75,8 +76,12 @@ func (n *Node) seed(ctx context.Context) error {
 	hash := sha256.Sum256([]byte(token))
 	hashKey, incarnation := make([]byte, link.HashKeySize), state.NewIncarnation(nil, n.cfg.Wall())
 	_, _ = rand.Read(hashKey) // never fails
+	by := api.Asker{Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: n.cfg.ID}}
+	if asked := n.begunBy.Load(); asked != nil {
+		by = *asked
+	}
 	_, _, err = n.Propose(ctx, &statepb.Command{
-		TimeMs: n.Now(), Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: n.cfg.ID},
+		TimeMs: n.Now(), Actor: by.Actor, Address: by.Address, RequestId: by.RequestID,
 		Change: &statepb.Command_Seed{Seed: &statepb.Seed{
 			Cluster: &statepb.Cluster{
 				ClusterId: n.store.Cluster(), Incarnation: incarnation, HashKey: hashKey, OperatorTokenHash: hash[:],

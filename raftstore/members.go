@@ -58,6 +58,21 @@ func (s *Store) Members(ctx context.Context) ([]Member, error) {
 	return members, nil
 }
 
+// Configured returns the newest committed configuration that this node has applied, by which entry of the log it came to be, and its members in the order of
+// their names. It asks nobody: of a Member it tells the life, the address and the vote.
+func (s *Store) Configured() (index uint64, members []Member, err error) {
+	now := s.fsm.configuration()
+	conf, err := now.decode()
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, server := range conf.Servers {
+		members = append(members, Member{Life: lifeOf(server.ID), Address: string(server.Address), Voter: server.Suffrage == raft.Voter})
+	}
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	return now.index, members, nil
+}
+
 // statusOf asks one member, and checks that it is the one that answers. A status that comes with an error is of no use.
 func (s *Store) statusOf(ctx context.Context, server raft.Server) (NodeStatus, error) {
 	if server.ID == s.life().server() {

@@ -22,6 +22,7 @@ import (
 
 	"machineid/authority/billing"
 	"machineid/authority/hub"
+	"machineid/authority/recovery"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
@@ -58,9 +59,9 @@ type Config struct {
 	FromNode func(ctx *fasthttp.RequestCtx) bool
 	// Billing speaks to Stripe; nil: it is not set up.
 	Billing *billing.Service
-	// Recover has an address mailed later, which a client's address asked for; nil mails nobody. It must not block, and do the same for
+	// Recover has an address mailed later, which somebody asked for; nil mails nobody. It must not block, and do the same for
 	// every address.
-	Recover func(mail, client string)
+	Recover func(mail string, by recovery.Asker)
 	// StartToken is the SHA-256 of the operator's token that this node was started with, nil if there was none: operators show it while there is
 	// no cluster.
 	StartToken []byte

@@ -52,19 +52,22 @@ func TestAudit(t *testing.T) {
 	n.operate("PATCH", "orgs/"+id, `{"hold":true}`, "X-Request-Id: op").want(200)
 	n.operate("PUT", "plans", `{"plans":[{"planTier":"free","limit":3},{"planTier":"max","limit":9}],"graceDays":1}`).want(200)
 	n.do("POST", "devices/remove", device("d"), operates, "X-MachineID-Org: "+id, "X-Request-Id: for").want(200)
+	op := "operator " + operatorID + " "
 	want := []string{
-		"device.removed operator  d for ", "org.updated operator  " + id + " op ",
-		"devices.restored key " + idOf(o.admin) + "  r-devices/unrevoke_batch ", "device.revoked key " + idOf(o.admin) + " d r-devices/revoke ",
+		"device.removed " + op + "d for ", "org.frozen " + op + id + " op ",
+		"devices.restored key " + idOf(o.admin) + " d r-devices/unrevoke_batch ", "device.revoked key " + idOf(o.admin) + " d r-devices/revoke ",
 		"device.registered key " + idOf(o.agent) + " d first ",
 	}
 	for _, limit := range []string{"1", "2", "1000"} {
 		got := n.trail("audit", "x-org-key: "+o.admin, limit)
-		if len(got) != len(want)+1 || !slices.Equal(got[:len(want)], want) || !strings.HasPrefix(got[len(want)], "org.created operator") {
-			t.Errorf("pages of %s: %q, want %q and org.created", limit, got, want)
+		if len(got) != len(want)+3 || !slices.Equal(got[:len(want)], want) || !strings.HasPrefix(got[len(want)], "key.created "+op+idOf(o.agent)) ||
+			!strings.HasPrefix(got[len(want)+1], "key.created "+op+idOf(o.admin)) || !strings.HasPrefix(got[len(want)+2], "org.created "+op) {
+			t.Errorf("pages of %s: %q, want %q, the keys and org.created", limit, got, want)
 		}
 	}
 	all := n.trail("operator/audit", operates, "2")
-	if len(all) != 6+2+1 || !strings.HasSuffix(all[0], " "+id) || all[1][:13] != "plans.changed" || !slices.ContainsFunc(all, func(s string) bool { return strings.HasSuffix(s, other.id.String()) }) {
+	if len(all) != 13 || !strings.HasSuffix(all[0], " "+id) || !strings.HasPrefix(all[1], "plans.changed "+op+"plans") ||
+		!slices.ContainsFunc(all, func(s string) bool { return strings.HasSuffix(s, other.id.String()) }) {
 		t.Errorf("the operators' trail: %q", all)
 	}
 	for _, query := range []string{"cursor=x", "cursor=0-0", "limit=0", "limit=1001", "cursor="} {

@@ -139,7 +139,7 @@ func (signup) present(r *request) error {
 	cluster := r.api.cfg.Cluster()
 	switch {
 	case operates(cluster, r.in.Head.Authorization):
-		r.actor = &statepb.Actor{Type: statepb.Actor_OPERATOR}
+		r.asOperator()
 	case r.api.cfg.OpenSignup:
 	case cluster == nil:
 		return &unavailable{outcome: wire.OutcomeNotDone, cause: errNoCluster}
@@ -162,10 +162,15 @@ func (signup) admit(_ context.Context, r *request, _ func(*sight) (any, error)) 
 
 // operates tells whether the header Authorization carries the operator's token.
 func operates(cluster *statepb.Cluster, authorization []byte) bool {
+	sum, ok := shownToken(authorization)
+	return ok && subtle.ConstantTimeCompare(sum[:], cluster.GetOperatorTokenHash()) == 1
+}
+
+// shownToken is the SHA-256 of the token in the header Authorization.
+func shownToken(authorization []byte) (sum [32]byte, ok bool) {
 	scheme, token, ok := bytes.Cut(authorization, []byte{' '})
 	if !ok || !strings.EqualFold(string(scheme), "Bearer") {
-		return false
+		return sum, false
 	}
-	sum := sha256.Sum256(wire.Trim(token))
-	return subtle.ConstantTimeCompare(sum[:], cluster.GetOperatorTokenHash()) == 1
+	return sha256.Sum256(wire.Trim(token)), true
 }

@@ -164,7 +164,7 @@ func TestStamps(t *testing.T) {
 		t.Errorf("signup: %+v, want %+v", got, want)
 	}
 	n.do("POST", "org/create", "{}", "X-Request-Id: r2", "Authorization: Bearer "+operatorToken).want(200)
-	if got, want := last(), (stamps{statepb.Actor_OPERATOR, "", "0.0.0.0", "r2", startMs}); got != want {
+	if got, want := last(), (stamps{statepb.Actor_OPERATOR, operatorID, "0.0.0.0", "r2", startMs}); got != want {
 		t.Errorf("operator: %+v, want %+v", got, want)
 	}
 	o := n.org()

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"machineid/authority/state/statepb"
+	"machineid/authority/state"
 	"machineid/raftstore"
 	"machineid/shared/wire"
 )
@@ -17,6 +17,8 @@ type Nodes interface {
 	Status() raftstore.NodeStatus
 	Reasons() []string
 	Members(ctx context.Context) ([]raftstore.Member, error)
+	// Configured are the members that the cluster has, by which entry of the log, without asking them.
+	Configured() (index uint64, members []raftstore.Member, err error)
 	AddNonvoter(ctx context.Context, id, addr string) error
 	Replace(ctx context.Context, id, addr string) error
 	Readdress(ctx context.Context, id, addr string) error
@@ -28,8 +30,8 @@ type Nodes interface {
 	Backup(ctx context.Context) (*raftstore.Backup, error)
 	// Phase is how far the asked node is on its way into a cluster.
 	Phase() Phase
-	// Init begins a cluster with the asked node and returns its name. Its errors are raftstore's.
-	Init(ctx context.Context, ignoreUnreachable bool) (cluster string, err error)
+	// Init begins a cluster with the asked node, on behalf of whoever asks for it, and returns its name. Its errors are raftstore's.
+	Init(ctx context.Context, by Asker, ignoreUnreachable bool) (cluster string, err error)
 }
 
 // operator is access by the operator's token.
@@ -44,7 +46,7 @@ func (operator) present(r *request) error {
 	case !operates(cluster, r.in.Head.Authorization):
 		return wire.InvalidOperatorToken()
 	}
-	r.actor = &statepb.Actor{Type: statepb.Actor_OPERATOR}
+	r.asOperator()
 	return nil
 }
 
@@ -221,7 +223,21 @@ func transfer(r *request) (step, error) {
 	case given && to == "":
 		return step{}, &wire.ParamError{Param: "to", Message: "to is empty: send a node's name, or leave it out for any that is fit"}
 	}
-	return r.onCluster(func(ctx context.Context, nodes Nodes) error { return nodes.TransferLeadership(ctx, to) }), nil
+	return r.onCluster(func(ctx context.Context, nodes Nodes) error {
+		own := nodes.Status().ID
+		if to == own {
+			return nodes.TransferLeadership(ctx, to) //nolint:wrapcheck // likewise; nothing is to be done
+		}
+		// Noted before: afterwards this node leads no more, and can note nothing.
+		before, cancel := context.WithTimeout(ctx, judgeTime)
+		defer cancel()
+		r.noteWithin(before, "cluster.transfer_begun", own, state.Setting("leader", state.Text(own), state.Text(to)))
+		err := nodes.TransferLeadership(ctx, to)
+		if err != nil {
+			r.note(ctx, "cluster.transfer_failed", own, state.Setting("error", nil, state.Text(err.Error())))
+		}
+		return err //nolint:wrapcheck // onCluster makes an answer of it
+	}), nil
 }
 
 // raiseFormat answers with the format that was reached.
@@ -235,7 +251,10 @@ func raiseFormat(r *request) (step, error) {
 	}
 	reached := 0
 	s := r.onCluster(func(ctx context.Context, nodes Nodes) (err error) {
-		reached, err = nodes.RaiseFormat(ctx, int(to))
+		was := nodes.Status().Format
+		if reached, err = nodes.RaiseFormat(ctx, int(to)); err == nil && reached != was {
+			r.note(ctx, "cluster.format_raised", r.api.cfg.Cluster().GetClusterId(), state.Setting("format", state.Number(int64(was)), state.Number(int64(reached))))
+		}
 		return err //nolint:wrapcheck // onCluster makes an answer of it
 	})
 	change := s.change
@@ -277,6 +296,7 @@ func snapshot(r *request) (step, error) {
 		h.Set("Cache-Control", "no-store")
 		h.SetBytesV("X-Request-Id", r.in.ID)
 		r.http.SetBodyStream(b, int(b.Size)) // closes it
+		r.note(ctx, "cluster.snapshot_taken", r.api.cfg.Nodes.Status().ID, state.Setting("bytes", nil, state.Number(b.Size)))
 		return streamed{}, nil
 	}}, nil
 }
@@ -292,7 +312,12 @@ func (r *request) onCluster(do func(context.Context, Nodes) error) step {
 	return step{change: func(ctx context.Context) (any, error) {
 		ctx, cancel := context.WithDeadline(ctx, r.deadline.Add(-clusterSlack))
 		defer cancel()
-		switch err := do(ctx, r.api.cfg.Nodes); {
+		if err := r.judgedAgain(ctx); err != nil {
+			return nil, err
+		}
+		err := do(ctx, r.api.cfg.Nodes)
+		r.noteMembers(ctx)
+		switch {
 		case err == nil:
 			return r.in.Envelope("ok"), nil
 		case errors.Is(err, raftstore.ErrNotMember):

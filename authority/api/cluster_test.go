@@ -29,6 +29,10 @@ type fakeNodes struct {
 	slow  bool
 	doubt error
 	phase api.Phase // "": InCluster
+
+	others  []raftstore.Member
+	changes uint64
+	then    func() // runs when it is asked for something
 }
 
 func (f *fakeNodes) Status() raftstore.NodeStatus {
@@ -53,8 +57,22 @@ func (f *fakeNodes) Backup(context.Context) (*raftstore.Backup, error) {
 	return &raftstore.Backup{ReadCloser: io.NopCloser(strings.NewReader(archive)), Size: int64(len(archive)), Doubt: f.doubt}, nil
 }
 
+// Configured is a1 alone, and what the test says.
+func (f *fakeNodes) Configured() (index uint64, members []raftstore.Member, err error) {
+	return 1 + f.changes, append([]raftstore.Member{{Life: raftstore.Life{ID: "a1", Store: "s1"}, Address: "h1:7072", Voter: true}}, f.others...), nil
+}
+
+// have makes others the members beside a1.
+func (f *fakeNodes) have(others ...raftstore.Member) {
+	f.changes++
+	f.others = others
+}
+
 func (f *fakeNodes) do(ctx context.Context, what ...string) error {
 	f.asked = append(f.asked, fmt.Sprint(what))
+	if f.then != nil {
+		f.then()
+	}
 	if f.slow {
 		<-ctx.Done()
 		return fmt.Errorf("%w: %w", raftstore.ErrOutcomeUnknown, ctx.Err())
@@ -76,7 +94,7 @@ func (f *fakeNodes) Readdress(ctx context.Context, id, addr string) error {
 
 func (f *fakeNodes) Phase() api.Phase { return cmp.Or(f.phase, api.InCluster) }
 
-func (f *fakeNodes) Init(ctx context.Context, ignore bool) (string, error) {
+func (f *fakeNodes) Init(ctx context.Context, _ api.Asker, ignore bool) (string, error) {
 	return "c1", f.do(ctx, "init", strconv.FormatBool(ignore))
 }
 

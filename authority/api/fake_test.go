@@ -42,7 +42,7 @@ func (s *testStore) fail(propose func(context.Context) (state.Outcome, error), r
 }
 
 func (s *testStore) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
-	raw, err := proto.Marshal(cmd)
+	raw, err := state.Encode(cmd)
 	if err != nil {
 		return 0, state.Outcome{}, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"machineid/authority/api"
 	"machineid/authority/billing/stripetest"
+	"machineid/authority/recovery"
 	"machineid/authority/state/statepb"
 	"machineid/shared/wire"
 )
@@ -37,7 +38,7 @@ func TestNothingIsProposedBeforeAProof(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var n *node
 			n = start(t, withStripe(stripetest.New(t)), signup, func(c *api.Config) {
-				c.Nodes, c.Recover = &fakeNodes{}, func(string, string) {}
+				c.Nodes, c.Recover = &fakeNodes{}, func(string, recovery.Asker) {}
 				c.Orgs = func() uint64 { return n.machine.Orgs() }
 			})
 			n.held = nil // bodies of this test are nobody's

@@ -19,6 +19,7 @@ import (
 
 	"machineid/authority/billing"
 	"machineid/authority/hub"
+	"machineid/authority/recovery"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
@@ -152,7 +153,7 @@ func FuzzCalls(f *testing.F) {
 	store, log := &fuzzedStore{}, &complaints{}
 	api := New(Config{
 		Store: store, Hub: fuzzedHub{}, Cluster: func() *statepb.Cluster { return &statepb.Cluster{} }, Now: func() int64 { return 1_790_000_000_000 },
-		Billing: billing.New(billing.Config{}), Logger: slog.New(slog.NewTextHandler(log, nil)), Recover: func(string, string) {},
+		Billing: billing.New(billing.Config{}), Logger: slog.New(slog.NewTextHandler(log, nil)), Recover: func(string, recovery.Asker) {},
 	})
 	f.Fuzz(func(t *testing.T, which, method byte, query string, body []byte) {
 		path := paths[int(which)%len(paths)]

@@ -171,8 +171,8 @@ func TestAnswers(t *testing.T) {
 	wantChanged := []string{
 		"org.created ORG", "device.registered agent-01", "device.registered agent-02", "device.updated agent-01",
 		"device.registered worker/prod/α", "device.revoked agent-02", "device.restored agent-02",
-		"device.removed worker/prod/α", "devices.revoked ORG", "devices.restored ORG", "org.disabled ORG", "org.enabled ORG", "key.created KEY", "key.rotated AGENT", "key.revoked KEY",
-		"org.updated ORG", "device.revoked agent-01", "device.restored agent-01", "plans.changed ", "org.updated ORG",
+		"device.removed worker/prod/α", "devices.revoked ORG", "devices.restored all_revoked", "org.disabled ORG", "org.enabled ORG", "key.created KEY", "key.rotated AGENT", "key.revoked KEY",
+		"org.version_changed ORG", "device.revoked agent-01", "device.restored agent-01", "plans.changed plans", "org.version_changed ORG",
 	}
 	for i := range n.changed {
 		n.changed[i] = strings.NewReplacer(made, "KEY", idOf(o.agent), "AGENT").Replace(secrets.Replace(n.changed[i]))

@@ -31,7 +31,7 @@ func (s starter) present(r *request) error {
 		e.Message = "the operator's token is missing or not the one that this node was started with"
 		return e
 	}
-	r.actor = &statepb.Actor{Type: statepb.Actor_OPERATOR}
+	r.asOperator()
 	return nil
 }
 
@@ -43,7 +43,7 @@ func initCluster(r *request) (step, error) {
 	}
 	cluster := ""
 	s := r.onCluster(func(ctx context.Context, nodes Nodes) (err error) {
-		cluster, err = nodes.Init(ctx, ignore)
+		cluster, err = nodes.Init(ctx, r.asker(), ignore)
 		return err //nolint:wrapcheck // onCluster makes an answer of it
 	})
 	change := s.change

@@ -24,8 +24,16 @@ func (r *request) byOperator() error {
 	case !operates(cluster, r.in.Head.Authorization):
 		return wire.InvalidOperatorToken()
 	}
-	r.actor, r.scope = &statepb.Actor{Type: statepb.Actor_OPERATOR}, statepb.Key_ADMIN
+	r.asOperator()
+	r.scope = statepb.Key_ADMIN
 	return nil
+}
+
+// asOperator makes the operator the caller, whose token was found right.
+func (r *request) asOperator() {
+	sum, _ := shownToken(r.in.Head.Authorization)
+	r.token = sum[:]
+	r.actor = &statepb.Actor{Type: statepb.Actor_OPERATOR, Id: state.TokenID(r.token)}
 }
 
 func (overseer) admit(ctx context.Context, r *request, read func(*sight) (any, error)) (answer any, err error) {
@@ -254,16 +262,20 @@ type tier struct {
 	Limit uint32 `json:"limit"`
 }
 
-func (r *request) plans(p *statepb.Plans) any {
+func tiersOf(p *statepb.Plans) []tier {
 	list := make([]tier, len(p.GetPlans()))
 	for i, one := range p.GetPlans() {
 		list[i] = tier{one.GetTier(), one.GetLimit()}
 	}
+	return list
+}
+
+func (r *request) plans(p *statepb.Plans) any {
 	return struct {
 		wire.Envelope
 		Plans     []tier `json:"plans"`
 		GraceDays uint32 `json:"graceDays"`
-	}{r.in.Envelope("ok"), list, p.GetGraceDays()}
+	}{r.in.Envelope("ok"), tiersOf(p), p.GetGraceDays()}
 }
 
 func showPlans(r *request) (step, error) {

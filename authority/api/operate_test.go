@@ -89,7 +89,7 @@ func TestOperatorsPlans(t *testing.T) {
 	for _, body := range []string{`{"graceDays":7}`, `{"plans":[]}`, `{"plans":[7],"graceDays":7}`, `{"plans":[{"planTier":"","limit":1}],"graceDays":7}`, `{"plans":[{"planTier":"free"}],"graceDays":7}`} {
 		n.operate("PUT", "plans", body).want(400, "missing_params")
 	}
-	if got := fmt.Sprint(n.changes()); !strings.Contains(got, "plans.changed") || !strings.Contains(got, "org.updated "+a.field("orgId")) {
+	if got := fmt.Sprint(n.changes()); !strings.Contains(got, "plans.changed") || !strings.Contains(got, "org.plan_changed "+a.field("orgId")) {
 		t.Errorf("told of %s", got)
 	}
 }

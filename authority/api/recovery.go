@@ -31,7 +31,7 @@ func askRecovery(r *request) (step, error) {
 	}
 	return step{change: func(context.Context) (any, error) {
 		if r.api.cfg.Recover != nil {
-			r.api.cfg.Recover(address, r.address())
+			r.api.cfg.Recover(address, recovery.Asker{Address: r.address(), RequestID: string(r.in.ID)})
 		}
 		r.status = fasthttp.StatusAccepted
 		return struct {

@@ -30,6 +30,8 @@ type request struct {
 	actor  *statepb.Actor
 	org    state.OrgID
 	caller *statepb.Caller
+	// token is the SHA-256 of the operator's token, nil if the caller is no operator: the state judges it again (state.authorize).
+	token []byte
 	// scope is the caller's, ADMIN for operators.
 	scope    statepb.Key_Scope
 	rejudged bool // of the step

@@ -111,7 +111,7 @@ type done struct {
 // A refusal is returned as a *refusal.
 func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error) {
 	cmd.TimeMs, cmd.Actor, cmd.Address, cmd.RequestId = r.api.cfg.Now(), r.actor, r.address(), string(r.in.ID)
-	cmd.Caller, cmd.Once = r.caller, r.once()
+	cmd.Caller, cmd.OperatorHash, cmd.Once = r.caller, r.token, r.once()
 	if err := r.first(ctx, cmd); err != nil {
 		return done{}, err
 	}
@@ -143,8 +143,7 @@ func (r *request) commit(ctx context.Context, cmd *statepb.Command) (done, error
 		return done{}, &refusal{out: out, index: index}
 	}
 	if tell := r.api.cfg.Changed; tell != nil && out.Changed && !out.Replayed {
-		action, target := actionOf(cmd, &out)
-		tell(action, target, p)
+		tell(out.Action, out.Target, p)
 	}
 	return done{out, p}, nil
 }
@@ -204,54 +203,4 @@ func (r *request) settleOrg(ctx context.Context, p *hub.Propagation, index uint6
 	}
 	p.ElapsedMs += float64(time.Since(began).Microseconds()) / 1000
 	return nil
-}
-
-// actionOf names a change as the audit does, and what it was made to.
-func actionOf(cmd *statepb.Command, out *state.Outcome) (action, target string) {
-	switch c := cmd.GetChange().(type) {
-	case *statepb.Command_CreateOrg:
-		return "org.created", state.OrgID(c.CreateOrg.GetOrgId()).String()
-	case *statepb.Command_SetExecution:
-		if c.SetExecution.GetEnabled() {
-			return "org.enabled", state.OrgID(c.SetExecution.GetOrgId()).String()
-		}
-		return "org.disabled", state.OrgID(c.SetExecution.GetOrgId()).String()
-	case *statepb.Command_UpdateOrg:
-		return "org.updated", state.OrgID(c.UpdateOrg.GetOrgId()).String()
-	case *statepb.Command_DeleteOrg:
-		return "org.deleted", state.OrgID(c.DeleteOrg.GetOrgId()).String()
-	case *statepb.Command_SetPlans:
-		return "plans.changed", ""
-	case *statepb.Command_RotateToken:
-		return "operator.token_rotated", ""
-	case *statepb.Command_SetBilling:
-		return "billing.changed", state.OrgID(c.SetBilling.GetOrgId()).String()
-	case *statepb.Command_Recover:
-		return "key.created", c.Recover.GetKey().GetKeyId()
-	case *statepb.Command_AddKey:
-		return "key.created", c.AddKey.GetKey().GetKeyId()
-	case *statepb.Command_RotateKey:
-		return "key.rotated", c.RotateKey.GetKeyId()
-	case *statepb.Command_RevokeKey:
-		return "key.revoked", c.RevokeKey.GetKeyId()
-	case *statepb.Command_Register:
-		switch {
-		case out.Existed:
-			return "device.updated", c.Register.GetDeviceId()
-		case out.Restored:
-			return "device.restored", c.Register.GetDeviceId()
-		}
-		return "device.registered", c.Register.GetDeviceId()
-	case *statepb.Command_Revoke:
-		return "device.revoked", c.Revoke.GetDeviceId()
-	case *statepb.Command_Unrevoke:
-		return "device.restored", c.Unrevoke.GetDeviceId()
-	case *statepb.Command_Remove:
-		return "device.removed", c.Remove.GetDeviceId()
-	case *statepb.Command_RevokeBatch:
-		return "devices.revoked", state.OrgID(c.RevokeBatch.GetOrgId()).String()
-	case *statepb.Command_UnrevokeBatch:
-		return "devices.restored", state.OrgID(c.UnrevokeBatch.GetOrgId()).String()
-	}
-	return "changed", ""
 }

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 
@@ -27,10 +26,8 @@ func rotateToken(r *request) (step, error) {
 	}
 	next := sha256.Sum256([]byte(token))
 	return step{change: func(ctx context.Context) (any, error) {
-		_, shown, _ := bytes.Cut(r.in.Head.Authorization, []byte{' '})
-		old := sha256.Sum256(wire.Trim(shown))
 		d, err := r.commit(ctx, &statepb.Command{Change: &statepb.Command_RotateToken{
-			RotateToken: &statepb.RotateToken{OldHash: old[:], NewHash: next[:]},
+			RotateToken: &statepb.RotateToken{OldHash: r.token, NewHash: next[:]},
 		}})
 		if err != nil {
 			return nil, err

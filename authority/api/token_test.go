@@ -32,6 +32,6 @@ func TestRotateOperatorToken(t *testing.T) {
 	as(operatorToken, "token/rotate", `{"token":"`+next+`"}`).want(401)
 	as(next, "orgs", "").want(200)
 	as(next, "token/rotate", `{"token":"`+next+`"}`).want(200, `"changed":false`)
-	as(next, "audit?limit=1", "").want(200, `"action":"operator.token_rotated","actor":{"type":"operator"`)
+	as(next, "audit?limit=1", "").want(200, `"action":"operator.token_rotated","actor":{"type":"operator","id":"`+operatorID+`"}`, `"before":{"operatorToken":"`+operatorID+`"}`)
 	n.held.mutate(t)
 }

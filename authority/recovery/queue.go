@@ -13,6 +13,7 @@ import (
 type ask struct {
 	address string
 	site    netip.Addr // of the client
+	by      Asker
 }
 
 // queue holds what waits to be done, queueMax at most. A full one makes room for each that comes: from the site of which the most wait, if that has more than the one

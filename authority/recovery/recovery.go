@@ -37,14 +37,17 @@ type Config struct {
 	Customers func(ctx context.Context, address string) ([]string, error)
 	// View runs f on a view that holds all that was acknowledged before.
 	View func(ctx context.Context, f func(state.Reader) error) error
-	// Propose runs a command.
-	Propose func(ctx context.Context, c *statepb.BeginRecovery) (state.Outcome, error)
+	// Propose runs a command on behalf of whoever asked.
+	Propose func(ctx context.Context, by Asker, c *statepb.BeginRecovery) (state.Outcome, error)
 	Send    mail.Sender
 	// PublicURL is what the link begins with; never what a request says of itself.
 	PublicURL string
 	Now       func() time.Time // nil is time.Now
 	Logger    *slog.Logger
 }
+
+// Asker is where a request came from, and its id: for the audit.
+type Asker struct{ Address, RequestID string }
 
 // Service takes requests. It is safe for concurrent use.
 type Service struct {
@@ -68,13 +71,13 @@ func New(cfg Config) *Service {
 }
 
 // Ask has an address mailed later, if it is one that is known. It never waits, and does the same for every address.
-func (s *Service) Ask(address, client string) {
+func (s *Service) Ask(address string, by Asker) {
 	now := s.cfg.Now()
 	address, ok := mail.Plain(address)
-	if !s.limits.client(client, now) || !ok || !s.limits.mail(address, now) {
+	if !s.limits.client(by.Address, now) || !ok || !s.limits.mail(address, now) {
 		return
 	}
-	if dropped, full := s.queue.put(ask{address, siteOf(client)}); full {
+	if dropped, full := s.queue.put(ask{address, siteOf(by.Address), by}); full {
 		s.limits.settle(dropped.address, now, false) // so that who asks again is heard
 		s.dropped.Say(context.Background(), s.log, slog.LevelWarn, "a recovery was dropped: too many wait", slog.Int("waiting", queueMax))
 	}
@@ -90,7 +93,7 @@ func (s *Service) Run(ctx context.Context) {
 		}
 		for a, ok := s.queue.take(); ok && ctx.Err() == nil; a, ok = s.queue.take() {
 			work, cancel := context.WithTimeout(ctx, workTime)
-			err := s.mail(work, a.address)
+			err := s.mail(work, a)
 			if err != nil && ctx.Err() == nil {
 				s.failed.Say(ctx, s.log, slog.LevelWarn, "a recovery failed: who asked has to ask again", slog.Any("error", err))
 			}
@@ -101,12 +104,12 @@ func (s *Service) Run(ctx context.Context) {
 }
 
 // mail looks for the orgs of an address and mails a link for each.
-func (s *Service) mail(ctx context.Context, address string) error {
+func (s *Service) mail(ctx context.Context, a ask) error {
 	if s.cfg.Send == nil || s.cfg.PublicURL == "" {
 		s.mute.Say(ctx, s.log, slog.LevelWarn, "a recovery was asked for, and no mail can be sent: set --smtp-address, --smtp-from and --public-url")
 		return nil
 	}
-	customers, err := s.cfg.Customers(ctx, address)
+	customers, err := s.cfg.Customers(ctx, a.address)
 	if err != nil {
 		return err
 	}
@@ -122,7 +125,7 @@ func (s *Service) mail(ctx context.Context, address string) error {
 		if org == (state.OrgID{}) {
 			continue
 		}
-		if err := s.begin(ctx, address, org); err != nil {
+		if err := s.begin(ctx, a, org); err != nil {
 			return err
 		}
 	}
@@ -130,12 +133,12 @@ func (s *Service) mail(ctx context.Context, address string) error {
 }
 
 // begin notes a token and mails it.
-func (s *Service) begin(ctx context.Context, address string, org state.OrgID) error {
+func (s *Service) begin(ctx context.Context, a ask, org state.OrgID) error {
 	token := make([]byte, len(org)+tokenSize)
 	copy(token, org[:])
 	_, _ = rand.Read(token[len(org):]) // never fails
 	hash := sha256.Sum256(token)
-	out, err := s.cfg.Propose(ctx, &statepb.BeginRecovery{OrgId: org[:], TokenHash: hash[:], TtlSeconds: int64(TTL / time.Second)})
+	out, err := s.cfg.Propose(ctx, a.by, &statepb.BeginRecovery{OrgId: org[:], TokenHash: hash[:], TtlSeconds: int64(TTL / time.Second)})
 	switch {
 	case err != nil:
 		return fmt.Errorf("begin the recovery of org %s: %w", org, err)
@@ -147,7 +150,7 @@ func (s *Service) begin(ctx context.Context, address string, org state.OrgID) er
 		name = org.String()
 	}
 	return s.cfg.Send.Send(ctx, mail.Message{ //nolint:wrapcheck // says what
-		To: address, Subject: "A new admin key for your MachineID org",
+		To: a.address, Subject: "A new admin key for your MachineID org",
 		Text: fmt.Sprintf("Somebody asked for a new admin key of the org %s, which pays with this mail address.\n\n"+
 			"If it was you, open this link within 15 minutes. It works once:\n\n%s/recover#%s\n\n"+
 			"The org's other keys stay as they are. If it was not you, do nothing: without the link nothing happens.\n",

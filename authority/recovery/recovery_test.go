@@ -69,12 +69,12 @@ func TestLimits(t *testing.T) {
 func TestAFullQueue(t *testing.T) {
 	q := newQueue()
 	for i := range 10 {
-		q.put(ask{fmt.Sprint("quiet", i), siteOf(fmt.Sprint("192.0.2.", i))})
+		q.put(ask{fmt.Sprint("quiet", i), siteOf(fmt.Sprint("192.0.2.", i)), Asker{}})
 	}
 	for i := range 3_000 {
-		q.put(ask{"loud", siteOf(fmt.Sprintf("2001:db8:0:%x::1", i))})
+		q.put(ask{"loud", siteOf(fmt.Sprintf("2001:db8:0:%x::1", i)), Asker{}})
 	}
-	if dropped, full := q.put(ask{"new", siteOf("192.0.2.99")}); !full || dropped.address != "loud" {
+	if dropped, full := q.put(ask{"new", siteOf("192.0.2.99"), Asker{}}); !full || dropped.address != "loud" {
 		t.Errorf("for a new one %q was dropped, full %t", dropped.address, full)
 	}
 	for i := range 10 {
@@ -83,7 +83,7 @@ func TestAFullQueue(t *testing.T) {
 		}
 	}
 	for i := range 3_000 {
-		q.put(ask{strconv.Itoa(i), netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})})
+		q.put(ask{strconv.Itoa(i), netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Asker{}})
 	}
 	late := 0
 	for a, ok := q.take(); ok; a, ok = q.take() {
@@ -109,10 +109,10 @@ func TestAFloodIsHeardSeldom(t *testing.T) {
 		Now: func() time.Time { return time.Unix(1_790_000_000, 0) },
 	})
 	for i := range 3_000 {
-		s.Ask(fmt.Sprintf("x%d@example.com", i), fmt.Sprintf("2001:db8:%x:%x::1", i/30, i%30))
+		s.Ask(fmt.Sprintf("x%d@example.com", i), Asker{Address: fmt.Sprintf("2001:db8:%x:%x::1", i/30, i%30)})
 	}
-	s.Ask("mine@example.com", "192.0.2.1")
-	s.Ask("mine@example.com", "192.0.2.1")
+	s.Ask("mine@example.com", Asker{Address: "192.0.2.1"})
+	s.Ask("mine@example.com", Asker{Address: "192.0.2.1"})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -159,7 +159,7 @@ func TestAskIsTheSame(t *testing.T) {
 		{"d@example.com", "2001:db8::3"},
 		{"e@example.com", "2001:db8::4"}, // of that network the fourth
 	} {
-		s.Ask(c.address, c.client)
+		s.Ask(c.address, Asker{Address: c.client})
 	}
 	if len(asked) != 0 {
 		t.Errorf("asked before it was answered: %v", asked)
@@ -186,7 +186,7 @@ func TestAskIsTheSame(t *testing.T) {
 func (s *Service) queueOne(t *testing.T) {
 	t.Helper()
 	s.limits = newLimits(s.cfg.Now())
-	s.Ask("x@example.com", "192.0.2.9")
+	s.Ask("x@example.com", Asker{Address: "192.0.2.9"})
 }
 
 // TestParse: what never was a token is none.

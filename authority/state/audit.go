@@ -2,6 +2,8 @@ package state
 
 import (
 	"encoding/binary"
+	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -11,22 +13,144 @@ import (
 const (
 	auditKeep    = int64(90 * 24 * 3600 * 1000) // milliseconds
 	auditTrimMax = 4                            // entries cleared away for each one written
+
+	// auditForm is how this program has the audit told: with settings, with the ids of batches, and with what may be left out bounded. A command says
+	// how, so that an old log comes to the state that it came to (S10).
+	auditForm = 1
+
+	// Of a batch so many ids are named at most, and so many bytes of them.
+	targetsMax   = 100
+	targetsBytes = 4 << 10
+
+	// What may be left out: so many entries of a kind by one caller in so much time, the rest are counted in one.
+	writtenMax    = 100
+	writtenWindow = int64(3600 * 1000) // milliseconds
 )
 
-// audit records who changed what, and clears away entries that are too old: more
-// than are written, so a backlog shrinks without ever being swept.
-func (t *tx) audit(org OrgID, action, target string) { t.auditMany(org, action, target, 1) }
+// What may be left out, each apart from the others: none of it can hide another. A device's end gives rights and takes them, so a flood of names
+// must not leave it out.
+const (
+	describes = uint32(iota + 1) // a device's name and metadata
+	prolongs                     // a device's end
+	versions                     // an org's API generation
+)
 
-// auditMany is audit for a change of count records.
-func (t *tx) auditMany(org OrgID, action, target string, count uint32) {
+// Encode returns a command as this program writes it into the log, and has it told in this program's form of the audit.
+func Encode(cmd *statepb.Command) ([]byte, error) {
+	cmd.AuditForm = auditForm
+	raw, err := proto.Marshal(cmd)
+	if err != nil {
+		return nil, fmt.Errorf("encode a command: %w", err)
+	}
+	return raw, nil
+}
+
+// detailed tells whether the command is told in full; in the first form it has neither settings nor the ids of batches.
+func (t *tx) detailed() bool { return t.cmd.GetAuditForm() >= 1 }
+
+// named is a target that the first form did not name.
+func (t *tx) named(target string) string {
+	if t.detailed() {
+		return target
+	}
+	return ""
+}
+
+// audit records who changed what (S9), and how it was set before and after.
+func (t *tx) audit(org OrgID, action, target string, set ...*statepb.Setting) {
+	t.write(org, &statepb.AuditEntry{Action: action, Target: target, Count: 1, Settings: differing(set)})
+}
+
+// write adds an entry, and clears away entries that are too old: more than are written, so a backlog shrinks without ever being swept.
+func (t *tx) write(org OrgID, e *statepb.AuditEntry) auditID {
+	t.tell(e)
 	t.trimAudit()
 	a := auditID{t.at.Index, t.emit.audits}
 	t.emit.audits++
-	t.put(auditKey(a), &statepb.AuditEntry{
-		AtMs: t.now, Action: action, Actor: t.cmd.GetActor(), Address: t.cmd.GetAddress(), RequestId: t.cmd.GetRequestId(),
-		OrgId: org[:], Target: target, Count: count,
-	})
+	e.AtMs, e.OrgId = t.now, org[:]
+	e.Actor, e.Address, e.RequestId = t.cmd.GetActor(), t.cmd.GetAddress(), t.cmd.GetRequestId()
+	if !t.detailed() {
+		e.Settings, e.Targets = nil, nil
+	}
+	t.put(auditKey(a), e)
 	t.set(orgAuditKey(org, a), nil)
+	return a
+}
+
+// tell makes the first entry that a command comes to what it is told by.
+func (t *tx) tell(e *statepb.AuditEntry) {
+	if t.action == "" {
+		t.action, t.target = e.GetAction(), e.GetTarget()
+	}
+}
+
+// auditSome is audit for what gives nobody a right and takes none, of one kind: who does it again and again would fill the disk with it.
+func (t *tx) auditSome(kind uint32, org OrgID, action, target string, set ...*statepb.Setting) {
+	if !t.detailed() {
+		t.audit(org, action, target, set...)
+		return
+	}
+	by := t.cmd.GetActor()
+	rec, err := get[statepb.Written](t.r, writtenKey(org, by))
+	t.must(err)
+	if rec == nil {
+		rec = &statepb.Written{}
+	}
+	w := windowOf(rec, kind, t.now)
+	if w.GetEntries() < writtenMax {
+		w.Entries++
+		t.audit(org, action, target, set...)
+	} else {
+		t.leaveOut(org, w, action, target)
+	}
+	t.put(writtenKey(org, by), rec)
+}
+
+// windowOf is the window of a kind at now: an empty one, if the one before is over.
+func windowOf(rec *statepb.Written, kind uint32, now int64) *statepb.Window {
+	i := slices.IndexFunc(rec.GetWindows(), func(w *statepb.Window) bool { return w.GetKind() == kind })
+	switch {
+	case i < 0:
+		rec.Windows = append(rec.Windows, &statepb.Window{Kind: kind, BeganMs: now})
+		i = len(rec.GetWindows()) - 1
+	case now-rec.GetWindows()[i].GetBeganMs() >= writtenWindow:
+		rec.Windows[i] = &statepb.Window{Kind: kind, BeganMs: now}
+	}
+	return rec.GetWindows()[i]
+}
+
+// leaveOut counts a change in the window's one entry for those that have none of their own.
+func (t *tx) leaveOut(org OrgID, w *statepb.Window, action, target string) {
+	t.tell(&statepb.AuditEntry{Action: action, Target: target})
+	a := auditID{w.GetIndex(), uint16(w.GetN())} //nolint:gosec // was one
+	var sum *statepb.AuditEntry
+	if w.GetIndex() != 0 {
+		var err error
+		sum, err = get[statepb.AuditEntry](t.r, auditKey(a))
+		t.must(err)
+	}
+	if sum == nil {
+		sum = &statepb.AuditEntry{Action: action, Target: org.String(), LeftOut: true}
+		a = t.write(org, sum)
+		w.Index, w.N = a.index, uint32(a.n)
+	}
+	sum.Count++
+	if !slices.Contains(sum.GetTargets(), target) {
+		sum.Targets = withTarget(sum.GetTargets(), target)
+	}
+	t.put(auditKey(a), sum)
+}
+
+// withTarget names one more, if there is room.
+func withTarget(list []string, target string) []string {
+	size := len(target)
+	for _, id := range list {
+		size += len(id)
+	}
+	if len(list) == targetsMax || size > targetsBytes {
+		return list
+	}
+	return append(list, target)
 }
 
 func (t *tx) trimAudit() {

@@ -57,6 +57,7 @@ var (
 func (t *tx) batch(c batchCommand, kind batchKind) Outcome {
 	h := t.holder(c.GetOrgId())
 	out := Outcome{Org: h.org}
+	var changed []string
 	ids, all, target := namedIn(c), c.GetAll(), ""
 	if all != nil {
 		target = kind.scope
@@ -73,6 +74,7 @@ func (t *tx) batch(c batchCommand, kind batchKind) Outcome {
 		}
 		if one.Changed {
 			out.Batch.Count++
+			changed = append(changed, id)
 			if len(out.Batch.Sample) < SampleMax {
 				out.Batch.Sample = append(out.Batch.Sample, id)
 			}
@@ -91,10 +93,30 @@ func (t *tx) batch(c batchCommand, kind batchKind) Outcome {
 		out.Batch = Batch{}
 	case out.Batch.Count > 0:
 		out.Changed = true
-		t.auditMany(h.id, kind.action, target, out.Batch.Count)
+		t.auditMany(h.id, kind.action, target, changed)
 	}
 	out.Plan = t.plan(h)
 	return out
+}
+
+// auditMany records a batch. Its target is what it was asked for, or the one device that it came to, else the org; it names the first of those that changed.
+func (t *tx) auditMany(org OrgID, action, scope string, changed []string) {
+	e := &statepb.AuditEntry{Action: action, Target: scope, Count: uint32(len(changed))} //nolint:gosec // at most BatchMax
+	switch {
+	case scope != "":
+	case len(changed) == 1:
+		e.Target = t.named(changed[0])
+	default:
+		e.Target = t.named(org.String())
+	}
+	size := 0
+	for _, id := range changed {
+		if size += len(id); len(e.GetTargets()) == targetsMax || size > targetsBytes {
+			break
+		}
+		e.Targets = append(e.Targets, id)
+	}
+	t.write(org, e)
 }
 
 // namedIn are the ids that a batch names; what is beyond the bound is left alone.

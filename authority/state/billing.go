@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -24,6 +25,7 @@ func (t *tx) setBilling(c *statepb.SetBilling) Outcome {
 	old := t.billing(id)
 	existed := c.GetEventId() != "" && slices.Contains(old.GetEventIds(), c.GetEventId())
 	next, refusal := t.billed(id, c, old)
+	was := t.org(id)
 	org, paid := t.changeOrg(id, func(org *statepb.Org) *statepb.Org {
 		switch {
 		case org == nil:
@@ -50,7 +52,7 @@ func (t *tx) setBilling(c *statepb.SetBilling) Outcome {
 		t.putBilling(id, old, next)
 	}
 	if changed {
-		t.audit(id, "billing.changed", next.GetSubscription().GetId())
+		t.audit(id, "billing.changed", cmp.Or(next.GetSubscription().GetId(), t.named(next.GetCustomerId())), billingSettings(was, org, old, next)...)
 	}
 	return Outcome{Changed: changed, Org: org, Plan: t.plan(t.seated(id, org))}
 }

@@ -63,6 +63,7 @@ func (t *tx) dropKey(org OrgID, k *statepb.Key) {
 	t.del(orgKeyKey(org, k.GetKeyId()))
 	t.m.recent.followKey(org, ringKey{id: k.GetKeyId()}, false)
 	t.del(usedKey([32]byte(k.GetHash())))
+	t.del(writtenKey(org, &statepb.Actor{Type: statepb.Actor_KEY, Id: k.GetKeyId()}))
 }
 
 // changeOccupant lets change edit an occupant and return what is to stand there:

@@ -83,7 +83,9 @@ func (t *tx) apply() Outcome {
 	if refusal := t.authorize(); refusal != Granted {
 		return Outcome{Refusal: refusal}
 	}
-	return t.once(t.run)
+	out := t.once(t.run)
+	out.Action, out.Target = t.action, t.target
+	return out
 }
 
 func (t *tx) run() Outcome {
@@ -134,6 +136,10 @@ func (t *tx) run() Outcome {
 		return t.batch(c.UnrevokeBatch, unrevokeBatch)
 	case *statepb.Command_SetSeen:
 		return t.setSeen(c.SetSeen)
+	case *statepb.Command_Note:
+		return t.note(c.Note)
+	case *statepb.Command_SetMembers:
+		return t.setMembers(c.SetMembers)
 	}
 	panic(fmt.Errorf("the command at index %d, a %T, has no code in this version", t.at.Index, t.cmd.GetChange()))
 }
@@ -144,6 +150,10 @@ func (t *tx) seed(c *statepb.Seed) Outcome {
 	}
 	t.putCluster(c.GetCluster())
 	t.putPlans(c.GetPlans())
+	if t.detailed() {
+		t.audit(OrgID{}, "cluster.begun", c.GetCluster().GetClusterId(),
+			append(planSettings(nil, c.GetPlans()), Setting("operatorToken", nil, Text(TokenID(c.GetCluster().GetOperatorTokenHash()))))...)
+	}
 	return Outcome{Changed: true}
 }
 
@@ -156,6 +166,9 @@ func (t *tx) setLink(c *statepb.SetLink) Outcome {
 	next := clone(old) // others read the old one
 	next.Link = c.GetRecord()
 	t.putCluster(next)
+	if set := differing(linkSettings(old.GetLink(), c.GetRecord())); t.detailed() && len(set) > 0 {
+		t.audit(OrgID{}, "cluster.link_changed", next.GetClusterId(), set...)
+	}
 	return Outcome{Changed: true}
 }
 
@@ -171,6 +184,12 @@ func (t *tx) reserveTime(c *statepb.ReserveTime) Outcome {
 	return Outcome{Changed: true}
 }
 
+// note tells the audit of what was changed elsewhere.
+func (t *tx) note(c *statepb.Note) Outcome {
+	t.audit(OrgID{}, c.GetAction(), c.GetTarget(), c.GetSettings()...)
+	return Outcome{Changed: true}
+}
+
 func (t *tx) putCluster(c *statepb.Cluster) {
 	t.put(clusterKey, c)
 	t.m.cluster.Store(c)
@@ -182,7 +201,9 @@ func (t *tx) register(c *statepb.Register) Outcome {
 	h := t.holder(c.GetOrgId())
 	t.sweep(h)
 	action, existed, restored := "device.registered", false, false
+	var before *statepb.Occupant
 	out := t.changeOccupant(h, c.GetDeviceId(), func(d *statepb.Occupant) (*statepb.Occupant, Refusal) {
+		before = clone(d)
 		if d.GetRevokedAtMs() != 0 {
 			if !c.GetMayRestore() || h.org.GetVersion() != 1 {
 				return d, DeviceRevoked
@@ -204,8 +225,14 @@ func (t *tx) register(c *statepb.Register) Outcome {
 		return d, t.closed(h)
 	})
 	out.Existed, out.Restored = existed, restored && out.Refusal == Granted
-	if out.Changed {
-		t.audit(h.id, action, c.GetDeviceId())
+	switch set := deviceSettings(before, out.Device); {
+	case !out.Changed:
+	case !existed:
+		t.audit(h.id, action, c.GetDeviceId(), set...)
+	case before.GetExpiresAtMs() != out.Device.GetExpiresAtMs():
+		t.auditSome(prolongs, h.id, action, c.GetDeviceId(), set...)
+	default:
+		t.auditSome(describes, h.id, action, c.GetDeviceId(), set...)
 	}
 	return out
 }

@@ -39,6 +39,13 @@ func (r Reader) Refuses(cmd *statepb.Command, now int64, known First) (out Outco
 			return Outcome{}, false, err
 		}
 	}
+	if len(cmd.GetOperatorHash()) > 0 { // which authorize compares
+		cluster, err := r.Cluster()
+		if err != nil {
+			return Outcome{}, false, err
+		}
+		m.cluster.Store(cluster)
+	}
 	t := &tx{m: m, r: r, cmd: cmd, now: max(now, 1), emit: &emission{}, dry: true, exact: known.Exact}
 	if known.Org != nil {
 		m.recent.keepOrg(idOf(known.Org.GetId()), known.Org)
@@ -59,7 +66,7 @@ func (t *tx) first() Outcome {
 	if refusal := t.authorize(); refusal != Granted {
 		return Outcome{Refusal: refusal}
 	}
-	if t.named() {
+	if t.onceNamed() {
 		before, err := t.r.remembered(subject(t.cmd), [onceSize]byte(t.cmd.GetOnce().GetId()))
 		t.must(err)
 		if t.stillKnown(before) && !t.sameRequest(before) {

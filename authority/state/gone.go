@@ -22,7 +22,7 @@ const (
 
 // orgDebris are the ranges of what belongs to one org and to no decision once it is gone.
 // Occupants go first: what is reported of one that is not there leaves nothing behind.
-var orgDebris = []byte{prefixOccupant, prefixSeen, prefixByAge, prefixByEnd, prefixRevoked, prefixSeats, prefixOnce, prefixOnceAge, prefixOnceOf, prefixShareAge, prefixShareOf}
+var orgDebris = []byte{prefixOccupant, prefixSeen, prefixByAge, prefixByEnd, prefixRevoked, prefixSeats, prefixOnce, prefixOnceAge, prefixOnceOf, prefixShareAge, prefixShareOf, prefixWritten}
 
 // remnant is a deleted org that has left something.
 type remnant struct {
@@ -77,7 +77,7 @@ func (t *tx) deleteOrg(c *statepb.DeleteOrg) Outcome {
 	t.dropOrg(ring.id)
 	t.dropBilling(ring.id)
 	last := auditID{t.at.Index, t.emit.audits}
-	t.audit(ring.id, "org.deleted", ring.id.String())
+	t.audit(ring.id, "org.deleted", ring.id.String(), orgSettings(ring.org, nil)...)
 	t.set(goneKey(ring.id), last.append(nil)) // what the trail holds before is cleared away
 	t.set(goneKeysKey(t.now, ring.id), nil)
 	devices, err := t.r.devices(ring.id)

@@ -214,7 +214,15 @@ func edit(key []byte, record proto.Message) []byte {
 	return append(append([]byte{editMark, byte(len(key))}, key...), encode(record)...)
 }
 
+// encode is a record as it is stored, or a command as this program writes it.
 func encode(m proto.Message) []byte {
+	if cmd, ok := m.(*statepb.Command); ok {
+		cmd.AuditForm = auditForm
+	}
+	return bytesOf(m)
+}
+
+func bytesOf(m proto.Message) []byte {
 	raw, err := proto.Marshal(m)
 	if err != nil {
 		panic(err)
@@ -342,7 +350,7 @@ func check(r Reader) error {
 			if len(id) != 24 || len(v) != 0 {
 				return false, fmt.Errorf("%x is no sign-up", k)
 			}
-		case prefixCluster, prefixPlans, prefixMark, prefixOrg, prefixGone, prefixGoneKeys:
+		case prefixCluster, prefixPlans, prefixMark, prefixOrg, prefixGone, prefixGoneKeys, prefixWritten:
 		default:
 			return false, fmt.Errorf("unknown key %q", k)
 		}

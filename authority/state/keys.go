@@ -36,6 +36,7 @@ const (
 	prefixUsed     = 'u' // SHA-256 of a key -> when it was used last, 8 bytes
 	prefixBilling  = 'b' // org -> Billing
 	prefixCustomer = 'B' // Stripe's customer -> org
+	prefixWritten  = 'w' // org, who -> Written: how much of what may be left out of the audit
 )
 
 var (
@@ -55,6 +56,11 @@ func customerKey(id string) []byte               { return append([]byte{prefixCu
 func keyKey(hash [32]byte) []byte                { return append([]byte{prefixKey}, hash[:]...) }
 func auditKey(a auditID) []byte                  { return a.append([]byte{prefixAudit}) }
 func orgAuditKey(org OrgID, a auditID) []byte    { return a.append(holderKey(prefixOrgAudit, org, "")) }
+
+// writtenKey is of an org's caller: what kind of one, and its id.
+func writtenKey(org OrgID, by *statepb.Actor) []byte {
+	return holderKey(prefixWritten, org, string(append([]byte{byte(by.GetType())}, by.GetId()...))) //nolint:gosec // a handful of types
+}
 
 // onceSize is the length of a request's id.
 const onceSize = 16

@@ -13,13 +13,12 @@ import (
 
 // model is the state as plain maps: no counters, no indexes, no sweeps, no cache.
 type model struct {
-	now    int64
-	orgs   map[OrgID]*modelOrg
-	keys   map[[32]byte]*modelKey
-	audits int
-	plans  map[string]uint32
-	gone   []goneOrg
-	order  string // of the plans, as they were last given
+	now   int64
+	orgs  map[OrgID]*modelOrg
+	keys  map[[32]byte]*modelKey
+	plans map[string]uint32
+	gone  []goneOrg
+	order string // of the plans, as they were last given
 
 	graceDays uint32
 	once      map[onceName]*onceResult
@@ -289,9 +288,6 @@ func (m *model) apply(c *statepb.Command) result {
 		return again
 	}
 	r := m.change(c)
-	if r.changed {
-		m.audits++
-	}
 	if c.GetOnce() != nil && c.GetDeleteOrg() == nil && r.refusal != OrgNotFound {
 		r.once = &onceResult{at: m.now, request: string(c.GetOnce().GetRequest()), result: r}
 		if r.device != nil {

@@ -22,6 +22,10 @@ const ShareMax = 1000
 // expired, since the request was admitted, and what was revoked must do nothing
 // once its revocation returned.
 func (t *tx) authorize() Refusal {
+	// A rotation judges the token by itself: sent again by whoever has made it, it changes nothing and is not refused.
+	if shown := t.cmd.GetOperatorHash(); len(shown) > 0 && t.cmd.GetRotateToken() == nil && !bytes.Equal(shown, t.m.Cluster().GetOperatorTokenHash()) {
+		return TokenMoved
+	}
 	c := t.cmd.GetCaller()
 	if c == nil {
 		return Granted
@@ -82,7 +86,7 @@ func subject(cmd *statepb.Command) OrgID {
 // once runs a command, or gives the outcome of the one that asked for the same
 // before.
 func (t *tx) once(run func() Outcome) Outcome {
-	if !t.named() {
+	if !t.onceNamed() {
 		return run()
 	}
 	org, id := subject(t.cmd), [onceSize]byte(t.cmd.GetOnce().GetId())
@@ -102,8 +106,8 @@ func (t *tx) once(run func() Outcome) Outcome {
 	return t.recall(org, before)
 }
 
-// named tells whether the command is to be done once under its name. A deletion is not: with an org goes all that is remembered of it.
-func (t *tx) named() bool {
+// onceNamed tells whether the command is to be done once under its name. A deletion is not: with an org goes all that is remembered of it.
+func (t *tx) onceNamed() bool {
 	return len(t.cmd.GetOnce().GetId()) == onceSize && subject(t.cmd) != (OrgID{}) && t.cmd.GetDeleteOrg() == nil
 }
 

@@ -54,7 +54,12 @@ func (t *tx) createOrg(c *statepb.CreateOrg) Outcome {
 		if c.GetSignUp() != nil {
 			t.signedUp(id)
 		}
-		t.audit(id, "org.created", id.String())
+		t.audit(id, "org.created", id.String(), orgSettings(nil, org)...)
+		for _, k := range c.GetKeys() {
+			if t.detailed() {
+				t.audit(id, "key.created", k.GetKeyId(), keySettings(nil, k)...)
+			}
+		}
 	}
 	return Outcome{Changed: made, Org: org, Plan: t.plan(t.seated(id, org))}
 }
@@ -100,6 +105,7 @@ func (t *tx) updateOrg(c *statepb.UpdateOrg) Outcome {
 
 // editOrg changes an org that must be there, and writes its audit entry.
 func (t *tx) editOrg(id OrgID, action string, edit func(*statepb.Org)) Outcome {
+	before := t.org(id)
 	org, changed := t.changeOrg(id, func(org *statepb.Org) *statepb.Org {
 		if org != nil {
 			edit(org)
@@ -109,8 +115,34 @@ func (t *tx) editOrg(id OrgID, action string, edit func(*statepb.Org)) Outcome {
 	if org == nil {
 		return Outcome{Refusal: OrgNotFound}
 	}
-	if changed {
+	switch {
+	case !changed:
+	case t.detailed():
+		t.auditOrg(id, before, org)
+	default:
 		t.audit(id, action, id.String())
 	}
 	return Outcome{Changed: changed, Org: org, Plan: t.plan(t.seated(id, org))}
+}
+
+// auditOrg records each thing that was set of an org in an entry of its own: who looks for holds finds them by their name.
+func (t *tx) auditOrg(id OrgID, old, org *statepb.Org) {
+	for _, s := range differing(orgSettings(old, org)) {
+		switch action := orgActions[s.GetName()]; {
+		case s.GetName() == "version":
+			t.auditSome(versions, id, action, id.String(), s)
+		case s.GetName() == "hold" && !org.GetHeld():
+			t.audit(id, "org.unfrozen", id.String(), s)
+		case s.GetName() == "executionEnabled" && !org.GetExecutionDisabled():
+			t.audit(id, "org.enabled", id.String(), s)
+		default:
+			t.audit(id, action, id.String(), s)
+		}
+	}
+}
+
+// orgActions name what is done to an org by what is set of it.
+var orgActions = map[string]string{
+	"executionEnabled": "org.disabled", "hold": "org.frozen", "planTier": "org.plan_changed", "limit": "org.limit_changed",
+	"accessUntil": "org.access_changed", "version": "org.version_changed",
 }

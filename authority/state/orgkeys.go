@@ -188,11 +188,12 @@ func (t *tx) giveKey(ring *keyring, key, old *statepb.Key, grace int64) Outcome 
 		return out
 	}
 	t.forgetKeys(ring)
-	action, target := "key.created", key.GetKeyId()
-	if old != nil {
-		action, target = "key.rotated", old.GetKeyId()
+	if old == nil {
+		t.audit(ring.id, "key.created", key.GetKeyId(), keySettings(nil, key)...)
+	} else {
+		t.audit(ring.id, "key.rotated", old.GetKeyId(),
+			Setting("keyId", Text(old.GetKeyId()), Text(key.GetKeyId())), Setting("expiresAt", moment(old.GetExpiresAtMs()), moment(end)))
 	}
-	t.audit(ring.id, action, target)
 	out.Key, out.Changed = key, true
 	return out
 }
@@ -253,7 +254,7 @@ func (t *tx) revokeKey(c *statepb.RevokeKey) Outcome {
 		return k
 	})
 	if out.Changed {
-		t.audit(ring.id, "key.revoked", c.GetKeyId())
+		t.audit(ring.id, "key.revoked", c.GetKeyId(), keySettings(key, nil)...)
 	}
 	return out
 }

@@ -37,8 +37,9 @@ func (t *tx) setPlans(c *statepb.SetPlans) Outcome {
 	if proto.Equal(t.m.plans, next) {
 		return Outcome{}
 	}
+	set := planSettings(t.m.plans, next)
 	t.putPlans(next)
-	t.audit(OrgID{}, "plans.changed", "")
+	t.audit(OrgID{}, "plans.changed", t.named("plans"), set...)
 	return Outcome{Changed: true}
 }
 

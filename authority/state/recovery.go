@@ -32,7 +32,7 @@ func (t *tx) beginRecovery(c *statepb.BeginRecovery) Outcome {
 	next.Recoveries = append(next.Recoveries, &statepb.Recovery{TokenHash: c.GetTokenHash(), EndsMs: endOf(t.now, c.GetTtlSeconds())})
 	next.Recoveries = next.Recoveries[max(0, len(next.Recoveries)-recoveriesMax):]
 	t.putBilling(h.id, old, next)
-	t.audit(h.id, "org.recovery_begun", h.id.String())
+	t.audit(h.id, "org.recovery_begun", h.id.String(), Setting("expiresAt", nil, moment(endOf(t.now, c.GetTtlSeconds()))))
 	out.Changed = true
 	return out
 }

@@ -44,6 +44,51 @@ const (
 // mostReplaced is how many names of clusters before it a cluster remembers.
 const mostReplaced = 16
 
+// How a state became another cluster's.
+const (
+	Restored  = "cluster.restored"
+	Recovered = "cluster.recovered"
+)
+
+// Renewing returns Renew for a node, with what the audit is to say of it.
+func Renewing(action, node string) func(r pebble.Reader, w *pebble.Batch, from, to string) error {
+	return func(r pebble.Reader, w *pebble.Batch, from, to string) error {
+		if err := Renew(r, w, from, to); err != nil {
+			return err
+		}
+		return noteRenewal(r, w, &statepb.AuditEntry{
+			Action: action, Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: node}, OrgId: make([]byte, len(OrgID{})), Target: to, Count: 1,
+			Settings: []*statepb.Setting{Setting("clusterId", Text(from), Text(to))},
+		})
+	}
+}
+
+// noteRenewal adds an entry behind the newest there is. No command comes between: the state is that of its newest one.
+func noteRenewal(r pebble.Reader, w *pebble.Batch, e *statepb.AuditEntry) error {
+	rd := NewReader(r)
+	mark, err := rd.Mark()
+	if err != nil {
+		return err
+	}
+	last, _, err := rd.Audit(OrgID{}, Place{}, 1, 0)
+	if err != nil {
+		return err
+	}
+	place := auditID{index: mark.Index}
+	if len(last) > 0 && last[0].Index >= mark.Index {
+		place = auditID{last[0].Index, last[0].N + 1}
+	}
+	e.AtMs = max(mark.Time, time.Now().UnixMilli())
+	raw, err := proto.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode an audit entry: %w", err)
+	}
+	if err := errors.Join(w.Set(auditKey(place), raw, nil), w.Set(orgAuditKey(OrgID{}, place), nil, nil)); err != nil {
+		return fmt.Errorf("write an audit entry: %w", err)
+	}
+	return nil
+}
+
 // Renew makes a restored or recovered state that of the cluster to, which replaces
 // the cluster from (I13), and another incarnation, in which leases of the time
 // before may still be out, as long as any may be (I7, I8).

@@ -104,6 +104,8 @@ type Outcome struct {
 	// Replayed says that this is the outcome of an earlier command, which asked for
 	// the same under the same name.
 	Replayed bool
+	// Action and Target are those of the first audit entry that the command came to, "" if it came to none.
+	Action, Target string
 	// Restored says that a register found the device revoked, and restored it.
 	Restored bool
 	// Batch is what a batch came to, zero for other commands.

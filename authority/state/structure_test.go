@@ -26,8 +26,8 @@ var writers = map[string]string{
 	"clusterKey":           "putCluster",
 	"plansKey":             "putPlans",
 	"markKey":              "stamp",
-	"auditKey(":            "auditMany trimAudit clear",
-	"orgAuditKey(":         "auditMany trimAudit clear",
+	"auditKey(":            "write leaveOut trimAudit clear",
+	"orgAuditKey(":         "write trimAudit clear",
 	"debris":               "clear",
 	"goneKey(":             "deleteOrg tidy",
 	"goneKeysKey(":         "deleteOrg dropDeadKeys",
@@ -39,6 +39,7 @@ var writers = map[string]string{
 	"signupKey(":           "signedUp expireSignups",
 	"billingKey(":          "putBilling dropBilling",
 	"customerKey(":         "putBilling dropBilling",
+	"writtenKey(":          "auditSome dropKey",
 }
 
 // callers says who may call what, where that is not free: our own functions, and
@@ -46,13 +47,13 @@ var writers = map[string]string{
 var callers = map[string]string{
 	"follow":      "changeOccupant",
 	"dropOrg":     "deleteOrg",
-	"putCluster":  "seed setLink reserveTime rotateToken",
+	"putCluster":  "seed setLink reserveTime rotateToken setMembers",
 	"putPlans":    "seed setPlans",
 	"dropBilling": "deleteOrg",
 	"putBilling":  "setBilling beginRecovery recover",
 	"concern":     "changeOrg dropOrg changeKey dropKey changeOccupant holder",
-	"w":           "set del",   // the batch itself
-	"Set":         "set Renew", // Renew: offline, of a state that nobody has open
+	"w":           "set del",               // the batch itself
+	"Set":         "set Renew noteRenewal", // the last two: offline, of a state that nobody has open
 	"Delete":      "del",
 	"Merge":       "", "DeleteRange": "", "DeleteSized": "", "SingleDelete": "", "LogData": "", "SetRepr": "", "AddInternalKey": "",
 	"SetDeferred": "", "MergeDeferred": "", "DeleteDeferred": "", "DeleteRangeDeferred": "", "SingleDeleteDeferred": "",

@@ -22,6 +22,6 @@ func (t *tx) rotateToken(c *statepb.RotateToken) Outcome {
 	next := clone(old) // others read the old one
 	next.OperatorTokenHash = c.GetNewHash()
 	t.putCluster(next)
-	t.audit(OrgID{}, "operator.token_rotated", "")
+	t.audit(OrgID{}, "operator.token_rotated", t.named(TokenID(c.GetNewHash())), Setting("operatorToken", Text(TokenID(c.GetOldHash())), Text(TokenID(c.GetNewHash()))))
 	return Outcome{Changed: true}
 }

@@ -49,7 +49,7 @@ func TestRotateToken(t *testing.T) {
 	}
 	n.restart()
 	is(hash(2))
-	if entries := must(keysOf(n.reader(), prefixAudit))(t); len(entries) != 1 {
+	if entries := must(keysOf(n.reader(), prefixAudit))(t); len(entries) != 2 { // with the cluster's beginning
 		t.Errorf("%d entries in the audit", len(entries))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/state/statepb"
 	"machineid/shared/decision"
@@ -43,7 +44,7 @@ func ParsePlace(text string) (p Place, ok bool) {
 }
 
 // Audit lists entries, the newest first, from before a place (zero: from the
-// newest), at most limit, and whether older ones follow. They are those of an org, or of
+// newest), at most limit and about ListBytes, and whether older ones follow. They are those of an org, or of
 // everybody for the zero id. What is beyond its time at now is not listed.
 func (r Reader) Audit(org OrgID, before Place, limit int, now decision.Millis) (list []Entry, more bool, err error) {
 	from, to := []byte{prefixAudit}, after([]byte{prefixAudit})
@@ -53,6 +54,7 @@ func (r Reader) Audit(org OrgID, before Place, limit int, now decision.Millis) (
 	if before != (Place{}) {
 		to = auditID{before.Index, before.N}.append(append([]byte(nil), from...))
 	}
+	size := 0
 	err = r.scanBack(from, to, func(k []byte) (bool, error) {
 		id := k[len(from):]
 		if len(id) != auditIDSize {
@@ -63,7 +65,8 @@ func (r Reader) Audit(org OrgID, before Place, limit int, now decision.Millis) (
 		if err != nil || e == nil || e.GetAtMs() < now-auditKeep {
 			return false, err
 		}
-		if more = len(list) == limit; more {
+		size += proto.Size(e)
+		if more = len(list) == limit || len(list) > 0 && size > ListBytes; more {
 			return false, nil
 		}
 		list = append(list, Entry{p, e})

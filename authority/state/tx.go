@@ -24,6 +24,8 @@ type tx struct {
 
 	dry   bool // a look ahead (first.go): nothing is written
 	exact bool // and devices that have ended are counted all the same
+	// action and target are of the first audit entry that it comes to, "" if none.
+	action, target string
 }
 
 func (t *tx) set(key, value []byte) {

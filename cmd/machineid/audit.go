@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,7 +32,13 @@ type auditView struct {
 	RequestID *string `json:"request_id"`
 	OrgID     *string `json:"orgId"`
 	Target    *string `json:"target"`
-	Count     int     `json:"count"`
+	// Targets are those of count that are named, TargetsLeftOut how many are not.
+	Targets        []string `json:"targets"`
+	Count          int      `json:"count"`
+	TargetsLeftOut int      `json:"targetsLeftOut"`
+	// LeftOut says that the entry stands for count changes that have none of their own.
+	LeftOut       bool                       `json:"leftOut"`
+	Before, After map[string]json.RawMessage // what was set, by its name
 
 	raw json.RawMessage // as it was sent
 }
@@ -72,7 +79,7 @@ func auditTail(ctx context.Context, cmd *cobra.Command, o *operatorFlags, f *tai
 		client.org, path = f.org, "audit"
 	}
 	w := cmd.OutOrStdout()
-	entries, err := auditPage(ctx, client, path, max(f.lines, 1), "")
+	entries, err := auditNewest(ctx, client, path, max(f.lines, 1))
 	if err != nil {
 		return err
 	}
@@ -105,12 +112,26 @@ func auditTail(ctx context.Context, cmd *cobra.Command, o *operatorFlags, f *tai
 	}
 }
 
+// auditNewest lists so many entries, the newest first. A page ends early where entries are large.
+func auditNewest(ctx context.Context, c *operatorClient, path string, lines int) (list []auditView, err error) {
+	for cursor := ""; ; {
+		page, next, err := auditPage(ctx, c, path, lines-len(list), cursor)
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, page...); next == "" || len(list) >= lines {
+			return list, nil
+		}
+		cursor = next
+	}
+}
+
 // auditSince lists what came after an entry, the newest first.
 func auditSince(ctx context.Context, c *operatorClient, path, last string, within time.Duration) (news []auditView, err error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	for cursor := ""; ; cursor = news[len(news)-1].ID {
-		page, err := auditPage(ctx, c, path, maxLines, cursor)
+	for cursor := ""; ; {
+		page, next, err := auditPage(ctx, c, path, maxLines, cursor)
 		if err != nil {
 			return nil, err
 		}
@@ -120,9 +141,10 @@ func auditSince(ctx context.Context, c *operatorClient, path, last string, withi
 			}
 			news = append(news, e)
 		}
-		if len(page) < maxLines {
+		if next == "" {
 			return news, nil
 		}
+		cursor = next
 	}
 }
 
@@ -139,25 +161,27 @@ func later(a, b string) bool {
 	return ai > bi || ai == bi && an > bn
 }
 
-func auditPage(ctx context.Context, c *operatorClient, path string, limit int, cursor string) ([]auditView, error) {
+// auditPage is a page of entries, the newest first, and the cursor of the one after it, "" if there is none.
+func auditPage(ctx context.Context, c *operatorClient, path string, limit int, cursor string) (list []auditView, next string, err error) {
 	q := url.Values{"limit": {strconv.Itoa(limit)}}
 	if cursor != "" {
 		q.Set("cursor", cursor)
 	}
 	var answer struct {
-		Entries []json.RawMessage `json:"entries"`
+		Entries    []json.RawMessage `json:"entries"`
+		NextCursor string            `json:"nextCursor"`
 	}
 	if err := c.call(ctx, http.MethodGet, path+"?"+q.Encode(), nil, &answer); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	list := make([]auditView, len(answer.Entries))
+	list = make([]auditView, len(answer.Entries))
 	for i, raw := range answer.Entries {
 		if err := json.Unmarshal(raw, &list[i]); err != nil {
-			return nil, fmt.Errorf("read the answer: %w", err)
+			return nil, "", fmt.Errorf("read the answer: %w", err)
 		}
 		list[i].raw = raw
 	}
-	return list, nil
+	return list, answer.NextCursor, nil
 }
 
 // printAudit writes entries, which come the newest first, in the order of time: a line each, so that they can be followed.
@@ -173,14 +197,7 @@ func printAudit(w io.Writer, output string, list []auditView) error {
 		if e.Actor.ID != nil {
 			who += " " + *e.Actor.ID
 		}
-		what := e.Action
-		if e.Target != nil {
-			what += " " + strconv.Quote(*e.Target)
-		}
-		if e.Count != 1 {
-			what += fmt.Sprintf(" (%d)", e.Count)
-		}
-		line := e.At + "  " + what + "  by " + who
+		line := e.At + "  " + e.what() + "  by " + who
 		if e.Address != nil {
 			line += " at " + *e.Address
 		}
@@ -194,4 +211,32 @@ func printAudit(w io.Writer, output string, list []auditView) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// what says what was done, of what, and how it was set before and after.
+func (e *auditView) what() string {
+	var b strings.Builder
+	b.WriteString(e.Action)
+	if e.Target != nil {
+		fmt.Fprintf(&b, " %q", *e.Target)
+	}
+	switch {
+	case e.LeftOut:
+		fmt.Fprintf(&b, " (%d more of the same by this caller, left out)", e.Count)
+	case e.Count != 1:
+		fmt.Fprintf(&b, " (%d)", e.Count)
+	}
+	if len(e.Targets) > 1 || e.Target != nil && len(e.Targets) == 1 && e.Targets[0] != *e.Target {
+		b.WriteString(":")
+		for _, id := range e.Targets {
+			fmt.Fprintf(&b, " %q", id)
+		}
+		if e.TargetsLeftOut > 0 {
+			fmt.Fprintf(&b, " and %d more", e.TargetsLeftOut)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.After)) {
+		fmt.Fprintf(&b, "  %s %s -> %s", name, e.Before[name], e.After[name])
+	}
+	return b.String()
 }

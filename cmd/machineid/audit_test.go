@@ -52,8 +52,8 @@ func TestAuditTail(t *testing.T) {
 		return out
 	}
 	lines := strings.Split(strings.TrimSpace(tail("--org", id)), "\n")
-	if len(lines) != 3 || !strings.Contains(lines[0], "org.created") || !strings.Contains(lines[1], `device.registered "the \"first\""  by key `+admin[4:12]+" at 127.0.0.1") ||
-		!strings.Contains(lines[2], "device.revoked") {
+	if len(lines) != 5 || !strings.Contains(lines[0], "org.created") || !strings.Contains(lines[3], `device.registered "the \"first\""  by key `+admin[4:12]+" at 127.0.0.1") ||
+		!strings.Contains(lines[1], `key.created "`+admin[4:12]+`"  `) || !strings.Contains(lines[1], `scope null -> "admin"`) || !strings.Contains(lines[4], "device.revoked") {
 		t.Errorf("the org's: %q", lines)
 	}
 	if out := tail("-n", "2"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "another's") || !strings.Contains(out, "org "+id) {
@@ -67,6 +67,19 @@ func TestAuditTail(t *testing.T) {
 		if code, _, errs := commandLine(append(append([]string{"audit", "tail"}, flags...), args...)...); code != want || errs == "" {
 			t.Errorf("%v: exit code %d, want %d: %s", args, code, want, errs)
 		}
+	}
+
+	// Operators see by name what was done, to whom, and to the cluster.
+	for _, args := range [][]string{{"org", "freeze", id}, {"org", "unfreeze", id}, {"device", "restore", id, `the "first"`}} {
+		if code, _, errs := commandLine(append(args, flags...)...); code != exitDone {
+			t.Errorf("%v: exit code %d: %s", args, code, errs)
+		}
+	}
+	if out := tail("-n", "2"); !strings.Contains(out, `devices.restored "the \"first\""  by operator `) || !strings.Contains(out, `org.unfrozen "`+id+`"  hold true -> false  by operator `) {
+		t.Errorf("a hold: %s", out)
+	}
+	if out := tail("-n", "1000"); !strings.Contains(out, "cluster.begun") || !strings.Contains(out, "cluster.link_changed") {
+		t.Errorf("the cluster: %s", out)
 	}
 
 	p := launch(t, append(append([]string{"audit", "tail"}, flags...), "--follow", "--lines", "0")...)

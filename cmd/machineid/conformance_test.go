@@ -111,7 +111,7 @@ func orgWalk() []pace {
 		{as: "admin", call: "POST org/execution", body: `{"enabled":false}`, status: 200, shape: `status=ok enabled=false changed=false` + settledShape},
 		{as: "admin", call: "POST org/execution", body: `{"enabled":true}`, status: 200, shape: `status=ok enabled=true changed=true` + settledShape},
 		{as: "admin", call: "POST org/settings", body: `{"version":$generation}`, status: 200, shape: `status=ok version=$generation changed=false` + settledShape},
-		{as: "admin", call: "GET audit", status: 200, shape: `status=ok entries:a`, each: `entries id:s index:n at:t action:s actor:o address:s? request_id:s? target:s? count:n`},
+		{as: "admin", call: "GET audit", status: 200, shape: `status=ok entries:a`, each: `entries id:s index:n at:t action:s actor:o address:s? request_id:s? target:s? targets:a count:n before:o? after:o?`},
 		{as: "admin", call: "GET org/export", status: 200, shape: `status=ok exportedAt:t org:o keys:a devices:a`},
 		{as: "admin", call: "GET org/export?limit=1", status: 200, shape: `status=ok exportedAt:t org:o keys:a devices:a nextCursor:s`, keep: "cursor=nextCursor"},
 		{as: "admin", call: "GET org/export?limit=1000&cursor=$cursor", status: 200, shape: `status=ok exportedAt:t org:o keys:a devices:a`},

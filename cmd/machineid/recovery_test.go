@@ -100,7 +100,7 @@ func TestRecovery(t *testing.T) {
 		t.Errorf("twice: %+v, %v", a, err)
 	}
 	trail, err := s.node.get("audit", o.admin)
-	if err != nil || !strings.Contains(trail.raw, "org.recovery_begun") || !strings.Contains(trail.raw, `"id":"recovery"`) {
+	if err != nil || !regexp.MustCompile(`"action":"org.recovery_begun","actor":\{"type":"system","id":"recovery"\},"address":"[^"]+","request_id":"r","target":"[-0-9a-f]{36}"`).MatchString(trail.raw) {
 		t.Errorf("the audit: %+v, %v", trail, err)
 	}
 }

@@ -73,7 +73,7 @@ func (x Actor_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Actor_Type.Descriptor instead.
 func (Actor_Type) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4, 0}
 }
 
 type Subscription_Status int32
@@ -137,7 +137,7 @@ func (x Subscription_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Subscription_Status.Descriptor instead.
 func (Subscription_Status) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42, 0}
 }
 
 type Key_Scope int32
@@ -189,7 +189,7 @@ func (x Key_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Key_Scope.Descriptor instead.
 func (Key_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40, 0}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{44, 0}
 }
 
 // Command is one change. Everything that Apply needs is in it: the leader stamps
@@ -204,6 +204,10 @@ type Command struct {
 	Caller *Caller `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
 	// Missing where the caller gave the change no name.
 	Once *Once `protobuf:"bytes,6,opt,name=once,proto3" json:"once,omitempty"`
+	// How what it changes is told in the audit: 0 is the first release's form. A log is told as it was when it was written.
+	AuditForm uint32 `protobuf:"varint,7,opt,name=audit_form,json=auditForm,proto3" json:"audit_form,omitempty"`
+	// SHA-256 of the operator's token that the change was asked with, judged again where it is applied; empty where none was.
+	OperatorHash []byte `protobuf:"bytes,8,opt,name=operator_hash,json=operatorHash,proto3" json:"operator_hash,omitempty"`
 	// Types that are valid to be assigned to Change:
 	//
 	//	*Command_Seed
@@ -229,6 +233,8 @@ type Command struct {
 	//	*Command_BeginRecovery
 	//	*Command_Recover
 	//	*Command_ReserveTime
+	//	*Command_Note
+	//	*Command_SetMembers
 	Change        isCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -302,6 +308,20 @@ func (x *Command) GetCaller() *Caller {
 func (x *Command) GetOnce() *Once {
 	if x != nil {
 		return x.Once
+	}
+	return nil
+}
+
+func (x *Command) GetAuditForm() uint32 {
+	if x != nil {
+		return x.AuditForm
+	}
+	return 0
+}
+
+func (x *Command) GetOperatorHash() []byte {
+	if x != nil {
+		return x.OperatorHash
 	}
 	return nil
 }
@@ -520,6 +540,24 @@ func (x *Command) GetReserveTime() *ReserveTime {
 	return nil
 }
 
+func (x *Command) GetNote() *Note {
+	if x != nil {
+		if x, ok := x.Change.(*Command_Note); ok {
+			return x.Note
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetMembers() *SetMembers {
+	if x != nil {
+		if x, ok := x.Change.(*Command_SetMembers); ok {
+			return x.SetMembers
+		}
+	}
+	return nil
+}
+
 type isCommand_Change interface {
 	isCommand_Change()
 }
@@ -616,6 +654,14 @@ type Command_ReserveTime struct {
 	ReserveTime *ReserveTime `protobuf:"bytes,28,opt,name=reserve_time,json=reserveTime,proto3,oneof"`
 }
 
+type Command_Note struct {
+	Note *Note `protobuf:"bytes,29,opt,name=note,proto3,oneof"`
+}
+
+type Command_SetMembers struct {
+	SetMembers *SetMembers `protobuf:"bytes,30,opt,name=set_members,json=setMembers,proto3,oneof"`
+}
+
 func (*Command_Seed) isCommand_Change() {}
 
 func (*Command_SetLink) isCommand_Change() {}
@@ -662,6 +708,116 @@ func (*Command_Recover) isCommand_Change() {}
 
 func (*Command_ReserveTime) isCommand_Change() {}
 
+func (*Command_Note) isCommand_Change() {}
+
+func (*Command_SetMembers) isCommand_Change() {}
+
+// SetMembers tells what members the cluster has. Who has them is Raft; here they are kept to be compared, so that no change goes untold.
+type SetMembers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       *Members               `protobuf:"bytes,1,opt,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetMembers) Reset() {
+	*x = SetMembers{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetMembers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetMembers) ProtoMessage() {}
+
+func (x *SetMembers) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetMembers.ProtoReflect.Descriptor instead.
+func (*SetMembers) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SetMembers) GetMembers() *Members {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// Note tells the audit of what was changed elsewhere: in the cluster, not in this state.
+type Note struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	Target        string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	Settings      []*Setting             `protobuf:"bytes,3,rep,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Note) Reset() {
+	*x = Note{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Note) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Note) ProtoMessage() {}
+
+func (x *Note) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Note.ProtoReflect.Descriptor instead.
+func (*Note) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Note) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Note) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Note) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 // ReserveTime lets the leader tell times up to this one.
 type ReserveTime struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -672,7 +828,7 @@ type ReserveTime struct {
 
 func (x *ReserveTime) Reset() {
 	*x = ReserveTime{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +840,7 @@ func (x *ReserveTime) String() string {
 func (*ReserveTime) ProtoMessage() {}
 
 func (x *ReserveTime) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[1]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +853,7 @@ func (x *ReserveTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveTime.ProtoReflect.Descriptor instead.
 func (*ReserveTime) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{1}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ReserveTime) GetUntilMs() int64 {
@@ -711,7 +867,7 @@ func (x *ReserveTime) GetUntilMs() int64 {
 type Actor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Type  Actor_Type             `protobuf:"varint,1,opt,name=type,proto3,enum=machineid.state.v1.Actor_Type" json:"type,omitempty"`
-	// The key's id, for KEY.
+	// The key's id, for KEY; the token's, for OPERATOR; the node, or what of it, for SYSTEM.
 	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -719,7 +875,7 @@ type Actor struct {
 
 func (x *Actor) Reset() {
 	*x = Actor{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +887,7 @@ func (x *Actor) String() string {
 func (*Actor) ProtoMessage() {}
 
 func (x *Actor) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[2]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +900,7 @@ func (x *Actor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Actor.ProtoReflect.Descriptor instead.
 func (*Actor) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{2}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Actor) GetType() Actor_Type {
@@ -775,7 +931,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +943,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[3]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +956,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{3}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Caller) GetKeyHash() []byte {
@@ -832,7 +988,7 @@ type Once struct {
 
 func (x *Once) Reset() {
 	*x = Once{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1000,7 @@ func (x *Once) String() string {
 func (*Once) ProtoMessage() {}
 
 func (x *Once) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[4]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +1013,7 @@ func (x *Once) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Once.ProtoReflect.Descriptor instead.
 func (*Once) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{4}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Once) GetId() []byte {
@@ -892,7 +1048,7 @@ type Seed struct {
 
 func (x *Seed) Reset() {
 	*x = Seed{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1060,7 @@ func (x *Seed) String() string {
 func (*Seed) ProtoMessage() {}
 
 func (x *Seed) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[5]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1073,7 @@ func (x *Seed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seed.ProtoReflect.Descriptor instead.
 func (*Seed) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{5}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Seed) GetCluster() *Cluster {
@@ -946,7 +1102,7 @@ type SetLink struct {
 
 func (x *SetLink) Reset() {
 	*x = SetLink{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1114,7 @@ func (x *SetLink) String() string {
 func (*SetLink) ProtoMessage() {}
 
 func (x *SetLink) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[6]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1127,7 @@ func (x *SetLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLink.ProtoReflect.Descriptor instead.
 func (*SetLink) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{6}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SetLink) GetRecord() *LinkRecord {
@@ -1007,7 +1163,7 @@ type CreateOrg struct {
 
 func (x *CreateOrg) Reset() {
 	*x = CreateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1175,7 @@ func (x *CreateOrg) String() string {
 func (*CreateOrg) ProtoMessage() {}
 
 func (x *CreateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[7]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1188,7 @@ func (x *CreateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOrg.ProtoReflect.Descriptor instead.
 func (*CreateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{7}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CreateOrg) GetOrgId() []byte {
@@ -1095,7 +1251,7 @@ type SignUp struct {
 
 func (x *SignUp) Reset() {
 	*x = SignUp{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1263,7 @@ func (x *SignUp) String() string {
 func (*SignUp) ProtoMessage() {}
 
 func (x *SignUp) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[8]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1276,7 @@ func (x *SignUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignUp.ProtoReflect.Descriptor instead.
 func (*SignUp) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{8}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SignUp) GetMaxOrgs() uint32 {
@@ -1140,7 +1296,7 @@ type ExpireSignups struct {
 
 func (x *ExpireSignups) Reset() {
 	*x = ExpireSignups{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1308,7 @@ func (x *ExpireSignups) String() string {
 func (*ExpireSignups) ProtoMessage() {}
 
 func (x *ExpireSignups) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[9]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1321,7 @@ func (x *ExpireSignups) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireSignups.ProtoReflect.Descriptor instead.
 func (*ExpireSignups) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{9}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExpireSignups) GetBeforeMs() int64 {
@@ -1186,7 +1342,7 @@ type SetExecution struct {
 
 func (x *SetExecution) Reset() {
 	*x = SetExecution{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1354,7 @@ func (x *SetExecution) String() string {
 func (*SetExecution) ProtoMessage() {}
 
 func (x *SetExecution) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[10]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1367,7 @@ func (x *SetExecution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetExecution.ProtoReflect.Descriptor instead.
 func (*SetExecution) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{10}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SetExecution) GetOrgId() []byte {
@@ -1249,7 +1405,7 @@ type UpdateOrg struct {
 
 func (x *UpdateOrg) Reset() {
 	*x = UpdateOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1417,7 @@ func (x *UpdateOrg) String() string {
 func (*UpdateOrg) ProtoMessage() {}
 
 func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[11]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1430,7 @@ func (x *UpdateOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateOrg.ProtoReflect.Descriptor instead.
 func (*UpdateOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{11}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateOrg) GetOrgId() []byte {
@@ -1336,7 +1492,7 @@ type SetPlans struct {
 
 func (x *SetPlans) Reset() {
 	*x = SetPlans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1504,7 @@ func (x *SetPlans) String() string {
 func (*SetPlans) ProtoMessage() {}
 
 func (x *SetPlans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[12]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1517,7 @@ func (x *SetPlans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPlans.ProtoReflect.Descriptor instead.
 func (*SetPlans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{12}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SetPlans) GetPlans() *Plans {
@@ -1381,7 +1537,7 @@ type DeleteOrg struct {
 
 func (x *DeleteOrg) Reset() {
 	*x = DeleteOrg{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1549,7 @@ func (x *DeleteOrg) String() string {
 func (*DeleteOrg) ProtoMessage() {}
 
 func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[13]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1562,7 @@ func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
 func (*DeleteOrg) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{13}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteOrg) GetOrgId() []byte {
@@ -1435,7 +1591,7 @@ type SetBilling struct {
 
 func (x *SetBilling) Reset() {
 	*x = SetBilling{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1603,7 @@ func (x *SetBilling) String() string {
 func (*SetBilling) ProtoMessage() {}
 
 func (x *SetBilling) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[14]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1616,7 @@ func (x *SetBilling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBilling.ProtoReflect.Descriptor instead.
 func (*SetBilling) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{14}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SetBilling) GetOrgId() []byte {
@@ -1512,7 +1668,7 @@ type BeginRecovery struct {
 
 func (x *BeginRecovery) Reset() {
 	*x = BeginRecovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +1680,7 @@ func (x *BeginRecovery) String() string {
 func (*BeginRecovery) ProtoMessage() {}
 
 func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[15]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +1693,7 @@ func (x *BeginRecovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRecovery.ProtoReflect.Descriptor instead.
 func (*BeginRecovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{15}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BeginRecovery) GetOrgId() []byte {
@@ -1573,7 +1729,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1741,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[16]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1754,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{16}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Recover) GetOrgId() []byte {
@@ -1633,7 +1789,7 @@ type AddKey struct {
 
 func (x *AddKey) Reset() {
 	*x = AddKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1645,7 +1801,7 @@ func (x *AddKey) String() string {
 func (*AddKey) ProtoMessage() {}
 
 func (x *AddKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[17]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1658,7 +1814,7 @@ func (x *AddKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKey.ProtoReflect.Descriptor instead.
 func (*AddKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{17}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AddKey) GetOrgId() []byte {
@@ -1690,7 +1846,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1858,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[18]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1871,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{18}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RotateKey) GetOrgId() []byte {
@@ -1756,7 +1912,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1924,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[19]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1937,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{19}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevokeKey) GetOrgId() []byte {
@@ -1816,7 +1972,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1984,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[20]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1997,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{20}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Register) GetOrgId() []byte {
@@ -1896,7 +2052,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2064,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[21]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2077,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{21}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Revoke) GetOrgId() []byte {
@@ -1948,7 +2104,7 @@ type Unrevoke struct {
 
 func (x *Unrevoke) Reset() {
 	*x = Unrevoke{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2116,7 @@ func (x *Unrevoke) String() string {
 func (*Unrevoke) ProtoMessage() {}
 
 func (x *Unrevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[22]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2129,7 @@ func (x *Unrevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unrevoke.ProtoReflect.Descriptor instead.
 func (*Unrevoke) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{22}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Unrevoke) GetOrgId() []byte {
@@ -2000,7 +2156,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2168,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[23]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2181,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{23}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Remove) GetOrgId() []byte {
@@ -2056,7 +2212,7 @@ type RevokeBatch struct {
 
 func (x *RevokeBatch) Reset() {
 	*x = RevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2224,7 @@ func (x *RevokeBatch) String() string {
 func (*RevokeBatch) ProtoMessage() {}
 
 func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[24]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2237,7 @@ func (x *RevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeBatch.ProtoReflect.Descriptor instead.
 func (*RevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{24}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RevokeBatch) GetOrgId() []byte {
@@ -2119,7 +2275,7 @@ type UnrevokeBatch struct {
 
 func (x *UnrevokeBatch) Reset() {
 	*x = UnrevokeBatch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2287,7 @@ func (x *UnrevokeBatch) String() string {
 func (*UnrevokeBatch) ProtoMessage() {}
 
 func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[25]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2300,7 @@ func (x *UnrevokeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnrevokeBatch.ProtoReflect.Descriptor instead.
 func (*UnrevokeBatch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{25}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnrevokeBatch) GetOrgId() []byte {
@@ -2182,7 +2338,7 @@ type Stretch struct {
 
 func (x *Stretch) Reset() {
 	*x = Stretch{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +2350,7 @@ func (x *Stretch) String() string {
 func (*Stretch) ProtoMessage() {}
 
 func (x *Stretch) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[26]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +2363,7 @@ func (x *Stretch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stretch.ProtoReflect.Descriptor instead.
 func (*Stretch) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{26}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Stretch) GetAfterMs() int64 {
@@ -2243,7 +2399,7 @@ type RotateToken struct {
 
 func (x *RotateToken) Reset() {
 	*x = RotateToken{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2411,7 @@ func (x *RotateToken) String() string {
 func (*RotateToken) ProtoMessage() {}
 
 func (x *RotateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[27]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2424,7 @@ func (x *RotateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateToken.ProtoReflect.Descriptor instead.
 func (*RotateToken) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{27}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RotateToken) GetOldHash() []byte {
@@ -2296,7 +2452,7 @@ type SetSeen struct {
 
 func (x *SetSeen) Reset() {
 	*x = SetSeen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +2464,7 @@ func (x *SetSeen) String() string {
 func (*SetSeen) ProtoMessage() {}
 
 func (x *SetSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[28]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +2477,7 @@ func (x *SetSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSeen.ProtoReflect.Descriptor instead.
 func (*SetSeen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{28}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SetSeen) GetOrgs() []*Seen {
@@ -2350,7 +2506,7 @@ type Used struct {
 
 func (x *Used) Reset() {
 	*x = Used{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2518,7 @@ func (x *Used) String() string {
 func (*Used) ProtoMessage() {}
 
 func (x *Used) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[29]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2531,7 @@ func (x *Used) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Used.ProtoReflect.Descriptor instead.
 func (*Used) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{29}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Used) GetKeyHash() []byte {
@@ -2404,7 +2560,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2572,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[30]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2585,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{30}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Seen) GetOrgId() []byte {
@@ -2469,14 +2625,16 @@ type Cluster struct {
 	Replaces []string `protobuf:"bytes,6,rep,name=replaces,proto3" json:"replaces,omitempty"`
 	// No leader has told a time after this one, but for those that commands carry: the
 	// next begins here (I11).
-	ReservedMs    int64 `protobuf:"varint,7,opt,name=reserved_ms,json=reservedMs,proto3" json:"reserved_ms,omitempty"`
+	ReservedMs int64 `protobuf:"varint,7,opt,name=reserved_ms,json=reservedMs,proto3" json:"reserved_ms,omitempty"`
+	// Missing before the first was told.
+	Members       *Members `protobuf:"bytes,8,opt,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2646,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[31]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2659,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{31}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Cluster) GetClusterId() string {
@@ -2553,6 +2711,137 @@ func (x *Cluster) GetReservedMs() int64 {
 	return 0
 }
 
+func (x *Cluster) GetMembers() *Members {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// Members are the members of the cluster, as the audit knows them.
+type Members struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the log entry that made them members.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// In the order of their ids.
+	Members       []*Member `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Members) Reset() {
+	*x = Members{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Members) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Members) ProtoMessage() {}
+
+func (x *Members) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Members.ProtoReflect.Descriptor instead.
+func (*Members) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Members) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Members) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type Member struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The id of its data folder.
+	Store         string `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Voter         bool   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Member) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Member) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *Member) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Member) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
 // LinkRecord says by which times leases were given, and whether one may be out.
 type LinkRecord struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -2571,7 +2860,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +2872,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[32]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +2885,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{32}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LinkRecord) GetOpen() bool {
@@ -2653,7 +2942,7 @@ type LeaseHolder struct {
 
 func (x *LeaseHolder) Reset() {
 	*x = LeaseHolder{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2954,7 @@ func (x *LeaseHolder) String() string {
 func (*LeaseHolder) ProtoMessage() {}
 
 func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[33]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2967,7 @@ func (x *LeaseHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseHolder.ProtoReflect.Descriptor instead.
 func (*LeaseHolder) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{33}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LeaseHolder) GetProcessId() []byte {
@@ -2707,7 +2996,7 @@ type Plans struct {
 
 func (x *Plans) Reset() {
 	*x = Plans{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2719,7 +3008,7 @@ func (x *Plans) String() string {
 func (*Plans) ProtoMessage() {}
 
 func (x *Plans) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[34]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2732,7 +3021,7 @@ func (x *Plans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plans.ProtoReflect.Descriptor instead.
 func (*Plans) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{34}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Plans) GetPlans() []*Plan {
@@ -2759,7 +3048,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +3060,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[35]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +3073,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{35}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Plan) GetTier() string {
@@ -2831,7 +3120,7 @@ type Org struct {
 
 func (x *Org) Reset() {
 	*x = Org{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2843,7 +3132,7 @@ func (x *Org) String() string {
 func (*Org) ProtoMessage() {}
 
 func (x *Org) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[36]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2856,7 +3145,7 @@ func (x *Org) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Org.ProtoReflect.Descriptor instead.
 func (*Org) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{36}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Org) GetId() []byte {
@@ -2975,7 +3264,7 @@ type Billing struct {
 
 func (x *Billing) Reset() {
 	*x = Billing{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3276,7 @@ func (x *Billing) String() string {
 func (*Billing) ProtoMessage() {}
 
 func (x *Billing) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[37]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3289,7 @@ func (x *Billing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Billing.ProtoReflect.Descriptor instead.
 func (*Billing) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{37}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Billing) GetCustomerId() string {
@@ -3054,7 +3343,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3066,7 +3355,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[38]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3079,7 +3368,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{38}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Subscription) GetId() string {
@@ -3136,7 +3425,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3437,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[39]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +3450,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{39}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Recovery) GetTokenHash() []byte {
@@ -3197,7 +3486,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3209,7 +3498,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[40]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3222,7 +3511,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{40}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Key) GetHash() []byte {
@@ -3294,7 +3583,7 @@ type Seats struct {
 
 func (x *Seats) Reset() {
 	*x = Seats{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3306,7 +3595,7 @@ func (x *Seats) String() string {
 func (*Seats) ProtoMessage() {}
 
 func (x *Seats) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[41]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3319,7 +3608,7 @@ func (x *Seats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seats.ProtoReflect.Descriptor instead.
 func (*Seats) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{41}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Seats) GetActive() uint32 {
@@ -3359,7 +3648,7 @@ type Occupant struct {
 
 func (x *Occupant) Reset() {
 	*x = Occupant{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3660,7 @@ func (x *Occupant) String() string {
 func (*Occupant) ProtoMessage() {}
 
 func (x *Occupant) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[42]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +3673,7 @@ func (x *Occupant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occupant.ProtoReflect.Descriptor instead.
 func (*Occupant) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{42}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Occupant) GetId() string {
@@ -3465,7 +3754,7 @@ type Remembered struct {
 
 func (x *Remembered) Reset() {
 	*x = Remembered{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3766,7 @@ func (x *Remembered) String() string {
 func (*Remembered) ProtoMessage() {}
 
 func (x *Remembered) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[43]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3779,7 @@ func (x *Remembered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
 func (*Remembered) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{43}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Remembered) GetAtMs() int64 {
@@ -3642,22 +3931,29 @@ func (x *Remembered) GetKeyId() string {
 
 // AuditEntry tells who changed what.
 type AuditEntry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	AtMs          int64                  `protobuf:"varint,1,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
-	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
-	Actor         *Actor                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
-	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
-	RequestId     string                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	OrgId         []byte                 `protobuf:"bytes,6,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
-	Target        string                 `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
-	Count         uint32                 `protobuf:"varint,8,opt,name=count,proto3" json:"count,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	AtMs      int64                  `protobuf:"varint,1,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	Action    string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	Actor     *Actor                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	Address   string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	RequestId string                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	OrgId     []byte                 `protobuf:"bytes,6,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	Target    string                 `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
+	// How many records changed; those too that targets leaves out.
+	Count uint32 `protobuf:"varint,8,opt,name=count,proto3" json:"count,omitempty"`
+	// What was set differently.
+	Settings []*Setting `protobuf:"bytes,9,rep,name=settings,proto3" json:"settings,omitempty"`
+	// Of a batch, the first of those that changed.
+	Targets []string `protobuf:"bytes,10,rep,name=targets,proto3" json:"targets,omitempty"`
+	// The entry stands for count changes that have none of their own.
+	LeftOut       bool `protobuf:"varint,11,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3669,7 +3965,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_state_statepb_state_proto_msgTypes[44]
+	mi := &file_authority_state_statepb_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3682,7 +3978,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{44}
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AuditEntry) GetAtMs() int64 {
@@ -3741,11 +4037,381 @@ func (x *AuditEntry) GetCount() uint32 {
 	return 0
 }
 
+func (x *AuditEntry) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetLeftOut() bool {
+	if x != nil {
+		return x.LeftOut
+	}
+	return false
+}
+
+// Setting is one thing that is set, before and after a change. A value that is missing is none.
+type Setting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Before        *Value                 `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	After         *Value                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Setting) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Setting) GetBefore() *Value {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *Setting) GetAfter() *Value {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+// Value is what something is set to.
+type Value struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Value:
+	//
+	//	*Value_Flag
+	//	*Value_Number
+	//	*Value_Text
+	//	*Value_TimeMs
+	//	*Value_Json
+	//	*Value_Plans
+	//	*Value_Digest
+	Value         isValue_Value `protobuf_oneof:"value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Value) Reset() {
+	*x = Value{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Value) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Value) ProtoMessage() {}
+
+func (x *Value) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Value.ProtoReflect.Descriptor instead.
+func (*Value) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Value) GetValue() isValue_Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Value) GetFlag() bool {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Flag); ok {
+			return x.Flag
+		}
+	}
+	return false
+}
+
+func (x *Value) GetNumber() int64 {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Number); ok {
+			return x.Number
+		}
+	}
+	return 0
+}
+
+func (x *Value) GetText() string {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *Value) GetTimeMs() int64 {
+	if x != nil {
+		if x, ok := x.Value.(*Value_TimeMs); ok {
+			return x.TimeMs
+		}
+	}
+	return 0
+}
+
+func (x *Value) GetJson() []byte {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Json); ok {
+			return x.Json
+		}
+	}
+	return nil
+}
+
+func (x *Value) GetPlans() *Plans {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Plans); ok {
+			return x.Plans
+		}
+	}
+	return nil
+}
+
+func (x *Value) GetDigest() string {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Digest); ok {
+			return x.Digest
+		}
+	}
+	return ""
+}
+
+type isValue_Value interface {
+	isValue_Value()
+}
+
+type Value_Flag struct {
+	Flag bool `protobuf:"varint,1,opt,name=flag,proto3,oneof"`
+}
+
+type Value_Number struct {
+	Number int64 `protobuf:"varint,2,opt,name=number,proto3,oneof"`
+}
+
+type Value_Text struct {
+	Text string `protobuf:"bytes,3,opt,name=text,proto3,oneof"`
+}
+
+type Value_TimeMs struct {
+	TimeMs int64 `protobuf:"varint,4,opt,name=time_ms,json=timeMs,proto3,oneof"`
+}
+
+type Value_Json struct {
+	// A JSON object.
+	Json []byte `protobuf:"bytes,5,opt,name=json,proto3,oneof"`
+}
+
+type Value_Plans struct {
+	Plans *Plans `protobuf:"bytes,6,opt,name=plans,proto3,oneof"`
+}
+
+type Value_Digest struct {
+	// Of a JSON object that is too large to be kept here: its size, and the beginning of its SHA-256.
+	Digest string `protobuf:"bytes,7,opt,name=digest,proto3,oneof"`
+}
+
+func (*Value_Flag) isValue_Value() {}
+
+func (*Value_Number) isValue_Value() {}
+
+func (*Value_Text) isValue_Value() {}
+
+func (*Value_TimeMs) isValue_Value() {}
+
+func (*Value_Json) isValue_Value() {}
+
+func (*Value_Plans) isValue_Value() {}
+
+func (*Value_Digest) isValue_Value() {}
+
+// Written is how much one caller has written into the audit of what may be left out.
+type Written struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Windows       []*Window              `protobuf:"bytes,1,rep,name=windows,proto3" json:"windows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Written) Reset() {
+	*x = Written{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Written) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Written) ProtoMessage() {}
+
+func (x *Written) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Written.ProtoReflect.Descriptor instead.
+func (*Written) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *Written) GetWindows() []*Window {
+	if x != nil {
+		return x.Windows
+	}
+	return nil
+}
+
+// Window is some time, and what was written in it of one kind.
+type Window struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Kind    uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	BeganMs int64                  `protobuf:"varint,2,opt,name=began_ms,json=beganMs,proto3" json:"began_ms,omitempty"`
+	Entries uint32                 `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	// Where the entry stands that counts what was left out; index is zero while there is none.
+	Index         uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	N             uint32 `protobuf:"varint,5,opt,name=n,proto3" json:"n,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Window) Reset() {
+	*x = Window{}
+	mi := &file_authority_state_statepb_state_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Window) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Window) ProtoMessage() {}
+
+func (x *Window) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_state_statepb_state_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Window.ProtoReflect.Descriptor instead.
+func (*Window) Descriptor() ([]byte, []int) {
+	return file_authority_state_statepb_state_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Window) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Window) GetBeganMs() int64 {
+	if x != nil {
+		return x.BeganMs
+	}
+	return 0
+}
+
+func (x *Window) GetEntries() uint32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *Window) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Window) GetN() uint32 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
 var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xaf\r\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xe6\x0e\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -3753,7 +4419,10 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x122\n" +
 	"\x06caller\x18\x05 \x01(\v2\x1a.machineid.state.v1.CallerR\x06caller\x12,\n" +
-	"\x04once\x18\x06 \x01(\v2\x18.machineid.state.v1.OnceR\x04once\x12.\n" +
+	"\x04once\x18\x06 \x01(\v2\x18.machineid.state.v1.OnceR\x04once\x12\x1d\n" +
+	"\n" +
+	"audit_form\x18\a \x01(\rR\tauditForm\x12#\n" +
+	"\roperator_hash\x18\b \x01(\fR\foperatorHash\x12.\n" +
 	"\x04seed\x18\n" +
 	" \x01(\v2\x18.machineid.state.v1.SeedH\x00R\x04seed\x128\n" +
 	"\bset_link\x18\v \x01(\v2\x1b.machineid.state.v1.SetLinkH\x00R\asetLink\x12>\n" +
@@ -3783,8 +4452,18 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"setBilling\x12J\n" +
 	"\x0ebegin_recovery\x18) \x01(\v2!.machineid.state.v1.BeginRecoveryH\x00R\rbeginRecovery\x127\n" +
 	"\arecover\x18* \x01(\v2\x1b.machineid.state.v1.RecoverH\x00R\arecover\x12D\n" +
-	"\freserve_time\x18\x1c \x01(\v2\x1f.machineid.state.v1.ReserveTimeH\x00R\vreserveTimeB\b\n" +
-	"\x06change\"(\n" +
+	"\freserve_time\x18\x1c \x01(\v2\x1f.machineid.state.v1.ReserveTimeH\x00R\vreserveTime\x12.\n" +
+	"\x04note\x18\x1d \x01(\v2\x18.machineid.state.v1.NoteH\x00R\x04note\x12A\n" +
+	"\vset_members\x18\x1e \x01(\v2\x1e.machineid.state.v1.SetMembersH\x00R\n" +
+	"setMembersB\b\n" +
+	"\x06change\"C\n" +
+	"\n" +
+	"SetMembers\x125\n" +
+	"\amembers\x18\x01 \x01(\v2\x1b.machineid.state.v1.MembersR\amembers\"o\n" +
+	"\x04Note\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x127\n" +
+	"\bsettings\x18\x03 \x03(\v2\x1b.machineid.state.v1.SettingR\bsettings\"(\n" +
 	"\vReserveTime\x12\x19\n" +
 	"\buntil_ms\x18\x01 \x01(\x03R\auntilMs\"\x82\x01\n" +
 	"\x05Actor\x122\n" +
@@ -3923,7 +4602,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x06org_id\x18\x01 \x01(\fR\x05orgId\x12\x1d\n" +
 	"\n" +
 	"device_ids\x18\x02 \x03(\tR\tdeviceIds\x12\x13\n" +
-	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\x86\x02\n" +
+	"\x05at_ms\x18\x03 \x03(\x03R\x04atMs\"\xbd\x02\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
@@ -3933,7 +4612,16 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x04link\x18\x05 \x01(\v2\x1e.machineid.state.v1.LinkRecordR\x04link\x12\x1a\n" +
 	"\breplaces\x18\x06 \x03(\tR\breplaces\x12\x1f\n" +
 	"\vreserved_ms\x18\a \x01(\x03R\n" +
-	"reservedMs\"\xd8\x01\n" +
+	"reservedMs\x125\n" +
+	"\amembers\x18\b \x01(\v2\x1b.machineid.state.v1.MembersR\amembers\"U\n" +
+	"\aMembers\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x124\n" +
+	"\amembers\x18\x02 \x03(\v2\x1a.machineid.state.v1.MemberR\amembers\"^\n" +
+	"\x06Member\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\"\xd8\x01\n" +
 	"\n" +
 	"LinkRecord\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\x12\x19\n" +
@@ -4054,7 +4742,7 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x06at_cap\x18\x12 \x01(\bR\x05atCap\x12/\n" +
 	"\x04next\x18\x13 \x01(\v2\x1b.machineid.state.v1.StretchR\x04next\x12\x18\n" +
 	"\aversion\x18\x14 \x01(\rR\aversion\x12\x15\n" +
-	"\x06key_id\x18\x15 \x01(\tR\x05keyId\"\xe8\x01\n" +
+	"\x06key_id\x18\x15 \x01(\tR\x05keyId\"\xd6\x02\n" +
 	"\n" +
 	"AuditEntry\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x16\n" +
@@ -4065,7 +4753,32 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12\x15\n" +
 	"\x06org_id\x18\x06 \x01(\fR\x05orgId\x12\x16\n" +
 	"\x06target\x18\a \x01(\tR\x06target\x12\x14\n" +
-	"\x05count\x18\b \x01(\rR\x05countB#Z!machineid/authority/state/statepbb\x06proto3"
+	"\x05count\x18\b \x01(\rR\x05count\x127\n" +
+	"\bsettings\x18\t \x03(\v2\x1b.machineid.state.v1.SettingR\bsettings\x12\x18\n" +
+	"\atargets\x18\n" +
+	" \x03(\tR\atargets\x12\x19\n" +
+	"\bleft_out\x18\v \x01(\bR\aleftOut\"\x81\x01\n" +
+	"\aSetting\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\x06before\x18\x02 \x01(\v2\x19.machineid.state.v1.ValueR\x06before\x12/\n" +
+	"\x05after\x18\x03 \x01(\v2\x19.machineid.state.v1.ValueR\x05after\"\xd4\x01\n" +
+	"\x05Value\x12\x14\n" +
+	"\x04flag\x18\x01 \x01(\bH\x00R\x04flag\x12\x18\n" +
+	"\x06number\x18\x02 \x01(\x03H\x00R\x06number\x12\x14\n" +
+	"\x04text\x18\x03 \x01(\tH\x00R\x04text\x12\x19\n" +
+	"\atime_ms\x18\x04 \x01(\x03H\x00R\x06timeMs\x12\x14\n" +
+	"\x04json\x18\x05 \x01(\fH\x00R\x04json\x121\n" +
+	"\x05plans\x18\x06 \x01(\v2\x19.machineid.state.v1.PlansH\x00R\x05plans\x12\x18\n" +
+	"\x06digest\x18\a \x01(\tH\x00R\x06digestB\a\n" +
+	"\x05value\"?\n" +
+	"\aWritten\x124\n" +
+	"\awindows\x18\x01 \x03(\v2\x1a.machineid.state.v1.WindowR\awindows\"u\n" +
+	"\x06Window\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x19\n" +
+	"\bbegan_ms\x18\x02 \x01(\x03R\abeganMs\x12\x18\n" +
+	"\aentries\x18\x03 \x01(\rR\aentries\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\x12\f\n" +
+	"\x01n\x18\x05 \x01(\rR\x01nB#Z!machineid/authority/state/statepbb\x06proto3"
 
 var (
 	file_authority_state_statepb_state_proto_rawDescOnce sync.Once
@@ -4080,115 +4793,134 @@ func file_authority_state_statepb_state_proto_rawDescGZIP() []byte {
 }
 
 var file_authority_state_statepb_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_authority_state_statepb_state_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_authority_state_statepb_state_proto_goTypes = []any{
 	(Actor_Type)(0),          // 0: machineid.state.v1.Actor.Type
 	(Subscription_Status)(0), // 1: machineid.state.v1.Subscription.Status
 	(Key_Scope)(0),           // 2: machineid.state.v1.Key.Scope
 	(*Command)(nil),          // 3: machineid.state.v1.Command
-	(*ReserveTime)(nil),      // 4: machineid.state.v1.ReserveTime
-	(*Actor)(nil),            // 5: machineid.state.v1.Actor
-	(*Caller)(nil),           // 6: machineid.state.v1.Caller
-	(*Once)(nil),             // 7: machineid.state.v1.Once
-	(*Seed)(nil),             // 8: machineid.state.v1.Seed
-	(*SetLink)(nil),          // 9: machineid.state.v1.SetLink
-	(*CreateOrg)(nil),        // 10: machineid.state.v1.CreateOrg
-	(*SignUp)(nil),           // 11: machineid.state.v1.SignUp
-	(*ExpireSignups)(nil),    // 12: machineid.state.v1.ExpireSignups
-	(*SetExecution)(nil),     // 13: machineid.state.v1.SetExecution
-	(*UpdateOrg)(nil),        // 14: machineid.state.v1.UpdateOrg
-	(*SetPlans)(nil),         // 15: machineid.state.v1.SetPlans
-	(*DeleteOrg)(nil),        // 16: machineid.state.v1.DeleteOrg
-	(*SetBilling)(nil),       // 17: machineid.state.v1.SetBilling
-	(*BeginRecovery)(nil),    // 18: machineid.state.v1.BeginRecovery
-	(*Recover)(nil),          // 19: machineid.state.v1.Recover
-	(*AddKey)(nil),           // 20: machineid.state.v1.AddKey
-	(*RotateKey)(nil),        // 21: machineid.state.v1.RotateKey
-	(*RevokeKey)(nil),        // 22: machineid.state.v1.RevokeKey
-	(*Register)(nil),         // 23: machineid.state.v1.Register
-	(*Revoke)(nil),           // 24: machineid.state.v1.Revoke
-	(*Unrevoke)(nil),         // 25: machineid.state.v1.Unrevoke
-	(*Remove)(nil),           // 26: machineid.state.v1.Remove
-	(*RevokeBatch)(nil),      // 27: machineid.state.v1.RevokeBatch
-	(*UnrevokeBatch)(nil),    // 28: machineid.state.v1.UnrevokeBatch
-	(*Stretch)(nil),          // 29: machineid.state.v1.Stretch
-	(*RotateToken)(nil),      // 30: machineid.state.v1.RotateToken
-	(*SetSeen)(nil),          // 31: machineid.state.v1.SetSeen
-	(*Used)(nil),             // 32: machineid.state.v1.Used
-	(*Seen)(nil),             // 33: machineid.state.v1.Seen
-	(*Cluster)(nil),          // 34: machineid.state.v1.Cluster
-	(*LinkRecord)(nil),       // 35: machineid.state.v1.LinkRecord
-	(*LeaseHolder)(nil),      // 36: machineid.state.v1.LeaseHolder
-	(*Plans)(nil),            // 37: machineid.state.v1.Plans
-	(*Plan)(nil),             // 38: machineid.state.v1.Plan
-	(*Org)(nil),              // 39: machineid.state.v1.Org
-	(*Billing)(nil),          // 40: machineid.state.v1.Billing
-	(*Subscription)(nil),     // 41: machineid.state.v1.Subscription
-	(*Recovery)(nil),         // 42: machineid.state.v1.Recovery
-	(*Key)(nil),              // 43: machineid.state.v1.Key
-	(*Seats)(nil),            // 44: machineid.state.v1.Seats
-	(*Occupant)(nil),         // 45: machineid.state.v1.Occupant
-	(*Remembered)(nil),       // 46: machineid.state.v1.Remembered
-	(*AuditEntry)(nil),       // 47: machineid.state.v1.AuditEntry
+	(*SetMembers)(nil),       // 4: machineid.state.v1.SetMembers
+	(*Note)(nil),             // 5: machineid.state.v1.Note
+	(*ReserveTime)(nil),      // 6: machineid.state.v1.ReserveTime
+	(*Actor)(nil),            // 7: machineid.state.v1.Actor
+	(*Caller)(nil),           // 8: machineid.state.v1.Caller
+	(*Once)(nil),             // 9: machineid.state.v1.Once
+	(*Seed)(nil),             // 10: machineid.state.v1.Seed
+	(*SetLink)(nil),          // 11: machineid.state.v1.SetLink
+	(*CreateOrg)(nil),        // 12: machineid.state.v1.CreateOrg
+	(*SignUp)(nil),           // 13: machineid.state.v1.SignUp
+	(*ExpireSignups)(nil),    // 14: machineid.state.v1.ExpireSignups
+	(*SetExecution)(nil),     // 15: machineid.state.v1.SetExecution
+	(*UpdateOrg)(nil),        // 16: machineid.state.v1.UpdateOrg
+	(*SetPlans)(nil),         // 17: machineid.state.v1.SetPlans
+	(*DeleteOrg)(nil),        // 18: machineid.state.v1.DeleteOrg
+	(*SetBilling)(nil),       // 19: machineid.state.v1.SetBilling
+	(*BeginRecovery)(nil),    // 20: machineid.state.v1.BeginRecovery
+	(*Recover)(nil),          // 21: machineid.state.v1.Recover
+	(*AddKey)(nil),           // 22: machineid.state.v1.AddKey
+	(*RotateKey)(nil),        // 23: machineid.state.v1.RotateKey
+	(*RevokeKey)(nil),        // 24: machineid.state.v1.RevokeKey
+	(*Register)(nil),         // 25: machineid.state.v1.Register
+	(*Revoke)(nil),           // 26: machineid.state.v1.Revoke
+	(*Unrevoke)(nil),         // 27: machineid.state.v1.Unrevoke
+	(*Remove)(nil),           // 28: machineid.state.v1.Remove
+	(*RevokeBatch)(nil),      // 29: machineid.state.v1.RevokeBatch
+	(*UnrevokeBatch)(nil),    // 30: machineid.state.v1.UnrevokeBatch
+	(*Stretch)(nil),          // 31: machineid.state.v1.Stretch
+	(*RotateToken)(nil),      // 32: machineid.state.v1.RotateToken
+	(*SetSeen)(nil),          // 33: machineid.state.v1.SetSeen
+	(*Used)(nil),             // 34: machineid.state.v1.Used
+	(*Seen)(nil),             // 35: machineid.state.v1.Seen
+	(*Cluster)(nil),          // 36: machineid.state.v1.Cluster
+	(*Members)(nil),          // 37: machineid.state.v1.Members
+	(*Member)(nil),           // 38: machineid.state.v1.Member
+	(*LinkRecord)(nil),       // 39: machineid.state.v1.LinkRecord
+	(*LeaseHolder)(nil),      // 40: machineid.state.v1.LeaseHolder
+	(*Plans)(nil),            // 41: machineid.state.v1.Plans
+	(*Plan)(nil),             // 42: machineid.state.v1.Plan
+	(*Org)(nil),              // 43: machineid.state.v1.Org
+	(*Billing)(nil),          // 44: machineid.state.v1.Billing
+	(*Subscription)(nil),     // 45: machineid.state.v1.Subscription
+	(*Recovery)(nil),         // 46: machineid.state.v1.Recovery
+	(*Key)(nil),              // 47: machineid.state.v1.Key
+	(*Seats)(nil),            // 48: machineid.state.v1.Seats
+	(*Occupant)(nil),         // 49: machineid.state.v1.Occupant
+	(*Remembered)(nil),       // 50: machineid.state.v1.Remembered
+	(*AuditEntry)(nil),       // 51: machineid.state.v1.AuditEntry
+	(*Setting)(nil),          // 52: machineid.state.v1.Setting
+	(*Value)(nil),            // 53: machineid.state.v1.Value
+	(*Written)(nil),          // 54: machineid.state.v1.Written
+	(*Window)(nil),           // 55: machineid.state.v1.Window
 }
 var file_authority_state_statepb_state_proto_depIdxs = []int32{
-	5,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
-	6,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
-	7,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
-	8,  // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
-	9,  // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
-	10, // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
-	13, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
-	23, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
-	24, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
-	25, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
-	26, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
-	27, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
-	28, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
-	14, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
-	20, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
-	21, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
-	22, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
-	15, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
-	16, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
-	30, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
-	12, // 20: machineid.state.v1.Command.expire_signups:type_name -> machineid.state.v1.ExpireSignups
-	31, // 21: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
-	17, // 22: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
-	18, // 23: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
-	19, // 24: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
-	4,  // 25: machineid.state.v1.Command.reserve_time:type_name -> machineid.state.v1.ReserveTime
-	0,  // 26: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
-	2,  // 27: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
-	34, // 28: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
-	37, // 29: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
-	35, // 30: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
-	43, // 31: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
-	11, // 32: machineid.state.v1.CreateOrg.sign_up:type_name -> machineid.state.v1.SignUp
-	37, // 33: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
-	41, // 34: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
-	43, // 35: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
-	43, // 36: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
-	43, // 37: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
-	29, // 38: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	29, // 39: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
-	33, // 40: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
-	32, // 41: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
-	35, // 42: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
-	36, // 43: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
-	38, // 44: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
-	41, // 45: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
-	42, // 46: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
-	1,  // 47: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
-	2,  // 48: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
-	45, // 49: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
-	29, // 50: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
-	5,  // 51: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	7,  // 0: machineid.state.v1.Command.actor:type_name -> machineid.state.v1.Actor
+	8,  // 1: machineid.state.v1.Command.caller:type_name -> machineid.state.v1.Caller
+	9,  // 2: machineid.state.v1.Command.once:type_name -> machineid.state.v1.Once
+	10, // 3: machineid.state.v1.Command.seed:type_name -> machineid.state.v1.Seed
+	11, // 4: machineid.state.v1.Command.set_link:type_name -> machineid.state.v1.SetLink
+	12, // 5: machineid.state.v1.Command.create_org:type_name -> machineid.state.v1.CreateOrg
+	15, // 6: machineid.state.v1.Command.set_execution:type_name -> machineid.state.v1.SetExecution
+	25, // 7: machineid.state.v1.Command.register:type_name -> machineid.state.v1.Register
+	26, // 8: machineid.state.v1.Command.revoke:type_name -> machineid.state.v1.Revoke
+	27, // 9: machineid.state.v1.Command.unrevoke:type_name -> machineid.state.v1.Unrevoke
+	28, // 10: machineid.state.v1.Command.remove:type_name -> machineid.state.v1.Remove
+	29, // 11: machineid.state.v1.Command.revoke_batch:type_name -> machineid.state.v1.RevokeBatch
+	30, // 12: machineid.state.v1.Command.unrevoke_batch:type_name -> machineid.state.v1.UnrevokeBatch
+	16, // 13: machineid.state.v1.Command.update_org:type_name -> machineid.state.v1.UpdateOrg
+	22, // 14: machineid.state.v1.Command.add_key:type_name -> machineid.state.v1.AddKey
+	23, // 15: machineid.state.v1.Command.rotate_key:type_name -> machineid.state.v1.RotateKey
+	24, // 16: machineid.state.v1.Command.revoke_key:type_name -> machineid.state.v1.RevokeKey
+	17, // 17: machineid.state.v1.Command.set_plans:type_name -> machineid.state.v1.SetPlans
+	18, // 18: machineid.state.v1.Command.delete_org:type_name -> machineid.state.v1.DeleteOrg
+	32, // 19: machineid.state.v1.Command.rotate_token:type_name -> machineid.state.v1.RotateToken
+	14, // 20: machineid.state.v1.Command.expire_signups:type_name -> machineid.state.v1.ExpireSignups
+	33, // 21: machineid.state.v1.Command.set_seen:type_name -> machineid.state.v1.SetSeen
+	19, // 22: machineid.state.v1.Command.set_billing:type_name -> machineid.state.v1.SetBilling
+	20, // 23: machineid.state.v1.Command.begin_recovery:type_name -> machineid.state.v1.BeginRecovery
+	21, // 24: machineid.state.v1.Command.recover:type_name -> machineid.state.v1.Recover
+	6,  // 25: machineid.state.v1.Command.reserve_time:type_name -> machineid.state.v1.ReserveTime
+	5,  // 26: machineid.state.v1.Command.note:type_name -> machineid.state.v1.Note
+	4,  // 27: machineid.state.v1.Command.set_members:type_name -> machineid.state.v1.SetMembers
+	37, // 28: machineid.state.v1.SetMembers.members:type_name -> machineid.state.v1.Members
+	52, // 29: machineid.state.v1.Note.settings:type_name -> machineid.state.v1.Setting
+	0,  // 30: machineid.state.v1.Actor.type:type_name -> machineid.state.v1.Actor.Type
+	2,  // 31: machineid.state.v1.Caller.scopes:type_name -> machineid.state.v1.Key.Scope
+	36, // 32: machineid.state.v1.Seed.cluster:type_name -> machineid.state.v1.Cluster
+	41, // 33: machineid.state.v1.Seed.plans:type_name -> machineid.state.v1.Plans
+	39, // 34: machineid.state.v1.SetLink.record:type_name -> machineid.state.v1.LinkRecord
+	47, // 35: machineid.state.v1.CreateOrg.keys:type_name -> machineid.state.v1.Key
+	13, // 36: machineid.state.v1.CreateOrg.sign_up:type_name -> machineid.state.v1.SignUp
+	41, // 37: machineid.state.v1.SetPlans.plans:type_name -> machineid.state.v1.Plans
+	45, // 38: machineid.state.v1.SetBilling.subscription:type_name -> machineid.state.v1.Subscription
+	47, // 39: machineid.state.v1.Recover.key:type_name -> machineid.state.v1.Key
+	47, // 40: machineid.state.v1.AddKey.key:type_name -> machineid.state.v1.Key
+	47, // 41: machineid.state.v1.RotateKey.key:type_name -> machineid.state.v1.Key
+	31, // 42: machineid.state.v1.RevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	31, // 43: machineid.state.v1.UnrevokeBatch.all:type_name -> machineid.state.v1.Stretch
+	35, // 44: machineid.state.v1.SetSeen.orgs:type_name -> machineid.state.v1.Seen
+	34, // 45: machineid.state.v1.SetSeen.keys:type_name -> machineid.state.v1.Used
+	39, // 46: machineid.state.v1.Cluster.link:type_name -> machineid.state.v1.LinkRecord
+	37, // 47: machineid.state.v1.Cluster.members:type_name -> machineid.state.v1.Members
+	38, // 48: machineid.state.v1.Members.members:type_name -> machineid.state.v1.Member
+	40, // 49: machineid.state.v1.LinkRecord.holders:type_name -> machineid.state.v1.LeaseHolder
+	42, // 50: machineid.state.v1.Plans.plans:type_name -> machineid.state.v1.Plan
+	45, // 51: machineid.state.v1.Billing.subscription:type_name -> machineid.state.v1.Subscription
+	46, // 52: machineid.state.v1.Billing.recoveries:type_name -> machineid.state.v1.Recovery
+	1,  // 53: machineid.state.v1.Subscription.status:type_name -> machineid.state.v1.Subscription.Status
+	2,  // 54: machineid.state.v1.Key.scope:type_name -> machineid.state.v1.Key.Scope
+	49, // 55: machineid.state.v1.Remembered.device:type_name -> machineid.state.v1.Occupant
+	31, // 56: machineid.state.v1.Remembered.next:type_name -> machineid.state.v1.Stretch
+	7,  // 57: machineid.state.v1.AuditEntry.actor:type_name -> machineid.state.v1.Actor
+	52, // 58: machineid.state.v1.AuditEntry.settings:type_name -> machineid.state.v1.Setting
+	53, // 59: machineid.state.v1.Setting.before:type_name -> machineid.state.v1.Value
+	53, // 60: machineid.state.v1.Setting.after:type_name -> machineid.state.v1.Value
+	41, // 61: machineid.state.v1.Value.plans:type_name -> machineid.state.v1.Plans
+	55, // 62: machineid.state.v1.Written.windows:type_name -> machineid.state.v1.Window
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_authority_state_statepb_state_proto_init() }
@@ -4220,17 +4952,28 @@ func file_authority_state_statepb_state_proto_init() {
 		(*Command_BeginRecovery)(nil),
 		(*Command_Recover)(nil),
 		(*Command_ReserveTime)(nil),
+		(*Command_Note)(nil),
+		(*Command_SetMembers)(nil),
 	}
-	file_authority_state_statepb_state_proto_msgTypes[11].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[20].OneofWrappers = []any{}
-	file_authority_state_statepb_state_proto_msgTypes[36].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[13].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[22].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[40].OneofWrappers = []any{}
+	file_authority_state_statepb_state_proto_msgTypes[50].OneofWrappers = []any{
+		(*Value_Flag)(nil),
+		(*Value_Number)(nil),
+		(*Value_Text)(nil),
+		(*Value_TimeMs)(nil),
+		(*Value_Json)(nil),
+		(*Value_Plans)(nil),
+		(*Value_Digest)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_state_statepb_state_proto_rawDesc), len(file_authority_state_statepb_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   45,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
