@@ -202,7 +202,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *
 		Logger: logger, Flush: std.flush, Registerer: reg,
 	})
 	a := ls.addresses()
-	fmt.Fprintf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",
+	printf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",
 		Version(), f.id, a[0], a[1], a[2], a[3], insecureNote(f.insecure))
 	g, ctx := errgroup.WithContext(ctx)
 	opsCtx, stopOps := contextAfter(ctx)

@@ -137,7 +137,7 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "stopped cleanly")
+	printf(out, "stopped cleanly\n")
 	return nil
 }
 
@@ -155,7 +155,7 @@ func welcome(ctx context.Context, out io.Writer, data string, at []string, took 
 	if err != nil {
 		return fmt.Errorf("make an org key: %w", err)
 	}
-	fmt.Fprintf(out, `machineid dev is ready (%d ms)
+	printf(out, `machineid dev is ready (%d ms)
 
   agents ask      http://%s/api/v1/devices/validate
   admins call     http://%[2]s/api/v1/ (through the edge) or http://%s/api/v1/ (the authority)
@@ -221,5 +221,5 @@ func tellChange(out io.Writer, action, target string, p hub.Propagation) {
 	case p.Edges > 1:
 		where = fmt.Sprintf("all %d edges acknowledged", p.Edges)
 	}
-	fmt.Fprintf(out, "%s %s: in force after %.2f ms (%s)\n", action, target, p.ElapsedMs, where)
+	printf(out, "%s %s: in force after %.2f ms (%s)\n", action, target, p.ElapsedMs, where)
 }

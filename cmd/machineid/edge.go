@@ -128,7 +128,7 @@ func runEdge(cmd *cobra.Command, f *edgeFlags, std *standard, logger *slog.Logge
 		return err
 	}
 	a := ls.addresses()
-	fmt.Fprintf(cmd.OutOrStdout(), "machineid edge %s %s: http %s, ops %s, authority %v%s\n",
+	printf(cmd.OutOrStdout(), "machineid edge %s %s: http %s, ops %s, authority %v%s\n",
 		Version(), f.id, a[0], a[1], f.authority, insecureNote(f.insecure))
 	// The ops listener outlives the edge, so that /readyz can tell of the drain.
 	g, ctx := errgroup.WithContext(ctx)

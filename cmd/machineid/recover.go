@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -29,18 +28,18 @@ if there are enough of them, and the new one has nothing to do with it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !yes {
-				fmt.Fprintf(cmd.OutOrStdout(), "this would make a new cluster of %s at %s, alone\n", f.id, f.raft)
+				printf(cmd.OutOrStdout(), "this would make a new cluster of %s at %s, alone\n", f.id, f.raft)
 				return usageError{errors.New("this cannot be undone for the cluster: stop every other node for good, then add --yes")}
 			}
 			begun, err := authority.RecoverCluster(f.data, f.id, f.raft)
 			if err != nil {
 				return err //nolint:wrapcheck // says what
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "recovered up to index %d of term %d: cluster %s, which replaces %s; the old folder is kept as %s\n"+
+			printf(cmd.OutOrStdout(), "recovered up to index %d of term %d: cluster %s, which replaces %s; the old folder is kept as %s\n"+
 				"Next: start this node without --bootstrap, and let the others join with empty folders.\n",
 				begun.Index, begun.Term, begun.Cluster, begun.Replaces, begun.Kept)
 			if begun.Damaged != "" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "machineid recover: WARNING: what stood behind the damage is lost, acknowledged changes among it, revokes too: %s\n", begun.Damaged)
+				printf(cmd.ErrOrStderr(), "machineid recover: WARNING: what stood behind the damage is lost, acknowledged changes among it, revokes too: %s\n", begun.Damaged)
 			}
 			return nil
 		},

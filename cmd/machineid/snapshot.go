@@ -154,13 +154,13 @@ func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path, doubt string)
 	saved := savedBackup{Backup: b}
 	if doubt != "" {
 		saved.Doubt = &doubt
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s holds index %d, and may lack changes that were acknowledged before it was asked for: %s. "+
+		printf(cmd.ErrOrStderr(), "warning: %s holds index %d, and may lack changes that were acknowledged before it was asked for: %s. "+
 			"Save again when a leader is known, or name another node in --operator-url\n", path, b.Position.Index, doubt)
 	}
 	if f.output == "json" {
 		return printJSON(cmd.OutOrStdout(), saved)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "saved %s: %d orgs, %d devices, at index %d, checked\n", path, b.Orgs, b.Devices, b.Position.Index)
+	printf(cmd.OutOrStdout(), "saved %s: %d orgs, %d devices, at index %d, checked\n", path, b.Orgs, b.Devices, b.Position.Index)
 	return nil
 }
 
@@ -204,8 +204,8 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 		return "", err //nolint:wrapcheck // names the file
 	}
 	p := &progress{total: resp.ContentLength, began: time.Now(), moves: func() { silence.Reset(f.timeout) }}
-	if stat, serr := os.Stderr.Stat(); serr == nil && stat.Mode()&os.ModeCharDevice != 0 && notes == os.Stderr {
-		p.to = notes
+	if stat, serr := os.Stderr.Stat(); serr == nil && stat.Mode()&os.ModeCharDevice != 0 && behind(notes) == os.Stderr {
+		p.to = behind(notes)
 	}
 	n, err := io.Copy(io.MultiWriter(file, p), resp.Body)
 	if err == nil && n != resp.ContentLength {
@@ -266,14 +266,14 @@ func inspectSnapshot(cmd *cobra.Command, path, output string) error {
 		return printJSON(cmd.OutOrStdout(), b)
 	}
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "cluster\t%s\nindex\t%d (term %d)\ntime\t%s\nincarnation\t%s\norgs\t%d\ndevices\t%d\nkeys\t%d\nsize\t%d bytes in %d files, every checksum right\n",
+	printf(t, "cluster\t%s\nindex\t%d (term %d)\ntime\t%s\nincarnation\t%s\norgs\t%d\ndevices\t%d\nkeys\t%d\nsize\t%d bytes in %d files, every checksum right\n",
 		b.Cluster, b.Position.Index, b.Position.Term, b.Time.Format("2006-01-02T15:04:05.000Z"), b.Incarnation, b.Orgs, b.Devices, b.Keys, b.Bytes, b.Files)
 	for _, m := range b.Members {
 		role := "voter"
 		if m.NonVoter {
 			role = "non-voter"
 		}
-		fmt.Fprintf(t, "member\t%s at %s, %s\n", m.ID, m.Address, role)
+		printf(t, "member\t%s at %s, %s\n", m.ID, m.Address, role)
 	}
 	return t.Flush() //nolint:wrapcheck // standard output is gone
 }
@@ -287,7 +287,7 @@ func restoreSnapshot(cmd *cobra.Command, path string, f *offlineFlags) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err //nolint:wrapcheck // says what
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "restored index %d into %s: cluster %s, which replaces %s. Changes after it are undone, revokes too.\n"+
+	printf(cmd.OutOrStdout(), "restored index %d into %s: cluster %s, which replaces %s. Changes after it are undone, revokes too.\n"+
 		"Next: machineid authority --id %s --data %s --raft %s, then let other nodes join with empty folders.\n",
 		begun.Index, f.data, begun.Cluster, begun.Replaces, f.id, f.data, f.raft)
 	return nil

@@ -72,7 +72,7 @@ func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file
 	if f.output == "json" {
 		return printJSON(w, map[string]any{"changed": answer.Changed, "file": place})
 	}
-	fmt.Fprintf(w, "The operator's token is changed. The new one is in %s.\n", place)
+	printf(w, "The operator's token is changed. The new one is in %s.\n", place)
 	return nil
 }
 
