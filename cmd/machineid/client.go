@@ -69,17 +69,27 @@ type attempts struct {
 	method, path string
 	body, out    any
 	key          string // its Idempotency-Key
+	// poor reports whether an answer is taken only if no address has a better one; nil: none is.
+	poor func(raw []byte) bool
 
 	unknown error         // of an attempt that may have been done
 	last    error         // of one that surely was not
 	pause   time.Duration // before the next round
+	second  []byte        // a poor answer of this round
 }
+
+// errPoor says that another address may have a better answer.
+var errPoor = errors.New("a better answer is looked for")
 
 // call makes one call and decodes its answer into out, which may be nil. What was surely not done it tries again until ctx ends, at the other nodes too, and so
 // what may have been done if that is safe. Each address has its share of the time. One that takes another token is another cluster's, or its node was
 // started with another; one may be no authority node at all: the next ones are asked, and if nobody is left all is told that they have said.
 func (c *operatorClient) call(ctx context.Context, method, path string, body, out any) error {
-	a := &attempts{client: c, method: method, path: path, body: body, out: out, key: rand.Text()}
+	return c.try(ctx, &attempts{method: method, path: path, body: body, out: out})
+}
+
+func (c *operatorClient) try(ctx context.Context, a *attempts) error {
+	a.client, a.key = c, rand.Text()
 	w := c.wait(ctx)
 	defer w.end()
 	for {
@@ -99,6 +109,15 @@ func (c *operatorClient) call(ctx context.Context, method, path string, body, ou
 	}
 }
 
+// attemptError is what came of an attempt at an address.
+type attemptError struct {
+	base string
+	error
+}
+
+func (e *attemptError) Error() string { return fmt.Sprintf("%s: %v", e.base, reason(e.error)) }
+func (e *attemptError) Unwrap() error { return e.error }
+
 // givenUp is what is known when the time is up.
 func (a *attempts) givenUp(ctx context.Context) error {
 	if a.unknown != nil {
@@ -106,6 +125,9 @@ func (a *attempts) givenUp(ctx context.Context) error {
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
 		return unavailableError{fmt.Errorf("not done, it was stopped before: %w", a.last)}
+	}
+	if errors.Is(a.last, errNotConnected) {
+		return unavailableError{fmt.Errorf("not done: %w; is a node running there? Others are named in --operator-url", a.last)}
 	}
 	return unavailableError{fmt.Errorf("not done: %w", a.last)}
 }
@@ -123,6 +145,8 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 		switch {
 		case err == nil:
 			return true, nil
+		case errors.Is(err, errPoor):
+			continue
 		case strange.error != nil, refused != nil && refused.status == http.StatusUnauthorized:
 			stranger = err
 		case refused != nil && refused.status == http.StatusTooManyRequests:
@@ -130,7 +154,7 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 		case refused != nil && refused.status < http.StatusInternalServerError:
 			return true, err
 		case a.surelyNotDone(err):
-			ours, a.last = ours || refused != nil, fmt.Errorf("%s: %w", base, reason(err))
+			ours, a.last = ours || refused != nil, &attemptError{base, err}
 		default:
 			a.unknown = fmt.Errorf("%s: whether it was done is not known; look, and do it again if need be: %w", base, reason(err))
 			if !a.safe() {
@@ -142,6 +166,8 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 		said = append(said, fmt.Sprintf("%s: %v", base, reason(err)))
 	}
 	switch {
+	case a.second != nil:
+		return true, a.decode(a.second)
 	case stranger == nil || ours: // who is ours may serve in a moment
 		return false, nil
 	case a.unknown != nil:
@@ -247,6 +273,14 @@ func (a *attempts) take(resp *http.Response, raw []byte) error {
 	if err := refusedBy(resp, raw, a.path); err != nil {
 		return err
 	}
+	if a.poor != nil && a.poor(raw) {
+		a.second = raw
+		return errPoor
+	}
+	return a.decode(raw)
+}
+
+func (a *attempts) decode(raw []byte) error {
 	if a.out == nil {
 		return nil
 	}

@@ -150,7 +150,12 @@ func clusterMembers(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _
 // look asks how the cluster is, as this program knows it and as it was said.
 func look(ctx context.Context, f *operatorFlags) (view clusterView, raw map[string]any, err error) {
 	var answer json.RawMessage
-	if err := f.client().call(ctx, http.MethodGet, clusterPath, nil, &answer); err != nil {
+	// A node that was removed, or waits, answers as well as it can: one that knows a leader knows better.
+	poor := func(raw []byte) bool {
+		var v clusterView
+		return json.Unmarshal(raw, &v) == nil && (v.Leader == nil || v.outside())
+	}
+	if err := f.client().try(ctx, &attempts{method: http.MethodGet, path: clusterPath, out: &answer, poor: poor}); err != nil {
 		return view, nil, err
 	}
 	if err := errors.Join(json.Unmarshal(answer, &view), json.Unmarshal(answer, &raw)); err != nil {

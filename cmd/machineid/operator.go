@@ -23,7 +23,8 @@ type operatorFlags struct {
 	timeout   time.Duration
 	output    string
 
-	notes io.Writer // where it is said that a call takes its time; nil: nowhere
+	share time.Duration // how long a backup may take to begin; 0: timeout
+	notes io.Writer     // where it is said that a call takes its time; nil: nowhere
 }
 
 func (f *operatorFlags) register(fs *pflag.FlagSet) {

@@ -1,14 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -106,27 +107,84 @@ func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool)
 		return fmt.Errorf("%s is there already: name another file, or add --force", path)
 	}
 	tmp := path + ".tmp"
-	var last, stranger error
-	for _, base := range f.urls {
-		doubt, err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), f, base, tmp)
+	end := time.Now().Add(f.timeout)
+	for {
+		doubt, err := fetchAny(cmd, f, tmp, end)
 		if err == nil {
 			return nameSnapshot(cmd, f, tmp, path, doubt)
 		}
-		_ = os.Remove(tmp)
-		refused, ok := errors.AsType[*refusedError](err)
-		switch err = fmt.Errorf("%s: %w", base, err); {
-		case ok && refused.status == http.StatusUnauthorized: // another cluster's, maybe
-			stranger = errors.Join(stranger, err)
-		case ok && refused.status < http.StatusInternalServerError:
+		later, again := errors.AsType[laterError](err)
+		if !again {
 			return err
-		default:
-			last = errors.Join(last, err)
+		}
+		if time.Until(end) < later.pause {
+			return unavailableError{later.error}
+		}
+		select {
+		case <-cmd.Context().Done():
+			return unavailableError{later.error}
+		case <-time.After(later.pause):
 		}
 	}
-	if stranger != nil {
-		return errors.Join(stranger, last)
+}
+
+// laterError says that nobody could serve now, and when it may be asked again.
+type laterError struct {
+	error
+
+	pause time.Duration
+}
+
+// fetchAny asks one address after the other, each in its share of the time that is left until it begins to answer. A copy of which its node doubts that it is whole
+// is kept only if no other node has a better one.
+func fetchAny(cmd *cobra.Command, f *operatorFlags, tmp string, end time.Time) (doubt string, err error) {
+	var last, stranger error
+	pause, doubted := operatorPause, false
+	for i, base := range f.urls {
+		one := *f
+		one.share = max(time.Until(end)/time.Duration(len(f.urls)-i), operatorShare)
+		to := tmp
+		if doubted {
+			to = tmp + "2"
+		}
+		said, err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), &one, base, to)
+		switch {
+		case err == nil && said == "":
+			if to != tmp {
+				err = os.Rename(to, tmp)
+			}
+			return "", err //nolint:wrapcheck // names the file
+		case err == nil && doubted:
+			_ = os.Remove(to)
+			continue
+		case err == nil:
+			doubt, doubted = said, true
+			continue
+		}
+		_ = os.Remove(to)
+		refused, _ := errors.AsType[*refusedError](err)
+		_, strange := errors.AsType[strangerError](err)
+		var file *os.PathError
+		switch {
+		case errors.As(err, &file): // of this machine
+			return "", err
+		case strange, refused != nil && refused.status == http.StatusUnauthorized: // another cluster's, maybe
+			stranger = errors.Join(stranger, fmt.Errorf("%s: %w", base, err))
+			continue
+		case refused != nil && refused.status == http.StatusTooManyRequests:
+			pause = max(pause, refused.retryAfter)
+		case refused != nil && refused.status < http.StatusInternalServerError:
+			return "", fmt.Errorf("%s: %w", base, err)
+		}
+		last = errors.Join(last, fmt.Errorf("%s: %w", base, reason(err)))
 	}
-	return unavailableError{last}
+	switch {
+	case doubted:
+		return doubt, nil
+	case stranger != nil:
+		return "", errors.Join(stranger, last)
+	}
+	return "", laterError{last, pause}
 }
 
 // savedBackup is a backup that was saved, and why it may lack changes that were acknowledged before; nil: it does not.
@@ -172,11 +230,14 @@ const progressEvery = 200 * time.Millisecond
 func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base, tmp string) (doubt string, err error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	silence := time.AfterFunc(f.timeout, func() { giveUp(fmt.Errorf("nothing has come for %s", f.timeout)) })
-	defer silence.Stop()
+	silent := func(most time.Duration) *time.Timer {
+		return time.AfterFunc(most, func() { giveUp(fmt.Errorf("nothing has come for %s", most)) })
+	}
+	silence := silent(cmp.Or(f.share, f.timeout))
+	defer func() { silence.Stop() }()
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil {
-			err = errors.Join(cause, err)
+			err = cause // what was broken off by it says no more
 		}
 	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+wire.Base+"operator/cluster/snapshot", http.NoBody)
@@ -188,17 +249,18 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 	client.Timeout = 0 // as long as it takes
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err //nolint:wrapcheck // names the address
+		return "", cmp.Or(foreignSpeech(err), err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		e := &refusedError{status: resp.StatusCode}
-		var said struct{ Error, Message, Outcome string }
-		if json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&said) == nil {
-			e.Code, e.Message, e.Outcome = said.Error, said.Message, said.Outcome
+	if resp.StatusCode != http.StatusOK || resp.ContentLength < 0 || strings.HasPrefix(resp.Header.Get("Content-Type"), "text/") {
+		raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16)) // what is not read says nothing
+		if err := refusedBy(resp, raw, "operator/cluster/snapshot"); err != nil {
+			return "", err
 		}
-		return "", e
+		return "", strange("answers with no backup")
 	}
+	silence.Stop()
+	silence = silent(f.timeout)
 	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return "", err //nolint:wrapcheck // names the file
