@@ -86,13 +86,24 @@ func operatorToken(file string, env environment) (string, error) {
 func addOperatorFlags(cmd *cobra.Command, set func(*cobra.Command, func() error), env environment, f func(context.Context, *cobra.Command, *operatorFlags, []string) error) {
 	flags := &operatorFlags{}
 	flags.register(cmd.Flags())
-	set(cmd, func() error { return flags.validate(env) })
+	set(cmd, func() error { return errors.Join(flags.validate(env), emptyFlags(cmd)) })
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		flags.notes = cmd.ErrOrStderr()
 		ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
 		defer cancel()
 		return f(ctx, cmd, flags, args)
 	}
+}
+
+// emptyFlags refuses flags that are given without a value, as of a variable of the shell that is not set: what they narrow down would be everything.
+func emptyFlags(cmd *cobra.Command) error {
+	var faults []error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if v := f.Value.String(); v == "" || v == "[]" {
+			faults = append(faults, fmt.Errorf("--%s: is empty; give a value, or leave it out", f.Name))
+		}
+	})
+	return errors.Join(faults...)
 }
 
 // printJSON writes a value for scripts.

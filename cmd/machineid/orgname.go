@@ -46,9 +46,6 @@ func orgID(ctx context.Context, c *operatorClient, name string) (string, error) 
 	if id, err := uuid.Parse(name); err == nil && id.String() == name {
 		return name, nil
 	}
-	if name == "" {
-		return "", usageError{fmt.Errorf("--org: is empty; give an org's name or id")}
-	}
 	var found []string
 	err := eachOrg(ctx, c, func(raw json.RawMessage) error {
 		var o orgView
