@@ -97,7 +97,7 @@ func newAuthorityCommand(settings *config.Settings, env environment, std *standa
 	f.mail.register(fs)
 	f.connections.register(fs)
 	f.server.register(fs, "info")
-	settings.Validate(cmd, func() error { return f.validate(env) })
+	settings.Validate(cmd, func() error { return errors.Join(f.validate(env), checkShares(fs)) })
 	return cmd
 }
 

@@ -54,7 +54,7 @@ func newEdgeCommand(settings *config.Settings, std *standard) *cobra.Command {
 	f.limits.register(fs)
 	f.connections.register(fs)
 	f.server.register(fs, "info")
-	settings.Validate(cmd, f.validate)
+	settings.Validate(cmd, func() error { return errors.Join(f.validate(), checkShares(fs)) })
 	return cmd
 }
 
