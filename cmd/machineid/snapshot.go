@@ -109,9 +109,9 @@ func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool)
 	tmp := path + ".tmp"
 	end := time.Now().Add(f.timeout)
 	for {
-		doubt, err := fetchAny(cmd, f, tmp, end)
+		base, doubt, err := fetchAny(cmd, f, tmp, end)
 		if err == nil {
-			return nameSnapshot(cmd, f, tmp, path, doubt)
+			return nameSnapshot(cmd, f, base, tmp, path, doubt)
 		}
 		later, again := errors.AsType[laterError](err)
 		if !again {
@@ -137,7 +137,7 @@ type laterError struct {
 
 // fetchAny asks one address after the other, each in its share of the time that is left until it begins to answer. A copy of which its node doubts that it is whole
 // is kept only if no other node has a better one.
-func fetchAny(cmd *cobra.Command, f *operatorFlags, tmp string, end time.Time) (doubt string, err error) {
+func fetchAny(cmd *cobra.Command, f *operatorFlags, tmp string, end time.Time) (from, doubt string, err error) {
 	var last, stranger error
 	pause, doubted := operatorPause, false
 	for i, base := range f.urls {
@@ -153,12 +153,12 @@ func fetchAny(cmd *cobra.Command, f *operatorFlags, tmp string, end time.Time) (
 			if to != tmp {
 				err = os.Rename(to, tmp)
 			}
-			return "", err //nolint:wrapcheck // names the file
+			return base, "", err //nolint:wrapcheck // names the file
 		case err == nil && doubted:
 			_ = os.Remove(to)
 			continue
 		case err == nil:
-			doubt, doubted = said, true
+			from, doubt, doubted = base, said, true
 			continue
 		}
 		_ = os.Remove(to)
@@ -167,24 +167,24 @@ func fetchAny(cmd *cobra.Command, f *operatorFlags, tmp string, end time.Time) (
 		var file *os.PathError
 		switch {
 		case errors.As(err, &file): // of this machine
-			return "", err
+			return "", "", err
 		case strange, refused != nil && refused.status == http.StatusUnauthorized: // another cluster's, maybe
 			stranger = errors.Join(stranger, fmt.Errorf("%s: %w", base, err))
 			continue
 		case refused != nil && refused.status == http.StatusTooManyRequests:
 			pause = max(pause, refused.retryAfter)
 		case refused != nil && refused.status < http.StatusInternalServerError:
-			return "", fmt.Errorf("%s: %w", base, err)
+			return "", "", fmt.Errorf("%s: %w", base, err)
 		}
 		last = errors.Join(last, fmt.Errorf("%s: %w", base, reason(err)))
 	}
 	switch {
 	case doubted:
-		return doubt, nil
+		return from, doubt, nil
 	case stranger != nil:
-		return "", errors.Join(stranger, last)
+		return "", "", errors.Join(stranger, last)
 	}
-	return "", laterError{last, pause}
+	return "", "", laterError{last, pause}
 }
 
 // savedBackup is a backup that was saved, and why it may lack changes that were acknowledged before; nil: it does not.
@@ -193,7 +193,7 @@ type savedBackup struct {
 	Doubt *string `json:"doubt"`
 }
 
-func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path, doubt string) error {
+func nameSnapshot(cmd *cobra.Command, f *operatorFlags, base, tmp, path, doubt string) error {
 	file, err := os.Open(tmp)
 	if err != nil {
 		return err //nolint:wrapcheck // names the file
@@ -215,11 +215,26 @@ func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, path, doubt string)
 		printf(cmd.ErrOrStderr(), "warning: %s holds index %d, and may lack changes that were acknowledged before it was asked for: %s. "+
 			"Save again when a leader is known, or name another node in --operator-url\n", path, b.Position.Index, doubt)
 	}
+	if doubt == "" {
+		tellKept(cmd, f, base, b)
+	}
 	if f.output == "json" {
 		return printJSON(cmd.OutOrStdout(), saved)
 	}
 	printf(cmd.OutOrStdout(), "saved %s: %d orgs, %d devices, at index %d, checked\n", path, b.Orgs, b.Devices, b.Position.Index)
 	return nil
+}
+
+// tellKept has a backup count at the node that sent it: what was sent and thrown away is none.
+func tellKept(cmd *cobra.Command, f *operatorFlags, base string, b authority.Backup) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), min(f.timeout, operatorCall))
+	defer cancel()
+	client := f.client()
+	client.urls = []string{base}
+	body := map[string]any{"keptIndex": b.Position.Index, "keptTerm": b.Position.Term}
+	if err := client.call(ctx, http.MethodPost, "operator/cluster/snapshot", body, nil); err != nil {
+		printf(cmd.ErrOrStderr(), "warning: the backup is whole, but %s could not be told, and will be said to have none of now: %v\n", base, err)
+	}
 }
 
 // progressEvery is how often a transfer says how far it is, on a terminal.
