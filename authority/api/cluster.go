@@ -269,7 +269,7 @@ func snapshot(r *request) (step, error) {
 			if noter, ok := nodes.(interface {
 				Kept(raftstore.Position) error
 			}); ok {
-				return noter.Kept(raftstore.Position{Index: uint64(index), Term: uint64(term)})
+				return noter.Kept(raftstore.Position{Index: uint64(index), Term: uint64(term)}) //nolint:gosec // both are positive
 			}
 			return nil
 		}), nil

@@ -67,7 +67,7 @@ func (r *Report) GapLine() string {
 			worst[g.Op] = g
 		}
 	}
-	var parts []string
+	parts := make([]string, 0, len(worst))
 	for _, g := range slices.SortedFunc(maps.Values(worst), func(a, b Gap) int { return cmp.Or(cmp.Compare(b.Longest, a.Longest), cmp.Compare(a.Op, b.Op)) }) {
 		parts = append(parts, fmt.Sprintf("%s %s (from %.1f s)", g.Op, Duration(g.Longest), g.At))
 	}

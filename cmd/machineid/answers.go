@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +40,9 @@ func strange(format string, args ...any) error {
 	return strangerError{fmt.Errorf(format+": name authority nodes in --operator-url, by the addresses of their --http (port 7070 if not set)", args...)}
 }
 
+// balancers are the codes by which a proxy says that what stands behind it does not answer (RFC 9110, 15.6).
+var balancers = []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+
 // refusedBy is what an answer says other than success; nil if that is what it says.
 func refusedBy(resp *http.Response, raw []byte, path string) error {
 	var said struct{ Status, Error, Message, Outcome, Param, KeyID string }
@@ -54,7 +58,7 @@ func refusedBy(resp *http.Response, raw []byte, path string) error {
 		return strange("is an edge, not an authority node, by its answer")
 	case !ours && resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusTooManyRequests:
 		return strange("is no authority node: what answers there says %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	case !ours && !strings.Contains("502 503 504", strconv.Itoa(resp.StatusCode)) && resp.StatusCode != http.StatusTooManyRequests:
+	case !ours && !slices.Contains(balancers, resp.StatusCode) && resp.StatusCode != http.StatusTooManyRequests:
 		e.Message = fmt.Sprintf("what answers there says %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	case !ours && resp.StatusCode == http.StatusTooManyRequests:
 		e.Message = "asked too often"

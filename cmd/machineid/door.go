@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -29,7 +30,7 @@ func newDoor(to io.Writer) *door { return &door{to: to} }
 func (d *door) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b := append(d.rest, p...)
+	b := slices.Concat(d.rest, p)
 	whole := len(b)
 	for i := 1; i < utf8.UTFMax && i <= len(b); i++ {
 		if last := b[len(b)-i:]; utf8.RuneStart(last[0]) {
@@ -55,7 +56,7 @@ func butShown(err error) error {
 	if _, ok := errors.AsType[unshownError](err); !ok {
 		return err
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the parts are looked at
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var rest []error
 		for _, one := range joined.Unwrap() {
 			rest = append(rest, butShown(one))

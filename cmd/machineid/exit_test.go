@@ -23,13 +23,14 @@ func TestTheExitCodesAreOneTable(t *testing.T) {
 		}
 		return string(b)
 	}
-	want := "| code | meaning |\n|---|---|\n"
+	var table strings.Builder
+	table.WriteString("| code | meaning |\n|---|---|\n")
 	var known []int
 	for _, e := range exitCodes {
-		want += fmt.Sprintf("| %d | %s |\n", e.code, e.means)
+		fmt.Fprintf(&table, "| %d | %s |\n", e.code, e.means)
 		known = append(known, e.code)
 	}
-	if !strings.Contains(read("docs", "configuration.md"), want) {
+	if want := table.String(); !strings.Contains(read("docs", "configuration.md"), want) {
 		t.Errorf("docs/configuration.md lacks this table:\n%s", want)
 	}
 	pages, err := filepath.Glob("../../docs/*.md")

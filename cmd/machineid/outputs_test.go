@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -60,9 +61,7 @@ func hostileAuthority(tb testing.TB) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := strings.TrimPrefix(r.URL.Path, "/api/v1/")
 		answer := map[string]any{"status": "ok", "request_id": "r", "changed": true, "propagation": map[string]any{"edges": 1}}
-		for name, v := range answers[path] {
-			answer[name] = v
-		}
+		maps.Copy(answer, answers[path])
 		_ = json.NewEncoder(w).Encode(answer)
 	}))
 	tb.Cleanup(s.Close)
