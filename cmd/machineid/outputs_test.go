@@ -95,7 +95,7 @@ func printing(tb testing.TB, file func() string) map[string][]string {
 		"snapshot inspect": {saved},
 		"snapshot restore": {saved, "--data", "FILE", "--id", "a", "--raft", "127.0.0.1:7072"},
 		"debug log":        {"--data", filepath.Join(stopped, "a")},
-		"recover":          {"--data", filepath.Join(stopped, "a"), "--id", "a", "--raft", "127.0.0.1:7072", "--yes"},
+		"recover":          {"--data", filepath.Join(stopped, "a"), "--id", "a", "--raft", "127.0.0.1:7072", "--yes", "--again"},
 		"config check":     {},
 		"version":          {},
 		"cluster init":     {"--at", operator[1], "--operator-token-file", tokenFile},
@@ -184,6 +184,31 @@ func TestOutputs(t *testing.T) {
 		}
 		_ = full.Close()
 		_ = broken.Close()
+	}
+}
+
+// TestRecoverIsNotRepeatedByMistake: a folder that was recovered makes one more cluster only for who says so.
+func TestRecoverIsNotRepeatedByMistake(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	a := newAuthority(t)
+	a.start()
+	saved := filepath.Join(data, "saved")
+	if code, out, errs := commandLine("snapshot", "save", saved, "--operator-url", "http://"+a.http, "--operator-token-file", filepath.Join(a.dir, "operator-token")); code != exitDone {
+		t.Fatalf("exit code %d: %s%s", code, out, errs)
+	}
+	folder := []string{"--data", filepath.Join(data, "a"), "--id", "a", "--raft", "127.0.0.1:7072"}
+	if code, out, errs := commandLine(append([]string{"snapshot", "restore", saved}, folder...)...); code != exitDone {
+		t.Fatalf("exit code %d: %s%s", code, out, errs)
+	}
+	for i, want := range []int{exitDone, exitFailed, exitDone, exitFailed} {
+		args := append([]string{"recover", "--yes"}, folder...)
+		if i == 2 {
+			args = append(args, "--again")
+		}
+		if code, out, errs := commandLine(args...); code != want || want == exitFailed && !strings.Contains(errs, "--again") {
+			t.Errorf("attempt %d: exit code %d: %s%s", i+1, code, out, errs)
+		}
 	}
 }
 
