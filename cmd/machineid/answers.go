@@ -80,6 +80,8 @@ func foreignSpeech(err error) error {
 	switch text := err.Error(); {
 	case strings.Contains(text, `malformed HTTP response "\x00\x00`):
 		return strange("speaks HTTP/2 alone, as --link does")
+	case errors.Is(err, errSpeaksFirst):
+		return strange("speaks before it is asked, which is not HTTP, as --link does")
 	case strings.Contains(text, "malformed HTTP "):
 		return strange("does not speak HTTP")
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"), strings.Contains(text, "first record does not look like a TLS handshake"):

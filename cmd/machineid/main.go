@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"strings"
@@ -17,6 +18,7 @@ import (
 )
 
 func main() {
+	log.SetOutput(io.Discard)      // net/http's words about strangers; servers say where theirs go
 	signal.Ignore(syscall.SIGPIPE) // a reader that went away is told, not died of: a key may be lost with it
 	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }

@@ -41,7 +41,7 @@ func saying(status int, body string, headers ...string) func(http.ResponseWriter
 	}
 }
 
-// speaking is a server that says this to whoever connects.
+// speaking is a server that says this to whoever connects, before it is asked or after.
 func speaking(tb testing.TB, text string) string {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -94,7 +94,7 @@ func TestWhoIsNoNodeIsNamed(t *testing.T) {
 		"a web site of files": {missing, "no authority node"},
 		"one that redirects":  {moved, "no authority node"},
 		"another API":         {other, "no authority node"},
-		"SSH":                 {"http://" + speaking(t, "SSH-2.0-OpenSSH_9.2\r\n"), "does not speak HTTP"},
+		"SSH":                 {"http://" + speaking(t, "SSH-2.0-OpenSSH_9.2\r\n"), "HTTP"},
 	} {
 		for _, args := range [][]string{{"org", "list"}, {"key", "list", anOrg}, {"org", "disable", anOrg}, {"device", "revoke", anOrg, "a"}, {"org", "create"}, {"cluster", "status"}, {"cluster", "transfer"}, {"snapshot", "save", filepath.Join(t.TempDir(), "f")}} {
 			if name == "an edge" && len(args) > 2 && args[2] == anOrg {
