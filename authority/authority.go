@@ -67,6 +67,8 @@ type Config struct {
 	MinVoters        int
 	// DiskReserve is raftstore's DiskReserveBytes; 0 is its default.
 	DiskReserve int64
+	// Ballast is raftstore's BallastBytes; 0 is its default.
+	Ballast int64
 	// CacheSize is raftstore's CacheBytes; 0 is its default.
 	CacheSize int64
 	Times     hub.Times
@@ -255,7 +257,7 @@ func (n *Node) open() error {
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
 		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
-		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, OpenFiles: n.cfg.OpenFiles, CacheBytes: n.cfg.CacheSize, Logger: n.log, Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, BallastBytes: n.cfg.Ballast, OpenFiles: n.cfg.OpenFiles, CacheBytes: n.cfg.CacheSize, Logger: n.log, Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
 		LeaderSeen: n.leaders.seen,
 	}, n.state)
 	if err != nil {

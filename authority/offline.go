@@ -59,6 +59,9 @@ func RecoverCluster(dir, id, address string) (raftstore.Begun, error) {
 	return raftstore.Recover(filepath.Join(dir, storeDir), machine, raftstore.Restoring{ID: id, Address: address, Edit: state.Renewing(state.Recovered, id)}) //nolint:wrapcheck // says what
 }
 
+// Recovered returns what an earlier recovery of the data folder dir has kept, "" if there was none.
+func Recovered(dir string) string { return raftstore.Recovered(filepath.Join(dir, storeDir)) }
+
 // ReadLog reads the log in the data folder of a node that is stopped, and names the
 // changes in it. It changes nothing, and shows no secret: there is none in a command.
 func ReadLog(dir string, from, to uint64, limit int) (raftstore.LogView, error) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -30,19 +31,64 @@ func TestUnits(t *testing.T) {
 				t.Errorf("%s lacks %s", unit, line)
 			}
 		}
-		file := filepath.Join(t.TempDir(), unit)
-		if err := os.WriteFile(file, []byte(strings.Replace(text, program, "ExecStart="+self+" ", 1)), 0o600); err != nil {
+		verify(t, self, unit)
+	}
+}
+
+// verify has systemd read units, with a program that is there.
+func verify(t *testing.T, self string, units ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	args := []string{"verify", "--man=no"}
+	for _, unit := range units {
+		text := strings.ReplaceAll(read(t, "systemd", unit), "=/usr/local/bin/machineid ", "="+self+" ")
+		args = append(args, filepath.Join(dir, unit))
+		if err := os.WriteFile(args[len(args)-1], []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", file).CombinedOutput()
-		if err != nil {
-			t.Errorf("systemd-analyze verify %s (Debian's package systemd has it): %v\n%s", unit, err, out)
-			continue
+	}
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze verify %v (Debian's package systemd has it): %v\n%s", units, err, out)
+		return
+	}
+	for line := range strings.Lines(string(out)) {
+		if slices.ContainsFunc(units, func(unit string) bool { return strings.Contains(line, unit) }) {
+			t.Errorf("systemd-analyze verify: %s", line)
 		}
-		for line := range strings.Lines(string(out)) {
-			if strings.Contains(line, unit) {
-				t.Errorf("systemd-analyze verify: %s", line)
-			}
+	}
+}
+
+// TestBackupUnits: systemd understands the backup's service and timer, the service runs the command that there is, and what is kept is nobody else's. It is hardened
+// as the tiers are.
+func TestBackupUnits(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify(t, self, "machineid-backup.service", "machineid-backup.timer")
+	service, timer := read(t, "systemd", "machineid-backup.service"), read(t, "systemd", "machineid-backup.timer")
+	for _, line := range []string{
+		"Type=oneshot", "StateDirectory=machineid-backup", "RestartPreventExitStatus=2",
+		"ExecStart=/usr/local/bin/machineid snapshot save --config /etc/machineid/backup.conf --timeout 5m --force /var/lib/machineid-backup/newest",
+	} {
+		if !strings.Contains(service, "\n"+line+"\n") {
+			t.Errorf("the service lacks %s", line)
 		}
+	}
+	for _, line := range []string{"Persistent=yes", "WantedBy=timers.target"} {
+		if !strings.Contains(timer, "\n"+line+"\n") {
+			t.Errorf("the timer lacks %s", line)
+		}
+	}
+	_, hardened, _ := strings.Cut(read(t, "systemd", "machineid-edge.service"), "DynamicUser=yes\n")
+	for line := range strings.Lines(hardened) {
+		if strings.Contains(line, "=") && !strings.Contains(line, "WantedBy") && !strings.Contains(service, "\n"+line) {
+			t.Errorf("the service is less hardened: it lacks %s", line)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "calendar", "--iterations=2", "*-*-* 00/6:00:00").CombinedOutput()
+	if err != nil || !strings.Contains(timer, "OnCalendar=*-*-* 00/6:00:00\n") {
+		t.Errorf("the timer's calendar: %v\n%s", err, out)
 	}
 }

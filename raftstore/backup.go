@@ -21,6 +21,22 @@ type Backup struct {
 	Doubt error
 }
 
+// Unkept has the backup count only when Store.Kept says so, not when it was read to its end: whoever sends it away does not know what became of it.
+func (b *Backup) Unkept() {
+	if r, ok := b.ReadCloser.(*turnReader); ok {
+		r.unkept = true
+	}
+}
+
+// Kept notes that the backup of a position is whole where it is kept. It returns ErrRefused for a position that this node has not come to.
+func (s *Store) Kept(at Position) error {
+	if here := s.Applied(); at.Index == 0 || at.Index > here.Index || at.Term > here.Term {
+		return fmt.Errorf("%w: this node is at index %d of term %d, and can have sent no backup of index %d of term %d", ErrRefused, here.Index, here.Term, at.Index, at.Term)
+	}
+	s.noteBackup(at)
+	return nil
+}
+
 const (
 	// backupWait is how long a backup waits for this node to hold what was acknowledged: longer than an election takes.
 	backupWait = 5 * time.Second
@@ -138,7 +154,7 @@ type backedUp struct {
 	Term  uint64    `json:"term"`
 }
 
-// noteBackup notes that a backup was read to its end. Nothing depends on it but who asks how old the newest is.
+// noteBackup notes that a backup was read to its end, or kept. Nothing depends on it but who asks how old the newest is.
 func (s *Store) noteBackup(at Position) {
 	b := backedUp{At: s.cfg.Wall().UTC(), Index: at.Index, Term: at.Term}
 	s.backupMu.Lock()
@@ -164,8 +180,10 @@ func (s *Store) findBackup() {
 type turnReader struct {
 	io.ReadCloser
 	read int64
-	once sync.Once
-	end  func(read int64)
+	// unkept: that it was read tells nothing.
+	unkept bool
+	once   sync.Once
+	end    func(read int64)
 }
 
 // Read counts what was read.
@@ -178,6 +196,11 @@ func (r *turnReader) Read(p []byte) (int, error) {
 // Close gives back the checkpoint and the turn.
 func (r *turnReader) Close() error {
 	err := r.ReadCloser.Close()
-	r.once.Do(func() { r.end(r.read) })
+	r.once.Do(func() {
+		if r.unkept {
+			r.read = -1
+		}
+		r.end(r.read)
+	})
 	return err
 }

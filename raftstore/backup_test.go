@@ -274,6 +274,19 @@ func TestBackupsAreDated(t *testing.T) {
 	must[[]byte](t)(io.ReadAll(b))
 	must[struct{}](t)(struct{}{}, b.Close())
 	dated(wall.Unix())
+	first := wall.Unix()
+	wall = wall.Add(time.Hour)
+	b = must[*Backup](t)(s.Backup(t.Context()))
+	b.Unkept()
+	must[[]byte](t)(io.ReadAll(b))
+	must[struct{}](t)(struct{}{}, b.Close())
+	dated(first) // whoever it was sent to may have thrown it away
+	if err := s.Kept(Position{Index: s.Applied().Index + 1, Term: b.Position.Term}); !errors.Is(err, ErrRefused) {
+		t.Errorf("a backup of what is to come is kept: %v", err)
+	}
+	dated(first)
+	must[struct{}](t)(struct{}{}, s.Kept(b.Position))
+	dated(wall.Unix())
 	stop(t, s)
 	again := must[*Store](t)(newNode(onFS(fs), with(func(c *Config) { c.Registerer = reg })).open())
 	defer stop(t, again)

@@ -13,7 +13,10 @@ import (
 )
 
 // Position names one log entry. The zero Position is before the first.
-type Position struct{ Index, Term uint64 }
+type Position struct {
+	Index uint64 `json:"index"`
+	Term  uint64 `json:"term"`
+}
 
 // Machine is the deterministic state machine a Store replicates. Its methods run on one goroutine, in log order.
 type Machine interface {

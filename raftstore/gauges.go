@@ -40,7 +40,7 @@ func (m *storeMetrics) addGauges(s *Store) {
 		return float64(bytes)
 	})
 	gauge("pending_bytes", "Bytes of the commands that wait for their outcome.", func() float64 { return float64(s.packer.pending()) })
-	gauge("backup_timestamp_seconds", "When this node last sent a whole backup that lacked nothing, in Unix time; 0: never.", func() float64 {
+	gauge("backup_timestamp_seconds", "When a backup of this node that lacked nothing was last kept, in Unix time; 0: never.", func() float64 {
 		if b := s.lastBackup.Load(); b != nil {
 			return float64(b.At.UnixMilli()) / 1000
 		}

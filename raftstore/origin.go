@@ -162,6 +162,18 @@ func (s site) freeName() (string, error) {
 	}
 }
 
+// Recovered returns the folder that an earlier recovery of the node's folder dir has kept beside it, "" if there is none. One that was cut is none: it is to be
+// repeated.
+func Recovered(dir string) string {
+	kept := dir + suffixBefore
+	for _, folder := range []string{dir, kept} {
+		if _, err := vfs.Default.Stat(folder); err != nil {
+			return ""
+		}
+	}
+	return kept
+}
+
 // putBack undoes the first rename of a recovery that was cut before its second: the folder that it kept gets its name back. It fails if there
 // is nothing that this node's recovery kept.
 func (s site) putBack(node string) error {

@@ -277,8 +277,25 @@ const maxFormat = 1 << 20
 const archiveType = "application/octet-stream"
 
 // snapshot answers with an archive of the state as this node has it, as a stream of known length: the one answer that is no JSON. It
-// says if it may lack something that was acknowledged before it was asked for.
+// says if it may lack something that was acknowledged before it was asked for. It counts as a backup when its receiver says that it is kept.
 func snapshot(r *request) (step, error) {
+	index, kept, err := r.body.Int("keptIndex")
+	term, too, termErr := r.body.Int("keptTerm")
+	switch {
+	case err != nil || termErr != nil:
+		return step{}, cmp.Or(err, termErr) //nolint:wrapcheck // an answer
+	case (kept || too) && (index < 1 || term < 1):
+		return step{}, &wire.ParamError{Param: "keptIndex", Message: "keptIndex or keptTerm is no position of a backup: send both as they stand in the archive, or neither"}
+	case kept:
+		return r.onCluster(func(_ context.Context, nodes Nodes) error {
+			if noter, ok := nodes.(interface {
+				Kept(raftstore.Position) error
+			}); ok {
+				return noter.Kept(raftstore.Position{Index: uint64(index), Term: uint64(term)}) //nolint:gosec // both are positive
+			}
+			return nil
+		}), nil
+	}
 	return step{change: func(ctx context.Context) (any, error) {
 		b, err := r.api.cfg.Nodes.Backup(ctx)
 		if err != nil {
@@ -288,6 +305,7 @@ func snapshot(r *request) (step, error) {
 			}
 			return nil, u
 		}
+		b.Unkept()
 		h := &r.http.Response.Header
 		if b.Doubt != nil {
 			h.Set(wire.DoubtHeader, strings.Join(strings.Fields(b.Doubt.Error()), " ")) // on one line

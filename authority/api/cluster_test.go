@@ -265,6 +265,38 @@ func TestBackupSaysWhatItMayLack(t *testing.T) {
 	}
 }
 
+// keepingNodes notes which backups are kept.
+type keepingNodes struct {
+	fakeNodes
+
+	kept []raftstore.Position
+}
+
+func (k *keepingNodes) Kept(at raftstore.Position) error {
+	if at.Index > 9 {
+		return raftstore.ErrRefused
+	}
+	k.kept = append(k.kept, at)
+	return nil
+}
+
+// TestABackupIsKeptWhenItsReceiverSaysSo: and not sent again for that.
+func TestABackupIsKeptWhenItsReceiverSaysSo(t *testing.T) {
+	nodes := &keepingNodes{}
+	n := start(t, func(cfg *api.Config) { cfg.Nodes = nodes })
+	call := func(body string) *answer {
+		return n.with("", "POST", "operator/cluster/snapshot", body, "Authorization: Bearer "+operatorToken)
+	}
+	call(`{"keptIndex":7,"keptTerm":2}`).want(200, `"status":"ok"`)
+	if len(nodes.kept) != 1 || nodes.kept[0] != (raftstore.Position{Index: 7, Term: 2}) {
+		t.Errorf("noted %v", nodes.kept)
+	}
+	call(`{"keptIndex":10,"keptTerm":2}`).want(409, "refused")
+	for _, body := range []string{`{"keptIndex":7}`, `{"keptTerm":2}`, `{"keptIndex":0,"keptTerm":2}`, `{"keptIndex":"7","keptTerm":2}`} {
+		call(body).want(400, "missing_params")
+	}
+}
+
 // TestBeforeThereIsACluster: a node that waits tells how it is, and begins a cluster, for whoever has the token that it was started with. Nothing
 // else is served, and a token that it does not have opens nothing.
 func TestBeforeThereIsACluster(t *testing.T) {

@@ -88,6 +88,28 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 }
 
+// TestIdempotencyKeyOfTheOperator: what the operator does for an org is done once too, and apart from what the org's keys do.
+func TestIdempotencyKeyOfTheOperator(t *testing.T) {
+	n := start(t)
+	o := n.sized(2)
+	n.with(o.agent, "POST", "devices/register", device("a")).want(200)
+	forOrg := func(path, body, key string) *answer {
+		return n.do("POST", path, body, "Authorization: Bearer "+operatorToken, "X-MachineID-Org: "+o.id.String(), once(key))
+	}
+	n.with(o.admin, "POST", "devices/revoke", device("a"), once("k")).want(200)
+	first := forOrg("devices/unrevoke", device("a"), "k")
+	first.want(200, `"changed":true`)
+	n.with(o.admin, "POST", "devices/revoke", device("a")).want(200)
+	if late := forOrg("devices/unrevoke", device("a"), "k"); same(late) != same(first) || !replayed(late) {
+		t.Errorf("what came late was answered %s", late.raw)
+	}
+	n.with(o.admin, "GET", "devices/get?deviceId=a", "").want(200, `"revoked":true`)
+	forOrg("devices/unrevoke", device("b"), "k").want(http.StatusConflict, "idempotency_mismatch")
+	made := forOrg("org/keys", `{"scope":"agent"}`, "a key")
+	made.want(200)
+	forOrg("org/keys", `{"scope":"agent"}`, "a key").want(http.StatusConflict, "secret_already_shown", made.field("keyId"))
+}
+
 // TestIdempotencyKeyForms: what is no key is refused before anything is done; where a key means nothing it is left alone.
 func TestIdempotencyKeyForms(t *testing.T) {
 	n := start(t)

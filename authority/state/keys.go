@@ -76,7 +76,13 @@ type onceQueue struct {
 	share string
 }
 
-func shareOf(org OrgID, keyHash []byte) onceQueue { return onceQueue{org, string(keyHash[:shareSize])} }
+// shareOf is the order of what a key asked for; without a key, the operator.
+func shareOf(org OrgID, keyHash []byte) onceQueue {
+	if len(keyHash) == 0 {
+		return onceQueue{org, string(make([]byte, shareSize))}
+	}
+	return onceQueue{org, string(keyHash[:shareSize])}
+}
 
 // most is how many it holds.
 func (q onceQueue) most() uint64 {

@@ -166,9 +166,10 @@ func (t *tx) remember(org OrgID, id [onceSize]byte, out Outcome) {
 	t.setRange(q, first, next+1)
 }
 
-// shared tells whether what is remembered takes the share of a key.
+// shared tells whether what is remembered takes the share of its caller: of a key, or of the operator.
 func (t *tx) shared() bool {
-	return t.cmd.GetOnce().GetShared() && len(t.cmd.GetCaller().GetKeyHash()) == len([32]byte{})
+	c := t.cmd.GetCaller()
+	return t.cmd.GetOnce().GetShared() && (c == nil || len(c.GetKeyHash()) == len([32]byte{}))
 }
 
 // forget makes room for one, and returns the first number that is left and the next.

@@ -41,19 +41,27 @@ func patiently(ctx context.Context, f func() (again bool, err error)) error {
 // insist makes a call that may be repeated until it has an answer that is final. The error says what to do about one other than success.
 func insist(ctx context.Context, c *Conn, method, path string, who credential, body []byte) (answer, error) {
 	var a answer
+	foreign := 0
 	err := patiently(ctx, func() (bool, error) {
 		a = c.call(method, path, who, body)
 		if a.ok() {
 			return false, nil
 		}
 		err := c.explain(path, a)
-		if a.status == 0 {
+		foreigner := takesAnotherToken(a) && foreign < len(c.others)
+		if foreigner {
+			foreign++
+		}
+		if foreigner || a.status == 0 || a.status == http.StatusServiceUnavailable { // gone, or in no cluster any more
 			c.elsewhere()
 		}
-		return (a.status == 0 && a.code != codeNoAnswer) || a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable, err
+		return foreigner || (a.status == 0 && a.code != codeNoAnswer) || a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable, err
 	})
 	return a, err
 }
+
+// takesAnotherToken reports whether an answer is that of another cluster: one of the other addresses may be of this one.
+func takesAnotherToken(a answer) bool { return string(a.text("error")) == "invalid_operator_token" }
 
 // redirect makes another target the connection's.
 func (c *Conn) redirect(to *Target) {

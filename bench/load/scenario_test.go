@@ -247,6 +247,26 @@ func TestDeadTarget(t *testing.T) {
 	cleaned(t, f, rep, false)
 }
 
+// TestOrgsAreMadeAtAnyAddress: one that is dead, another cluster's or waiting to be taken in, first of --operator-url, does not stand before the others.
+func TestOrgsAreMadeAtAnyAddress(t *testing.T) {
+	t.Parallel()
+	ended, err := ParseTarget("http://127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := newFake(t)
+	foreign.refuse = "invalid_operator_token"
+	stranger := foreign.serve(1)[0]
+	f := newFake(t)
+	f.operators, f.batches = true, true
+	cfg := config(t, "validate", f.serve(1))
+	cfg.Token, cfg.Orgs, cfg.Operators = "token", 1, []*Target{ended, stranger, cfg.Targets[0]}
+	rep, err := Run(t.Context(), cfg)
+	if err != nil || rep == nil {
+		t.Fatal(err)
+	}
+}
+
 func TestExplains(t *testing.T) {
 	t.Parallel()
 	ended, err := ParseTarget("http://127.0.0.1:1")

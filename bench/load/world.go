@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -149,6 +150,7 @@ func (w *World) createOrg(ctx context.Context, c *Conn) (*Org, error) {
 		who = operator(w.cfg.Token)
 	}
 	var o *Org
+	foreign := 0
 	err := patiently(ctx, func() (again bool, err error) {
 		a := c.call(http.MethodPost, "org/create", who, []byte(`{"name":"machineid bench `+w.tag+`"}`))
 		if a.ok() {
@@ -159,8 +161,18 @@ func (w *World) createOrg(ctx context.Context, c *Conn) (*Org, error) {
 			return false, nil
 		}
 		// Not what may have been done: each success makes another org.
+		err = c.explain("make an org", a)
 		unknown := w.cfg.Disposable && (a.status == 0 || a.status == http.StatusServiceUnavailable)
-		return unknown || a.code == codeRefused || a.status == http.StatusTooManyRequests || string(a.text("outcome")) == "not_done", c.explain("make an org", a)
+		foreigner := takesAnotherToken(a) && foreign < len(c.others)
+		if foreigner {
+			foreign++
+		}
+		nobody := a.status == 0 && errors.Is(c.last, errDial)
+		again = unknown || nobody || foreigner || a.status == http.StatusTooManyRequests || string(a.text("outcome")) == "not_done"
+		if again && a.status != http.StatusTooManyRequests {
+			c.elsewhere()
+		}
+		return again, err
 	})
 	return o, err
 }

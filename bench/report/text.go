@@ -23,6 +23,9 @@ func (r *Report) Text(w io.Writer) error {
 	if r.Interrupted {
 		fmt.Fprintln(&b, "INTERRUPTED: what follows is what was measured until then")
 	}
+	if line := r.GapLine(); line != "" {
+		fmt.Fprintln(&b, line)
+	}
 	fmt.Fprintln(&b)
 	r.textOps(&b)
 	r.textGaps(&b)
@@ -54,6 +57,24 @@ func (r *Report) LoopLine() string {
 		return "CLOSED LOOP: each connection waits for its answer before it sends again, so a stall hides what would have come due meanwhile"
 	}
 	return "open loop: " + r.Offered + " due; latency counts from " + r.From
+}
+
+// GapLine names the longest gap of each operation, changes too, the longest first; "" if none was looked for.
+func (r *Report) GapLine() string {
+	worst := map[string]Gap{}
+	for _, g := range r.Gaps {
+		if w, ok := worst[g.Op]; !ok || g.Longest > w.Longest {
+			worst[g.Op] = g
+		}
+	}
+	parts := make([]string, 0, len(worst))
+	for _, g := range slices.SortedFunc(maps.Values(worst), func(a, b Gap) int { return cmp.Or(cmp.Compare(b.Longest, a.Longest), cmp.Compare(a.Op, b.Op)) }) {
+		parts = append(parts, fmt.Sprintf("%s %s (from %.1f s)", g.Op, Duration(g.Longest), g.At))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "longest time without a success: " + strings.Join(parts, ", ")
 }
 
 func (r *Report) textViolations(b *bytes.Buffer) {

@@ -63,7 +63,7 @@ func newAuditCommand(settings *config.Settings, env environment) *cobra.Command 
 		}
 		return auditTail(ctx, cmd, o, &f)
 	})
-	tail.Flags().StringVar(&f.org, "org", "", "show the changes of one org: its `ID`")
+	tail.Flags().StringVar(&f.org, "org", "", "show the changes of one org, by its `NAME` or id")
 	tail.Flags().IntVarP(&f.lines, "lines", "n", 20, "how many changes to begin with, at most 1000")
 	tail.Flags().BoolVarP(&f.follow, "follow", "f", false, "go on with what comes, until the command is stopped")
 	audit.AddCommand(tail)
@@ -76,7 +76,11 @@ func auditTail(ctx context.Context, cmd *cobra.Command, o *operatorFlags, f *tai
 	client := o.client()
 	path := "operator/audit"
 	if f.org != "" {
-		client.org, path = f.org, "audit"
+		id, err := orgID(ctx, client, f.org)
+		if err != nil {
+			return err
+		}
+		client.org, path = id, "audit"
 	}
 	w := cmd.OutOrStdout()
 	entries, err := auditNewest(ctx, client, path, max(f.lines, 1))
@@ -130,8 +134,9 @@ func auditNewest(ctx context.Context, c *operatorClient, path string, lines int)
 func auditSince(ctx context.Context, c *operatorClient, path, last string, within time.Duration) (news []auditView, err error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	for cursor := ""; ; {
-		page, next, err := auditPage(ctx, c, path, maxLines, cursor)
+	// Little is asked for at first: mostly little has come.
+	for cursor, size := "", 20; ; size = min(4*size, maxLines) {
+		page, next, err := auditPage(ctx, c, path, size, cursor)
 		if err != nil {
 			return nil, err
 		}
@@ -177,7 +182,7 @@ func auditPage(ctx context.Context, c *operatorClient, path string, limit int, c
 	list = make([]auditView, len(answer.Entries))
 	for i, raw := range answer.Entries {
 		if err := json.Unmarshal(raw, &list[i]); err != nil {
-			return nil, "", fmt.Errorf("read the answer: %w", err)
+			return nil, "", unreadable(err)
 		}
 		list[i].raw = raw
 	}
@@ -207,7 +212,7 @@ func printAudit(w io.Writer, output string, list []auditView) error {
 		if e.RequestID != nil {
 			line += "  request " + *e.RequestID
 		}
-		_, err := fmt.Fprintln(w, line)
+		_, err := fmt.Fprintln(w, plain(line))
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

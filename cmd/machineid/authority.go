@@ -96,7 +96,7 @@ func newAuthorityCommand(settings *config.Settings, env environment, std *standa
 	f.mail.register(fs)
 	f.connections.register(fs)
 	f.server.register(fs, "info")
-	settings.Validate(cmd, func() error { return f.validate(env) })
+	settings.Validate(cmd, func() error { return errors.Join(f.validate(env), checkShares(fs)) })
 	return cmd
 }
 
@@ -201,7 +201,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *
 		Logger: logger, Flush: std.flush, Registerer: reg,
 	})
 	a := ls.addresses()
-	fmt.Fprintf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",
+	printf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",
 		Version(), f.id, a[0], a[1], a[2], a[3], insecureNote(f.insecure))
 	g, ctx := errgroup.WithContext(ctx)
 	opsCtx, stopOps := contextAfter(ctx)

@@ -111,7 +111,7 @@ const checkTime = 30 * time.Second
 func checkConfig(cmd *cobra.Command, f *billingFlags) error {
 	out := cmd.OutOrStdout()
 	if f.config.SecretKey == "" {
-		fmt.Fprintln(out, "payments are not set up: there is no --stripe-secret-key-file; every org stays in the plan it was given")
+		printf(out, "payments are not set up: there is no --stripe-secret-key-file; every org stays in the plan it was given\n")
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), checkTime)
@@ -122,14 +122,14 @@ func checkConfig(cmd *cobra.Command, f *billingFlags) error {
 	}
 	var faults []error
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "PLAN\tPRICE\tSTRIPE SAYS")
+	printf(w, "PLAN\tPRICE\tSTRIPE SAYS\n")
 	for _, p := range list {
 		said := p.Found
 		if p.Fault != "" {
 			said = p.Fault
 			faults = append(faults, fmt.Errorf("--stripe-price-%s: %s: %s", p.Tier, p.ID, p.Fault))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", p.Tier, p.ID, said)
+		printf(w, "%s\t%s\t%s\n", p.Tier, p.ID, said)
 	}
 	if err := w.Flush(); err != nil {
 		return err //nolint:wrapcheck // standard output is gone
@@ -208,14 +208,14 @@ func (v syncView) print(cmd *cobra.Command, output string) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(out, "%d orgs compared with Stripe, %d differences\n", v.Checked, len(v.Differences))
+		printf(out, "%d orgs compared with Stripe, %d differences\n", v.Checked, len(v.Differences))
 		for _, d := range v.Differences {
-			fmt.Fprintf(out, "\n%s\n  had     %s\n  Stripe  %s\n", d.OrgID, d.Had, d.Has)
+			printf(out, "\n%s\n  had     %s\n  Stripe  %s\n", d.OrgID, d.Had, d.Has)
 			for _, other := range d.Others {
-				fmt.Fprintf(out, "  also    %s\n", other)
+				printf(out, "  also    %s\n", other)
 			}
 			if d.Error != "" {
-				fmt.Fprintf(out, "  fault   %s\n", d.Error)
+				printf(out, "  fault   %s\n", d.Error)
 			}
 		}
 	}

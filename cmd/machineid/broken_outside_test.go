@@ -107,6 +107,14 @@ var brokenOutside = []broken{
 		edits: []edit{{"cmd/machineid/serve.go", "		os.Exit(exitStuck)\n", "		<-returned\n"}},
 	},
 	{
+		rule: "I2", name: "what an operator did late is done again", by: "authority/api TestIdempotencyKeyOfTheOperator", short: true,
+		edits: []edit{{"authority/api/once.go", "r.caller == nil && !r.onBehalf()", "r.caller == nil"}},
+	},
+	{
+		rule: "I2", name: "the attempts of one change go by several names", by: "cmd/machineid TestWhatIsTriedAgain",
+		edits: []edit{{"cmd/machineid/client.go", "(\"Idempotency-Key\", a.key)", "(\"Idempotency-Key\", rand.Text())"}},
+	},
+	{
 		rule: "I14", name: "a caller waits for a leader that hangs", by: "authority TestAnEarlierLeaderIsWaitedForWhileItAnswers",
 		edits: []edit{{"authority/peers.go", "&& k.answers(ctx, old.id) {", "&& (k.answers(ctx, old.id) || ctx.Err() == nil) {"}},
 	},

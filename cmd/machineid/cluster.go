@@ -116,15 +116,15 @@ func clusterStatus(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ 
 			leader = *view.Leader
 		}
 		if view.outside() {
-			fmt.Fprintf(w, "cluster none yet\nasked   %s\n", view.Node)
+			printf(w, "cluster none yet\nasked   %s\n", view.Node)
 		} else {
-			fmt.Fprintf(w, "cluster %s\nleader  %s\nterm    %d\nformat  %d\nasked   %s\n\n", view.ClusterID, leader, view.Term, view.Format, view.Node)
+			printf(w, "cluster %s\nleader  %s\nterm    %d\nformat  %d\nasked   %s\n\n", view.ClusterID, leader, view.Term, view.Format, view.Node)
 			if err := view.table(w); err != nil {
 				return err
 			}
 		}
 		for _, note := range view.notes() {
-			fmt.Fprintln(w, "\nnote:", note)
+			printf(w, "\nnote: %s\n", note)
 		}
 	}
 	if view.outside() {
@@ -150,11 +150,16 @@ func clusterMembers(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _
 // look asks how the cluster is, as this program knows it and as it was said.
 func look(ctx context.Context, f *operatorFlags) (view clusterView, raw map[string]any, err error) {
 	var answer json.RawMessage
-	if err := f.client().call(ctx, http.MethodGet, clusterPath, nil, &answer); err != nil {
+	// A node that was removed, or waits, answers as well as it can: one that knows a leader knows better.
+	poor := func(raw []byte) bool {
+		var v clusterView
+		return json.Unmarshal(raw, &v) == nil && (v.Leader == nil || v.outside())
+	}
+	if err := f.client().try(ctx, &attempts{method: http.MethodGet, path: clusterPath, out: &answer, poor: poor}); err != nil {
 		return view, nil, err
 	}
 	if err := errors.Join(json.Unmarshal(answer, &view), json.Unmarshal(answer, &raw)); err != nil {
-		return view, nil, fmt.Errorf("read the answer: %w", err)
+		return view, nil, unreadable(err)
 	}
 	delete(raw, "request_id")
 	delete(raw, "status")
@@ -163,7 +168,7 @@ func look(ctx context.Context, f *operatorFlags) (view clusterView, raw map[stri
 
 func (v *clusterView) table(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tROLE\tSTATE\tAPPLIED\tBEHIND\tDISK\tRAFT\tHTTP\tLINK\tVERSION")
+	printf(t, "ID\tROLE\tSTATE\tAPPLIED\tBEHIND\tDISK\tRAFT\tHTTP\tLINK\tVERSION\n")
 	newest := uint64(0)
 	for _, m := range v.Members {
 		newest = max(newest, m.LastIndex)
@@ -177,14 +182,14 @@ func (v *clusterView) table(w io.Writer) error {
 			role = "leader"
 		}
 		if !m.Reachable {
-			fmt.Fprintf(t, "%s\t%s\tunreachable\t-\t-\t-\t%s\t-\t-\t-\n", m.ID, role, m.Raft)
+			printf(t, "%s\t%s\tunreachable\t-\t-\t-\t%s\t-\t-\t-\n", m.ID, role, m.Raft)
 			continue
 		}
 		disk := "-"
 		if m.DiskLeft != nil {
 			disk = roughly(*m.DiskLeft)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, role, m.State, m.Applied, newest-min(newest, m.Applied), disk, m.Raft, m.HTTP, m.Link, m.Version)
+		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, role, m.State, m.Applied, newest-min(newest, m.Applied), disk, m.Raft, m.HTTP, m.Link, m.Version)
 	}
 	return t.Flush() //nolint:wrapcheck // standard output is gone
 }
@@ -295,7 +300,7 @@ func clusterPromote(ctx context.Context, cmd *cobra.Command, f *operatorFlags, i
 			if view, _, lerr := look(ctx, f); lerr == nil {
 				for _, m := range view.Members {
 					if m.ID == id {
-						fmt.Fprintf(cmd.ErrOrStderr(), "%s is at %d: %s\n", id, m.Applied, refused.Message)
+						printf(cmd.ErrOrStderr(), "%s is at %d: %s\n", id, m.Applied, refused.Message)
 					}
 				}
 			}
@@ -343,7 +348,7 @@ func clusterRaiseFormat(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 	if f.output == "json" {
 		return printJSON(cmd.OutOrStdout(), answer)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "the format is %d\n", answer.Format)
+	printf(cmd.OutOrStdout(), "the format is %d\n", answer.Format)
 	return nil
 }
 
@@ -372,6 +377,6 @@ func done(cmd *cobra.Command, f *operatorFlags, id, said string) error {
 	if f.output == "json" {
 		return printJSON(cmd.OutOrStdout(), map[string]string{"id": id, "done": said})
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", id, said)
+	printf(cmd.OutOrStdout(), "%s %s\n", id, said)
 	return nil
 }

@@ -75,7 +75,7 @@ func clusterInit(ctx context.Context, cmd *cobra.Command, f *operatorFlags, igno
 	if f.output == "json" {
 		return printJSON(cmd.OutOrStdout(), answer)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "cluster %s has begun; the other nodes join it by themselves: machineid cluster status\n", answer.ClusterID)
+	printf(cmd.OutOrStdout(), "cluster %s has begun; the other nodes join it by themselves: machineid cluster status\n", answer.ClusterID)
 	return nil
 }
 
@@ -88,7 +88,7 @@ func clusterReaddress(ctx context.Context, cmd *cobra.Command, f *operatorFlags,
 	if view, _, err := look(ctx, f); err == nil && f.output == "table" {
 		for _, m := range view.Members {
 			if m.ID == id && !m.Voter {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s has no vote; if it is to have one: machineid cluster promote %s\n", id, id)
+				printf(cmd.ErrOrStderr(), "%s has no vote; if it is to have one: machineid cluster promote %s\n", id, id)
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"text/tabwriter"
 	"time"
 
@@ -28,16 +27,16 @@ func newDebugCommand(settings *config.Settings) *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), v)
 			}
 			w := cmd.OutOrStdout()
-			fmt.Fprintf(w, "node     %s of cluster %s\nlog      %d to %d (boundary %d), term %d\nstate    index %d of term %d\n\n",
+			printf(w, "node     %s of cluster %s\nlog      %d to %d (boundary %d), term %d\nstate    index %d of term %d\n\n",
 				v.Node, v.Cluster, v.First, v.Last, v.Boundary.Index, v.Term, v.Applied.Index, v.Applied.Term)
 			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "INDEX\tTERM\tTIME\tBYTES\tWHAT")
+			printf(t, "INDEX\tTERM\tTIME\tBYTES\tWHAT\n")
 			for _, e := range v.Entries {
 				at := "-"
 				if !e.Time.IsZero() {
 					at = e.Time.UTC().Format(time.RFC3339)
 				}
-				fmt.Fprintf(t, "%d\t%d\t%s\t%d\t%s\n", e.Index, e.Term, at, e.Bytes, e.What)
+				printf(t, "%d\t%d\t%s\t%d\t%s\n", e.Index, e.Term, at, e.Bytes, e.What)
 			}
 			return t.Flush() //nolint:wrapcheck // standard output is gone
 		},

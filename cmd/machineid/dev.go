@@ -105,7 +105,7 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 	node := authority.New(authority.Config{
 		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
 		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans,
-		Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), OpenFiles: nodeShare.files, Logger: logger, Flush: std.flush, Registerer: authorityReg,
+		Ballast: devBallast, Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), OpenFiles: nodeShare.files, Logger: logger, Flush: std.flush, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
 	})
 	e, err := edge.New(edge.Config{
@@ -137,13 +137,16 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "stopped cleanly")
+	printf(out, "stopped cleanly\n")
 	return nil
 }
 
 // devEntries is how many devices the edge of dev remembers: little memory, and
 // more than anybody types.
 const devEntries = 100_000
+
+// devBallast is what dev holds back for a full disk: a folder that is made to be thrown away has little to lose.
+const devBallast = 4 << 20
 
 // keyFile keeps the org key of the first start, in the data folder.
 const keyFile = "org-key"
@@ -155,12 +158,13 @@ func welcome(ctx context.Context, out io.Writer, data string, at []string, took 
 	if err != nil {
 		return fmt.Errorf("make an org key: %w", err)
 	}
-	fmt.Fprintf(out, `machineid dev is ready (%d ms)
+	printf(out, `machineid dev is ready (%d ms)
 
   agents ask      http://%s/api/v1/devices/validate
   admins call     http://%[2]s/api/v1/ (through the edge) or http://%s/api/v1/ (the authority)
   operators read  http://%s/metrics (edge), http://%s/metrics (authority), also /readyz
   org key         %s (kept in %s)
+  operator token  kept in %s, for machineid org list --operator-token-file FILE
 
 Type next:
   export MACHINEID_ORG_KEY=$(cat %[7]s)
@@ -169,7 +173,7 @@ Type next:
   curl -sS http://%[2]s/api/v1/devices/revoke   -H "x-org-key: $MACHINEID_ORG_KEY" -d '{"deviceId":"agent-01"}'
 
 Ctrl-C stops; the next start has every org and device of this one.
-`, took.Milliseconds(), at[0], at[2], at[1], at[5], key, path)
+`, took.Milliseconds(), at[0], at[2], at[1], at[5], key, path, filepath.Join(data, "authority", authority.OperatorTokenFile))
 	return nil
 }
 
@@ -221,5 +225,5 @@ func tellChange(out io.Writer, action, target string, p hub.Propagation) {
 	case p.Edges > 1:
 		where = fmt.Sprintf("all %d edges acknowledged", p.Edges)
 	}
-	fmt.Fprintf(out, "%s %s: in force after %.2f ms (%s)\n", action, target, p.ElapsedMs, where)
+	printf(out, "%s %s: in force after %.2f ms (%s)\n", action, target, p.ElapsedMs, where)
 }

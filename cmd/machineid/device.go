@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,13 +59,13 @@ func deviceList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args 
 	if f.output == "json" {
 		return printJSON(w, all)
 	}
-	return table(w, "DEVICE\tSTATUS\tNAME\tREGISTERED\tREVOKED\tENDS", all, func(raw json.RawMessage) (string, error) {
+	return table(w, "DEVICE STATUS NAME REGISTERED REVOKED ENDS", all, func(raw json.RawMessage) ([]string, error) {
 		var d struct {
 			DeviceID, Status                      string
 			Name, CreatedAt, RevokedAt, ExpiresAt *string
 		}
 		err := json.Unmarshal(raw, &d)
-		return strings.Join([]string{d.DeviceID, d.Status, text(d.Name), text(d.CreatedAt), text(d.RevokedAt), text(d.ExpiresAt)}, "\t"), err
+		return []string{d.DeviceID, d.Status, text(d.Name), text(d.CreatedAt), text(d.RevokedAt), text(d.ExpiresAt)}, err
 	})
 }
 
@@ -85,7 +83,8 @@ func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 	client := f.client()
 	client.org = org
 	var raw json.RawMessage
-	if err := client.call(ctx, http.MethodPost, b.path, body, &raw); err != nil {
+	late, err := client.change(ctx, http.MethodPost, b.path, body, &raw)
+	if err != nil {
 		return err
 	}
 	var done struct {
@@ -98,7 +97,7 @@ func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 	}
 	var counts map[string]any
 	if err := errors.Join(json.Unmarshal(raw, &done), json.Unmarshal(raw, &counts)); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+		return unreadable(err)
 	}
 	w := cmd.OutOrStdout()
 	var failed error
@@ -111,15 +110,18 @@ func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 		failed = errNotAll
 	}
 	if f.output == "json" {
-		return errors.Join(printJSON(w, raw), failed)
+		if err := printJSON(w, raw); failed == nil {
+			return err
+		}
+		return failed
 	}
 	for _, r := range done.Results {
 		said := r.Status
 		if r.Status == "ok" && !r.Changed {
 			said = "it was so before"
 		}
-		fmt.Fprintf(w, "%s: %s\n", r.DeviceID, said)
+		printf(w, "%s: %s\n", r.DeviceID, said)
 	}
-	fmt.Fprintf(w, "devices changed: %v; %v\n", counts[b.count], done.Propagation)
+	printf(w, "devices changed: %v; %s\n", counts[b.count], done.Propagation.told(late))
 	return failed
 }

@@ -55,7 +55,7 @@ func newEdgeCommand(settings *config.Settings, std *standard) *cobra.Command {
 	f.limits.register(fs)
 	f.connections.register(fs)
 	f.server.register(fs, "info")
-	settings.Validate(cmd, f.validate)
+	settings.Validate(cmd, func() error { return errors.Join(f.validate(), checkShares(fs)) })
 	return cmd
 }
 
@@ -130,7 +130,7 @@ func runEdge(cmd *cobra.Command, f *edgeFlags, std *standard, logger *slog.Logge
 		return err
 	}
 	a := ls.addresses()
-	fmt.Fprintf(cmd.OutOrStdout(), "machineid edge %s %s: http %s, ops %s, authority %v%s\n",
+	printf(cmd.OutOrStdout(), "machineid edge %s %s: http %s, ops %s, authority %v%s\n",
 		Version(), f.id, a[0], a[1], f.authority, insecureNote(f.insecure))
 	// The ops listener outlives the edge, so that /readyz can tell of the drain.
 	g, ctx := errgroup.WithContext(ctx)

@@ -50,7 +50,7 @@ func listEdges(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []st
 	var view edgesView
 	var raw map[string]any
 	if err := errors.Join(json.Unmarshal(answer, &view), json.Unmarshal(answer, &raw)); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+		return unreadable(err)
 	}
 	if f.output == "json" {
 		return printJSON(cmd.OutOrStdout(), raw["edges"])
@@ -60,7 +60,7 @@ func listEdges(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []st
 
 func (v *edgesView) table(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tADDRESS\tVERSION\tSTATE\tLEASE\tBEHIND\tACK\tHITS\tENTRIES\tSINCE")
+	printf(t, "ID\tADDRESS\tVERSION\tSTATE\tLEASE\tBEHIND\tACK\tHITS\tENTRIES\tSINCE\n")
 	for _, e := range v.Edges {
 		behind, ack, hits, entries := "-", "-", "-", "-"
 		if e.Behind > 0 {
@@ -75,7 +75,7 @@ func (v *edgesView) table(w io.Writer) error {
 		if e.Entries != nil {
 			entries = strconv.FormatInt(*e.Entries, 10)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1fs\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Address, e.Version, e.State,
+		printf(t, "%s\t%s\t%s\t%s\t%.1fs\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Address, e.Version, e.State,
 			float64(e.LeaseLeftMs)/1000, behind, ack, hits, entries, e.Since.Format(time.RFC3339))
 	}
 	return t.Flush() //nolint:wrapcheck // standard output is gone

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,13 +54,13 @@ func keyList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []s
 	if f.output == "json" {
 		return printJSON(w, answer.Keys)
 	}
-	return table(w, "KEY_ID\tSCOPE\tNAME\tMADE\tENDS\tREVOKED", answer.Keys, func(raw json.RawMessage) (string, error) {
+	return table(w, "KEY_ID SCOPE NAME MADE ENDS REVOKED", answer.Keys, func(raw json.RawMessage) ([]string, error) {
 		var k struct {
 			KeyID, Scope                          string
 			Name, CreatedAt, ExpiresAt, RevokedAt *string
 		}
 		err := json.Unmarshal(raw, &k)
-		return strings.Join([]string{k.KeyID, k.Scope, text(k.Name), text(k.CreatedAt), text(k.ExpiresAt), text(k.RevokedAt)}, "\t"), err
+		return []string{k.KeyID, k.Scope, text(k.Name), text(k.CreatedAt), text(k.ExpiresAt), text(k.RevokedAt)}, err
 	})
 }
 
@@ -70,12 +69,9 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 	client := f.client()
 	client.org = org
 	var raw json.RawMessage
-	if err := client.call(ctx, http.MethodPost, path, body, &raw); err != nil {
+	late, err := client.change(ctx, http.MethodPost, path, body, &raw)
+	if err != nil {
 		return err
-	}
-	w := cmd.OutOrStdout()
-	if f.output == "json" {
-		return printJSON(w, raw)
 	}
 	var made struct {
 		KeyID, OrgAPIKey, Scope string
@@ -85,16 +81,22 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 		Propagation             propagationView
 	}
 	if err := json.Unmarshal(raw, &made); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+		return unreadable(err)
 	}
-	fmt.Fprintf(w, "key id  %s\nscope   %s\nends    %s\nkey     %s\n\nThe key is not shown again.\n", made.KeyID, made.Scope, text(made.ExpiresAt), made.OrgAPIKey)
+	w := cmd.OutOrStdout()
+	shows(w, "key %s is made, and was shown to nobody: 'machineid key revoke %s %[1]s' ends it, 'machineid key create %[2]s --scope %s' makes another",
+		plain(made.KeyID), plain(org), plain(made.Scope))
+	if f.output == "json" {
+		return printJSON(w, raw)
+	}
+	printf(w, "key id  %s\nscope   %s\nends    %s\nkey     %s\n\nThe key is not shown again.\n", made.KeyID, made.Scope, text(made.ExpiresAt), made.OrgAPIKey)
 	switch old := made.Replaced; {
 	case old == nil:
 	case old.ExpiresAt <= made.CreatedAt: // both of one form
-		fmt.Fprintf(w, "Key %s has ended.\n", old.KeyID)
+		printf(w, "Key %s has ended.\n", old.KeyID)
 	default:
-		fmt.Fprintf(w, "Key %s goes on until %s.\n", old.KeyID, old.ExpiresAt)
+		printf(w, "Key %s goes on until %s.\n", old.KeyID, old.ExpiresAt)
 	}
-	fmt.Fprintln(w, made.Propagation)
+	printf(w, "%s\n", made.Propagation.told(late))
 	return nil
 }

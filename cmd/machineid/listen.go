@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
@@ -45,6 +46,28 @@ func (c *connectionFlags) validate(room int) (faults []error) {
 		faults = append(faults, fmt.Errorf("--body-memory: %s is out of range; choose %s or more", &c.bodies, &least))
 	}
 	return faults
+}
+
+// shares are flags of which one, for each address, is a part of the other.
+var shares = map[string]string{
+	"max-connections-address": "max-connections", "max-edges-per-address": "max-edges", "limit-unknown-keys-address": "limit-unknown-keys",
+}
+
+// checkShares refuses a part that is more than its whole, where both are given: it would bound nothing. 0 has a meaning of its own.
+func checkShares(fs *pflag.FlagSet) error {
+	var faults []error
+	fs.Visit(func(f *pflag.Flag) {
+		whole := fs.Lookup(shares[f.Name])
+		if whole == nil || !whole.Changed {
+			return
+		}
+		part, err := strconv.Atoi(f.Value.String())
+		all, allErr := strconv.Atoi(whole.Value.String())
+		if err == nil && allErr == nil && all > 0 && part > all {
+			faults = append(faults, fmt.Errorf("--%s: %d is more than all of them, %d (--%s): choose at most that", f.Name, part, all, whole.Name))
+		}
+	})
+	return errors.Join(faults...)
 }
 
 // http bounds the listener that anybody reaches. room is what the descriptors leave for it.

@@ -5,27 +5,23 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"machineid/cmd/machineid/config"
 )
 
-// Exit codes (docs/configuration.md).
-const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
-	exitStuck  = 5
-)
-
-func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
+func main() {
+	log.SetOutput(io.Discard)      // net/http's words about strangers; servers say where theirs go
+	signal.Ignore(syscall.SIGPIPE) // a reader that went away is told, not died of: a key may be lost with it
+	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
 
 // run runs one command line and returns its exit code. The first SIGINT or
 // SIGTERM ends the command cleanly, a second one ends the process. A server's
@@ -43,38 +39,12 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		defer std.flush()
 	}
 	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	out, said := newDoor(stdout), newDoor(stderr)
+	root.SetOut(out)
+	root.SetErr(said)
+	strict(root) // after SetOut: cobra's completion keeps what it finds
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return exitDone
-	}
-	var fault *config.Error
-	var usage usageError
-	switch {
-	case errors.As(err, &fault):
-		fmt.Fprintln(stderr, err)
-		return fault.ExitCode()
-	case errors.As(err, &usage), isCobraUsage(err):
-		fmt.Fprintf(stderr, "%s: %v\nRun '%s --help' for what it takes.\n", cmd.CommandPath(), err, cmd.CommandPath())
-		return exitUsage
-	}
-	fmt.Fprintf(stderr, "%s: %v\n", cmd.CommandPath(), err)
-	if _, unavailable := errors.AsType[unavailableError](err); unavailable {
-		return exitUnavailable
-	}
-	if _, missed := errors.AsType[missedError](err); missed {
-		return exitMissed
-	}
-	return exitFailed
-}
-
-// usageError is a fault of how a command was called.
-type usageError struct{ error }
-
-// isCobraUsage recognises cobra's own complaints, which have no type.
-func isCobraUsage(err error) bool {
-	return strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "accepts ")
+	return conclude(cmd.CommandPath(), err, out, said)
 }
 
 func newRootCommand(environ []string, std *standard) *cobra.Command {
@@ -85,7 +55,10 @@ func newRootCommand(environ []string, std *standard) *cobra.Command {
 
 Before an agent works it asks the nearest edge "may I?". When a revoke returns,
 no edge answers ALLOW any more; an edge that cannot prove that its memory is
-current answers SYSTEM_UNAVAILABLE.`,
+current answers SYSTEM_UNAVAILABLE.
+
+` + exitHelp(),
+		Args:          cobra.ArbitraryArgs, // strict sees to them
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -96,7 +69,7 @@ current answers SYSTEM_UNAVAILABLE.`,
 	env := environment(environ)
 	root.AddCommand(newDevCommand(settings, env, std), newAuthorityCommand(settings, env, std), newEdgeCommand(settings, std), newClusterCommand(settings, env),
 		newEdgesCommand(settings, env), newOrgCommand(settings, env), newDeviceCommand(settings, env), newKeyCommand(settings, env), newAuditCommand(settings, env), newOperatorCommand(settings, env),
-		newSnapshotCommand(settings, env), newRecoverCommand(settings), newDebugCommand(settings), newBenchCommand(settings, env),
+		newPlanCommand(settings, env), newSnapshotCommand(settings, env), newRecoverCommand(settings), newDebugCommand(settings), newBenchCommand(settings, env),
 		newBillingCommand(settings, env), newConfigCommand(settings, env), version)
 	settings.Attach(root)
 	return root

@@ -40,24 +40,23 @@ type propagationView struct {
 	ElapsedMs                 float64
 }
 
-func (p propagationView) String() string {
-	return fmt.Sprintf("in force everywhere after %.1f ms (edges told: %d)", p.ElapsedMs, p.Edges)
-}
-
 // changeView is what answers to changes have in common.
 type changeView struct {
 	Changed     bool            `json:"changed"`
 	Propagation propagationView `json:"propagation"`
 }
 
-// operatorCommand makes a command that calls as the operator. run gets the arguments of the command line.
-type operatorCommand func(use, short string, args cobra.PositionalArgs, run func(context.Context, *cobra.Command, *operatorFlags, []string) error) *cobra.Command
+// operatorCommand makes a command that calls as the operator. run gets the arguments of the command line, and of a command about an ORG its id as the first.
+type operatorCommand func(use, short string, args cobra.PositionalArgs, run orgRun) *cobra.Command
 
 // commandsOf makes a command with such commands below it.
 func commandsOf(settings *config.Settings, env environment, use, short string) (*cobra.Command, operatorCommand) {
 	parent := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
-	return parent, func(use, short string, args cobra.PositionalArgs, run func(context.Context, *cobra.Command, *operatorFlags, []string) error) *cobra.Command {
+	return parent, func(use, short string, args cobra.PositionalArgs, run orgRun) *cobra.Command {
 		cmd := &cobra.Command{Use: use, Short: short, Args: args}
+		if _, rest, _ := strings.Cut(use, " "); rest == "ORG" || strings.HasPrefix(rest, "ORG ") {
+			run = byOrg(cmd, args, run)
+		}
 		addOperatorFlags(cmd, settings.Validate, env, run)
 		parent.AddCommand(cmd)
 		return cmd
@@ -120,7 +119,7 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 	del := sub("delete ORG", "Delete an org with its devices, keys and audit trail, for good", cobra.ExactArgs(1),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
 			if confirm != args[0] {
-				return usageError{errors.New("--confirm must repeat the org's id: there is no way back")}
+				return usageError{fmt.Errorf("--confirm must repeat the org's id, %s: there is no way back", args[0])}
 			}
 			body := map[string]any{"confirm": confirm}
 			if subscription != "" {
@@ -161,41 +160,28 @@ func (p *orgPlan) body(tier []string) (map[string]any, error) {
 }
 
 func orgList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []string) error {
-	client, all := f.client(), []json.RawMessage{}
-	for cursor := ""; ; {
-		q := url.Values{"limit": {"1000"}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		var page struct {
-			Orgs       []json.RawMessage `json:"orgs"`
-			NextCursor string            `json:"nextCursor"`
-		}
-		if err := client.call(ctx, http.MethodGet, "operator/orgs?"+q.Encode(), nil, &page); err != nil {
-			return err
-		}
-		all = append(all, page.Orgs...)
-		if cursor = page.NextCursor; cursor == "" {
-			break
-		}
+	all := []json.RawMessage{}
+	if err := eachOrg(ctx, f.client(), func(raw json.RawMessage) error { all = append(all, raw); return nil }); err != nil {
+		return err
 	}
 	w := cmd.OutOrStdout()
 	if f.output == "json" {
 		return printJSON(w, all)
 	}
-	return table(w, "ORG\tNAME\tPLAN\tSTATE\tDEVICES\tLIMIT\tEXECUTION", all, func(raw json.RawMessage) (string, error) {
+	return table(w, "ORG NAME PLAN STATE DEVICES LIMIT EXECUTION", all, func(raw json.RawMessage) ([]string, error) {
 		var o orgView
 		err := json.Unmarshal(raw, &o)
-		return strings.Join([]string{
+		return []string{
 			o.OrgID, text(o.Name), o.PlanTier, o.PlanState, strconv.Itoa(o.DevicesUsed), strconv.Itoa(o.Limit), onOff(o.ExecutionEnabled),
-		}, "\t"), err
+		}, err
 	})
 }
 
 // tellOrg makes a call whose answer is an org, and shows it.
 func tellOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method, id string, body any) error {
 	var raw json.RawMessage
-	if err := f.client().call(ctx, method, "operator/orgs/"+url.PathEscape(id), body, &raw); err != nil {
+	late, err := f.client().change(ctx, method, "operator/orgs/"+url.PathEscape(id), body, &raw)
+	if err != nil {
 		return err
 	}
 	w := cmd.OutOrStdout()
@@ -205,13 +191,13 @@ func tellOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method, 
 	var o orgView
 	var c changeView
 	if err := errors.Join(json.Unmarshal(raw, &o), json.Unmarshal(raw, &c)); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+		return unreadable(err)
 	}
-	fmt.Fprintf(w, "org           %s\nname          %s\nexternal id   %s\ngeneration    %d\nmade          %s\nplan          %s, %s\nhold          %t\naccess until  %s\ndevices       %d of %d%s\nexecution     %s\n",
+	printf(w, "org           %s\nname          %s\nexternal id   %s\ngeneration    %d\nmade          %s\nplan          %s, %s\nhold          %t\naccess until  %s\ndevices       %d of %d%s\nexecution     %s\n",
 		o.OrgID, text(o.Name), text(o.ExternalID), o.Version, text(o.CreatedAt), o.PlanTier, o.PlanState, o.Hold, text(o.AccessUntil),
 		o.DevicesUsed, o.Limit, map[bool]string{true: ", over the limit"}[o.OverLimit], onOff(o.ExecutionEnabled))
 	if method != http.MethodGet {
-		fmt.Fprintln(w, "\n"+inForce(c))
+		printf(w, "\n%s\n", inForce(c, late))
 	}
 	return nil
 }
@@ -221,7 +207,8 @@ func changeFor(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, p
 	client := f.client()
 	client.org = org
 	var raw json.RawMessage
-	if err := client.call(ctx, http.MethodPost, path, body, &raw); err != nil {
+	late, err := client.change(ctx, http.MethodPost, path, body, &raw)
+	if err != nil {
 		return err
 	}
 	w := cmd.OutOrStdout()
@@ -230,17 +217,17 @@ func changeFor(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, p
 	}
 	c := changeView{Changed: true} // for answers that do not say
 	if err := json.Unmarshal(raw, &c); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+		return unreadable(err)
 	}
-	fmt.Fprintln(w, said+"; "+inForce(c))
+	printf(w, "%s; %s\n", said, inForce(c, late))
 	return nil
 }
 
-func inForce(c changeView) string {
+func inForce(c changeView, late []string) string {
 	if c.Changed {
-		return c.Propagation.String()
+		return c.Propagation.told(late)
 	}
-	return "it was so before; " + c.Propagation.String()
+	return "it was so before; " + c.Propagation.told(late)
 }
 
 func createOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, c *orgCreate) error {
@@ -255,33 +242,38 @@ func createOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, c *org
 	if err := f.client().call(ctx, http.MethodPost, "operator/orgs", body, &raw); err != nil {
 		return err
 	}
+	var made struct{ OrgID, OrgAPIKey, AgentKey string }
+	if err := json.Unmarshal(raw, &made); err != nil {
+		return unreadable(err)
+	}
 	w := cmd.OutOrStdout()
+	shows(w, "org %s is made, and its keys were shown to nobody: 'machineid key list %[1]s' names them, 'machineid key revoke %[1]s KEY_ID' ends one, "+
+		"'machineid key create %[1]s --scope admin' makes another", plain(made.OrgID))
 	if f.output == "json" {
 		return printJSON(w, raw)
 	}
-	var made struct{ OrgID, OrgAPIKey, AgentKey string }
-	if err := json.Unmarshal(raw, &made); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	fmt.Fprintf(w, "org        %s\nadmin key  %s\nagent key  %s\n\nThe keys are not shown again.\n", made.OrgID, made.OrgAPIKey, made.AgentKey)
+	printf(w, "org        %s\nadmin key  %s\nagent key  %s\n\nThe keys are not shown again.\n", made.OrgID, made.OrgAPIKey, made.AgentKey)
 	return nil
 }
 
 // table writes a line for each of what was listed.
-func table(w io.Writer, head string, list []json.RawMessage, line func(json.RawMessage) (string, error)) error {
+func table(w io.Writer, head string, list []json.RawMessage, line func(json.RawMessage) ([]string, error)) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, head)
+	_, _ = io.WriteString(t, strings.ReplaceAll(head, " ", "\t")+"\n")
 	for _, raw := range list {
-		text, err := line(raw)
+		cells, err := line(raw)
 		if err != nil {
-			return fmt.Errorf("read the answer: %w", err)
+			return unreadable(err)
 		}
-		fmt.Fprintln(t, text)
+		for i, cell := range cells {
+			cells[i] = plain(cell)
+		}
+		_, _ = io.WriteString(t, strings.Join(cells, "\t")+"\n")
 	}
 	return t.Flush() //nolint:wrapcheck // standard output is gone
 }
 
-// text is an optional text for people; tabs and the like cannot be in one that the API took.
+// text is an optional text for people.
 func text(s *string) string {
 	if s == nil {
 		return "-"

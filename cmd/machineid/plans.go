@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,6 +33,15 @@ func (f *planFlags) register(fs *pflag.FlagSet) {
 }
 
 func (f *planFlags) validate() error {
+	faults := []error{f.each()}
+	if !slices.ContainsFunc(f.plans, func(p authority.Plan) bool { return p.Tier == freePlan }) && faults[0] == nil {
+		faults = append(faults, errors.New("--plans: free is missing; new orgs begin with it, so add for example free=3"))
+	}
+	return errors.Join(faults...)
+}
+
+// each reads the plans that are given.
+func (f *planFlags) each() error {
 	var faults []error
 	f.plans = nil
 	seen := map[string]bool{}
@@ -47,9 +57,6 @@ func (f *planFlags) validate() error {
 		}
 		seen[name] = true
 		f.plans = append(f.plans, authority.Plan{Tier: name, Limit: uint32(n)})
-	}
-	if !seen[freePlan] && len(faults) == 0 {
-		faults = append(faults, errors.New("--plans: free is missing; new orgs begin with it, so add for example free=3"))
 	}
 	if len(f.given) > maxPlans {
 		faults = append(faults, fmt.Errorf("--plans: %d plans are too many; give at most %d", len(f.given), maxPlans))

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -111,27 +112,84 @@ func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool)
 		return err //nolint:wrapcheck // names the file
 	}
 	tmp := at + ".tmp"
-	var last, stranger error
-	for _, base := range f.urls {
-		doubt, err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), f, base, tmp)
+	end := time.Now().Add(f.timeout)
+	for {
+		base, doubt, err := fetchAny(cmd, f, tmp, end)
 		if err == nil {
-			return nameSnapshot(cmd, f, tmp, at, path, doubt)
+			return nameSnapshot(cmd, f, base, tmp, at, path, doubt)
 		}
-		_ = os.Remove(tmp)
-		refused, ok := errors.AsType[*refusedError](err)
-		switch err = fmt.Errorf("%s: %w", base, err); {
-		case ok && refused.status == http.StatusUnauthorized: // another cluster's, maybe
-			stranger = errors.Join(stranger, err)
-		case ok && refused.status < http.StatusInternalServerError:
+		later, again := errors.AsType[laterError](err)
+		if !again {
 			return err
-		default:
-			last = errors.Join(last, err)
+		}
+		if time.Until(end) < later.pause {
+			return unavailableError{later.error}
+		}
+		select {
+		case <-cmd.Context().Done():
+			return unavailableError{later.error}
+		case <-time.After(later.pause):
 		}
 	}
-	if stranger != nil {
-		return errors.Join(stranger, last)
+}
+
+// laterError says that nobody could serve now, and when it may be asked again.
+type laterError struct {
+	error
+
+	pause time.Duration
+}
+
+// fetchAny asks one address after the other, each in its share of the time that is left until it begins to answer. A copy of which its node doubts that it is whole
+// is kept only if no other node has a better one.
+func fetchAny(cmd *cobra.Command, f *operatorFlags, tmp string, end time.Time) (from, doubt string, err error) {
+	var last, stranger error
+	pause, doubted := operatorPause, false
+	for i, base := range f.urls {
+		one := *f
+		one.share = max(time.Until(end)/time.Duration(len(f.urls)-i), operatorShare)
+		to := tmp
+		if doubted {
+			to = tmp + "2"
+		}
+		said, err := fetchSnapshot(cmd.Context(), cmd.ErrOrStderr(), &one, base, to)
+		switch {
+		case err == nil && said == "":
+			if to != tmp {
+				err = os.Rename(to, tmp)
+			}
+			return base, "", err //nolint:wrapcheck // names the file
+		case err == nil && doubted:
+			_ = os.Remove(to)
+			continue
+		case err == nil:
+			from, doubt, doubted = base, said, true
+			continue
+		}
+		_ = os.Remove(to)
+		refused, _ := errors.AsType[*refusedError](err)
+		_, strange := errors.AsType[strangerError](err)
+		var file *os.PathError
+		switch {
+		case errors.As(err, &file): // of this machine
+			return "", "", err
+		case strange, refused != nil && refused.status == http.StatusUnauthorized: // another cluster's, maybe
+			stranger = errors.Join(stranger, fmt.Errorf("%s: %w", base, err))
+			continue
+		case refused != nil && refused.status == http.StatusTooManyRequests:
+			pause = max(pause, refused.retryAfter)
+		case refused != nil && refused.status < http.StatusInternalServerError:
+			return "", "", fmt.Errorf("%s: %w", base, err)
+		}
+		last = errors.Join(last, fmt.Errorf("%s: %w", base, reason(err)))
 	}
-	return unavailableError{last}
+	switch {
+	case doubted:
+		return from, doubt, nil
+	case stranger != nil:
+		return "", "", errors.Join(stranger, last)
+	}
+	return "", "", laterError{last, pause}
 }
 
 // savedBackup is a backup that was saved, and why it may lack changes that were acknowledged before; nil: it does not.
@@ -141,7 +199,7 @@ type savedBackup struct {
 }
 
 // nameSnapshot puts a file that is whole at its place, which path leads to.
-func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, at, path, doubt string) error {
+func nameSnapshot(cmd *cobra.Command, f *operatorFlags, base, tmp, at, path, doubt string) error {
 	file, err := os.Open(tmp)
 	if err != nil {
 		return err //nolint:wrapcheck // names the file
@@ -156,14 +214,29 @@ func nameSnapshot(cmd *cobra.Command, f *operatorFlags, tmp, at, path, doubt str
 	saved := savedBackup{Backup: b}
 	if doubt != "" {
 		saved.Doubt = &doubt
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s holds index %d, and may lack changes that were acknowledged before it was asked for: %s. "+
+		printf(cmd.ErrOrStderr(), "warning: %s holds index %d, and may lack changes that were acknowledged before it was asked for: %s. "+
 			"Save again when a leader is known, or name another node in --operator-url\n", path, b.Position.Index, doubt)
+	}
+	if doubt == "" {
+		tellKept(cmd, f, base, b)
 	}
 	if f.output == "json" {
 		return printJSON(cmd.OutOrStdout(), saved)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "saved %s: %d orgs, %d devices, at index %d, checked\n", path, b.Orgs, b.Devices, b.Position.Index)
+	printf(cmd.OutOrStdout(), "saved %s: %d orgs, %d devices, at index %d, checked\n", path, b.Orgs, b.Devices, b.Position.Index)
 	return nil
+}
+
+// tellKept has a backup count at the node that sent it: what was sent and thrown away is none.
+func tellKept(cmd *cobra.Command, f *operatorFlags, base string, b authority.Backup) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), min(f.timeout, operatorCall))
+	defer cancel()
+	client := f.client()
+	client.urls = []string{base}
+	body := map[string]any{"keptIndex": b.Position.Index, "keptTerm": b.Position.Term}
+	if err := client.call(ctx, http.MethodPost, "operator/cluster/snapshot", body, nil); err != nil {
+		printf(cmd.ErrOrStderr(), "warning: the backup is whole, but %s could not be told, and will be said to have none of now: %v\n", base, err)
+	}
 }
 
 // progressEvery is how often a transfer says how far it is, on a terminal.
@@ -174,11 +247,14 @@ const progressEvery = 200 * time.Millisecond
 func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base, tmp string) (doubt string, err error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	silence := time.AfterFunc(f.timeout, func() { giveUp(fmt.Errorf("nothing has come for %s", f.timeout)) })
-	defer silence.Stop()
+	silent := func(most time.Duration) *time.Timer {
+		return time.AfterFunc(most, func() { giveUp(fmt.Errorf("nothing has come for %s", most)) })
+	}
+	silence := silent(cmp.Or(f.share, f.timeout))
+	defer func() { silence.Stop() }()
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil {
-			err = errors.Join(cause, err)
+			err = cause // what was broken off by it says no more
 		}
 	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+wire.Base+"operator/cluster/snapshot", http.NoBody)
@@ -190,25 +266,26 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 	client.Timeout = 0 // as long as it takes
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err //nolint:wrapcheck // names the address
+		return "", cmp.Or(foreignSpeech(err), err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		e := &refusedError{status: resp.StatusCode}
-		var said struct{ Error, Message, Outcome string }
-		if json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&said) == nil {
-			e.Code, e.Message, e.Outcome = said.Error, said.Message, said.Outcome
+	if resp.StatusCode != http.StatusOK || resp.ContentLength < 0 || strings.HasPrefix(resp.Header.Get("Content-Type"), "text/") {
+		raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16)) // what is not read says nothing
+		if err := refusedBy(resp, raw, "operator/cluster/snapshot"); err != nil {
+			return "", err
 		}
-		return "", e
+		return "", strange("answers with no backup")
 	}
+	silence.Stop()
+	silence = silent(f.timeout)
 	_ = os.Remove(tmp) // what an attempt has left, or somebody has put there for us to write through
 	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return "", err //nolint:wrapcheck // names the file
 	}
 	p := &progress{total: resp.ContentLength, began: time.Now(), moves: func() { silence.Reset(f.timeout) }}
-	if stat, serr := os.Stderr.Stat(); serr == nil && stat.Mode()&os.ModeCharDevice != 0 && notes == os.Stderr {
-		p.to = notes
+	if stat, serr := os.Stderr.Stat(); serr == nil && stat.Mode()&os.ModeCharDevice != 0 && behind(notes) == os.Stderr {
+		p.to = behind(notes)
 	}
 	n, err := io.Copy(io.MultiWriter(file, p), resp.Body)
 	if err == nil && n != resp.ContentLength {
@@ -269,14 +346,14 @@ func inspectSnapshot(cmd *cobra.Command, path, output string) error {
 		return printJSON(cmd.OutOrStdout(), b)
 	}
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "cluster\t%s\nindex\t%d (term %d)\ntime\t%s\nincarnation\t%s\norgs\t%d\ndevices\t%d\nkeys\t%d\nsize\t%d bytes in %d files, every checksum right\n",
+	printf(t, "cluster\t%s\nindex\t%d (term %d)\ntime\t%s\nincarnation\t%s\norgs\t%d\ndevices\t%d\nkeys\t%d\nsize\t%d bytes in %d files, every checksum right\n",
 		b.Cluster, b.Position.Index, b.Position.Term, timestamp.Format(b.Time.UnixMilli()), b.Incarnation, b.Orgs, b.Devices, b.Keys, b.Bytes, b.Files)
 	for _, m := range b.Members {
 		role := "voter"
 		if m.NonVoter {
 			role = "non-voter"
 		}
-		fmt.Fprintf(t, "member\t%s at %s, %s\n", m.ID, m.Address, role)
+		printf(t, "member\t%s at %s, %s\n", m.ID, m.Address, role)
 	}
 	return t.Flush() //nolint:wrapcheck // standard output is gone
 }
@@ -290,7 +367,7 @@ func restoreSnapshot(cmd *cobra.Command, path string, f *offlineFlags) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err //nolint:wrapcheck // says what
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "restored index %d into %s: cluster %s, which replaces %s. Changes after it are undone, revokes too.\n"+
+	printf(cmd.OutOrStdout(), "restored index %d into %s: cluster %s, which replaces %s. Changes after it are undone, revokes too.\n"+
 		"Next: machineid authority --id %s --data %s --raft %s, then let other nodes join with empty folders.\n",
 		begun.Index, f.data, begun.Cluster, begun.Replaces, f.id, f.data, f.raft)
 	return nil

@@ -112,7 +112,7 @@ func TestSaveWarns(t *testing.T) {
 		t.Errorf("without one: %d %s", code, out)
 	}
 	out, code := c.operate("snapshot", "save", filepath.Join(dir, "json"), "--output", "json")
-	if code != exitDone || !strings.Contains(out, `"doubt": "no leader is known"`) || !strings.Contains(out, `"Index"`) {
+	if code != exitDone || !strings.Contains(out, `"doubt": "no leader is known"`) || !strings.Contains(out, `"index": `) {
 		t.Errorf("as JSON: %d %s", code, out)
 	}
 }

@@ -74,7 +74,7 @@ func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file
 	if f.output == "json" {
 		return printJSON(w, map[string]any{"changed": answer.Changed, "file": kept})
 	}
-	fmt.Fprintf(w, "The operator's token is changed. The new one is in %s.\n", kept)
+	printf(w, "The operator's token is changed. The new one is in %s.\n", kept)
 	return nil
 }
 

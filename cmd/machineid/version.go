@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"runtime"
@@ -82,11 +81,9 @@ func newVersionCommand() *cobra.Command {
 			case "text":
 				return b.writeText(cmd.OutOrStdout())
 			case "json":
-				encoder := json.NewEncoder(cmd.OutOrStdout())
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(b)
+				return printJSON(cmd.OutOrStdout(), b)
 			}
-			return fmt.Errorf("--output: %q is no form of output; choose text or json", output)
+			return usageError{fmt.Errorf("--output: %q is no form of output; choose text or json", output)}
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "`FORM` of the output: text or json")

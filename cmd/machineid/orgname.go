@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+)
+
+// orgRun runs what is about one org, whose id is the first argument.
+type orgRun func(context.Context, *cobra.Command, *operatorFlags, []string) error
+
+// byOrg lets a command take its org by id or by name, as its first argument or by --org.
+func byOrg(cmd *cobra.Command, takes cobra.PositionalArgs, run orgRun) orgRun {
+	cmd.Flags().String("org", "", "the org, by `NAME` or id, in the place of ORG")
+	given := false // on the command line: one that a file or the environment gives must not make a device of what was meant as an org
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if given = cmd.Flags().Changed("org"); given {
+			args = append([]string{"ORG"}, args...)
+		}
+		return takes(cmd, args)
+	}
+	return func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+		if given {
+			name, err := cmd.Flags().GetString("org")
+			if err != nil {
+				return err //nolint:wrapcheck // cannot fail: it is registered
+			}
+			args = append([]string{name}, args...)
+		}
+		id, err := orgID(ctx, f.client(), args[0])
+		if err != nil {
+			return err
+		}
+		return run(ctx, cmd, f, append([]string{id}, args[1:]...))
+	}
+}
+
+// orgID is the id of the org that a command names. What has the form of an id is one, whatever orgs are called.
+func orgID(ctx context.Context, c *operatorClient, name string) (string, error) {
+	if id, err := uuid.Parse(name); err == nil && id.String() == name {
+		return name, nil
+	}
+	var found []string
+	err := eachOrg(ctx, c, func(raw json.RawMessage) error {
+		var o orgView
+		if err := json.Unmarshal(raw, &o); err != nil {
+			return unreadable(err)
+		}
+		if o.Name != nil && *o.Name == name {
+			found = append(found, o.OrgID)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) == 0:
+		return "", fmt.Errorf("no org has the id or the name %q: 'machineid org list' lists those there are", plain(name))
+	case len(found) > 1:
+		return "", fmt.Errorf("%d orgs have the name %q: give the id of the one that is meant: %s", len(found), plain(name), strings.Join(found, ", "))
+	}
+	return found[0], nil
+}
+
+// eachOrg reads all orgs, page by page.
+func eachOrg(ctx context.Context, c *operatorClient, take func(json.RawMessage) error) error {
+	for cursor := ""; ; {
+		q := url.Values{"limit": {"1000"}}
+		if cursor != "" {
+			q.Set("cursor", cursor)
+		}
+		var page struct {
+			Orgs       []json.RawMessage `json:"orgs"`
+			NextCursor string            `json:"nextCursor"`
+		}
+		if err := c.call(ctx, http.MethodGet, "operator/orgs?"+q.Encode(), nil, &page); err != nil {
+			return err
+		}
+		for _, raw := range page.Orgs {
+			if err := take(raw); err != nil {
+				return err
+			}
+		}
+		if cursor = page.NextCursor; cursor == "" {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,126 @@
+//go:build unix
+
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestOrgsGoByName: wherever an org is asked for, as an argument or by --org; a name that several have is refused with their ids.
+func TestOrgsGoByName(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := launchDev(t, dir)
+	w.ready()
+	flags := operatorOf(t, w, dir)
+	line := func(want int, args ...string) string {
+		t.Helper()
+		code, out, errs := commandLine(append(args, flags...)...)
+		if code != want {
+			t.Fatalf("%v: exit code %d, want %d: %s%s", args, code, want, out, errs)
+		}
+		return out + errs
+	}
+	create := func(name string) string {
+		t.Helper()
+		var made struct{ OrgID string }
+		if out := line(exitDone, "org", "create", "--name", name, "-o", "json"); json.Unmarshal([]byte(out), &made) != nil {
+			t.Fatal(out)
+		}
+		return made.OrgID
+	}
+	acme, one, two := create("acme inc"), create("twin"), create("twin")
+	disguised := create(acme) // named like another's id
+	for _, args := range [][]string{
+		{"org", "show", "acme inc"}, {"org", "show", "--org", "acme inc"}, {"org", "show", acme}, {"org", "show", "--org", acme},
+	} {
+		if out := line(exitDone, args...); !strings.Contains(out, acme) || strings.Contains(out, disguised) {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	line(exitDone, "org", "plan", "acme inc", "pro")
+	line(exitDone, "org", "plan", "--org", "acme inc", "pro", "--limit", "7")
+	line(exitDone, "org", "freeze", "acme inc")
+	line(exitDone, "org", "unfreeze", "--org", "acme inc")
+	line(exitDone, "org", "disable", "acme inc")
+	line(exitDone, "org", "enable", "--org", "acme inc")
+	for _, args := range [][]string{{"device", "list"}, {"key", "list"}, {"device", "revoke", "--all"}, {"device", "restore", "--all"}, {"key", "create"}, {"audit", "tail"}} {
+		line(exitDone, append(args, "--org", "acme inc")...)
+		if args[0] != "audit" {
+			line(exitDone, append([]string{args[0], args[1], "acme inc"}, args[2:]...)...)
+		}
+		if out := line(exitFailed, append(args, "--org", "twin")...); !strings.Contains(out, one) || !strings.Contains(out, two) {
+			t.Errorf("%v: %s", args, out)
+		}
+		if out := line(exitFailed, append(args, "--org", "nobody")...); !strings.Contains(out, "machineid org list") {
+			t.Errorf("%v: %s", args, out)
+		}
+		line(exitUsage, append(args, "--org", "")...)
+	}
+	if out := line(exitFailed, "device", "revoke", "--org", "acme inc", "a"); !strings.Contains(out, "a: not_found") {
+		t.Errorf("a device behind --org: %s", out)
+	}
+	// What the environment says does not make a device of an org.
+	var out, errs strings.Builder
+	if code := run(append([]string{"device", "revoke", "acme inc"}, flags...), append(bareEnviron(), "MACHINEID_ORG=twin"), &out, &errs); code != exitUsage {
+		t.Errorf("exit code %d: %s%s", code, out.String(), errs.String())
+	}
+	if out := line(exitUsage, "org", "delete", "acme inc", "--confirm", "acme inc"); !strings.Contains(out, acme) {
+		t.Errorf("deleted by a name: %s", out)
+	}
+	line(exitDone, "org", "delete", "acme inc", "--confirm", acme)
+}
+
+// TestPlanCommands: what is named is changed, the others stay.
+func TestPlanCommands(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := launchDev(t, dir)
+	w.ready()
+	flags := operatorOf(t, w, dir)
+	line := func(want int, args ...string) string {
+		t.Helper()
+		code, out, errs := commandLine(append(args, flags...)...)
+		if code != want {
+			t.Fatalf("%v: exit code %d, want %d: %s%s", args, code, want, out, errs)
+		}
+		return out + errs
+	}
+	first := line(exitDone, "plan", "list")
+	if !strings.Contains(first, "free   3\n") || !strings.Contains(first, "grace after a payment failed: 7") {
+		t.Errorf("the plans are %s", first)
+	}
+	line(exitDone, "plan", "set", "free=4", "huge=5000", "--grace-days", "3")
+	if out := line(exitDone, "plan", "list"); !strings.Contains(out, "free   4\n") || !strings.Contains(out, "huge   5000\n") || !strings.Contains(out, "pro    25\n") || !strings.Contains(out, "failed: 3") {
+		t.Errorf("the plans are %s", out)
+	}
+	line(exitDone, "plan", "set", "--grace-days", "0")
+	for _, args := range [][]string{{"plan", "set"}, {"plan", "set", "free"}, {"plan", "set", "a=1", "a=2"}, {"plan", "set", "--grace-days", "91"}, {"plan", "set", "a=-1"}} {
+		line(exitUsage, args...)
+	}
+	if out := line(exitFailed, "org", "create", "--plan", "nosuch"); !strings.Contains(out, "machineid plan list") {
+		t.Errorf("a plan that is none: %s", out)
+	}
+}
+
+// TestAChangeNamesWhomItWaitedFor: an edge that does not acknowledge until its lease has ended.
+func TestAChangeNamesWhomItWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := startTiers(t)
+	flags := []string{"--operator-url", "http://" + w.authority.http, "--operator-token-file", filepath.Join(w.authority.dir, "operator-token")}
+	a := newClient(t, w.authority.http).must(t, "org/create", "", "{}")
+	newClient(t, w.authority.http).must(t, "devices/register", a.text("orgApiKey"), naming("a"))
+	eventually(t, patient, "the edge remembers the device", func() bool { return newClient(t, w.edge.http).validate(t, a.text("agentKey"), "a") == codeAllow })
+	w.edge.pause()
+	for i, args := range [][]string{{"device", "revoke", a.text("orgId"), "a"}, {"org", "disable", a.text("orgId")}} {
+		code, out, errs := commandLine(append(args, flags...)...)
+		t.Logf("%s%s", out, errs)
+		if i == 0 && (code != exitDone || !strings.Contains(out, "did not acknowledge until their leases had ended: e1")) {
+			t.Errorf("exit code %d: %s%s", code, out, errs)
+		}
+	}
+	w.edge.resume()
+}
