@@ -60,13 +60,13 @@ func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Ti
 	}
 	wait, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
-	return n.handOn(ctx, in, wait, deadline, n.leader)
+	return n.handOn(wait, ctx, in, deadline, n.leader)
 }
 
 // handOn tries one leader after the other until wait ends. It reports false if none was tried before this node came to lead.
-func (n *Node) handOn(ctx *fasthttp.RequestCtx, in *wire.Request, wait context.Context, deadline time.Time, next func(context.Context) (*leader, error)) bool {
+func (n *Node) handOn(wait context.Context, ctx *fasthttp.RequestCtx, in *wire.Request, deadline time.Time, next func(context.Context) (*leader, error)) bool {
 	who, _ := n.whose(ctx, in)
-	if !n.crowd.Enter(who) {
+	if !n.crowd.Enter(who) { //nolint:contextcheck // it waits for a time of its own
 		in.Error(ctx, wire.Crowded())
 		return true
 	}

@@ -217,7 +217,7 @@ func (n *Node) comesTo(t *testing.T, method, path, header string, next func(cont
 	comes(t, method, path, header, func(ctx *fasthttp.RequestCtx) {
 		wait, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		if !n.handOn(ctx, wire.From(ctx), wait, time.Now().Add(10*time.Second), next) {
+		if !n.handOn(wait, ctx, wire.From(ctx), time.Now().Add(10*time.Second), next) {
 			ctx.SetStatusCode(599)
 		}
 		status, body = ctx.Response.StatusCode(), string(ctx.Response.Body())
@@ -361,7 +361,7 @@ func endSeen(t *testing.T, conn syscall.Conn) bool {
 	_ = raw.Read(func(fd uintptr) bool {
 		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		over = n == 0 && err == nil
-		return over || err != syscall.EAGAIN //nolint:errorlint // an errno
+		return over || err != syscall.EAGAIN
 	})
 	return over
 }

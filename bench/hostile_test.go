@@ -40,7 +40,7 @@ const hostileSessions = 4
 // shoutAt begins hostile clients in a process of their own: what they take of this one would be measured as what the others wait.
 func shoutAt(b *testing.B, address, key, says string) (stop func()) {
 	b.Helper()
-	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run", "^TestHostileClients$") //nolint:gosec // this program
+	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run", "^TestHostileClients$")
 	cmd.Env = append(os.Environ(), "HOSTILE_AT="+address, "HOSTILE_KEY="+key, "HOSTILE_SAYS="+says)
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)

@@ -120,7 +120,7 @@ func TestReadingGoesRound(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {
 		t := w.t
 		var mu sync.Mutex
-		now, most := 0, 0
+		now, most, reads := 0, 0, 0
 		step := make(chan struct{})
 		w.store.set(func(s *fakeStore) {
 			s.view = func() (*raftstore.View, error) {
@@ -131,6 +131,7 @@ func TestReadingGoesRound(t *testing.T) {
 				<-step
 				mu.Lock()
 				now--
+				reads++
 				mu.Unlock()
 				return nil, errors.New("the test ends it")
 			}
@@ -178,8 +179,8 @@ func TestReadingGoesRound(t *testing.T) {
 				t.Errorf("%d of %d fetches are answered to loud %d", answered, 3*link.MaxFetches, i)
 			}
 		}
-		if most != atOnce {
-			t.Errorf("%d slices were read at once, want %d", most, atOnce)
+		if slices := 3*(atOnce+1)*link.MaxFetches/readSlice + 1; most != atOnce || reads != slices {
+			t.Errorf("%d of %d slices were read, %d at once", reads, slices, most)
 		}
 	})
 }
