@@ -296,7 +296,7 @@ func TestAFloodOnAFullDisk(t *testing.T) {
 			q.leave(300)
 			taken := 0
 			flood := func() (err error) {
-				for range 1000 {
+				for range 300 {
 					if err = essential(t.Context(), s, "k="+strings.Repeat("x", 5000)); err != nil {
 						return err
 					}
@@ -304,7 +304,7 @@ func TestAFloodOnAFullDisk(t *testing.T) {
 				}
 				return nil
 			}
-			for i := range 120 {
+			for i := range 30 {
 				if err := flood(); !errors.Is(err, ErrNoSpace) || Unknown(err) {
 					t.Fatalf("the flood ends with %v after %d commands", err, taken)
 				}
