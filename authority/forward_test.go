@@ -280,6 +280,9 @@ func TestANodeThatComesToLead(t *testing.T) {
 				if asked++; asked == 1 && c.tried != "" {
 					return before, nil
 				}
+				if asked > 2 {
+					return nil, errNoLeader
+				}
 				return nil, nil //nolint:nilnil // this one
 			})
 			if status != c.status || !strings.Contains(body, c.outcome) {
