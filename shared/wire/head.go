@@ -25,8 +25,8 @@ var (
 	ErrHeadTrailer     = errors.New("the chunked body has trailer fields: send every header in the head")
 	ErrHeadHTTPVersion = errors.New("the HTTP version is neither 1.0 nor 1.1: send HTTP/1.1")
 	ErrHeadCoding      = errors.New("Transfer-Encoding names a coding that this server does not have: send chunked alone, or Content-Length")
-	ErrHeadExpect      = errors.New("Expect names something other than 100-continue: send that, or leave Expect out")
-	ErrHeadHost        = errors.New("Host is missing, empty or no host with an optional port: send `Host: name` or `Host: name:port`")
+	ErrHeadExpect      = errors.New("the header Expect names something other than 100-continue: send that, or leave Expect out")
+	ErrHeadHost        = errors.New("the header Host is missing, empty or no host with an optional port: send `Host: name` or `Host: name:port`")
 	ErrHeadTarget      = errors.New("the target is neither a path nor an http URL without user information: send the path and the query only")
 )
 

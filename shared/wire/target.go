@@ -20,7 +20,7 @@ func validHost(host []byte) bool {
 	if i := bytes.IndexByte(host, ':'); i >= 0 {
 		name, port = host[:i], host[i:]
 	}
-	for i := 0; i < len(name); i++ {
+	for i := range name {
 		switch c := name[i]; {
 		case c == '%':
 			if i+2 >= len(name) || unhex[name[i+1]]|unhex[name[i+2]] > 15 {
