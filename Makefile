@@ -21,6 +21,7 @@ FUZZ ?= Fuzz
 FUZZFLAGS ?=
 SCALE ?=
 TORTURE ?= 3m
+FOREIGN ?=
 
 .PHONY: help
 help: ## Print this list
@@ -53,6 +54,17 @@ test: $(BIN)/gotestsum ## Run every test; lists the skipped ones with their reas
 	    [ -z "$(RACE)" ] || $(GO) test -json $(TESTFLAGS) -run "^TestAlloc" $(PKG) || failed=$$?; exit $$failed'
 	@[ -z "$${MACHINEID_TEST_NO_SKIP:-}" ] || ! grep -q '"Action":"skip".*"Test":' $(BIN)/test.json || \
 	  { echo 'test: tests were skipped (see above), and MACHINEID_TEST_NO_SKIP makes that a failure' >&2; exit 1; }
+
+# What others' programs say of us. They come from PyPI, at the versions that requirements.txt has, with hashes.
+.PHONY: foreign
+foreign: $(BIN)/schemathesis ## Have schemathesis try both tiers with what openapi.json says; FOREIGN="--max-time 600": for so many seconds each
+	MACHINEID_TEST_SCHEMATHESIS=$(BIN)/schemathesis MACHINEID_TEST_SCHEMATHESIS_FLAGS="$(FOREIGN)" \
+	  $(GO) test -tags foreign -count=1 -timeout 1h -run Foreign ./cmd/machineid
+
+$(BIN)/schemathesis: shared/openapi/schemathesis/requirements.txt
+	@rm -rf $@ && python3 -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check --retries 10 --require-hashes -r $< || { rm -rf $@; exit 1; }
+	@touch $@
 
 # One package after the other: the clusters of processes want the machine for themselves.
 .PHONY: torture
