@@ -240,7 +240,7 @@ func TestHandOversDoNotChaseEachOther(t *testing.T) {
 		full.left.Store(diskSize / 2)
 		s.passes(2 * time.Second)
 		skewed.wall.Store(int64(time.Hour))
-		full.left.Store(1)
+		full.left.Store(1 << 20)
 		leaders := func(d time.Duration) (changes int, last *siteNode) {
 			for began := time.Now(); time.Since(began) < d; time.Sleep(100 * time.Millisecond) {
 				for _, n := range s.nodes {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -45,6 +47,9 @@ func byOrg(cmd *cobra.Command, takes cobra.PositionalArgs, run orgRun) orgRun {
 func orgID(ctx context.Context, c *operatorClient, name string) (string, error) {
 	if id, err := uuid.Parse(name); err == nil && id.String() == name {
 		return name, nil
+	}
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return "", usageError{fmt.Errorf("%q is no org's id or name", plain(name))}
 	}
 	var found []string
 	err := eachOrg(ctx, c, func(raw json.RawMessage) error {

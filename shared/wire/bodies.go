@@ -304,7 +304,7 @@ func shown(r *Request) *Error {
 // Crowded answers a call whose party has its part of the places (Crowd).
 func Crowded() *Error {
 	e := SystemUnavailable(OutcomeNotDone, defaultRetryAfter)
-	e.Message = "too many calls of this caller are under way: send it again after Retry-After seconds, with fewer at once"
+	e.Message = "too many calls of this caller are under way: wait for as long as Retry-After says, with fewer at once"
 	return e
 }
 
