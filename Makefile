@@ -97,6 +97,7 @@ check-format: $(BIN)/golangci-lint
 check-vet:
 	@echo 'check: vet'
 	@$(GO) vet ./...
+	@$(GO) vet -tags foreign ./cmd/machineid
 	@$(GO) -C bench/peers vet ./...
 
 .PHONY: check-lint

@@ -55,7 +55,7 @@ func shoutAt(b *testing.B, address, key, says string) (stop func()) {
 func TestHostileClients(t *testing.T) {
 	frame := hostile[os.Getenv("HOSTILE_SAYS")]
 	if frame == nil {
-		t.Skip("a benchmark's")
+		return // a benchmark runs it, in a process of its own
 	}
 	sum := orgkey.Sum([]byte(os.Getenv("HOSTILE_KEY")))
 	for i := range hostileSessions {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -94,12 +95,13 @@ func (p plot) svg() template.HTML {
 		fmt.Fprintf(&b, `<line class="event" x1="%.1f" x2="%.1f" y1="%d" y2="%d"><title>%s</title></line>`,
 			x.at(e.At), x.at(e.At), plotTop, plotHeight-plotBottom, template.HTMLEscapeString(e.Text))
 	}
-	for i, l := range p.lines {
+	// The first lies on top, and those below it are wider: where lines run together each is still seen.
+	for i, l := range slices.Backward(p.lines) {
 		var points strings.Builder
 		for j := range l.x {
 			fmt.Fprintf(&points, "%.1f,%.1f ", x.at(l.x[j]), y.at(l.y[j]))
 		}
-		fmt.Fprintf(&b, `<polyline fill="none" stroke="%s" stroke-width="1.5" points="%s"/>`, l.colour, strings.TrimSpace(points.String()))
+		fmt.Fprintf(&b, `<polyline fill="none" stroke="%s" stroke-width="%.1f" points="%s"/>`, l.colour, 1.5*float64(i+1), strings.TrimSpace(points.String()))
 		fmt.Fprintf(&b, `<text x="%d" y="%d" style="fill:%s">%s</text>`, plotLeft+10+i*90, plotHeight-3, l.colour, template.HTMLEscapeString(l.name))
 	}
 	b.WriteString(`</svg>`)
