@@ -52,7 +52,7 @@ func Serve(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
 		return true
 	}
 	ctx.SetContentType("application/json")
-	ctx.SetBody(document)
+	ctx.Response.SetBodyRaw(document) // one for all
 	return true
 }
 

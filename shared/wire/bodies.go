@@ -317,7 +317,7 @@ func bodiesFull() *Error {
 
 // answered takes room for a large answer until it has left. A read for which there is none is refused; what was changed is told in any case.
 func (s *server) answered(ctx *fasthttp.RequestCtx, r *Request, h *holding) {
-	if ctx.Response.IsBodyStream() {
+	if ctx.Response.IsBodyStream() || r.Route == nil { // what is no call is answered with what is there anyway
 		return
 	}
 	n := int64(len(ctx.Response.Body()))

@@ -310,6 +310,24 @@ func TestSlowReadersOfLargeAnswers(t *testing.T) {
 	})
 }
 
+// TestTheDocumentTakesNoRoom: it is one for all who ask, and anybody may.
+func TestTheDocumentTakesNoRoom(t *testing.T) {
+	document := []byte(strings.Repeat("x", 512<<10))
+	inBubble(t, func(ctx *fasthttp.RequestCtx) { ctx.Response.SetBodyRaw(document) }, Options{BodyRoom: 4 << 20}, func(c *crowd) {
+		var slow []net.Conn
+		for range 30 {
+			slow = append(slow, c.open(get("/openapi.json")))
+		}
+		synctest.Wait()
+		if held := c.srv.bodies.held(); held != 0 {
+			t.Errorf("%d held", held)
+		}
+		for _, conn := range slow {
+			_ = conn.Close()
+		}
+	})
+}
+
 // surplus is a connection that its listener has marked.
 type surplus struct{ net.Conn }
 
