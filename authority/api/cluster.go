@@ -177,7 +177,7 @@ func addMember(r *request) (step, error) {
 	if replaceLost {
 		take = Nodes.Replace
 	}
-	return r.onCluster(func(ctx context.Context, nodes Nodes) error {
+	return r.onCluster(id, func(ctx context.Context, nodes Nodes) error {
 		if err := take(nodes, ctx, id, addr); err != nil || !voter {
 			return err //nolint:wrapcheck // onCluster makes an answer of it
 		}
@@ -211,7 +211,7 @@ func onMember(do func(Nodes, context.Context, string) error) func(*request) (ste
 	return func(r *request) (step, error) {
 		path, _ := wire.SplitTarget(r.http.Request.Header.RequestURI())
 		id := r.in.Route.Param(path)
-		return r.onCluster(func(ctx context.Context, nodes Nodes) error { return do(nodes, ctx, id) }), nil
+		return r.onCluster(id, func(ctx context.Context, nodes Nodes) error { return do(nodes, ctx, id) }), nil
 	}
 }
 
@@ -223,7 +223,7 @@ func transfer(r *request) (step, error) {
 	case given && to == "":
 		return step{}, &wire.ParamError{Param: "to", Message: "to is empty: send a node's name, or leave it out for any that is fit"}
 	}
-	return r.onCluster(func(ctx context.Context, nodes Nodes) error {
+	return r.onCluster("", func(ctx context.Context, nodes Nodes) error {
 		own := nodes.Status().ID
 		if to == own {
 			return nodes.TransferLeadership(ctx, to) //nolint:wrapcheck // likewise; nothing is to be done
@@ -250,7 +250,7 @@ func raiseFormat(r *request) (step, error) {
 		return step{}, &wire.ParamError{Param: "to", Message: "to is no format: send a positive number, or leave it out for the newest that every node knows"}
 	}
 	reached := 0
-	s := r.onCluster(func(ctx context.Context, nodes Nodes) (err error) {
+	s := r.onCluster("", func(ctx context.Context, nodes Nodes) (err error) {
 		was := nodes.Status().Format
 		if reached, err = nodes.RaiseFormat(ctx, int(to)); err == nil && reached != was {
 			r.note(ctx, "cluster.format_raised", r.api.cfg.Cluster().GetClusterId(), state.Setting("format", state.Number(int64(was)), state.Number(int64(reached))))
@@ -287,7 +287,7 @@ func snapshot(r *request) (step, error) {
 	case (kept || too) && (index < 1 || term < 1):
 		return step{}, &wire.ParamError{Param: "keptIndex", Message: "keptIndex or keptTerm is no position of a backup: send both as they stand in the archive, or neither"}
 	case kept:
-		return r.onCluster(func(_ context.Context, nodes Nodes) error {
+		return r.onCluster("", func(_ context.Context, nodes Nodes) error {
 			if noter, ok := nodes.(interface {
 				Kept(raftstore.Position) error
 			}); ok {
@@ -325,8 +325,11 @@ type streamed struct{}
 // clusterSlack is kept of a request's time, so that its answer is not lost.
 const clusterSlack = time.Second
 
-// onCluster is a change of the cluster, with its four outcomes.
-func (r *request) onCluster(do func(context.Context, Nodes) error) step {
+// allMembers is what a call is about that begins a cluster. It is no member's id.
+const allMembers = "*"
+
+// onCluster is a change of the cluster, with its four outcomes. id is the member that it is about; "" is none.
+func (r *request) onCluster(id string, do func(context.Context, Nodes) error) step {
 	return step{change: func(ctx context.Context) (any, error) {
 		ctx, cancel := context.WithDeadline(ctx, r.deadline.Add(-clusterSlack))
 		defer cancel()
@@ -334,7 +337,9 @@ func (r *request) onCluster(do func(context.Context, Nodes) error) step {
 			return nil, err
 		}
 		err := do(ctx, r.api.cfg.Nodes)
-		r.noteMembers(ctx)
+		if id != "" {
+			r.noteMembers(ctx, id)
+		}
 		switch {
 		case err == nil:
 			return r.in.Envelope("ok"), nil

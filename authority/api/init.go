@@ -42,7 +42,7 @@ func initCluster(r *request) (step, error) {
 		return step{}, err //nolint:wrapcheck // an answer
 	}
 	cluster := ""
-	s := r.onCluster(func(ctx context.Context, nodes Nodes) (err error) {
+	s := r.onCluster(allMembers, func(ctx context.Context, nodes Nodes) (err error) {
 		cluster, err = nodes.Init(ctx, r.asker(), ignore)
 		return err //nolint:wrapcheck // onCluster makes an answer of it
 	})

@@ -56,12 +56,12 @@ func (r *request) noteWithin(ctx context.Context, action, target string, set ...
 	}
 }
 
-// noteMembers tells the audit what members there are now, whatever the call came to: only what differs is told. If it cannot be told, the leader
-// does so later, and does not know who asked.
-func (r *request) noteMembers(ctx context.Context) {
+// noteMembers tells the audit what has become of the member that the call was about, whatever the call came to: only what differs is told. What others do
+// meanwhile they tell. If it cannot be told, the leader does so later, and does not know who asked.
+func (r *request) noteMembers(ctx context.Context, id string) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.deadline.Add(settleGrace))
 	defer cancel()
-	if _, err := r.tellMembers(ctx, nil); err != nil {
+	if err := r.tellMembers(ctx, id); err != nil {
 		r.api.log.LogAttrs(ctx, slog.LevelDebug, "the audit is told of the members later", slog.Any("error", err))
 	}
 }
@@ -71,26 +71,26 @@ func (r *request) noteMembers(ctx context.Context) {
 func (r *request) judgedAgain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, judgeTime)
 	defer cancel()
-	out, err := r.tellMembers(ctx, r.token)
+	cmd := r.asker().command(r.api.cfg.Now())
+	cmd.OperatorHash, cmd.Change = r.token, &statepb.Command_SetMembers{SetMembers: &statepb.SetMembers{}}
+	out, err := r.tell(ctx, cmd)
 	if err == nil && out.Refusal == state.TokenMoved {
 		return wire.InvalidOperatorToken()
 	}
 	return nil
 }
 
-func (r *request) tellMembers(ctx context.Context, token []byte) (out state.Outcome, err error) {
+func (r *request) tellMembers(ctx context.Context, id string) error {
 	index, members, err := r.api.cfg.Nodes.Configured()
 	if err != nil {
-		return out, err //nolint:wrapcheck // says what
+		return err //nolint:wrapcheck // says what
 	}
-	by := r.asker()
-	if token != nil { // only judged: what differs before the call was done by others
-		by.Actor = &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: r.api.cfg.Nodes.Status().ID}
-		by.Address, by.RequestID = "", ""
+	cmd := MembersCommand(r.api.cfg.Now(), r.asker(), index, members)
+	if id != allMembers {
+		cmd.GetSetMembers().Only = id
 	}
-	cmd := MembersCommand(r.api.cfg.Now(), by, index, members)
-	cmd.OperatorHash = token
-	return r.tell(ctx, cmd)
+	_, err = r.tell(ctx, cmd)
+	return err
 }
 
 // tell proposes what only the audit is told of.

@@ -9,6 +9,7 @@ import (
 
 	"machineid/authority/api"
 	"machineid/authority/state/statepb"
+	"machineid/raftstore"
 )
 
 // TestARotatedTokenChangesNothing: the operator's token is rotated between the moment in which a call was let in and the one in which its command is applied. Nothing may
@@ -70,4 +71,21 @@ func TestARotatedTokenChangesNothing(t *testing.T) {
 			t.Errorf("%s: %v", name, r)
 		}
 	}
+}
+
+// TestWhoChangedAMemberIsTold, though another call about the cluster runs between the change and its end: each tells of its own member.
+func TestWhoChangedAMemberIsTold(t *testing.T) {
+	nodes := &fakeNodes{}
+	n := start(t, func(c *api.Config) { c.Nodes = nodes })
+	n.operate("POST", "cluster/members/a1/promote", "").want(200) // from now on the audit knows the members
+	member := raftstore.Member{Life: raftstore.Life{ID: "a3", Store: "s3"}, Address: "h3:7072"}
+	nodes.then = func() { nodes.have(member) }
+	n.do("POST", "operator/cluster/members", `{"id":"a3","address":"h3:7072"}`, operates).want(200)
+	nodes.then = func() {
+		nodes.have()
+		nodes.then = nil
+		n.do("POST", "operator/cluster/members/a1/promote", "", operates, "X-Request-Id: somebody-else").want(200)
+	}
+	n.do("DELETE", "operator/cluster/members/a3", "", operates, "X-Request-Id: who-removed-a3").want(200)
+	n.do("GET", "operator/audit?limit=1", "", operates).want(200, `"cluster.member_removed"`, `"target":"a3"`, `"type":"operator"`, `"request_id":"who-removed-a3"`)
 }

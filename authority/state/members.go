@@ -1,6 +1,11 @@
 package state
 
-import "machineid/authority/state/statepb"
+import (
+	"slices"
+	"strings"
+
+	"machineid/authority/state/statepb"
+)
 
 // setMembers tells the audit how the cluster's members differ from those that it knew. Who tells first is named; who tells the same again, or tells of
 // before, changes nothing.
@@ -10,11 +15,11 @@ func (t *tx) setMembers(c *statepb.SetMembers) Outcome {
 		return Outcome{}
 	}
 	before := t.emit.audits
-	for _, m := range c.GetMembers().GetMembers() {
+	next := clone(old) // others read the old one
+	next.Members = toldMembers(old.GetMembers(), c)
+	for _, m := range next.GetMembers().GetMembers() {
 		t.auditMember(memberOf(old, m.GetId()), m)
 	}
-	next := clone(old) // others read the old one
-	next.Members = c.GetMembers()
 	for _, m := range old.GetMembers().GetMembers() {
 		if memberOf(next, m.GetId()) == nil {
 			t.audit(OrgID{}, "cluster.member_removed", m.GetId(), memberSettings(m, nil)...)
@@ -22,6 +27,20 @@ func (t *tx) setMembers(c *statepb.SetMembers) Outcome {
 	}
 	t.putCluster(next)
 	return Outcome{Changed: t.emit.audits > before}
+}
+
+// toldMembers is what is known once c is told. What else has changed since is still to be told, by whoever did it: the index stays.
+func toldMembers(old *statepb.Members, c *statepb.SetMembers) *statepb.Members {
+	if old == nil || c.GetOnly() == "" {
+		return c.GetMembers()
+	}
+	is := func(m *statepb.Member) bool { return m.GetId() == c.GetOnly() }
+	next := &statepb.Members{Index: old.GetIndex(), Members: slices.DeleteFunc(slices.Clone(old.GetMembers()), is)}
+	if i := slices.IndexFunc(c.GetMembers().GetMembers(), is); i >= 0 {
+		next.Members = append(next.Members, c.GetMembers().GetMembers()[i])
+	}
+	slices.SortFunc(next.Members, func(a, b *statepb.Member) int { return strings.Compare(a.GetId(), b.GetId()) })
+	return next
 }
 
 // auditMember records how a member came to be as it is; nil is none.

@@ -714,8 +714,11 @@ func (*Command_SetMembers) isCommand_Change() {}
 
 // SetMembers tells what members the cluster has. Who has them is Raft; here they are kept to be compared, so that no change goes untold.
 type SetMembers struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Members       *Members               `protobuf:"bytes,1,opt,name=members,proto3" json:"members,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Without it nothing is told, and the command judges its caller alone.
+	Members *Members `protobuf:"bytes,1,opt,name=members,proto3" json:"members,omitempty"`
+	// Tells of this member alone, whom a call was about; empty: of all.
+	Only          string `protobuf:"bytes,2,opt,name=only,proto3" json:"only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -755,6 +758,13 @@ func (x *SetMembers) GetMembers() *Members {
 		return x.Members
 	}
 	return nil
+}
+
+func (x *SetMembers) GetOnly() string {
+	if x != nil {
+		return x.Only
+	}
+	return ""
 }
 
 // Note tells the audit of what was changed elsewhere: in the cluster, not in this state.
@@ -4456,10 +4466,11 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x04note\x18\x1d \x01(\v2\x18.machineid.state.v1.NoteH\x00R\x04note\x12A\n" +
 	"\vset_members\x18\x1e \x01(\v2\x1e.machineid.state.v1.SetMembersH\x00R\n" +
 	"setMembersB\b\n" +
-	"\x06change\"C\n" +
+	"\x06change\"W\n" +
 	"\n" +
 	"SetMembers\x125\n" +
-	"\amembers\x18\x01 \x01(\v2\x1b.machineid.state.v1.MembersR\amembers\"o\n" +
+	"\amembers\x18\x01 \x01(\v2\x1b.machineid.state.v1.MembersR\amembers\x12\x12\n" +
+	"\x04only\x18\x02 \x01(\tR\x04only\"o\n" +
 	"\x04Note\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x127\n" +
