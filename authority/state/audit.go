@@ -24,16 +24,26 @@ const (
 
 	// What may be left out: so many entries of a kind by one caller in so much time, the rest are counted in one.
 	writtenMax    = 100
+	shortensMax   = 1000               // of what takes rights away
 	writtenWindow = int64(3600 * 1000) // milliseconds
 )
 
-// What may be left out, each apart from the others: none of it can hide another. A device's end gives rights and takes them, so a flood of names
-// must not leave it out.
+// What may be left out, each apart from the others: none of it can hide another. An end that comes nearer switches a device off, so no flood of names or of
+// later ends leaves it out.
 const (
 	describes = uint32(iota + 1) // a device's name and metadata
-	prolongs                     // a device's end
+	prolongs                     // a device's later end, or none
 	versions                     // an org's API generation
+	shortens                     // a device's earlier end
 )
+
+// endKind is the kind of a change of a device's end.
+func endKind(before, after *statepb.Occupant) uint32 {
+	if at := after.GetExpiresAtMs(); at != 0 && (before.GetExpiresAtMs() == 0 || at < before.GetExpiresAtMs()) {
+		return shortens
+	}
+	return prolongs
+}
 
 // Encode returns a command as this program writes it into the log, and has it told in this program's form of the audit.
 func Encode(cmd *statepb.Command) ([]byte, error) {
@@ -97,7 +107,11 @@ func (t *tx) auditSome(kind uint32, org OrgID, action, target string, set ...*st
 		rec = &statepb.Written{}
 	}
 	w := windowOf(rec, kind, t.now)
-	if w.GetEntries() < writtenMax {
+	most := uint32(writtenMax)
+	if kind == shortens {
+		most = shortensMax
+	}
+	if w.GetEntries() < most {
 		w.Entries++
 		t.audit(org, action, target, set...)
 	} else {

@@ -230,7 +230,7 @@ func (t *tx) register(c *statepb.Register) Outcome {
 	case !existed:
 		t.audit(h.id, action, c.GetDeviceId(), set...)
 	case before.GetExpiresAtMs() != out.Device.GetExpiresAtMs():
-		t.auditSome(prolongs, h.id, action, c.GetDeviceId(), set...)
+		t.auditSome(endKind(before, out.Device), h.id, action, c.GetDeviceId(), set...)
 	default:
 		t.auditSome(describes, h.id, action, c.GetDeviceId(), set...)
 	}

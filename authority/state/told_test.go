@@ -251,28 +251,32 @@ func TestAuditIsBounded(t *testing.T) {
 
 // TestAuditBoundsEveryKind: each thing that is left out is bounded by itself.
 func TestAuditBoundsEveryKind(t *testing.T) {
-	for name, flood := range map[string]func(i int) *statepb.Command{
-		"metadata": func(i int) *statepb.Command {
+	for name, c := range map[string]struct {
+		most  int
+		flood func(i int) *statepb.Command
+	}{
+		"metadata": {writtenMax, func(i int) *statepb.Command {
 			c := register(0, "a")
 			c.GetRegister().Metadata = fmt.Appendf(nil, `{"a":%d}`, i)
 			return c
-		},
-		"ends":     func(i int) *statepb.Command { return registerFor(0, "a", int64(60+i%2)) },
-		"versions": func(i int) *statepb.Command { return setVersion(0, uint32(1+(i+1)%2)) },
+		}},
+		"later ends":   {writtenMax, func(i int) *statepb.Command { return registerFor(0, "a", int64(9002+i)) }},
+		"earlier ends": {shortensMax, func(i int) *statepb.Command { return registerFor(0, "a", int64(9000-i)) }},
+		"versions":     {writtenMax, func(i int) *statepb.Command { return setVersion(0, uint32(1+(i+1)%2)) }},
 	} {
 		n := seeded(t)
-		n.do(register(0, "a"))
+		n.do(registerFor(0, "a", 9001))
 		before := len(audits(t, n.reader()))
-		const many = 2*writtenMax + 50
+		many := 2*c.most + 50
 		for i := range many {
-			n.do(flood(i))
+			n.do(c.flood(i))
 		}
-		told := uint32(0)
+		told := 0
 		list := audits(t, n.reader())[before:]
 		for _, e := range list {
-			told += e.GetCount()
+			told += int(e.GetCount())
 		}
-		if len(list) != writtenMax+1 || told < many-1 || told > many {
+		if len(list) != c.most+1 || told < many-1 || told > many {
 			t.Errorf("%s: %d entries tell of %d changes, want of %d", name, len(list), told, many)
 		}
 	}
