@@ -12,17 +12,17 @@ import (
 // edge. What races is decided where it is applied, as before.
 func (r *request) first(ctx context.Context, cmd *statepb.Command) error {
 	if view, err := r.api.cfg.Store.View(); err == nil {
-		if _, _, err := r.through(ctx, view, r.refuses(cmd, false)); err == nil {
+		if _, _, err := r.through(ctx, view, r.refuses(cmd)); err == nil {
 			return nil
 		}
 	}
-	return r.look(ctx, r.refuses(cmd, true))
+	return r.look(ctx, r.refuses(cmd))
 }
 
-// refuses looks at a view, exactly or as cheaply as tells that there is nothing to refuse.
-func (r *request) refuses(cmd *statepb.Command, exact bool) func(*sight) (settle bool, err error) {
+// refuses looks at a view.
+func (r *request) refuses(cmd *statepb.Command) func(*sight) (settle bool, err error) {
 	return func(s *sight) (bool, error) {
-		known := state.First{Orgs: r.api.cfg.Orgs(), Exact: exact}
+		known := state.First{Orgs: r.api.cfg.Orgs()}
 		var err error
 		if known.Plans, err = s.seen.tiers(s.Reader); err != nil {
 			return false, err

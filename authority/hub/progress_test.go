@@ -24,6 +24,23 @@ func TestPropagationsAdd(t *testing.T) {
 	}
 }
 
+// The next session of a process takes the place of the one before: both are one edge, also in the sum of several changes.
+func TestAHandedOverSessionIsOneEdge(t *testing.T) {
+	before, next := &session{slot: 3}, &session{slot: 70}
+	first, second := newChange(1, 0), newChange(2, 0)
+	first.expect(before, 1)
+	if !first.handOver(before, next) || second.handOver(before, next) {
+		t.Error("who was waited for is handed over, nobody else")
+	}
+	second.expect(next, 1)
+	var sum Propagation
+	sum.Add(first.propagation())
+	sum.Add(second.propagation())
+	if sum.Edges != 1 {
+		t.Errorf("%d edges were told, want 1", sum.Edges)
+	}
+}
+
 // TestProgress says of a change at every moment what Settle would, and who is waited for.
 func TestProgress(t *testing.T) {
 	inRealWorld(t, func(w *realWorld) {

@@ -96,6 +96,31 @@ func TestAFullQueue(t *testing.T) {
 	}
 }
 
+// TestWhoWasDroppedMayAskAgain as often as before: nothing was mailed.
+func TestWhoWasDroppedMayAskAgain(t *testing.T) {
+	now := time.Unix(1_790_000_000, 0)
+	s := New(Config{Now: func() time.Time { return now }})
+	waits := map[string]bool{}
+	for i := range queueMax + 1 {
+		address := strconv.Itoa(i) + "@example.com"
+		s.Ask(address, Asker{Address: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String()})
+		waits[address] = true
+	}
+	for a, ok := s.queue.take(); ok; a, ok = s.queue.take() {
+		delete(waits, a.address)
+	}
+	if len(waits) != 1 {
+		t.Fatalf("%d were dropped, want one", len(waits))
+	}
+	for address := range waits {
+		for i := range perHour + 1 {
+			if ok := s.limits.mail(address, now); ok != (i < perHour) {
+				t.Errorf("who was dropped asks for the %d-th time: %t", i, ok)
+			}
+		}
+	}
+}
+
 // TestAFloodIsHeardSeldom: thousands of requests are a line a minute, and none of it keeps others out.
 func TestAFloodIsHeardSeldom(t *testing.T) {
 	var out strings.Builder

@@ -3,6 +3,8 @@ package state
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -55,6 +57,21 @@ func TestAudit(t *testing.T) {
 	}
 	if err := check(n.reader()); err != nil {
 		t.Error(err)
+	}
+}
+
+// An entry names devices up to so many bytes.
+func TestTargetsAreBounded(t *testing.T) {
+	id := strings.Repeat("x", 256)
+	var list []string
+	for range 2 * targetsMax {
+		list = withTarget(list, id)
+	}
+	if len(list) != targetsBytes/len(id) {
+		t.Errorf("%d ids of %d bytes are named, want %d", len(list), len(id), targetsBytes/len(id))
+	}
+	if len(withTarget(slices.Repeat([]string{"x"}, targetsMax), "y")) != targetsMax {
+		t.Error("more are named than may be")
 	}
 }
 

@@ -257,11 +257,13 @@ func endOf(now, ttlSeconds int64) int64 {
 }
 
 func (t *tx) revoke(c *statepb.Revoke) Outcome {
-	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.revoked", switchOff)
+	return t.onDevice(t.holder(c.GetOrgId()), c.GetDeviceId(), "device.revoked", switchOff)
 }
 
 func (t *tx) unrevoke(c *statepb.Unrevoke) Outcome {
-	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.restored", switchOn)
+	h := t.holder(c.GetOrgId())
+	t.sweep(h)
+	return t.onDevice(h, c.GetDeviceId(), "device.restored", switchOn)
 }
 
 // switchOff revokes a device that is there.
@@ -285,14 +287,13 @@ func switchOn(t *tx, h *holder, d *statepb.Occupant) (*statepb.Occupant, Refusal
 }
 
 func (t *tx) remove(c *statepb.Remove) Outcome {
-	return t.onDevice(c.GetOrgId(), c.GetDeviceId(), "device.removed", func(*tx, *holder, *statepb.Occupant) (*statepb.Occupant, Refusal) {
+	return t.onDevice(t.holder(c.GetOrgId()), c.GetDeviceId(), "device.removed", func(*tx, *holder, *statepb.Occupant) (*statepb.Occupant, Refusal) {
 		return nil, Granted
 	})
 }
 
 // onDevice changes a device that must be there.
-func (t *tx) onDevice(org []byte, id, action string, change deviceChange) Outcome {
-	h := t.holder(org)
+func (t *tx) onDevice(h *holder, id, action string, change deviceChange) Outcome {
 	out := t.changeDevice(h, id, change)
 	if out.Changed {
 		t.audit(h.id, action, id)

@@ -29,6 +29,19 @@ func (t *tx) endedOf(id OrgID) *pastEnds {
 	return e
 }
 
+// anyEnded tells whether the seat of any occupant has ended by now that is not swept yet.
+func (r Reader) anyEnded(holder OrgID, now int64) (found bool, err error) {
+	s, err := r.Seats(holder)
+	if err != nil || s.GetEnding() == 0 {
+		return false, err
+	}
+	err = r.scan(timedKey(prefixByEnd, holder, 0, ""), timedKey(prefixByEnd, holder, now+1, ""), func(_, _ []byte) (bool, error) {
+		found = true
+		return false, nil
+	})
+	return found, err
+}
+
 // noteEnd keeps what is counted in step with a key that comes into the end index, or goes.
 func (t *tx) noteEnd(id OrgID, end int64, key []byte, comes bool) {
 	e := t.m.recent.ended[id]

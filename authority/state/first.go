@@ -16,13 +16,12 @@ type First struct {
 	Key   *statepb.Key // the caller's
 	// Orgs is how many orgs there are, 0 if nobody has counted.
 	Orgs uint64
-	// Exact has devices that have ended counted. Without it an org may look full that is not; then look again.
-	Exact bool
 }
 
 // Refuses runs a command on what r shows at now, and writes nothing: it tells whether it would be refused, so that what cannot succeed need not be
 // proposed (S17), and what it would come to. It says no of a command whose refusal is to be remembered (S11), of all but the plain cases of one that changes
-// many records, and of those of the system.
+// many records, of those of the system, and where a seat may be free because a device has ended. Seats in use are counted in what LimitReached comes to; beside other
+// refusals they may include devices that have ended.
 func (r Reader) Refuses(cmd *statepb.Command, now int64, known First) (out Outcome, refused bool, err error) {
 	defer func() {
 		switch f := recover().(type) {
@@ -46,7 +45,7 @@ func (r Reader) Refuses(cmd *statepb.Command, now int64, known First) (out Outco
 		}
 		m.cluster.Store(cluster)
 	}
-	t := &tx{m: m, r: r, cmd: cmd, now: max(now, 1), emit: &emission{}, dry: true, exact: known.Exact}
+	t := &tx{m: m, r: r, cmd: cmd, now: max(now, 1), emit: &emission{}, dry: true}
 	if known.Org != nil {
 		m.recent.keepOrg(idOf(known.Org.GetId()), known.Org)
 	}
@@ -55,6 +54,12 @@ func (r Reader) Refuses(cmd *statepb.Command, now int64, known First) (out Outco
 	}
 	m.recent.counted, m.recent.count = true, known.Orgs
 	out = t.first()
+	if out.Refusal == LimitReached {
+		ended, err := r.anyEnded(subject(cmd), t.now)
+		if err != nil || ended {
+			return Outcome{}, false, err // Apply knows how many they are, and sweeps them: no more than they were can it refuse (S17)
+		}
+	}
 	return out, out.Refusal != Granted, nil
 }
 

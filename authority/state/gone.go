@@ -164,8 +164,9 @@ func (t *tx) some(from, to []byte, most int) (keys [][]byte) {
 	return keys
 }
 
-// dropDeadKeys drops the keys of orgs that were deleted long enough ago, at most of a few, and returns when there is more to do.
+// dropDeadKeys drops the keys of orgs that were deleted long enough ago, at most of a few and tidyMax, and returns when there is more to do.
 func (t *tx) dropDeadKeys() (next int64) {
+	left := tidyMax
 	for range forgetMax {
 		at, org, found, err := t.r.goneKeys(t.m.heads.of(prefixGoneKeys))
 		t.must(err)
@@ -175,16 +176,18 @@ func (t *tx) dropDeadKeys() (next int64) {
 		case at > t.now-keepDeadKeys:
 			return at + keepDeadKeys
 		}
+		if t.org(org) == nil { // else there is such an org again
+			ring := slices.Clone(t.ring(org))
+			for _, k := range ring[:min(len(ring), left)] {
+				t.dropKey(org, &statepb.Key{Hash: k.hash[:], KeyId: k.id})
+			}
+			if left -= len(ring); left < 0 {
+				return 0
+			}
+			t.m.recent.keepRing(org, nil)
+		}
 		t.del(goneKeysKey(at, org))
 		t.m.heads.passed(goneKeysKey(at, org))
-		if t.org(org) != nil {
-			continue // there is such an org again
-		}
-		keys, err := t.r.Keys(org)
-		t.must(err)
-		for _, k := range keys {
-			t.dropKey(org, k)
-		}
 	}
 	return 0
 }

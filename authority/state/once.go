@@ -210,11 +210,15 @@ func (t *tx) forgetShare(org OrgID, k *statepb.Key) {
 	q := shareOf(org, k.GetHash())
 	first, next, err := t.r.rememberedRange(q)
 	t.must(err)
-	for ; first < next; first++ {
-		id, err := t.r.rememberedAt(q, first)
-		t.must(err)
-		t.del(onceKey(org, id))
-		t.del(onceAgeKey(q, first))
+	var ids [][]byte
+	var numbers []uint64
+	t.must(t.r.scan(onceAgeKey(q, first), onceAgeKey(q, next), func(k, id []byte) (bool, error) {
+		ids, numbers = append(ids, slices.Clone(id)), append(numbers, binary.BigEndian.Uint64(k[len(k)-8:]))
+		return true, nil
+	}))
+	for i, id := range ids {
+		t.del(onceKey(org, [onceSize]byte(id)))
+		t.del(onceAgeKey(q, numbers[i]))
 	}
 	if next > 0 {
 		t.del(onceRangeKey(q))

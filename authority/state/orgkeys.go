@@ -198,7 +198,8 @@ func (t *tx) giveKey(ring *keyring, key, old *statepb.Key, grace int64) Outcome 
 	return out
 }
 
-// forgetKeys drops what is dead for longest, beyond what is kept.
+// forgetKeys drops what is dead for longest, beyond what is kept: at least as many as come, so they do not pile up, and at most forgetMax with the
+// outcomes of one full share, so no command holds the others up. The rest goes with the keys that come later.
 func (t *tx) forgetKeys(ring *keyring) {
 	dead := slices.DeleteFunc(slices.Clone(ring.keys), func(k *statepb.Key) bool { return KeyOf(k).Alive(t.now) })
 	if len(dead) <= deadKeysMax {
@@ -207,10 +208,14 @@ func (t *tx) forgetKeys(ring *keyring) {
 	slices.SortFunc(dead, func(a, b *statepb.Key) int {
 		return cmp.Or(cmp.Compare(diedAt(a), diedAt(b)), cmp.Compare(a.GetKeyId(), b.GetKeyId()))
 	})
-	for _, k := range dead[:len(dead)-deadKeysMax] {
-		if diedAt(k) > t.now-deadKeysStay {
+	left := uint64(ShareMax)
+	for i, k := range dead[:min(len(dead)-deadKeysMax, forgetMax)] {
+		first, next, err := t.r.rememberedRange(shareOf(ring.id, k.GetHash()))
+		t.must(err)
+		if diedAt(k) > t.now-deadKeysStay || i > 0 && next-first > left {
 			break
 		}
+		left -= min(next-first, left)
 		t.dropKey(ring.id, k)
 		t.forgetShare(ring.id, k)
 	}

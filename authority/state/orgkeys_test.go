@@ -35,13 +35,78 @@ func TestRotateKeepsAnEarlierEnd(t *testing.T) {
 	if must(n.reader().Key(hashOf(1, 10)))(t) == nil {
 		t.Error("a key is forgotten while edges may hold it")
 	}
-	n.do(at(start+11_000+deadKeysStay, addKey(1, 201, statepb.Key_AGENT)))
+	// Few go with each that comes.
+	for i, left := range []int{10 - forgetMax, 10 - 2*forgetMax, 0, 0} {
+		n.do(at(start+11_000+deadKeysStay, addKey(1, 201+i, statepb.Key_AGENT)))
+		if keys := must(n.reader().Keys(orgs[1]))(t); len(keys) != keysPerOrg+deadKeysMax+left+2+i {
+			t.Errorf("%d keys after %d more", len(keys), i+1)
+		}
+		if must(n.reader().Key(hashOf(1, 10+10-left)))(t) == nil {
+			t.Error("one that died later is forgotten first")
+		}
+	}
 	if err := check(n.reader()); err != nil {
 		t.Error(err)
 	}
 	keys := must(n.reader().Keys(orgs[1]))(t)
-	if len(keys) != keysPerOrg+deadKeysMax+2 || must(n.reader().Key(hashOf(1, 10)))(t) != nil || must(n.reader().Key(hashOf(1, 119)))(t) == nil {
+	if len(keys) != keysPerOrg+deadKeysMax+5 || must(n.reader().Key(hashOf(1, 10)))(t) != nil || must(n.reader().Key(hashOf(1, 119)))(t) == nil {
 		t.Errorf("%d keys are left", len(keys))
+	}
+}
+
+// Nothing that is kept of a key outlasts it, however it goes.
+func TestNothingIsLeftOfADroppedKey(t *testing.T) {
+	for name, drop := range map[string]func(*node){
+		"a dead key": func(n *node) {
+			deadKeys(n, deadKeysMax, 0)
+			n.do(at(start+2*deadKeysStay, addKey(0, 10, statepb.Key_AGENT)))
+		},
+		"a deleted org": func(n *node) {
+			n.do(deleteOrg(0))
+			n.do(at(start+keepDeadKeys, revoke(1, "nobody")))
+		},
+	} {
+		n := seeded(t)
+		n.do(addKey(0, 9, statepb.Key_AGENT))
+		for _, by := range []string{"key00001", "key00009"} {
+			for _, name := range []string{"one", "other"} {
+				c := register(0, "a")
+				c.Actor, c.GetRegister().Name = &statepb.Actor{Type: statepb.Actor_KEY, Id: by}, &name
+				n.do(c)
+			}
+		}
+		hash, written := hashOf(0, 9), writtenKey(orgs[0], &statepb.Actor{Type: statepb.Actor_KEY, Id: "key00009"})
+		n.do(&statepb.Command{TimeMs: start, Change: &statepb.Command_SetSeen{SetSeen: &statepb.SetSeen{Keys: []*statepb.Used{{KeyHash: hash[:], AtMs: start}}}}})
+		there := func(key []byte) bool { return must(n.reader().has(key))(t) }
+		for _, key := range [][]byte{keyKey(hash), usedKey(hash), written} {
+			if !there(key) {
+				t.Fatalf("%s: no %q before", name, key)
+			}
+		}
+		n.do(revokeKey(0, 9))
+		drop(n)
+		for _, key := range [][]byte{keyKey(hash), orgKeyKey(orgs[0], "key00009"), usedKey(hash), written} {
+			if there(key) {
+				t.Errorf("%s: it has left %q", name, key)
+			}
+		}
+	}
+}
+
+// The keys of a deleted org go bit by bit, also over a restart, and all of them.
+func TestTheKeysOfADeletedOrgGo(t *testing.T) {
+	n := seeded(t)
+	deadKeys(n, 2*tidyMax, 0)
+	n.do(deleteOrg(0))
+	for i, want := range []int{2*tidyMax + keysPerOrg, tidyMax + keysPerOrg, keysPerOrg, 0} {
+		n.do(at(start+keepDeadKeys-1+int64(min(i, 1)), revoke(1, "nobody")))
+		if keys := must(n.reader().Keys(orgs[0]))(t); len(keys) != want {
+			t.Errorf("%d keys are left after %d commands, want %d", len(keys), i, want)
+		}
+		n.restartIf(i == 1)
+	}
+	if left := must(keysOf(n.reader(), prefixGoneKeys))(t); len(left) != 0 {
+		t.Errorf("%d orgs are left whose keys are to be dropped", len(left))
 	}
 }
 

@@ -85,6 +85,17 @@ func TestAReplayTellsAll(t *testing.T) {
 	if again := n.do(by(0, "plain", plain)); !again.Replayed || len(again.Device.GetMetadata()) != 0 {
 		t.Errorf("what was not given, of a device that is gone: %v", again.Device)
 	}
+	described := register(0, "a")
+	described.GetRegister().Metadata, described.GetRegister().TtlSeconds = []byte(`{"a":2}`), new(int64(60))
+	n.do(described)
+	for _, c := range []struct {
+		at   int64
+		want string
+	}{{start + 64_000, `{"a":2}`}, {start + 66_000, ""}} {
+		if again := n.do(at(c.at, by(0, "plain", plain))); !again.Replayed || string(again.Device.GetMetadata()) != c.want {
+			t.Errorf("what was not given, of a device that ends: %v", again.Device)
+		}
+	}
 	ids := []string{"b", "nobody", "c"}
 	for _, id := range []string{"b", "c"} {
 		n.do(register(0, id))

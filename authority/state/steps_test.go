@@ -93,6 +93,20 @@ func TestNoCommandPaysForWhatOthersRemoved(t *testing.T) {
 				Hash: append(make([]byte, 16), numbered(i)...), KeyId: hex.EncodeToString(numbered(i * 7919)), Scope: statepb.Key_AGENT, ExpiresAtMs: start + int64(i)*60_000 + 1,
 			}}}})
 		}, 0, false},
+		"dead keys": {func(n *node, many int) int64 {
+			deadKeys(n, many/10, 0)
+			return start + 2*deadKeysStay
+		}, shortKey, 0, false},
+		"dead keys that asked for much": {func(n *node, many int) int64 {
+			deadKeys(n, 8, many/8)
+			deadKeys(n, deadKeysMax, 0)
+			return start + 2*deadKeysStay
+		}, shortKey, ShareMax + most, false},
+		"the many keys of a deleted org": {func(n *node, many int) int64 {
+			deadKeys(n, many/10, 0)
+			n.do(deleteOrg(0))
+			return start + 2*day
+		}, func(int) *statepb.Command { return revoke(1, "nobody") }, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -114,9 +128,17 @@ func TestNoCommandPaysForWhatOthersRemoved(t *testing.T) {
 				if steps := node.m.Steps() - was; steps > allowed && (!c.once || i > 0) {
 					t.Fatalf("command %d looked at %d keys, more than %d", i, steps, allowed)
 				}
+				if written := uint64(node.wrote); written > 3*allowed {
+					t.Fatalf("command %d wrote %d records, more than %d", i, written, 3*allowed)
+				}
 			}
-			if ring := node.m.recent.rings[orgs[1]]; len(ring) > KeysMax+deadKeysMax {
-				t.Errorf("%d keys of an org are kept in memory", len(ring))
+			for _, org := range orgs[:2] {
+				if ring := node.m.recent.rings[org]; len(ring) > KeysMax+deadKeysMax {
+					t.Errorf("%d keys of an org are kept in memory", len(ring))
+				}
+			}
+			if err := check(node.reader()); err != nil {
+				t.Error(err)
 			}
 		})
 	}
@@ -127,6 +149,26 @@ func numbered(i int) []byte {
 	id := OrgID{0x40}
 	binary.LittleEndian.PutUint32(id[1:], uint32(i)*2654435761)
 	return id[:]
+}
+
+// deadKeys gives the first org so many keys that are dead, of which each asked for so much.
+func deadKeys(n *node, many, asked int) {
+	for i := range many {
+		key := 1000*int(n.at.Index) + i
+		n.do(addKey(0, key, statepb.Key_AGENT))
+		for range asked {
+			n.do(by(key, fmt.Sprint(n.at.Index), revoke(0, "nobody")))
+		}
+		n.do(revokeKey(0, key))
+	}
+}
+
+// shortKey gives the first org a key that ends at once.
+func shortKey(i int) *statepb.Command {
+	c := addKey(0, i+10, statepb.Key_AGENT)
+	c.TimeMs = start + int64(i+2)*deadKeysStay
+	c.GetAddKey().Key.ExpiresAtMs = c.GetTimeMs() + 1
+	return c
 }
 
 func setLimit(org, limit int) *statepb.Command {

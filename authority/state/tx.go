@@ -22,8 +22,7 @@ type tx struct {
 	now  int64 // the state's time, at least 1: zero in a record is "never"
 	emit *emission
 
-	dry   bool // a look ahead (first.go): nothing is written
-	exact bool // and devices that have ended are counted all the same
+	dry bool // a look ahead (first.go): nothing is written, and no devices are counted that have ended
 	// action and target are of the first audit entry that it comes to, "" if none.
 	action, target string
 }
@@ -109,7 +108,7 @@ type holder struct {
 	id    OrgID
 	org   *statepb.Org // nil if there is none
 	seats *statepb.Seats
-	used  uint32 // seats that are taken: by the active that have not expired
+	used  uint32 // seats that are taken: by the active that have not expired; in a look ahead by those too that have and are not swept
 }
 
 // holder reads an org for a command on its devices. It does not concern those
@@ -137,7 +136,7 @@ func (t *tx) seated(id OrgID, org *statepb.Org) *holder {
 	if h.seats == nil {
 		h.seats = &statepb.Seats{}
 	}
-	if h.used = h.seats.GetActive(); h.seats.GetEnding() > 0 && (!t.dry || t.exact) {
+	if h.used = h.seats.GetActive(); h.seats.GetEnding() > 0 && !t.dry {
 		h.used -= t.endedOf(id).count
 	}
 	return h

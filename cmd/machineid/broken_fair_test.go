@@ -27,6 +27,18 @@ var brokenFair = []broken{
 		edits: []edit{{"authority/authority.go", "wire.NewCrowd(forwardConns, forwardCrowd)", "wire.NewCrowd(2*forwardConns, forwardCrowd)"}},
 	},
 	{
+		rule: "I14", name: "all keys that are dead for long go with one command", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
+		edits: []edit{{"authority/state/orgkeys.go", "dead[:min(len(dead)-deadKeysMax, forgetMax)]", "dead[:len(dead)-deadKeysMax]"}},
+	},
+	{
+		rule: "I14", name: "dead keys go with all that they asked for", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
+		edits: []edit{{"authority/state/orgkeys.go", "i > 0 && next-first > left {", "i > 0 && first > next {"}},
+	},
+	{
+		rule: "I14", name: "the keys of a deleted org go with one command", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
+		edits: []edit{{"authority/state/gone.go", "range ring[:min(len(ring), left)] {", "range ring {"}},
+	},
+	{
 		rule: "I2", name: "a node that comes to lead begins anew what may have been done", by: "authority TestANodeThatComesToLead",
 		edits: []edit{{forwardGo, "		case l == nil && !lost:\n", "		case l == nil:\n"}},
 	},

@@ -22,13 +22,25 @@ var brokenStrangers = []broken{
 	},
 	{
 		rule: "I2", name: "an old view refuses a change", by: "authority/api TestWhatRacesIsDecidedWhereItIsApplied",
-		edits: []edit{{"authority/api/first.go", "	return r.look(ctx, r.refuses(cmd, true))\n", `	view, err := r.api.cfg.Store.View()
+		edits: []edit{{"authority/api/first.go", "	return r.look(ctx, r.refuses(cmd))\n", `	view, err := r.api.cfg.Store.View()
 	if err != nil {
 		return err
 	}
-	_, _, err = r.through(ctx, view, r.refuses(cmd, true))
+	_, _, err = r.through(ctx, view, r.refuses(cmd))
 	return err
 `}},
+	},
+	{
+		rule: "I14", name: "what is refused counts what has ended", by: "authority/state TestALookCountsNobody",
+		edits: []edit{{"authority/state/tx.go", "h.seats.GetEnding() > 0 && !t.dry {", "h.seats.GetEnding() > 0 {"}},
+	},
+	{
+		rule: "I14", name: "a look refuses where a seat may be free", by: "authority/state TestALookCountsNobody",
+		edits: []edit{{"authority/state/first.go", "if err != nil || ended {", "if err != nil || ended && err != nil {"}},
+	},
+	{
+		rule: "I14", name: "what has ended lets a key at its cap fill the log", by: "authority/state TestWhatHasEndedIsSweptByARefusal",
+		edits: []edit{{"authority/state/commands.go", "	t.sweep(h)\n	return t.onDevice(h,", "	return t.onDevice(h,"}},
 	},
 	{
 		rule: "I14", name: "whoever fills the queue of recoveries shuts others out", by: "authority/recovery TestAFullQueue",
