@@ -124,7 +124,7 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	}
 	defer call.settle(p.e.clock.Now(), false) // where no answer tells
 	who, _ := p.e.whose(ctx, r)
-	if !p.crowd.Enter(who) {
+	if !p.crowd.EnterWithin(who, leftOf(ctx, r)) {
 		p.e.metrics.proxyErrors.Inc()
 		r.Error(ctx, wire.Crowded())
 		return
@@ -151,6 +151,9 @@ func timeOf(r *wire.Request) time.Duration {
 	return wire.DefaultBudget
 }
 
+// leftOf is what a call has left of that; it may be less than nothing, as where its body came slowly.
+func leftOf(ctx *fasthttp.RequestCtx, r *wire.Request) time.Duration { return timeOf(r) - time.Since(ctx.Time()) }
+
 // send sends a request and relays the answer, or tells what became of it. What was
 // certainly not carried out, and what may be carried out twice, is sent again: at the
 // node that the link names meanwhile, or over another connection.
@@ -162,7 +165,10 @@ func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Re
 	doubt := false // it may have been carried out by an attempt that got no answer
 	for tried := 1; ; tried++ {
 		up, changed := p.current()
-		left := timeOf(r) - time.Since(ctx.Time())
+		left := leftOf(ctx, r)
+		if left <= 0 { // fasthttp takes it for no bound
+			return pick(doubt, wire.OutcomeUnknown, wire.OutcomeNotDone)
+		}
 		req.SetHost(up.hop.Addr())
 		req.SetTimeout(left + slack)
 		req.Header.Set(wire.EdgeHeader, up.token)
@@ -173,8 +179,8 @@ func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Re
 		}
 		doubt = doubt || wire.PassOutcome(err, ctx.IsGet()) == wire.OutcomeUnknown
 		outcome = pick(doubt, wire.OutcomeUnknown, wire.OutcomeNotDone)
-		left = timeOf(r) - time.Since(ctx.Time())
-		if tried > againMost || left <= 0 || !wire.Again(err, r.Repeats(ctx)) || !again(err, changed, left) {
+		left = leftOf(ctx, r)
+		if tried > againMost || !wire.Again(err, r.Repeats(ctx)) || !again(err, changed, left) {
 			return outcome
 		}
 	}
