@@ -155,6 +155,9 @@ func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadl
 	case !wire.Relay(ctx, resp, in):
 		return wire.PassOutcome(nil, reads), false
 	}
+	if org := resp.Header.Peek(wire.KeyOrgHeader); len(org) > 0 { // the leader says it to none but an edge
+		ctx.Response.Header.SetBytesV(wire.KeyOrgHeader, org)
+	}
 	return "", true
 }
 

@@ -307,7 +307,7 @@ func TestKeysThatFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, _, hand := limitedFront(t, c.raw, Limits{FailedKeys: 4})
 			mine := keyOf(9).Hash()
-			f.e.limits.prove(&mine, true)
+			f.e.limits.prove(&mine, true, orgID{})
 			if n := f.until(callWith("GET", "usage", keyOf(1).Reveal())); n != c.want {
 				t.Errorf("%d, want %d", n, c.want)
 			}

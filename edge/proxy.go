@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"encoding/hex"
 	"sync"
 	"time"
 
@@ -140,7 +141,17 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	if r.Route.Validate && bytes.Contains(resp.Body(), []byte(`"code":"INVALID_ORG_KEY"`)) {
 		status = fasthttp.StatusUnauthorized // an operator's token that is wrong: else validate would tell of any number of them
 	}
-	p.e.limits.answered(&call, status, resp.Body())
+	p.e.limits.answered(&call, status, resp.Body(), keyOrg(resp))
+}
+
+// keyOrg is whose key a call came with, as its answer says; zero where it does not: of a token, and of an authority of before.
+func keyOrg(resp *fasthttp.Response) (org orgID) {
+	if v := resp.Header.Peek(wire.KeyOrgHeader); len(v) == hex.EncodedLen(len(org)) {
+		if _, err := hex.Decode(org[:], v); err != nil {
+			return orgID{}
+		}
+	}
+	return org
 }
 
 // timeOf is what a call has in all.
@@ -152,7 +163,9 @@ func timeOf(r *wire.Request) time.Duration {
 }
 
 // leftOf is what a call has left of that; it may be less than nothing, as where its body came slowly.
-func leftOf(ctx *fasthttp.RequestCtx, r *wire.Request) time.Duration { return timeOf(r) - time.Since(ctx.Time()) }
+func leftOf(ctx *fasthttp.RequestCtx, r *wire.Request) time.Duration {
+	return timeOf(r) - time.Since(ctx.Time())
+}
 
 // send sends a request and relays the answer, or tells what became of it. What was
 // certainly not carried out, and what may be carried out twice, is sent again: at the

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,4 +75,69 @@ func (f *front) slowly(begin string, pause time.Duration, end string) (status in
 		f.t.Fatal(err)
 	}
 	return f.answer(c)
+}
+
+// ofOrg is an answer in which the authority says whose key it was.
+func ofOrg(org string) string {
+	return strings.Replace(okAnswer, "\r\n\r\n", "\r\n"+wire.KeyOrgHeader+": "+org+"\r\n\r\n", 1)
+}
+
+// TestNoPartyTakesAllConnections to the authority: an org's calls have half at most, by whichever of its keys, also where the edge knows these by no validate. Each
+// call gives its place back, and no client sees whose key it was (I14).
+func TestNoPartyTakesAllConnections(t *testing.T) {
+	const one, two = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
+	for name, c := range map[string]struct {
+		says   []string // of three keys
+		reach  int      // of two calls with each of the first two keys
+		served bool     // the third key's call, at once
+	}{
+		"of one org":                 {[]string{ofOrg(one), ofOrg(one), ofOrg(two)}, 2, true},
+		"of two":                     {[]string{ofOrg(one), ofOrg(two), ofOrg(two)}, 4, false},
+		"the authority does not say": {[]string{okAnswer, okAnswer, okAnswer}, 4, true},
+		"nor in what is no org's id": {[]string{ofOrg(one[1:]), ofOrg(one[1:] + "x"), ofOrg(one + "00")}, 4, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inSite(t, func(s *site) {
+				const places = 4
+				s.e.proxy.crowd = wire.NewCrowd(places, crowdWait)
+				a := s.node("a", append(c.says, "")...)
+				s.e.proxy.use("a", "token")
+				call := func(key byte) (int, any) {
+					status, header, body := s.raw(callWith("GET", "usage", keyOf(key).Reveal()))
+					if header.Get(wire.KeyOrgHeader) != "" {
+						t.Errorf("the client sees whose key it is: %v", header)
+					}
+					return status, body["outcome"]
+				}
+				for key := range byte(3) {
+					call(key)
+				}
+				var calls sync.WaitGroup
+				for _, key := range []byte{0, 0, 1, 1} {
+					calls.Go(func() {
+						if status, outcome := call(key); status != 503 || outcome != wire.OutcomeNotDone {
+							t.Errorf("%d %v", status, outcome)
+						}
+					})
+				}
+				time.Sleep(crowdWait / 2)
+				a.mu.Lock()
+				if got := a.got - 3; got != c.reach {
+					t.Errorf("%d calls reached the authority, want %d", got, c.reach)
+				}
+				a.say = []string{okAnswer}
+				a.mu.Unlock()
+				began := time.Now()
+				if status, _ := call(2); c.served != (status == 200 && time.Since(began) < crowdWait/4) {
+					t.Errorf("another's: %d after %v", status, time.Since(began))
+				}
+				calls.Wait()
+				for i := range 3 * places {
+					if status, outcome := call(byte(i % 2)); status != 200 {
+						t.Errorf("when all places have come back: %d %v", status, outcome)
+					}
+				}
+			})
+		})
+	}
 }

@@ -16,7 +16,23 @@ var brokenFair = []broken{
 	},
 	{
 		rule: "I14", name: "each key of an org has places of its own", by: "edge TestNoPartyTakesAllWaitingPlaces",
-		edits: []edit{{"edge/edge.go", "remembered && !operator {", "remembered && operator {"}},
+		edits: []edit{{"edge/limits.go", "exists, got.key.org)", "exists, orgID{})"}},
+	},
+	{
+		rule: "I14", name: "each key of an org that makes only calls has connections of its own", by: "edge TestNoPartyTakesAllConnections",
+		edits: []edit{{"edge/limits.go", "said == wire.Good, org)", "said == wire.Good, orgID{})"}},
+	},
+	{
+		rule: "I14", name: "an edge is not told whose key it is", by: "authority/api TestAnEdgeIsToldWhoseKeyItIs",
+		edits: []edit{{"authority/api/api.go", "if r.byEdge && r.caller != nil {", "if r.byEdge && r.caller != nil && r.org.Version() == 0 {"}},
+	},
+	{
+		rule: "I14", name: "a node that hands on does not say whose key it is", by: "authority TestAnEdgeIsToldWhoseKeyItIsByEveryNode",
+		edits: []edit{{forwardGo, "len(org) > 0 {", "len(org) < 0 {"}},
+	},
+	{
+		rule: "I14", name: "a call that is over keeps its connection's place", by: "edge TestNoPartyTakesAllConnections",
+		edits: []edit{{"edge/proxy.go", "	defer p.crowd.Leave(who)\n", ""}},
 	},
 	{
 		rule: "I14", name: "one org's calls take all connections to the leader", by: "authority TestNoPartyTakesAllConnectionsToTheLeader",
