@@ -66,7 +66,7 @@ func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Ti
 // handOn tries one leader after the other until wait ends. It reports false if none was tried before this node came to lead.
 func (n *Node) handOn(wait context.Context, ctx *fasthttp.RequestCtx, in *wire.Request, deadline time.Time, next func(context.Context) (*leader, error)) bool {
 	who, _ := n.whose(ctx, in)
-	if !n.crowd.Enter(who) { //nolint:contextcheck // it waits for a time of its own
+	if !n.crowd.EnterWithin(who, time.Until(deadline)) { //nolint:contextcheck // it waits for a time of its own
 		in.Error(ctx, wire.Crowded())
 		return true
 	}
@@ -154,6 +154,9 @@ func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadl
 		return wire.OutcomeUnknown, false
 	case !wire.Relay(ctx, resp, in):
 		return wire.PassOutcome(nil, reads), false
+	}
+	if org := resp.Header.Peek(wire.KeyOrgHeader); len(org) > 0 { // the leader says it to none but an edge
+		ctx.Response.Header.SetBytesV(wire.KeyOrgHeader, org)
 	}
 	return "", true
 }

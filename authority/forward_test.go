@@ -423,3 +423,19 @@ func TestNoPartyTakesAllConnectionsToTheLeader(t *testing.T) {
 		t.Errorf("when one has come back: %d %s", status, body)
 	}
 }
+
+// TestAnEdgeIsToldWhoseKeyItIsByEveryNode: a node that hands on says what the leader says, and nothing where that says nothing (I14).
+func TestAnEdgeIsToldWhoseKeyItIsByEveryNode(t *testing.T) {
+	const org = "00112233445566778899aabbccddeeff"
+	for line, want := range map[string]string{wire.KeyOrgHeader + ": " + org + "\r\n": org, "": ""} {
+		hop := nextHop(t, func(_ *http.Request, c net.Conn) { _, _ = io.WriteString(c, hopHead+line+"Content-Length: 2\r\n\r\n{}") })
+		n, l := &Node{state: state.New(func(uint64, []state.Concern) {})}, &leader{id: "a2", http: hop, hop: newHop(hop, dial.TCP)}
+		comes(t, "GET", "usage", "x-org-key: k\r\n", func(ctx *fasthttp.RequestCtx) {
+			_, answered := n.hand(ctx, wire.From(ctx), l, time.Now().Add(10*time.Second), false)
+			if got := string(ctx.Response.Header.Peek(wire.KeyOrgHeader)); !answered || got != want {
+				t.Errorf("%q, want %q, an answer %v", got, want, answered)
+			}
+		})
+		l.hop.Break()
+	}
+}

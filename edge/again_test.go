@@ -284,6 +284,19 @@ func TestWhatIsSentAgain(t *testing.T) {
 	}
 }
 
+// TestADoubtStays: what an attempt may have carried out is unknown, though one after it surely was not.
+func TestADoubtStays(t *testing.T) {
+	inSite(t, func(s *site) {
+		s.node("a", "bye")
+		s.e.proxy.use("a", "token")
+		time.AfterFunc(nextWait/2, func() { s.e.proxy.use("b", "token") }) // where nobody is
+		request := strings.Replace(callWith("POST", "devices/revoke", keyOf(1).Reveal()), "Host: x\r\n", "Host: x\r\nIdempotency-Key: i\r\n", 1)
+		if status, _, body := s.raw(request); status != 503 || body["outcome"] != wire.OutcomeUnknown {
+			s.t.Errorf("%d %v", status, body)
+		}
+	})
+}
+
 // TestAHungLeaderHoldsNoCall: when the link goes to another node, reads are answered by that one, and changes are not waited for any longer.
 func TestAHungLeaderHoldsNoCall(t *testing.T) {
 	inSite(t, func(s *site) {

@@ -142,27 +142,28 @@ func New(cfg Config) (*Edge, error) {
 	return e, nil
 }
 
-// whose tells for whom a request is: the org of its key, if that is remembered, else the key or the operator's token, or the address of who shows neither. It is known if
-// it was good when the authority was asked last.
+// whose tells for whom a request is: the org of its key, as the authority said when it found it good, else the key or the operator's token, or the address of who shows
+// neither. It is known if it was good when the authority was asked last.
 func (e *Edge) whose(ctx *fasthttp.RequestCtx, r *wire.Request) (who wire.Party, known bool) {
 	if r.Route != nil {
-		if shown, operator, ok := shows(r); ok {
-			return e.partyOf(&shown, operator, e.clientAddress(ctx))
+		if shown, _, ok := shows(r); ok {
+			return e.partyOf(&shown, e.clientAddress(ctx))
 		}
 	}
 	return wire.AddressParty(e.clientAddress(ctx)), false
 }
 
 // partyOf is whose of a credential.
-func (e *Edge) partyOf(shown *credential, operator bool, from netip.Addr) (who wire.Party, known bool) {
-	if !e.limits.isProven(shown) {
+func (e *Edge) partyOf(shown *credential, from netip.Addr) (who wire.Party, known bool) {
+	switch p := e.limits.proof(shown); {
+	case p == nil:
 		return wire.AddressParty(from), false // keys that nobody has are as many as one likes
-	}
-	if org, remembered := e.memory.Load().orgOf(shown); remembered && !operator {
-		copy(who[:], org[:])
+	case p.org == orgID{}:
+		return wire.Party(*shown), true
+	default:
+		copy(who[:], p.org[:])
 		return who, true
 	}
-	return wire.Party(*shown), true
 }
 
 // match finds the routes that the edge serves: operators' calls are none, unless it is told so.

@@ -46,10 +46,16 @@ type limits struct {
 	keysWait        *budget.Table
 	keysWaitAddress budget.Addresses
 
-	// proven holds first bytes of keys and tokens that were good when the authority was asked
+	// proven holds keys and tokens that were good when the authority was asked
 	// last. They need no budget of those that may be unknown, so a flood takes
 	// nothing from them.
-	proven [1 << 14]atomic.Uint64
+	proven [1 << 14]atomic.Pointer[proof]
+}
+
+// proof is a credential that was good. It never changes.
+type proof struct {
+	sign uint64 // its first bytes
+	org  orgID  // whose key it is; zero of a token, and where the authority does not say it
 }
 
 // Of the validates that may wait (maxWaiting), so many may wait for others' keys to be answered, in all and of one address.
@@ -86,23 +92,31 @@ type credential = orgkey.Hash
 
 func (l *limits) tag(c *credential) uint64 { return maphash.Bytes(l.seed, c[:]) | 1 }
 
-func (l *limits) slot(c *credential) (slot *atomic.Uint64, sign uint64) {
+func (l *limits) slot(c *credential) (slot *atomic.Pointer[proof], sign uint64) {
 	at := binary.LittleEndian.Uint64(c[8:])
-	return &l.proven[at%uint64(len(l.proven))], binary.LittleEndian.Uint64(c[:]) | 1
+	return &l.proven[at%uint64(len(l.proven))], binary.LittleEndian.Uint64(c[:])
 }
 
-func (l *limits) isProven(c *credential) bool {
+// proof is that of a credential, nil if it has none.
+func (l *limits) proof(c *credential) *proof {
 	slot, sign := l.slot(c)
-	return slot.Load() == sign
+	if p := slot.Load(); p != nil && p.sign == sign {
+		return p
+	}
+	return nil
 }
 
-// prove notes what the authority said of a credential.
-func (l *limits) prove(c *credential, good bool) {
+func (l *limits) isProven(c *credential) bool { return l.proof(c) != nil }
+
+// prove notes what the authority said of a credential, and whose key it is, if it said that. A key never goes to another org.
+func (l *limits) prove(c *credential, good bool, org orgID) {
 	slot, sign := l.slot(c)
-	if good {
-		slot.Store(sign)
-	} else {
-		slot.CompareAndSwap(sign, 0)
+	was := l.proof(c)
+	switch {
+	case good && (was == nil || was.org == orgID{} && org != orgID{}):
+		slot.Store(&proof{sign, org})
+	case !good && was != nil:
+		slot.CompareAndSwap(was, nil)
 	}
 }
 
@@ -194,7 +208,7 @@ func (l *limits) landed(fl *flight, got *found) {
 	if fl.key.kind == needKey {
 		exists = got != nil && got.key != nil && got.key.rec.Known
 		if got != nil && got.key != nil {
-			l.prove(&got.key.sum, exists)
+			l.prove(&got.key.sum, exists, got.key.org)
 		}
 	}
 	fl.held.settle(l.clock.Now(), !exists)
@@ -269,12 +283,12 @@ func (l *limits) call(ctx *fasthttp.RequestCtx, r *wire.Request, from netip.Addr
 }
 
 // answered settles a call by its answer. Without one it is free, and so is what fails for other reasons than its credential: nothing was said of that.
-func (l *limits) answered(p *pass, status int, body []byte) {
+func (l *limits) answered(p *pass, status int, body []byte, org orgID) {
 	failed := status/100 != 2 // of a call that shows nothing which could be judged
 	if p.judged {
 		said := p.route.Judges(status, body, p.operator)
 		if said != wire.Unjudged {
-			l.prove(&p.shown, said == wire.Good)
+			l.prove(&p.shown, said == wire.Good, org)
 		}
 		failed = said == wire.Bad || said == wire.Unjudged && status/100 == 4 && status != fasthttp.StatusTooManyRequests
 	}

@@ -288,6 +288,25 @@ func TestReadsOfAKey(t *testing.T) {
 	}
 }
 
+// TestWhatIsRefusedHoldsNothing: a call beyond its key's limit takes nothing of what its address has for keys that fail.
+func TestWhatIsRefusedHoldsNothing(t *testing.T) {
+	const busy = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" // says nothing of a key
+	for method, path := range map[string]string{"POST": "devices/revoke", "GET": "usage"} {
+		f, _, _ := limitedFront(t, busy, Limits{FailedKeys: 3, Changes: 1, Reads: 1})
+		if n := f.until(callWith(method, path, keyOf(1).Reveal())); n != 1 {
+			t.Fatalf("%d calls", n)
+		}
+		for range 10 {
+			if status, _, _ := f.raw(callWith(method, path, keyOf(1).Reveal())); status != 429 {
+				t.Fatalf("HTTP %d beyond the key's limit", status)
+			}
+		}
+		if status, _, _ := f.raw(callWith(method, path, keyOf(2).Reveal())); status != 503 {
+			t.Errorf("%s with another key: HTTP %d", method, status)
+		}
+	}
+}
+
 // TestKeysThatFail are limited by address, and a key that was good before is not
 // touched by it: who holds it can always revoke.
 func TestKeysThatFail(t *testing.T) {
@@ -307,7 +326,7 @@ func TestKeysThatFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, _, hand := limitedFront(t, c.raw, Limits{FailedKeys: 4})
 			mine := keyOf(9).Hash()
-			f.e.limits.prove(&mine, true)
+			f.e.limits.prove(&mine, true, orgID{})
 			if n := f.until(callWith("GET", "usage", keyOf(1).Reveal())); n != c.want {
 				t.Errorf("%d, want %d", n, c.want)
 			}

@@ -75,7 +75,7 @@ func TestStrangersAreLimited(t *testing.T) {
 	for answer, succeeds := range map[string]bool{okAnswer: true, refused: false} {
 		f, u, _ := limitedFront(t, answer, Limits{FailedKeys: 3, Signups: 3, Recoveries: 3, Webhooks: 3})
 		f.e.cfg.ProxyOperator, f.e.cfg.TrustedProxies = true, []netip.Prefix{netip.MustParsePrefix("0.0.0.0/32")}
-		f.e.limits.prove(new(mine.Hash()), true) // is of no use where nobody looks at it
+		f.e.limits.prove(new(mine.Hash()), true, orgID{}) // is of no use where nobody looks at it
 		for n, r := range wire.Routes() {
 			anybodys := r.Proves == wire.ProvesNothing && r.Path != "webhooks/stripe" // one that is signed is Stripe's
 			if r.Validate || r.Decides || r.Stream || succeeds && !anybodys {

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"encoding/hex"
 	"sync"
 	"time"
 
@@ -124,7 +125,7 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	}
 	defer call.settle(p.e.clock.Now(), false) // where no answer tells
 	who, _ := p.e.whose(ctx, r)
-	if !p.crowd.Enter(who) {
+	if !p.crowd.EnterWithin(who, leftOf(ctx, r)) {
 		p.e.metrics.proxyErrors.Inc()
 		r.Error(ctx, wire.Crowded())
 		return
@@ -140,7 +141,17 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	if r.Route.Validate && bytes.Contains(resp.Body(), []byte(`"code":"INVALID_ORG_KEY"`)) {
 		status = fasthttp.StatusUnauthorized // an operator's token that is wrong: else validate would tell of any number of them
 	}
-	p.e.limits.answered(&call, status, resp.Body())
+	p.e.limits.answered(&call, status, resp.Body(), keyOrg(resp))
+}
+
+// keyOrg is whose key a call came with, as its answer says; zero where it does not: of a token, and of an authority of before.
+func keyOrg(resp *fasthttp.Response) (org orgID) {
+	if v := resp.Header.Peek(wire.KeyOrgHeader); len(v) == hex.EncodedLen(len(org)) {
+		if _, err := hex.Decode(org[:], v); err != nil {
+			return orgID{}
+		}
+	}
+	return org
 }
 
 // timeOf is what a call has in all.
@@ -149,6 +160,11 @@ func timeOf(r *wire.Request) time.Duration {
 		return decisionBudget
 	}
 	return wire.DefaultBudget
+}
+
+// leftOf is what a call has left of that; it may be less than nothing, as where its body came slowly.
+func leftOf(ctx *fasthttp.RequestCtx, r *wire.Request) time.Duration {
+	return timeOf(r) - time.Since(ctx.Time())
 }
 
 // send sends a request and relays the answer, or tells what became of it. What was
@@ -162,7 +178,10 @@ func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Re
 	doubt := false // it may have been carried out by an attempt that got no answer
 	for tried := 1; ; tried++ {
 		up, changed := p.current()
-		left := timeOf(r) - time.Since(ctx.Time())
+		left := leftOf(ctx, r)
+		if left <= 0 { // fasthttp takes it for no bound
+			return pick(doubt, wire.OutcomeUnknown, wire.OutcomeNotDone)
+		}
 		req.SetHost(up.hop.Addr())
 		req.SetTimeout(left + slack)
 		req.Header.Set(wire.EdgeHeader, up.token)
@@ -173,8 +192,8 @@ func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Re
 		}
 		doubt = doubt || wire.PassOutcome(err, ctx.IsGet()) == wire.OutcomeUnknown
 		outcome = pick(doubt, wire.OutcomeUnknown, wire.OutcomeNotDone)
-		left = timeOf(r) - time.Since(ctx.Time())
-		if tried > againMost || left <= 0 || !wire.Again(err, r.Repeats(ctx)) || !again(err, changed, left) {
+		left = leftOf(ctx, r)
+		if tried > againMost || !wire.Again(err, r.Repeats(ctx)) || !again(err, changed, left) {
 			return outcome
 		}
 	}

@@ -136,6 +136,11 @@ func (f *front) raw(request string) (status int, header http.Header, body map[st
 	if _, err := io.WriteString(c, request); err != nil {
 		f.t.Fatal(err)
 	}
+	return f.answer(c)
+}
+
+func (f *front) answer(c net.Conn) (status int, header http.Header, body map[string]any) {
+	f.t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		f.t.Fatal(err)

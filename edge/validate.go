@@ -82,7 +82,7 @@ func (e *Edge) ask(q *question) decision.Code {
 		e.metrics.crowded.Inc()
 		return decision.SystemUnavailable
 	}
-	who, _ := e.partyOf(&q.sum, false, q.from)
+	who, _ := e.partyOf(&q.sum, q.from)
 	if !e.crowd.Enter(who) {
 		e.metrics.crowded.Inc()
 		return decision.SystemUnavailable

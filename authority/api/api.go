@@ -13,6 +13,7 @@ package api
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"time"
@@ -222,8 +223,11 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 	e.metrics.observe(ctx.Response.StatusCode(), time.Since(began))
 }
 
-// answer writes what a call came to.
+// answer writes what a call came to. An edge is told whose key it was.
 func (r *request) answer(answer any, err error) {
+	if r.byEdge && r.caller != nil {
+		r.http.Response.Header.Set(wire.KeyOrgHeader, hex.EncodeToString(r.org[:]))
+	}
 	if err != nil {
 		r.http.Response.Header.Del(preferenceApplied) // of a command before the one that failed
 		r.in.Error(r.http, r.fault(err))

@@ -20,7 +20,23 @@ var brokenFair = []broken{
 	},
 	{
 		rule: "I14", name: "each key of an org has places of its own", by: "edge TestNoPartyTakesAllWaitingPlaces",
-		edits: []edit{{"edge/edge.go", "remembered && !operator {", "remembered && operator {"}},
+		edits: []edit{{"edge/limits.go", "exists, got.key.org)", "exists, orgID{})"}},
+	},
+	{
+		rule: "I14", name: "each key of an org that makes only calls has connections of its own", by: "edge TestNoPartyTakesAllConnections",
+		edits: []edit{{"edge/limits.go", "said == wire.Good, org)", "said == wire.Good, orgID{})"}},
+	},
+	{
+		rule: "I14", name: "an edge is not told whose key it is", by: "authority/api TestAnEdgeIsToldWhoseKeyItIs",
+		edits: []edit{{"authority/api/api.go", "if r.byEdge && r.caller != nil {", "if r.byEdge && r.caller != nil && r.org.Version() == 0 {"}},
+	},
+	{
+		rule: "I14", name: "a node that hands on does not say whose key it is", by: "authority TestAnEdgeIsToldWhoseKeyItIsByEveryNode",
+		edits: []edit{{forwardGo, "len(org) > 0 {", "len(org) < 0 {"}},
+	},
+	{
+		rule: "I14", name: "a call that is over keeps its connection's place", by: "edge TestNoPartyTakesAllConnections",
+		edits: []edit{{"edge/proxy.go", "	defer p.crowd.Leave(who)\n", ""}},
 	},
 	{
 		rule: "I14", name: "one org's calls take all connections to the leader", by: "authority TestNoPartyTakesAllConnectionsToTheLeader",
@@ -37,6 +53,14 @@ var brokenFair = []broken{
 	{
 		rule: "I14", name: "the keys of a deleted org go with one command", by: "authority/state TestNoCommandPaysForWhatOthersRemoved",
 		edits: []edit{{"authority/state/gone.go", "range ring[:min(len(ring), left)] {", "range ring {"}},
+	},
+	{
+		rule: "I9", name: "a decision waits for its party's others for longer than its time", by: "edge TestADecisionEndsInTime",
+		edits: []edit{{"edge/proxy.go", "p.crowd.EnterWithin(who, leftOf(ctx, r))", "p.crowd.Enter(who)"}},
+	},
+	{
+		rule: "I9", name: "a decision whose time is up is asked for without a bound", by: "edge TestADecisionEndsInTime",
+		edits: []edit{{"edge/proxy.go", "		if left <= 0 {", "		if left <= -time.Hour {"}},
 	},
 	{
 		rule: "I2", name: "a node that comes to lead begins anew what may have been done", by: "authority TestANodeThatComesToLead",

@@ -15,6 +15,9 @@ const (
 	ClientHeader = "MachineID-Client" // ClientHeader carries the address of the edge's client.
 )
 
+// KeyOrgHeader carries, in an answer to an edge alone, the id of the org whose key the call came with, in hexadecimal digits. It goes no further.
+const KeyOrgHeader = "MachineID-Key-Org"
+
 // Headers between authority nodes.
 const (
 	NodeHeader      = "MachineID-Node"       // NodeHeader carries the token by which nodes of a cluster know each other, on what one hands on to the leader.

@@ -30,7 +30,10 @@ func NewCrowd(places int, wait time.Duration) *Crowd {
 }
 
 // Enter takes a place, once the party has one. Leave gives it back. It reports false where none came free in time.
-func (c *Crowd) Enter(who Party) bool {
+func (c *Crowd) Enter(who Party) bool { return c.EnterWithin(who, c.wait) }
+
+// EnterWithin is Enter of a call that has only so much time left, and waits no longer.
+func (c *Crowd) EnterWithin(who Party, left time.Duration) bool {
 	c.mu.Lock()
 	g := c.by[who]
 	if g == nil {
@@ -39,18 +42,18 @@ func (c *Crowd) Enter(who Party) bool {
 	}
 	g.refs++
 	c.mu.Unlock()
-	if g.room.TryAcquire(1) || c.waits(g) {
+	if g.room.TryAcquire(1) || c.waits(g, min(c.wait, left)) {
 		return true
 	}
 	c.gone(who, g)
 	return false
 }
 
-func (c *Crowd) waits(g *group) bool {
-	if c.wait <= 0 {
+func (c *Crowd) waits(g *group, most time.Duration) bool {
+	if most <= 0 {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.wait)
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	return g.room.Acquire(ctx, 1) == nil
 }
