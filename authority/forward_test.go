@@ -428,7 +428,9 @@ func TestNoPartyTakesAllConnectionsToTheLeader(t *testing.T) {
 func TestAnEdgeIsToldWhoseKeyItIsByEveryNode(t *testing.T) {
 	const org = "00112233445566778899aabbccddeeff"
 	for line, want := range map[string]string{wire.KeyOrgHeader + ": " + org + "\r\n": org, "": ""} {
-		hop := nextHop(t, func(_ *http.Request, c net.Conn) { _, _ = io.WriteString(c, hopHead+line+"Content-Length: 2\r\n\r\n{}") })
+		hop := nextHop(t, func(_ *http.Request, c net.Conn) {
+			_, _ = io.WriteString(c, hopHead+line+"Content-Length: 2\r\n\r\n{}")
+		})
 		n, l := &Node{state: state.New(func(uint64, []state.Concern) {})}, &leader{id: "a2", http: hop, hop: newHop(hop, dial.TCP)}
 		comes(t, "GET", "usage", "x-org-key: k\r\n", func(ctx *fasthttp.RequestCtx) {
 			_, answered := n.hand(ctx, wire.From(ctx), l, time.Now().Add(10*time.Second), false)

@@ -65,3 +65,24 @@ func TestWhatHasEndedIsSweptByARefusal(t *testing.T) {
 		}
 	}
 }
+
+// TestALookReadsFewKeys: of an org that makes and ends keys all the time it says nothing, and what it would have refused is refused where it is applied.
+func TestALookReadsFewKeys(t *testing.T) {
+	n := seeded(t)
+	unknown := revokeKey(0, 1)
+	unknown.GetRevokeKey().KeyId = "nobody00"
+	if _, refused, err := n.reader().Refuses(unknown, n.m.Time(), First{Orgs: n.m.Orgs()}); err != nil || !refused {
+		t.Fatalf("few keys: refused %t, %v", refused, err)
+	}
+	for i := range lookKeysMax {
+		n.do(addKey(0, 2+i, statepb.Key_AGENT))
+		n.do(revokeKey(0, 2+i))
+	}
+	if _, refused, err := n.reader().Refuses(unknown, n.m.Time(), First{Orgs: n.m.Orgs()}); err != nil || refused {
+		t.Errorf("many keys: refused %t, %v", refused, err)
+	}
+	if out, _ := n.apply(entry{raws: [][]byte{encode(unknown)}})[0].(Outcome); out.Refusal != KeyNotFound {
+		t.Errorf("%+v", out)
+	}
+	n.commit()
+}

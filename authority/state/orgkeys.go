@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"machineid/authority/state/statepb"
@@ -17,11 +18,14 @@ const (
 	// deadKeysStay is how long each stays, in milliseconds: longer than a lease, since by a key that
 	// is not there nobody finds the org whose changes must be waited for.
 	deadKeysStay = 30_000
+	// lookKeysMax is how many keys of an org a first look reads. Who has more changes them all the time, and whether that is refused is decided where it is applied:
+	// there they are known already.
+	lookKeysMax = KeysMax + deadKeysMax + 50
 )
 
 // Keys lists an org's keys, dead ones too, in the order of their ids.
 func (r Reader) Keys(org OrgID) (list []*statepb.Key, err error) {
-	ring, err := r.ring(org)
+	ring, _, err := r.ring(org, math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
@@ -37,15 +41,19 @@ func (r Reader) Keys(org OrgID) (list []*statepb.Key, err error) {
 	return list, nil
 }
 
-func (r Reader) ring(org OrgID) (ring []ringKey, err error) {
+// ring lists so many of an org's keys at most, and whether there are more.
+func (r Reader) ring(org OrgID, most int) (ring []ringKey, more bool, err error) {
 	from := orgKeyKey(org, "")
 	err = r.scan(from, after(from), func(k, hash []byte) (bool, error) {
+		if more = len(ring) == most; more {
+			return false, nil
+		}
 		if len(hash) == len([32]byte{}) {
 			ring = append(ring, ringKey{string(k[len(from):]), [32]byte(hash)})
 		}
 		return true, nil
 	})
-	return ring, err
+	return ring, more, err
 }
 
 // keyring is an org with its keys, as a command on one of them finds it.
@@ -79,8 +87,15 @@ func (t *tx) ring(org OrgID) []ringKey {
 	if ring := t.m.recent.rings[org]; ring != nil {
 		return ring
 	}
-	ring, err := t.r.ring(org)
+	most := math.MaxInt
+	if t.dry {
+		most = lookKeysMax
+	}
+	ring, more, err := t.r.ring(org, most)
 	t.must(err)
+	if more {
+		panic(unsaid{})
+	}
 	t.m.recent.keepRing(org, ring)
 	return ring
 }
