@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"net/netip"
 	"testing"
 
@@ -48,6 +49,10 @@ func TestFor(t *testing.T) {
 	}
 	if from(revoke(0, "a"), "192.0.2.1") != [16]byte(orgs[0]) || from(revoke(0, "a"), "192.0.2.1") == from(revoke(1, "a"), "192.0.2.1") {
 		t.Error("an org's command is not its own")
+	}
+	hold := setPlan(0, func(c *statepb.UpdateOrg) { c.Held = new(true) })
+	if hold.OperatorHash = bytes.Repeat([]byte{7}, 32); For(hold) != [16]byte(hold.GetOperatorHash()[:16]) {
+		t.Error("what an operator asks of an org is the org's")
 	}
 	for _, c := range []struct{ address, want string }{
 		{"192.0.2.1", "192.0.2.1"},

@@ -79,6 +79,10 @@ var brokenFair = []broken{
 		edits: []edit{{"raftstore/propose.go", "if !Unknown(err) && taken.bytes > 0 {", "if Unknown(err) && taken.bytes > 0 {"}},
 	},
 	{
+		rule: "I14", name: "what an operator asks of an org takes the org's share", by: "authority/state TestFor",
+		edits: []edit{{"authority/state/commands.go", "len(token) >= len(OrgID{}) {", "len(token) < 0 {"}},
+	},
+	{
 		rule: "I14", name: "each address of a host is a party of its own", by: "authority/state TestFor",
 		edits: []edit{{"authority/state/commands.go", "addr.Prefix(64)", "addr.Prefix(128)"}},
 	},

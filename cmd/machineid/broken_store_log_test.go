@@ -206,7 +206,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R10", name: "a full disk refuses nothing", by: "raftstore TestNearlyFullDisk",
-		edits: []edit{{"raftstore/propose.go", "\treturn s.space.refuse()\n", "\treturn nil\n"}},
+		edits: []edit{{"raftstore/propose.go", "\treturn spending{}, s.space.refuse()\n", "\treturn spending{}, nil\n"}},
 	},
 	{
 		rule: "R9", name: "a command that a shutdown met was not done", by: "raftstore TestPackerClasses",
