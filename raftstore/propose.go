@@ -44,7 +44,8 @@ type ProposeOptions struct {
 	// Large marks a command that changes hundreds of records. One of those is under way at a time, in the order of the calls, and each entry may hold
 	// one: the others' commands wait for the application of one at most.
 	Large bool
-	// For is who the command is for. Parties take turns, and none has more than half of what may be under way.
+	// For is who the command is for. Parties take turns, and none has more than half of what may be under way, nor of what a nearly full disk has left for
+	// essential commands.
 	For Party
 }
 
@@ -71,7 +72,8 @@ func (s *Store) ProposeWith(ctx context.Context, cmd []byte, o ProposeOptions) (
 		}
 		return Result{}, fmt.Errorf("propose: %w", ErrNotLeader)
 	}
-	if err := s.room(len(cmd), o); err != nil {
+	taken, err := s.room(len(cmd), o)
+	if err != nil {
 		s.metrics.noSpace.Inc()
 		return Result{}, fmt.Errorf("propose: %w", err)
 	}
@@ -84,20 +86,23 @@ func (s *Store) ProposeWith(ctx context.Context, cmd []byte, o ProposeOptions) (
 	}
 	res, err := s.packer.propose(ctx, cmd, lane, o.For)
 	if err != nil {
+		if !Unknown(err) && taken.bytes > 0 { // it is in no log
+			s.space.spare.giveBack(taken)
+		}
 		return Result{}, fmt.Errorf("propose: %w", err)
 	}
 	return res, nil
 }
 
-// room says why the disk has none for a command, nil if it has (R10).
-func (s *Store) room(bytes int, o ProposeOptions) error {
+// room takes what a command needs of a disk that is nearly full, or says why there is none (R10).
+func (s *Store) room(bytes int, o ProposeOptions) (spending, error) {
 	switch {
 	case o.Urgent:
-		return nil
+		return spending{}, nil
 	case o.Essential:
-		return s.space.spend(bytes + proposalOverhead)
+		return s.space.spend(o.For, bytes+proposalOverhead)
 	}
-	return s.space.refuse()
+	return spending{}, s.space.refuse()
 }
 
 // outcomeUnknown marks a cause that leaves open whether a command will be committed.

@@ -42,9 +42,9 @@ type space struct {
 	kick    chan struct{} // capacity 1: look now
 
 	closed atomic.Bool
-	// spare is how many bytes of the disk essential commands may still take while it is closed, as of the last look. Whoever takes rights away without end takes
-	// nothing of what the node itself lives on (I14).
-	spare   atomic.Int64
+	// spare is what essential commands may still take of the disk while it is closed, as of the last look. Whoever takes rights away without end takes
+	// nothing of what the node itself lives on, and leaves others as much as it takes (I14).
+	spare   allowance
 	pending func() int                    // bytes of commands under way; nil: none yet
 	usage   atomic.Pointer[vfs.DiskUsage] // as last told, nil: never
 	mute    bool                          // it never tells, such as a file system in memory; set by begin
@@ -236,14 +236,21 @@ func (s *space) fullDisk() {
 	s.mu.Lock()
 	s.fulls++
 	s.fullAt = time.Now()
+	anew := !s.closed.Load()
 	s.closed.Store(true)
 	s.mu.Unlock()
-	s.spare.Store(0)
+	// Without a ballast what was known to be left stays: if that is not there, the write fails again; and if another try to make the ballast had just taken it, it is.
+	known := !anew && s.ballast.size.Load() == 0
+	if !known {
+		s.spare.set(0, anew)
+	}
 	if s.cfg.knobs.ballastStays {
 		return
 	}
 	bytes, err := s.ballast.release()
-	s.spare.Store(bytes - bytes/ownShare)
+	if !known {
+		s.spare.set(bytes-bytes/ownShare, false)
+	}
 	s.aside.do(func() {
 		s.logger.Error("the disk is full: the ballast is released, and only commands that free or stop something are taken; "+
 			"free space, or enlarge the disk", slog.Int64("released", bytes), slog.Any("cause", err))
@@ -279,20 +286,18 @@ func (s *space) allow(u *vfs.DiskUsage) {
 	if s.pending != nil {
 		left -= diskBytes * int64(s.pending())
 	}
-	s.spare.Store(left)
+	s.spare.set(left, !s.closed.Load())
 }
 
-// spend takes room for an essential command, or says why there is none.
-func (s *space) spend(bytes int) error {
+// spend takes room for a party's essential command, or says why there is none for it.
+func (s *space) spend(of Party, bytes int) (spending, error) {
 	if s == nil || !s.closed.Load() {
-		return nil
+		return spending{}, nil
 	}
-	n := diskBytes * int64(bytes)
-	if s.spare.Add(-n) >= 0 {
-		return nil
+	if sp, ok := s.spare.take(of, diskBytes*int64(bytes)); ok {
+		return sp, nil
 	}
-	s.spare.Add(n)
-	return s.refuse()
+	return spending{}, s.refuse()
 }
 
 func isNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }

@@ -340,16 +340,20 @@ func TestWhatIsSpared(t *testing.T) {
 	for _, c := range []struct{ left, ballast, want int64 }{{100, 8, 100}, {0, 8, 0}, {4, 4, 0}, {0, 0, -8}} {
 		s.ballast.size.Store(c.ballast * mib)
 		s.allow(&vfs.DiskUsage{TotalBytes: 100 << 30, AvailBytes: uint64(c.left * mib)})
-		if got := s.spare.Load(); got != c.want*mib {
+		if got := s.spare.left; got != c.want*mib {
 			t.Errorf("%d MiB left and a ballast of %d: %d may be taken, want %d", c.left, c.ballast, got/mib, c.want)
 		}
 	}
-	s.spare.Store(10 * diskBytes)
-	if s.spend(6) != nil || s.spend(6) == nil || s.spend(4) != nil || s.spend(1) == nil {
+	s.spare.set(10*diskBytes, true)
+	spend := func(bytes int) error {
+		_, err := s.spend(Party{}, bytes)
+		return err
+	}
+	if spend(6) != nil || spend(6) == nil || spend(4) != nil || spend(1) == nil {
 		t.Error("not as much is taken as there is")
 	}
 	s.closed.Store(false)
-	if s.spend(1<<20) != nil || s.spare.Load() != 0 {
+	if spend(1<<20) != nil || s.spare.left != 0 {
 		t.Error("it counts while there is room")
 	}
 }

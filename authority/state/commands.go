@@ -56,9 +56,12 @@ func Large(cmd *statepb.Command) bool {
 	return false
 }
 
-// For is whom a command is proposed for, among whom those that propose take turns (raftstore.ProposeOptions): the org that it is about, else who is at the
-// address that it came from. Zero is the authority itself.
+// For is whom a command is proposed for, among whom those that propose take turns (raftstore.ProposeOptions): the operator who asked for it, the org that it
+// is about, else who is at the address that it came from. An operator has a turn and a share of their own, or an org that floods could not be stopped. Zero is the authority itself.
 func For(cmd *statepb.Command) [16]byte {
+	if token := cmd.GetOperatorHash(); len(token) >= len(OrgID{}) {
+		return [16]byte(token[:len(OrgID{})])
+	}
 	if org := subject(cmd); org != (OrgID{}) {
 		return org
 	}

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"bytes"
+	"net/netip"
 	"testing"
 
 	"machineid/authority/state/statepb"
@@ -36,6 +38,36 @@ func TestStops(t *testing.T) {
 		if got := Stops(c.cmd); got != c.want {
 			t.Errorf("%v: %v", c.cmd, got)
 		}
+	}
+}
+
+// TestFor: an org's commands are its own, whoever sends them; without an org, one host is one party by whichever of its addresses.
+func TestFor(t *testing.T) {
+	from := func(cmd *statepb.Command, address string) [16]byte {
+		cmd.Address = address
+		return For(cmd)
+	}
+	if from(revoke(0, "a"), "192.0.2.1") != [16]byte(orgs[0]) || from(revoke(0, "a"), "192.0.2.1") == from(revoke(1, "a"), "192.0.2.1") {
+		t.Error("an org's command is not its own")
+	}
+	hold := setPlan(0, func(c *statepb.UpdateOrg) { c.Held = new(true) })
+	if hold.OperatorHash = bytes.Repeat([]byte{7}, 32); For(hold) != [16]byte(hold.GetOperatorHash()[:16]) {
+		t.Error("what an operator asks of an org is the org's")
+	}
+	for _, c := range []struct{ address, want string }{
+		{"192.0.2.1", "192.0.2.1"},
+		{"::ffff:192.0.2.1", "192.0.2.1"},
+		{"192.0.2.2", "192.0.2.2"},
+		{"2001:db8:0:1::1", "2001:db8:0:1::"},
+		{"2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:1::"},
+		{"2001:db8:0:2::1", "2001:db8:0:2::"},
+	} {
+		if got := from(setPlans(3, "free"), c.address); got != netip.MustParseAddr(c.want).As16() {
+			t.Errorf("%s is %s, want %s", c.address, netip.AddrFrom16(got), c.want)
+		}
+	}
+	if from(setPlans(3, "free"), "") != [16]byte{} {
+		t.Error("the authority itself is a party")
 	}
 }
 

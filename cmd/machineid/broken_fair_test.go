@@ -96,11 +96,39 @@ var brokenFair = []broken{
 	},
 	{
 		rule: "I14", name: "who revokes without end takes what is left of the disk", by: "raftstore TestAFloodOnAFullDisk",
-		edits: []edit{{"raftstore/propose.go", "		return s.space.spend(bytes + proposalOverhead)\n", "		return nil\n"}},
+		edits: []edit{{"raftstore/propose.go", "		return s.space.spend(o.For, bytes+proposalOverhead)\n", "		return spending{}, nil\n"}},
 	},
 	{
 		rule: "I14", name: "what leading depends on has no room of its own on the disk", by: "raftstore TestAFloodOnAFullDisk",
-		edits: []edit{{"raftstore/propose.go", "	case o.Urgent:\n		return nil\n", ""}},
+		edits: []edit{{"raftstore/propose.go", "	case o.Urgent:\n		return spending{}, nil\n", ""}},
+	},
+	{
+		rule: "I14", name: "one org's revokes take all that others may of a full disk", by: "raftstore TestAFloodOnAFullDiskLeavesOthersRoom",
+		edits: []edit{{"raftstore/allowance.go", "if n > a.left || of != (Party{}) && a.spent[of]+n > a.left-n {", "if n > a.left {"}},
+	},
+	{
+		rule: "I14", name: "one org's revokes take half of a full disk after each look", by: "raftstore TestAllowance",
+		edits: []edit{{"raftstore/allowance.go", "	if anew || a.spent == nil {\n", "	if anew = true; anew || a.spent == nil {\n"}},
+	},
+	{
+		rule: "I14", name: "what comes back of a disk is still counted as taken", by: "raftstore TestAllowance",
+		edits: []edit{{"raftstore/allowance.go", "	if total <= gone {\n", "	if gone >= 0 || total <= gone {\n"}},
+	},
+	{
+		rule: "I14", name: "what was not sent takes room of a full disk", by: "raftstore TestWhatIsNotSentTakesNoRoom",
+		edits: []edit{{"raftstore/propose.go", "if !Unknown(err) && taken.bytes > 0 {", "if Unknown(err) && taken.bytes > 0 {"}},
+	},
+	{
+		rule: "I14", name: "what an operator asks of an org takes the org's share", by: "authority/state TestFor",
+		edits: []edit{{"authority/state/commands.go", "len(token) >= len(OrgID{}) {", "len(token) < 0 {"}},
+	},
+	{
+		rule: "I14", name: "each address of a host is a party of its own", by: "authority/state TestFor",
+		edits: []edit{{"authority/state/commands.go", "addr.Prefix(64)", "addr.Prefix(128)"}},
+	},
+	{
+		rule: "I14", name: "a try to make the ballast takes what is left from the off switch", by: "raftstore TestAFullDiskThatIsMetAgain",
+		edits: []edit{{"raftstore/space.go", "known := !anew && s.ballast.size.Load() == 0", "known := !anew && s.ballast.size.Load() < 0"}},
 	},
 	{
 		rule: "I14", name: "what is under way takes no room of the disk", by: "raftstore TestWhatIsSpared",

@@ -206,7 +206,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R10", name: "a full disk refuses nothing", by: "raftstore TestNearlyFullDisk",
-		edits: []edit{{"raftstore/propose.go", "\treturn s.space.refuse()\n", "\treturn nil\n"}},
+		edits: []edit{{"raftstore/propose.go", "\treturn spending{}, s.space.refuse()\n", "\treturn spending{}, nil\n"}},
 	},
 	{
 		rule: "R9", name: "a command that a shutdown met was not done", by: "raftstore TestPackerClasses",
@@ -234,7 +234,7 @@ var brokenStoreLog = []broken{
 	},
 	{
 		rule: "R10", name: "a write that met a full disk closes nothing", by: "raftstore TestDiskThatDoesNotTell",
-		edits: []edit{{"raftstore/space.go", "\ts.closed.Store(true)\n\ts.mu.Unlock()\n\ts.spare", "\ts.mu.Unlock()\n\ts.spare"}},
+		edits: []edit{{"raftstore/space.go", "\ts.closed.Store(true)\n\ts.mu.Unlock()\n\t//", "\ts.mu.Unlock()\n\t//"}},
 	},
 	{
 		rule: "R10", name: "a full disk is open when the node starts", by: "raftstore TestFullAtStart",
