@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -157,7 +158,7 @@ func deadKeys(n *node, many, asked int) {
 		key := 1000*int(n.at.Index) + i
 		n.do(addKey(0, key, statepb.Key_AGENT))
 		for range asked {
-			n.do(by(key, fmt.Sprint(n.at.Index), revoke(0, "nobody")))
+			n.do(by(key, strconv.FormatUint(n.at.Index, 10), revoke(0, "nobody")))
 		}
 		n.do(revokeKey(0, key))
 	}
