@@ -133,6 +133,80 @@ func TestAfterContinue(t *testing.T) {
 	}
 }
 
+// The time for a body that is asked for counts from then, also behind an answer that took long and of which a part has left before.
+func TestAfterContinueBehindALargeAnswer(t *testing.T) {
+	slow := func(ctx *fasthttp.RequestCtx) {
+		if !ctx.IsGet() {
+			echo(ctx)
+			return
+		}
+		time.Sleep(3 * time.Second)
+		From(ctx).JSONBody(ctx, 200, bytes.Repeat([]byte(" "), 20_000))
+	}
+	wait := request("POST "+validatePath, []string{"Expect: 100-continue", "Content-Length: 16"}, "\r\n")
+	inBubble(t, slow, Options{ReadTimeout: time.Second, IdleTimeout: time.Hour}, func(c *crowd) {
+		for end, status := range map[string]int{`{"deviceId":"x"}`: 200, "": 408} {
+			conn := wrap(c, c.open(get("/api/v1/usage")+wait))
+			for _, want := range []int{200, 100} {
+				a, err := http.ReadResponse(conn.r, nil)
+				if err != nil || a.StatusCode != want {
+					t.Fatalf("%v, %v, want %d", a, err, want)
+				}
+				_, _ = io.Copy(io.Discard, a.Body)
+				_ = a.Body.Close()
+			}
+			time.Sleep(time.Second / 2)
+			if end != "" {
+				conn.send(end)
+			}
+			if a := conn.read(); a.StatusCode != status {
+				t.Errorf("%q: HTTP %d %s", end, a.StatusCode, a.raw)
+			}
+			_ = conn.Close()
+		}
+	})
+	addr, _ := serveTCP(t, NewServer(func(ctx *fasthttp.RequestCtx) {
+		if ctx.IsGet() {
+			From(ctx).JSONBody(ctx, 200, bytes.Repeat([]byte(" "), 20_000))
+		}
+	}, Options{}))
+	conn := dialTCP(t, addr)
+	conn.send(get("/api/v1/usage") + wait)
+	first, err := http.ReadResponse(conn.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, first.Body)
+	_ = first.Body.Close()
+	half, ok := conn.Conn.(*net.TCPConn)
+	if !ok || half.CloseWrite() != nil {
+		t.Fatal("no half-close")
+	}
+	if a, err := http.ReadResponse(conn.r, nil); err != nil || a.StatusCode != 100 {
+		t.Fatalf("%v, %v", a, err)
+	}
+	conn.read().want(t, 400, "error", "bad_request")
+}
+
+// The same of a request of which a part came with the one before: its answer waits for the rest, which has its own time.
+func TestARestBehindASlowAnswer(t *testing.T) {
+	slow := func(ctx *fasthttp.RequestCtx) {
+		if ctx.IsGet() {
+			time.Sleep(3 * time.Second)
+		}
+		echo(ctx)
+	}
+	all := post(validatePath, `{"deviceId":"x"}`)
+	inBubble(t, slow, Options{ReadTimeout: time.Second, IdleTimeout: time.Hour}, func(c *crowd) {
+		conn := wrap(c, c.open(get("/api/v1/usage")+all[:len(all)-1]))
+		time.Sleep(3*time.Second + time.Second/2)
+		conn.send(all[len(all)-1:])
+		conn.read().want(t, 200, "handler", "usage")
+		conn.read().want(t, 200, "code", "ALLOW")
+		_ = conn.Close()
+	})
+}
+
 // TestAnEarlyAnswerArrives: whoever sends all before it reads gets the answer, however early it was decided, and never a reset.
 func TestAnEarlyAnswerArrives(t *testing.T) {
 	addr, _ := serveTCP(t, NewServer(echo, Options{leaveTime: time.Minute}))
