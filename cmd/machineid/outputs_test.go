@@ -187,6 +187,22 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+// TestHelpIsToldOf: what a command takes may be lost as what it does, also that of the servers, whose streams are others.
+func TestHelpIsToldOf(t *testing.T) {
+	t.Parallel()
+	everyCommand(func(cmd *cobra.Command) {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = full.Close() }()
+		var said bytes.Buffer
+		if code := run(append(pathOf(cmd), "--help"), bareEnviron(), full, &said); code != exitUnshown {
+			t.Errorf("%v --help into %s: exit code %d: %s", pathOf(cmd), full.Name(), code, said.String())
+		}
+	})
+}
+
 // TestRecoverIsNotRepeatedByMistake: a folder that was recovered makes one more cluster only for who says so.
 func TestRecoverIsNotRepeatedByMistake(t *testing.T) {
 	t.Parallel()
