@@ -101,8 +101,14 @@ func TestTokenRotate(t *testing.T) {
 	if fourth := read(own); !good(fourth) || read(file) != third {
 		t.Error("the new token is not in the file")
 	}
-	if out := line(exitFailed, flags...); !strings.Contains(out, behind+".new") || read(file) != third {
+	if out := line(exitFailed, flags...); !strings.Contains(out, "Nothing was changed") || strings.Contains(out, "run the same") || read(file) != third {
 		t.Errorf("with a token that is none any more: %s", out)
+	}
+	if _, err := os.Stat(behind + ".new"); err == nil {
+		t.Error("the new token that is good for nothing is left over")
+	}
+	if out := line(exitFailed, append(flags, "--new-token-file", behind)...); !strings.Contains(out, "Nothing was changed") || read(behind) != third {
+		t.Errorf("with a file that was there: %s", out)
 	}
 	if code, _, errs := commandLine("operator", "token", "rotate", "--operator-token-file", own, "--new-token-file", filepath.Join(dir, "nowhere", "x")); code != exitFailed || !strings.Contains(errs, "keep the new token") {
 		t.Errorf("exit code %d: %s", code, errs)
