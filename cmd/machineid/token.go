@@ -71,7 +71,7 @@ func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file
 		return fmt.Errorf("%w\nThe new token is in %s: run the same again, which finds out which of the two is good", err, file)
 	}
 	if at != "" {
-		if err := place.Take(file, at); err != nil {
+		if err := place.Take(file, at, place.Secret); err != nil {
 			return fmt.Errorf("the token is changed, and the new one is in %s: %w", file, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -49,6 +50,22 @@ func TestSecretsAreOneLine(t *testing.T) {
 		}
 		if err != nil || directErr != nil || got != want || direct != want {
 			t.Errorf("%q: %q, %q, %v, %v", text, got, direct, err, directErr)
+		}
+	}
+}
+
+// TestSecretsHaveABound: what is no file of a secret is not read, however much it holds.
+func TestSecretsHaveABound(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, bytes.Repeat([]byte("t"), secretMost+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readSecret(file); err == nil || !strings.Contains(err.Error(), "no secret") {
+		t.Errorf("a large file: %v", err)
+	}
+	for _, other := range []string{filepath.Dir(file), os.DevNull, filepath.Join(filepath.Dir(file), "none")} {
+		if _, err := readSecret(other); err == nil || !strings.Contains(err.Error(), other) {
+			t.Errorf("%s: %v", other, err)
 		}
 	}
 }
