@@ -142,7 +142,7 @@ func (n *Node) operatorToken(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-// WriteSecret makes a file of one line that only its owner can read, or replaces one, where links lead and with its mode. When it returns, the file is on the
+// WriteSecret makes a file of one line that only its owner can read, or replaces one, where links lead, with its mode but for what others might. When it returns, the file is on the
 // disk; a crash before leaves all of it, or what was there.
 func WriteSecret(path, secret string) error {
 	at, err := place.Of(path)
@@ -158,7 +158,7 @@ func WriteSecret(path, secret string) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
-	return place.Take(tmp, at) //nolint:wrapcheck // names the files
+	return place.Take(tmp, at, place.Secret) //nolint:wrapcheck // names the files
 }
 
 // HasState reports whether a data folder holds a node's state, or one is to come

@@ -83,48 +83,71 @@ func auditTail(ctx context.Context, cmd *cobra.Command, o *operatorFlags, f *tai
 		client.org, path = id, "audit"
 	}
 	w := cmd.OutOrStdout()
-	entries, err := auditNewest(ctx, client, path, max(f.lines, 1))
+	first := f.lines
+	if f.follow {
+		first = maxLines // what may still grow is among them
+	}
+	entries, more, err := auditNewest(ctx, client, path, max(first, 1))
 	if err != nil {
 		return err
 	}
-	last := ""
-	if len(entries) > 0 {
-		last = entries[0].ID
+	shown := entries[:min(f.lines, len(entries))]
+	if older := more || len(shown) < len(entries); older && !cmd.Flags().Changed("lines") {
+		printf(cmd.ErrOrStderr(), "older changes are not shown: -n shows as many as you say, %d at most; GET %s goes through all, page by page\n", maxLines, path)
 	}
-	if err := printAudit(w, o.output, entries[:min(f.lines, len(entries))]); err != nil || !f.follow {
+	if err := printAudit(w, o.output, shown); err != nil || !f.follow {
 		return err
 	}
+	return auditFollow(cmd, client, o, path, entries) //nolint:contextcheck // following outlasts --timeout, which is a call's
+}
+
+// auditFollow shows what comes after what was found, the newest first, and what of it grows, until it is stopped by hand.
+func auditFollow(cmd *cobra.Command, client *operatorClient, o *operatorFlags, path string, found []auditView) error {
+	last, sums := "", auditSums{looked: time.Now()}
 	for {
+		if len(found) > 0 {
+			last = found[0].ID
+		}
+		sums.note(found, time.Now())
 		select {
 		case <-cmd.Context().Done():
-			return nil // stopped by hand
+			return nil
 		case <-time.After(followPause):
 		}
-		news, err := auditSince(cmd.Context(), client, path, last, o.timeout) //nolint:contextcheck // following outlasts --timeout, which is a call's
+		news, grown, err := auditNews(cmd.Context(), client, path, last, &sums, o.timeout)
+		if cmd.Context().Err() != nil {
+			return nil //nolint:nilerr // stopped by hand
+		}
 		if err != nil {
-			if cmd.Context().Err() != nil {
-				return nil //nolint:nilerr // stopped by hand
-			}
 			return err
 		}
-		if len(news) > 0 {
-			last = news[0].ID
-		}
-		if err := printAudit(w, o.output, news); err != nil {
+		if err := printAudit(cmd.OutOrStdout(), o.output, slices.Concat(news, grown)); err != nil {
 			return err
 		}
+		found = news
 	}
 }
 
-// auditNewest lists so many entries, the newest first. A page ends early where entries are large.
-func auditNewest(ctx context.Context, c *operatorClient, path string, lines int) (list []auditView, err error) {
+// auditNews lists what came after an entry, and what grew, within the time of a call each.
+func auditNews(ctx context.Context, c *operatorClient, path, last string, sums *auditSums, within time.Duration) (news, grown []auditView, err error) {
+	if news, err = auditSince(ctx, c, path, last, within); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	grown, err = sums.grown(ctx, c, path, time.Now())
+	return news, grown, err
+}
+
+// auditNewest lists so many entries, the newest first, and whether there are older ones. A page ends early where entries are large.
+func auditNewest(ctx context.Context, c *operatorClient, path string, lines int) (list []auditView, more bool, err error) {
 	for cursor := ""; ; {
 		page, next, err := auditPage(ctx, c, path, lines-len(list), cursor)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if list = append(list, page...); next == "" || len(list) >= lines {
-			return list, nil
+			return list, next != "", nil
 		}
 		cursor = next
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,16 @@ func TestAuditTail(t *testing.T) {
 	}
 	if out := tail("-n", "1000"); !strings.Contains(out, "cluster.begun") || !strings.Contains(out, "cluster.link_changed") {
 		t.Errorf("the cluster: %s", out)
+	}
+
+	// That there is more is said, but not to who has chosen how many.
+	for i := range 25 {
+		c.must(t, "devices/register", c.createOrg(t).admin, naming("of-"+strconv.Itoa(i)))
+	}
+	for said, args := range map[bool][]string{true: {"audit", "tail"}, false: {"audit", "tail", "-n", "3"}} {
+		if _, _, errs := commandLine(append(args, flags...)...); strings.Contains(errs, "older changes are not shown") != said {
+			t.Errorf("%v says %s", args, errs)
+		}
 	}
 
 	p := launch(t, append(append([]string{"audit", "tail"}, flags...), "--follow", "--lines", "0")...)

@@ -174,6 +174,11 @@ func (f *authorityFlags) readToken(env environment) error {
 }
 
 func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *slog.Logger) error {
+	for _, file := range []string{f.tokenFile, f.billing.keyFile, f.billing.webhookFile, f.mail.passwordFile} {
+		if readableByAll(file) {
+			logger.LogAttrs(cmd.Context(), slog.LevelWarn, "everybody on this machine can read a secret: take that away, as by chmod o-r", slog.String("file", file))
+		}
+	}
 	fresh := !authority.HasState(f.data)
 	joins, err := authority.Joins(f.data)
 	switch {

@@ -167,6 +167,7 @@ func targets(urls []string) ([]*loadgen.Target, error) {
 }
 
 func runBench(cmd *cobra.Command, f *benchFlags) error {
+	warnReadable(cmd.ErrOrStderr(), f.tokenFile)
 	title := f.cfg.Scenario.Name
 	if f.cfg.Mode != "" {
 		title += " (" + f.cfg.Mode + ")"

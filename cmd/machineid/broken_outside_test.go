@@ -111,6 +111,10 @@ var brokenOutside = []broken{
 		edits: []edit{{"authority/api/once.go", "r.caller == nil && !r.onBehalf()", "r.caller == nil"}},
 	},
 	{
+		rule: "I2", name: "an end of access that has not come is sent again", by: "cmd/machineid TestWhatIsTriedAgain",
+		edits: []edit{{"cmd/machineid/client.go", "err != nil || at.After(time.Now()) {", "err != nil || at.IsZero() {"}},
+	},
+	{
 		rule: "I2", name: "the attempts of one change go by several names", by: "cmd/machineid TestWhatIsTriedAgain",
 		edits: []edit{{"cmd/machineid/client.go", "(\"Idempotency-Key\", a.key)", "(\"Idempotency-Key\", rand.Text())"}},
 	},

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"machineid/cmd/machineid/config"
 )
 
 // byteSize is a flag's number of bytes: plain, or with a unit.
@@ -25,7 +27,7 @@ func (b *byteSize) Set(s string) error {
 			break
 		}
 	}
-	n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 63)
+	n, err := config.Whole(strings.TrimSpace(number), math.MaxInt64)
 	if err != nil || n > uint64(math.MaxInt64/unit) { //nolint:gosec // positive
 		return fmt.Errorf("%q is no size: give bytes, or a whole number of KiB, MiB, GiB or TiB, for example 1GiB", s)
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -181,7 +182,7 @@ func (a *attempts) givenUp(ctx context.Context) error {
 func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error) {
 	urls := a.client.urls
 	var stranger error
-	said, ours := make([]string, 0, len(urls)), false
+	said, ours := make([]attemptError, 0, len(urls)), false
 	for i, base := range urls {
 		w.asks(base)
 		err := a.within(ctx, len(urls)-i, base)
@@ -196,6 +197,8 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 			stranger = err
 		case refused != nil && refused.status == http.StatusTooManyRequests:
 			ours, a.last, a.pause = true, fmt.Errorf("%s: %w", base, err), max(a.pause, refused.retryAfter)
+		case a.unknown != nil && a.method == http.MethodDelete && refused != nil && refused.Code == "member_not_found":
+			return true, nil // an attempt before did it
 		case refused != nil && refused.status < http.StatusInternalServerError:
 			return true, err
 		case a.surelyNotDone(err):
@@ -203,12 +206,15 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 		default:
 			a.unknown = fmt.Errorf("%s: whether it was done is not known; look, and do it again if need be: %w", base, reason(err))
 			if !a.safe() {
+				if others := slices.Concat(urls[:i], urls[i+1:]); len(others) > 0 {
+					a.unknown = fmt.Errorf("%w; it may still be done, so others were not asked: once you have looked, do it again with --operator-url %s", a.unknown, strings.Join(others, ","))
+				}
 				return true, unavailableError{a.unknown}
 			}
 			ours = ours || refused != nil
 		}
 		w.failed(base, reason(err))
-		said = append(said, fmt.Sprintf("%s: %v", base, reason(err)))
+		said = append(said, attemptError{base, err})
 	}
 	switch {
 	case a.second != nil:
@@ -223,13 +229,41 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 		}
 		return true, stranger
 	}
-	return true, fmt.Errorf("no address takes the operator's token (%s): %w", strings.Join(said, "; "), stranger)
+	return true, &nobodyError{said, stranger}
 }
 
-// safe reports whether a call may be sent again though it may have been done: it changes nothing, it is done once (an org remembers Idempotency-Keys), or it
-// only takes rights away. Nothing else is: what gives rights, done so late by a node that hung, would undo an off switch that has returned.
+// nobodyError says that no address takes the token.
+type nobodyError struct {
+	said []attemptError
+	error
+}
+
+// Error has what several say alike once.
+func (e *nobodyError) Error() string {
+	var whys []string
+	bases := map[string][]string{}
+	for _, one := range e.said {
+		why := reason(one.error).Error()
+		if bases[why] == nil {
+			whys = append(whys, why)
+		}
+		bases[why] = append(bases[why], one.base)
+	}
+	for i, why := range whys {
+		whys[i] = strings.Join(bases[why], ", ") + ": " + why
+	}
+	return "no address takes the operator's token: " + strings.Join(whys, "; ")
+}
+
+func (e *nobodyError) Unwrap() error { return e.error }
+
+// safe reports whether a call may be sent again though it may have been done: it changes nothing, it is done once (an org remembers Idempotency-Keys, the
+// operator's token takes the place of one only), or it only takes rights away. Nothing else is: what gives rights, done so late by a node that hung, would undo an off switch that has returned.
 func (a *attempts) safe() bool {
-	if a.method == http.MethodGet || stops(a.path, a.body) {
+	if a.method == http.MethodGet || a.path == tokenPath || stops(a.path, a.body) {
+		return true
+	}
+	if a.method == http.MethodDelete { // of a member, which is taken out
 		return true
 	}
 	return a.client.org != "" && a.path != "org/delete"
@@ -244,9 +278,33 @@ func stops(path string, body any) bool {
 	case path == "org/execution":
 		return set["enabled"] == false
 	case strings.HasPrefix(path, "operator/orgs/"):
-		return len(set) == 1 && set["hold"] == true
+		return stopsOrg(set)
 	}
 	return false
+}
+
+// stopsOrg reports whether all that is changed of an org is a hold, no device at all, or an end of access that has come.
+func stopsOrg(set map[string]any) bool {
+	for name, value := range set {
+		switch name {
+		case "hold":
+			if value != true {
+				return false
+			}
+		case "limit":
+			if value != uint64(0) {
+				return false
+			}
+		case "accessUntil":
+			text, _ := value.(string)
+			if at, err := time.Parse(time.RFC3339, text); err != nil || at.After(time.Now()) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return len(set) > 0
 }
 
 // surelyNotDone reports whether an attempt that failed was surely not done.

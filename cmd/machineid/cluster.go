@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -333,7 +333,7 @@ func (v *clusterView) newestFormat() int {
 func clusterRaiseFormat(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
 	body := map[string]any{}
 	if len(args) > 0 {
-		to, err := strconv.Atoi(args[0])
+		to, err := config.Whole(args[0], math.MaxInt32)
 		if err != nil || to < 1 {
 			return usageError{fmt.Errorf("FORMAT: %q is no positive number", args[0])}
 		}

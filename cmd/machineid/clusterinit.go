@@ -23,6 +23,8 @@ func newClusterInit(cluster *cobra.Command, settings *config.Settings, env envir
 		Long: `Begin a cluster with a node that was started with --join and waits. Once: it is refused where that node is in a cluster
 already, or a node that its --join names knows one. The others join by themselves.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.notes = cmd.ErrOrStderr()
+			warnReadable(f.notes, f.tokenFile)
 			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 			defer cancel()
 			return clusterInit(ctx, cmd, f, ignoreUnreachable)

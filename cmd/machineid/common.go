@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 	"unicode"
@@ -142,17 +145,47 @@ func insecureNote(insecure bool) string {
 	return ""
 }
 
-// readSecret reads a secret from a file of one line, without the space around it.
+// readSecret reads a secret from a file of one line, or a pipe, without the space around it.
 func readSecret(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	info, err := os.Stat(path)
 	if err != nil {
 		return "", err //nolint:wrapcheck // the caller names the flag
+	}
+	if kind := info.Mode().Type(); kind != 0 && kind != fs.ModeNamedPipe {
+		return "", fmt.Errorf("%s is neither a file nor a pipe", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err //nolint:wrapcheck // the caller names the flag
+	}
+	b, err := io.ReadAll(io.LimitReader(f, secretMost+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", err //nolint:wrapcheck // names the file
+	}
+	if len(b) > secretMost {
+		return "", fmt.Errorf("%s is no secret: it has more than %d bytes", path, secretMost)
 	}
 	secret, err := cleanSecret(string(b))
 	if err != nil {
 		return "", fmt.Errorf("%s %w", path, err)
 	}
 	return secret, nil
+}
+
+// secretMost is the most that is read of a secret's file, in bytes.
+const secretMost = 64 << 10
+
+// readableByAll reports whether everybody on this machine can read a file; false if that is not known.
+func readableByAll(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && runtime.GOOS != "windows" && info.Mode().IsRegular() && info.Mode()&0o004 != 0
+}
+
+// warnReadable says so of a secret's file, on stderr.
+func warnReadable(w io.Writer, path string) {
+	if readableByAll(path) {
+		printf(w, "warning: everybody on this machine can read the secret in %s: chmod o-r %[1]s\n", path)
+	}
 }
 
 // cleanSecret takes the space around a secret away: files and mounted variables end with a line's end. What is left has one line, and no

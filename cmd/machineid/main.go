@@ -33,6 +33,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), endSignals(server)...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	shown := stdout
 	if server != "" {
 		std.open(stdout, stderr)
 		stdout, stderr = std.out, std.err
@@ -40,6 +41,11 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	}
 	root.SetArgs(args)
 	out, said := newDoor(stdout), newDoor(stderr)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		out.to = shown // a server that only says what it takes runs nothing that could wait, and must know whether it was read
+		help(cmd, args)
+	})
 	root.SetOut(out)
 	root.SetErr(said)
 	strict(root) // after SetOut: cobra's completion keeps what it finds

@@ -91,6 +91,7 @@ func addOperatorFlags(cmd *cobra.Command, set func(*cobra.Command, func() error)
 	set(cmd, func() error { return errors.Join(flags.validate(env), emptyFlags(cmd)) })
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		flags.notes = cmd.ErrOrStderr()
+		warnReadable(flags.notes, flags.tokenFile)
 		ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
 		defer cancel()
 		return f(ctx, cmd, flags, args)

@@ -137,12 +137,12 @@ func (p *orgPlan) body(tier []string) (map[string]any, error) {
 	if len(tier) > 0 {
 		body["planTier"] = tier[0]
 	}
-	switch n, err := strconv.ParseUint(p.limit, 10, 32); {
+	switch n, err := config.Whole(p.limit, maxPlanLimit); {
 	case p.limit == "":
 	case p.limit == "plan":
 		body["limit"] = nil
 	case err != nil:
-		return nil, usageError{fmt.Errorf("--limit: %q is no number of devices; give one, or plan", p.limit)}
+		return nil, usageError{fmt.Errorf("--limit: %q is no number of devices; give one from 0 to %d, without zeros in front, or plan", p.limit, maxPlanLimit)}
 	default:
 		body["limit"] = n
 	}

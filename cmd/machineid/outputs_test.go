@@ -105,7 +105,7 @@ func printing(tb testing.TB, file func() string) map[string][]string {
 		"cluster remove": "a", "cluster readdress": "a 127.0.0.1:1", "cluster transfer": "", "cluster raise-format": "", "device list": anOrg, "device revoke": anOrg + " a",
 		"device restore": anOrg + " a", "device remove": anOrg + " a", "edges": "", "key list": anOrg, "key create": anOrg, "key rotate": anOrg + " k", "key revoke": anOrg + " k",
 		"org list": "", "org show": anOrg, "org create": "", "org plan": anOrg + " free", "org freeze": anOrg, "org unfreeze": anOrg, "org disable": anOrg, "org enable": anOrg,
-		"org delete": anOrg + " --confirm " + anOrg, "plan list": "", "plan set": "free=3", "operator token rotate": "--new-token-file FILE",
+		"org delete": anOrg + " --confirm " + anOrg, "plan list": "", "plan set": "free=3 --add", "operator token rotate": "--new-token-file FILE",
 	} {
 		list[command] = append(strings.Fields(args), operator...)
 	}
@@ -185,6 +185,22 @@ func TestOutputs(t *testing.T) {
 		_ = full.Close()
 		_ = broken.Close()
 	}
+}
+
+// TestHelpIsToldOf: what a command takes may be lost as what it does, also that of the servers, whose streams are others.
+func TestHelpIsToldOf(t *testing.T) {
+	t.Parallel()
+	everyCommand(func(cmd *cobra.Command) {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = full.Close() }()
+		var said bytes.Buffer
+		if code := run(append(pathOf(cmd), "--help"), bareEnviron(), full, &said); code != exitUnshown {
+			t.Errorf("%v --help into %s: exit code %d: %s", pathOf(cmd), full.Name(), code, said.String())
+		}
+	})
 }
 
 // TestRecoverIsNotRepeatedByMistake: a folder that was recovered makes one more cluster only for who says so.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,25 +34,27 @@ func newPlanCommand(settings *config.Settings, env environment) *cobra.Command {
 		return tellPlans(ctx, cmd, f, http.MethodGet, nil)
 	})
 	var days string
-	set := sub("set [TIER=LIMIT]...", "Give plans other limits, or add plans; the others stay. Orgs that are over the limit keep their devices, and get no more", cobra.ArbitraryArgs,
+	var add bool
+	set := sub("set [TIER=LIMIT]...", "Give plans other limits, or with --add make plans; the others stay. Orgs that are over the limit keep their devices, and get no more", cobra.ArbitraryArgs,
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-			return setPlans(ctx, cmd, f, args, days)
+			return setPlans(ctx, cmd, f, args, days, add)
 		})
 	set.Flags().StringVar(&days, "grace-days", "", "how many `DAYS` an org goes on to work after a payment failed, 0 to 90; as it is if not given")
+	set.Flags().BoolVar(&add, "add", false, "make the plans that there are not; a plan cannot be taken away again")
 	return parent
 }
 
 // setPlans puts what is named in the place of what there is. Of two at the same moment the later counts.
-func setPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string, days string) error {
+func setPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string, days string, add bool) error {
 	given := planFlags{given: args}
 	if err := given.each(); err != nil {
 		return usageError{err}
 	}
-	grace, err := strconv.ParseUint(days, 10, 32)
+	grace, err := config.Whole(days, 90)
 	switch {
 	case days == "" && len(args) == 0:
 		return usageError{errors.New("there is nothing to change: give TIER=LIMIT, or --grace-days")}
-	case days != "" && (err != nil || grace > 90):
+	case days != "" && err != nil:
 		return usageError{fmt.Errorf("--grace-days: %q is out of range; choose 0 to 90", days)}
 	}
 	var all plansView
@@ -60,6 +63,9 @@ func setPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []
 	}
 	for _, p := range given.plans {
 		i := slices.IndexFunc(all.Plans, func(old planView) bool { return old.Tier == p.Tier })
+		if i < 0 && !add {
+			return noPlan(p.Tier, all.Plans)
+		}
 		if i < 0 {
 			i, all.Plans = len(all.Plans), append(all.Plans, planView{})
 		}
@@ -69,6 +75,22 @@ func setPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []
 		all.GraceDays = uint32(grace)
 	}
 	return tellPlans(ctx, cmd, f, http.MethodPut, all)
+}
+
+// noPlan refuses a plan that there is not, and says which may have been meant.
+func noPlan(name string, plans []planView) error {
+	names := make([]string, len(plans))
+	for i, p := range plans {
+		names[i] = p.Tier
+	}
+	meant := config.Nearest(name, names)
+	if i := slices.IndexFunc(names, func(n string) bool { return strings.EqualFold(n, name) }); i >= 0 {
+		meant = names[i]
+	}
+	if meant != "" {
+		meant = ": did you mean " + meant + "?"
+	}
+	return usageError{fmt.Errorf("there is no plan %q%s; --add makes a new one, for good", name, meant)}
 }
 
 func tellPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method string, body any) error {

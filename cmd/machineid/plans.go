@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"machineid/authority"
+	"machineid/cmd/machineid/config"
 )
 
 // planFlags are the plans that a new cluster begins with.
@@ -47,9 +47,9 @@ func (f *planFlags) each() error {
 	seen := map[string]bool{}
 	for _, text := range f.given {
 		name, limit, ok := strings.Cut(text, "=")
-		n, err := strconv.ParseUint(limit, 10, 32)
+		n, err := config.Whole(limit, maxPlanLimit)
 		switch {
-		case !ok || err != nil || n > maxPlanLimit || name == "" || len(name) > maxPlanName || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }):
+		case !ok || err != nil || name == "" || len(name) > maxPlanName || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }):
 			faults = append(faults, fmt.Errorf("--plans: %q is no plan; write a name and a number of devices up to %d, for example pro=25", text, maxPlanLimit))
 			continue
 		case seen[name]:

@@ -35,8 +35,18 @@ func TestPlans(t *testing.T) {
 	if r, err := c.post("devices/register", o.agent, naming("b")); err != nil || r.text("error") != "device_limit_reached" {
 		t.Errorf("%v: %+v", err, r)
 	}
+	flags := operatorOf(t, w, dir)
+	for name, meant := range map[string]string{"TEAM": "mean team?", "teem": "mean team?", "other": "no plan"} {
+		if code, _, errs := commandLine(append([]string{"plan", "set", name + "=3"}, flags...)...); code != exitUsage || !strings.Contains(errs, meant) || !strings.Contains(errs, "--add") {
+			t.Errorf("%s: exit code %d: %s", name, code, errs)
+		}
+	}
+	has()
 	w.interrupt()
 	w = launchDev(t, dir, "--plans", "free=2")
 	w.ready()
 	has()
+	if code, out, errs := commandLine(append([]string{"plan", "set", "other=3", "--add"}, operatorOf(t, w, dir)...)...); code != exitDone || !strings.Contains(out, "other") {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
 }

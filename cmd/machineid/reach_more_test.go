@@ -188,6 +188,51 @@ func TestWhatIsTriedAgain(t *testing.T) {
 			t.Errorf("exit code %d: %s", code, errs)
 		}
 	})
+	for _, call := range []string{
+		"org plan ORG --access-until 2020-01-02T15:04:05Z", "org plan ORG --limit 0", "org freeze ORG", "cluster remove n", "operator token rotate --new-token-file FILE",
+	} {
+		t.Run(call+" behind one that hangs", func(t *testing.T) {
+			t.Parallel()
+			good, _ := answering(t, ok)
+			args := strings.Fields(strings.NewReplacer("ORG", anOrg, "FILE", filepath.Join(t.TempDir(), "new")).Replace(call))
+			if code, _, errs := operateAt([]string{"http://" + hungServer(t), good}, append(args, "--timeout", "8s")...); code != exitDone {
+				t.Errorf("exit code %d: %s", code, errs)
+			}
+		})
+	}
+	for _, call := range []string{
+		"org plan ORG --access-until 2999-01-02T15:04:05Z", "org plan ORG --limit 1", "org plan ORG free --limit 0", "org unfreeze ORG", "org plan ORG --access-until never --limit 0", "cluster demote n",
+	} {
+		t.Run(call+" is not tried elsewhere", func(t *testing.T) {
+			t.Parallel()
+			lost, _ := answering(t, saying(503, sayUnknown))
+			var asked atomic.Bool
+			good, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
+				asked.Store(asked.Load() || r.Method != http.MethodGet) // which edges are late may be asked
+				ok(w, r)
+			})
+			code, _, errs := operateAt([]string{lost, good}, strings.Fields(strings.ReplaceAll(call, "ORG", anOrg))...)
+			if code != exitUnavailable || !strings.Contains(errs, "others were not asked") || !strings.Contains(errs, "--operator-url "+good) || asked.Load() {
+				t.Errorf("exit code %d: %s", code, errs)
+			}
+		})
+	}
+	t.Run("a member that an attempt before took out", func(t *testing.T) {
+		t.Parallel()
+		url, _ := answering(t, saying(503, sayUnknown), saying(404, `{"status":"not_found","error":"member_not_found","message":"no","request_id":"r"}`))
+		if code, _, errs := operateAt([]string{url}, "cluster", "remove", "n"); code != exitDone {
+			t.Errorf("exit code %d: %s", code, errs)
+		}
+	})
+	t.Run("a token that nobody takes", func(t *testing.T) {
+		t.Parallel()
+		const no = `{"status":"error","error":"invalid_operator_token","message":"that is none","request_id":"r"}`
+		a, _ := answering(t, saying(401, no))
+		b, _ := answering(t, saying(401, no))
+		if code, _, errs := operateAt([]string{a, b}, "org", "list"); code != exitFailed || strings.Count(errs, "that is none") != 1 || !strings.Contains(errs, a+", "+b+": that is none") {
+			t.Errorf("exit code %d: %s", code, errs)
+		}
+	})
 	t.Run("a node that was removed", func(t *testing.T) {
 		t.Parallel()
 		const cluster = `{"status":"ok","clusterId":"c","node":"%s","phase":"member","leader":%s,"members":[]}`

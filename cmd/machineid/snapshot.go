@@ -208,7 +208,7 @@ func nameSnapshot(cmd *cobra.Command, f *operatorFlags, base, tmp, at, path, dou
 	if err = errors.Join(err, file.Close()); err != nil {
 		return errors.Join(fmt.Errorf("what came is damaged, try again: %w", err), os.Remove(tmp))
 	}
-	if err := place.Take(tmp, at); err != nil {
+	if err := place.Take(tmp, at, place.All); err != nil {
 		return err //nolint:wrapcheck // names the file
 	}
 	saved := savedBackup{Backup: b}

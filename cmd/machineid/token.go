@@ -17,6 +17,8 @@ import (
 	"machineid/shared/place"
 )
 
+const tokenPath = "operator/token/rotate"
+
 // newOperatorCommand has what is about the operator.
 func newOperatorCommand(settings *config.Settings, env environment) *cobra.Command {
 	parent := &cobra.Command{Use: "operator", Short: "Look after the operator's token", Args: cobra.NoArgs}
@@ -45,28 +47,31 @@ func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file
 		}
 		file, kept = at+".new", f.tokenFile
 	}
-	token, err := newToken(file)
+	token, made, err := newToken(file)
 	if err != nil {
 		return err
 	}
 	client := f.client()
 	var answer struct{ Changed bool }
 	ask := func() error {
-		return client.call(ctx, http.MethodPost, "operator/token/rotate", map[string]string{"token": token}, &answer)
+		return client.call(ctx, http.MethodPost, tokenPath, map[string]string{"token": token}, &answer)
 	}
-	err = ask()
-	if refused, ok := errors.AsType[*refusedError](err); ok && refused.status == http.StatusUnauthorized {
-		// An earlier run may have done it, and not heard of it.
+	if err = ask(); err != nil && ctx.Err() == nil {
+		// An earlier run may have done it, and not heard of it, or an attempt of this one.
 		client.token = token
-		if again := ask(); again == nil {
+		again := ask()
+		switch {
+		case again == nil:
 			err = nil
+		case unauthorized(err) && unauthorized(again):
+			return tokenRefused(err, file, made)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("%w\nThe new token is in %s: run the same again, which finds out which of the two is good", err, file)
 	}
 	if at != "" {
-		if err := place.Take(file, at); err != nil {
+		if err := place.Take(file, at, place.Secret); err != nil {
 			return fmt.Errorf("the token is changed, and the new one is in %s: %w", file, err)
 		}
 	}
@@ -78,8 +83,24 @@ func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file
 	return nil
 }
 
+func unauthorized(err error) bool {
+	refused, ok := errors.AsType[*refusedError](err)
+	return ok && refused.status == http.StatusUnauthorized
+}
+
+// tokenRefused is what is said when neither token is good: the change was never made, and what this run has made for it is taken away.
+func tokenRefused(err error, file string, made bool) error {
+	if !made {
+		return fmt.Errorf("%w\nNothing was changed, and the token in %s is none that is good there either", err, file)
+	}
+	if gone := os.Remove(file); gone != nil {
+		return fmt.Errorf("%w\nNothing was changed; the new token is good for nothing: %w", err, gone)
+	}
+	return fmt.Errorf("%w\nNothing was changed", err)
+}
+
 // newToken makes a token in a file of its user's own, or takes the one that is there.
-func newToken(file string) (string, error) {
+func newToken(file string) (token string, made bool, err error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		token, err := readSecret(file)
@@ -87,19 +108,19 @@ func newToken(file string) (string, error) {
 			err = fmt.Errorf("it has %d characters; a token needs at least %d", len(token), authority.MinOperatorToken)
 		}
 		if err != nil {
-			return "", fmt.Errorf("take the new token from %s: %w", file, err)
+			return "", false, fmt.Errorf("take the new token from %s: %w", file, err)
 		}
-		return token, nil
+		return token, false, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("keep the new token: %w", err)
+		return "", false, fmt.Errorf("keep the new token: %w", err)
 	}
-	token := rand.Text() + rand.Text()
+	token = rand.Text() + rand.Text()
 	_, err = f.WriteString(token + "\n")
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", fmt.Errorf("keep the new token: %w", err)
+		return "", false, fmt.Errorf("keep the new token: %w", err)
 	}
-	return token, syncDir(filepath.Dir(file))
+	return token, true, syncDir(filepath.Dir(file))
 }
 
 // syncDir has a folder's entries on the disk.

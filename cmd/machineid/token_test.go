@@ -4,7 +4,9 @@ package main
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,10 +103,38 @@ func TestTokenRotate(t *testing.T) {
 	if fourth := read(own); !good(fourth) || read(file) != third {
 		t.Error("the new token is not in the file")
 	}
-	if out := line(exitFailed, flags...); !strings.Contains(out, behind+".new") || read(file) != third {
+	if out := line(exitFailed, flags...); !strings.Contains(out, "Nothing was changed") || strings.Contains(out, "run the same") || read(file) != third {
 		t.Errorf("with a token that is none any more: %s", out)
+	}
+	if _, err := os.Stat(behind + ".new"); err == nil {
+		t.Error("the new token that is good for nothing is left over")
+	}
+	if out := line(exitFailed, append(flags, "--new-token-file", behind)...); !strings.Contains(out, "Nothing was changed") || read(behind) != third {
+		t.Errorf("with a file that was there: %s", out)
 	}
 	if code, _, errs := commandLine("operator", "token", "rotate", "--operator-token-file", own, "--new-token-file", filepath.Join(dir, "nowhere", "x")); code != exitFailed || !strings.Contains(errs, "keep the new token") {
 		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
+
+// TestReadableSecretsAreToldOf: in a line, if everybody may read them; a group is somebody's choice.
+func TestReadableSecretsAreToldOf(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(strings.Repeat("t", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"status":"ok","request_id":"r","orgs":[]}`)
+	}))
+	defer server.Close()
+	for _, mode := range []os.FileMode{0o600, 0o640, 0o644, 0o604} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, _, errs := commandLine("org", "list", "--operator-url", server.URL, "--operator-token-file", file)
+		if told := strings.Contains(errs, "everybody on this machine can read"); told != (mode&0o004 != 0) || strings.Count(errs, "\n") > 1 {
+			t.Errorf("mode %o: %s", mode, errs)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -53,6 +54,22 @@ func TestSecretsAreOneLine(t *testing.T) {
 	}
 }
 
+// TestSecretsHaveABound: what is no file of a secret is not read, however much it holds.
+func TestSecretsHaveABound(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, bytes.Repeat([]byte("t"), secretMost+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readSecret(file); err == nil || !strings.Contains(err.Error(), "no secret") {
+		t.Errorf("a large file: %v", err)
+	}
+	for _, other := range []string{filepath.Dir(file), os.DevNull, filepath.Join(filepath.Dir(file), "none")} {
+		if _, err := readSecret(other); err == nil || !strings.Contains(err.Error(), other) {
+			t.Errorf("%s: %v", other, err)
+		}
+	}
+}
+
 // TestNothingIsAskedOtherwise: what a script lost on its way, or what cannot be sent as it was meant, is a fault of usage, and nobody is asked.
 func TestNothingIsAskedOtherwise(t *testing.T) {
 	var asked atomic.Int32
@@ -72,6 +89,12 @@ func TestNothingIsAskedOtherwise(t *testing.T) {
 		{"org", "plan", org, "--limit", ""},
 		{"org", "plan", org, "pro", "--access-until", ""},
 		{"org", "plan", org, "--limit", "-1"},
+		{"org", "plan", org, "--limit", "010"},
+		{"org", "plan", org, "--limit", "10000001"},
+		{"plan", "set", "pro=025"},
+		{"plan", "set", "pro=+5"},
+		{"plan", "set", "--grace-days", "07"},
+		{"cluster", "raise-format", "02"},
 		{"org", "delete", org, "--confirm", ""},
 		{"key", "create", org, "--expires-at", ""},
 		{"key", "create", org, "--scope", ""},

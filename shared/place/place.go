@@ -13,6 +13,12 @@ import (
 // mostLinks is how many links are followed, as the kernel does.
 const mostLinks = 40
 
+// What of an old file's mode a new one may have.
+const (
+	All    fs.FileMode = 0o777
+	Secret fs.FileMode = 0o770 // others may not read it, whatever they could before
+)
+
 // Of is where a file is, or would be made: at the end of the symbolic links that path is and leads through. What is there must be a plain file.
 func Of(path string) (string, error) {
 	for range mostLinks {
@@ -45,10 +51,10 @@ func Of(path string) (string, error) {
 }
 
 // Take gives a file, whose content must be on the disk already, the place that Of has found, which must be in the same folder. When it returns nil that is
-// on the disk too; a crash leaves the one or the other. The old file's mode and owner are kept; if the group cannot be, only the owner may read.
-func Take(made, at string) error {
+// on the disk too; a crash leaves the one or the other. The old file's owner is kept, and of its mode what most has too; if the group cannot be, only the owner may read.
+func Take(made, at string, most fs.FileMode) error {
 	if old, err := os.Stat(at); err == nil {
-		mode := old.Mode().Perm()
+		mode := old.Mode().Perm() & most
 		if !adopt(made, old) {
 			mode &= 0o700
 		}

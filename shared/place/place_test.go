@@ -21,7 +21,7 @@ func put(t *testing.T, path, text string) {
 	if err := os.WriteFile(at+".tmp", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := place.Take(at+".tmp", at); err != nil {
+	if err := place.Take(at+".tmp", at, place.All); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -67,6 +67,18 @@ func TestTakeKeepsLinksAndModes(t *testing.T) {
 		if info, err := os.Stat(in(name)); err != nil || info.Mode() != want {
 			t.Errorf("%s has the mode %v, %v, want %v", name, info.Mode(), err, want)
 		}
+	}
+	if err := os.Chmod(in("plain"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(in("made"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := place.Take(in("made"), in("plain"), place.Secret); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(in("plain")); err != nil || info.Mode() != 0o640 {
+		t.Errorf("a secret has the mode %v, %v", info.Mode(), err)
 	}
 	if err := syscall.Mkfifo(in("pipe"), 0o600); err != nil {
 		t.Fatal(err)

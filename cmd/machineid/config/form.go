@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -17,6 +18,15 @@ var (
 	whole    = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 	fraction = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)
 )
+
+// Whole reads a number from 0 to most, in the form that flags of numbers have.
+func Whole(text string, most uint64) (uint64, error) {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n > most || !whole.MatchString(text) {
+		return 0, errForm
+	}
+	return n, nil
+}
 
 // checkForm refuses values of pflag's types that the type itself would take for something else than what was meant.
 func checkForm(kind, value string) error {

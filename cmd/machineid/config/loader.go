@@ -168,7 +168,7 @@ func (l *loader) invalid(err error) {
 // didYouMean names the known setting nearest to name in the form of its source, or gives the other way out.
 func (l *loader) didYouMean(name string, form func(string) string, otherwise string) string {
 	candidates := slices.Sorted(maps.Keys(l.settings.known))
-	if near := nearest(strings.ToLower(name), candidates); near != "" {
+	if near := Nearest(strings.ToLower(name), candidates); near != "" {
 		return "did you mean " + form(near) + "?"
 	}
 	return otherwise + ", or " + l.help()

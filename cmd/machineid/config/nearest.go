@@ -2,9 +2,9 @@ package config
 
 import "unicode/utf8"
 
-// nearest returns the candidate with the fewest typing errors from name, or nothing if none is near enough to have been meant.
+// Nearest returns the candidate with the fewest typing errors from name, or nothing if none is near enough to have been meant.
 // Of equally near ones it is the first.
-func nearest(name string, candidates []string) string {
+func Nearest(name string, candidates []string) string {
 	best, found := min(3, 1+utf8.RuneCountInString(name)/4)+1, ""
 	for _, candidate := range candidates {
 		if d := distance(name, candidate); d < best {

@@ -18,8 +18,8 @@ func TestNearest(t *testing.T) {
 		"http-address": "",
 		"":             "",
 	} {
-		if got := nearest(name, candidates); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", name, got, want)
+		if got := Nearest(name, candidates); got != want {
+			t.Errorf("Nearest(%q) = %q, want %q", name, got, want)
 		}
 	}
 }
