@@ -31,7 +31,7 @@ func (b *byteSize) Set(s string) error {
 	if err != nil || n > uint64(math.MaxInt64/unit) { //nolint:gosec // positive
 		return fmt.Errorf("%q is no size: give bytes, or a whole number of KiB, MiB, GiB or TiB, for example 1GiB", s)
 	}
-	*b = byteSize(int64(n) * unit)
+	*b = byteSize(int64(n) * unit) //nolint:gosec // bounded by the parser
 	return nil
 }
 

@@ -56,7 +56,7 @@ func (f *planFlags) each() error {
 			faults = append(faults, fmt.Errorf("--plans: %s is named twice; give each plan once", name))
 		}
 		seen[name] = true
-		f.plans = append(f.plans, authority.Plan{Tier: name, Limit: uint32(n)})
+		f.plans = append(f.plans, authority.Plan{Tier: name, Limit: uint32(n)}) //nolint:gosec // bounded by the parser
 	}
 	if len(f.given) > maxPlans {
 		faults = append(faults, fmt.Errorf("--plans: %d plans are too many; give at most %d", len(f.given), maxPlans))
