@@ -49,8 +49,13 @@ type limits struct {
 	// proven holds keys and tokens that were good when the authority was asked
 	// last. They need no budget of those that may be unknown, so a flood takes
 	// nothing from them.
-	proven [1 << 14]atomic.Pointer[proof]
+	proven [provenMost]atomic.Pointer[proof]
 }
+
+const (
+	provenMost = 1 << 17 // a MiB of places, beside 32 bytes for each that is taken
+	provenSet  = 4       // places that a credential may take
+)
 
 // proof is a credential that was good. It never changes.
 type proof struct {
@@ -92,16 +97,19 @@ type credential = orgkey.Hash
 
 func (l *limits) tag(c *credential) uint64 { return maphash.Bytes(l.seed, c[:]) | 1 }
 
-func (l *limits) slot(c *credential) (slot *atomic.Pointer[proof], sign uint64) {
-	at := binary.LittleEndian.Uint64(c[8:])
-	return &l.proven[at%uint64(len(l.proven))], binary.LittleEndian.Uint64(c[:])
+// places are those in which a credential may stand.
+func (l *limits) places(c *credential) (places []atomic.Pointer[proof], sign uint64) {
+	at := binary.LittleEndian.Uint64(c[8:]) % (provenMost / provenSet) * provenSet
+	return l.proven[at : at+provenSet], binary.LittleEndian.Uint64(c[:])
 }
 
 // proof is that of a credential, nil if it has none.
 func (l *limits) proof(c *credential) *proof {
-	slot, sign := l.slot(c)
-	if p := slot.Load(); p != nil && p.sign == sign {
-		return p
+	places, sign := l.places(c)
+	for i := range places {
+		if p := places[i].Load(); p != nil && p.sign == sign {
+			return p
+		}
 	}
 	return nil
 }
@@ -110,13 +118,24 @@ func (l *limits) isProven(c *credential) bool { return l.proof(c) != nil }
 
 // prove notes what the authority said of a credential, and whose key it is, if it said that. A key never goes to another org.
 func (l *limits) prove(c *credential, good bool, org orgID) {
-	slot, sign := l.slot(c)
-	was := l.proof(c)
-	switch {
-	case good && (was == nil || was.org == orgID{} && org != orgID{}):
-		slot.Store(&proof{sign, org})
-	case !good && was != nil:
-		slot.CompareAndSwap(was, nil)
+	places, sign := l.places(c)
+	known, free := false, int(sign%provenSet) // whose place is taken if none is free
+	for i := range places {
+		was := places[i].Load()
+		switch {
+		case was == nil:
+			free = i
+		case was.sign != sign:
+		case !good:
+			places[i].CompareAndSwap(was, nil)
+		default:
+			if known = true; was.org == (orgID{}) && org != (orgID{}) {
+				places[i].CompareAndSwap(was, &proof{sign, org})
+			}
+		}
+	}
+	if good && !known {
+		places[free].Store(&proof{sign, org})
 	}
 }
 

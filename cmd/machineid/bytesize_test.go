@@ -101,3 +101,17 @@ func TestUnfitNotes(t *testing.T) {
 		}
 	}
 }
+
+// TestTurnedAwayNotes: a node that the others turn away does not advise to recover a cluster that serves.
+func TestTurnedAwayNotes(t *testing.T) {
+	for why, want := range map[string]string{
+		"dial tcp 192.0.2.1:7072: connect: connection refused":                                                               "machineid recover",
+		"a2 is no member of cluster c1 any more, or not yet: if it was removed, stop it and wipe its folder":                 "ask one of them (--operator-url)",
+		"the log of a2 ends at 5, and a1 knows that it had applied 9: its folder is an older copy; stop it, wipe the folder": "ask one of them (--operator-url)",
+	} {
+		v := &clusterView{Members: []memberView{{ID: "a1", Voter: true, Error: &why}, {ID: "a2", Voter: true, Reachable: true}, {ID: "a3", Voter: true, Error: &why}}}
+		if notes := strings.Join(v.notes(), "|"); !strings.Contains(notes, want) || want != "machineid recover" && strings.Contains(notes, "machineid recover") {
+			t.Errorf("%s: %s", why, notes)
+		}
+	}
+}

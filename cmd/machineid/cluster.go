@@ -210,7 +210,7 @@ func (v *clusterView) notes() (notes []string) {
 	if v.outside() {
 		return nil
 	}
-	voters, reachable := 0, 0
+	voters, reachable, turnedAway := 0, 0, false
 	for _, m := range v.Members {
 		if m.Voter {
 			voters++
@@ -219,6 +219,7 @@ func (v *clusterView) notes() (notes []string) {
 			}
 		}
 		if !m.Reachable && m.Error != nil {
+			turnedAway = turnedAway || strings.Contains(*m.Error, "wipe ") // what a node is told that is a member no more, or an older copy
 			note := fmt.Sprintf("%s cannot be reached: %s", m.ID, *m.Error)
 			if strings.Contains(*m.Error, "dial ") { // nobody is there; who is there and refuses says what to do
 				note += fmt.Sprintf("; if it runs elsewhere now: machineid cluster readdress %s RAFT_ADDRESS", m.ID)
@@ -239,6 +240,8 @@ func (v *clusterView) notes() (notes []string) {
 		}
 	}
 	switch quorum := voters/2 + 1; {
+	case turnedAway: // what this node takes for the cluster is none: the others have said so, and go on
+		notes = append(notes, "the others are there and turn this node away, so they may well serve: ask one of them (--operator-url) before anything else is done")
 	case reachable < quorum:
 		notes = append(notes, fmt.Sprintf("%d of %d voters can be reached, %d are needed: bring the others back with their folders; if those are lost for good, machineid recover makes a new cluster of one that is left",
 			reachable, voters, quorum))
