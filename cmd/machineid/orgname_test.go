@@ -93,7 +93,10 @@ func TestPlanCommands(t *testing.T) {
 	if !strings.Contains(first, "free   3\n") || !strings.Contains(first, "grace after a payment failed: 7") {
 		t.Errorf("the plans are %s", first)
 	}
-	line(exitDone, "plan", "set", "free=4", "huge=5000", "--grace-days", "3")
+	if out := line(exitUsage, "plan", "set", "huge=5000"); !strings.Contains(out, "--add") {
+		t.Errorf("a plan that is none: %s", out)
+	}
+	line(exitDone, "plan", "set", "free=4", "huge=5000", "--add", "--grace-days", "3")
 	if out := line(exitDone, "plan", "list"); !strings.Contains(out, "free   4\n") || !strings.Contains(out, "huge   5000\n") || !strings.Contains(out, "pro    25\n") || !strings.Contains(out, "failed: 3") {
 		t.Errorf("the plans are %s", out)
 	}
