@@ -112,7 +112,7 @@ func TestWhoIsNoNodeIsNamed(t *testing.T) {
 		}
 	}
 	// Raft hangs up; that may be a node that dies just now, so it is tried on.
-	code, _, errs := commandLine("org", "list", "--operator-url", "http://"+raft, "--operator-token-file", token, "--timeout", "1500ms")
+	code, _, errs := commandLine("org", "list", "--operator-url", "http://"+raft, "--operator-token-file", token, "--timeout", "6s")
 	if code != exitUnavailable || !strings.Contains(errs, "as --raft does") || !strings.Contains(errs, "trying for") {
 		t.Errorf("Raft: exit code %d: %s", code, errs)
 	}
@@ -184,7 +184,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 	t.Run("a change behind one that hangs", func(t *testing.T) {
 		t.Parallel()
 		good, _ := answering(t, ok)
-		if code, _, errs := operateAt([]string{"http://" + hungServer(t), good}, []string{"org", "enable", anOrg, "--timeout", "2s"}...); code != exitDone {
+		if code, _, errs := operateAt([]string{"http://" + hungServer(t), good}, []string{"org", "enable", anOrg, "--timeout", "12s"}...); code != exitDone {
 			t.Errorf("exit code %d: %s", code, errs)
 		}
 	})
@@ -195,7 +195,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 			t.Parallel()
 			good, _ := answering(t, ok)
 			args := strings.Fields(strings.NewReplacer("ORG", anOrg, "FILE", filepath.Join(t.TempDir(), "new")).Replace(call))
-			if code, _, errs := operateAt([]string{"http://" + hungServer(t), good}, append(args, "--timeout", "8s")...); code != exitDone {
+			if code, _, errs := operateAt([]string{"http://" + hungServer(t), good}, append(args, "--timeout", "12s")...); code != exitDone {
 				t.Errorf("exit code %d: %s", code, errs)
 			}
 		})
