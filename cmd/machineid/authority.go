@@ -112,7 +112,7 @@ func (f *authorityFlags) validate(env environment) error {
 	if f.data == "" {
 		faults = append(faults, errors.New("--data: is required; name the folder that keeps this node's state"))
 	}
-	faults = append(faults, checkListeners(f.listeners(), f.insecure)...)
+	faults = append(faults, checkListeners(f.listeners(), f.insecure, beInsecure)...)
 	faults = append(faults, checkAdvertised(address{"http", f.http}, address{"advertise-http", f.advertiseHTTP})...)
 	faults = append(faults, checkAdvertised(address{"raft", f.raft}, address{"advertise-raft", f.advertiseRaft})...)
 	faults = append(faults, checkAdvertised(address{"link", f.link}, address{"advertise-link", f.advertiseLink})...)

@@ -68,9 +68,12 @@ func (t *timeFlags) times() hub.Times {
 // address is one address a command listens on or dials.
 type address struct{ flag, value string }
 
+// beInsecure is the way out for those who have the flag.
+const beInsecure = ", or add --insecure if only trusted hosts can reach it"
+
 // checkListeners finds addresses that cannot be listened on, that are given
-// twice, or that others could reach without TLS.
-func checkListeners(list []address, insecure bool) (faults []error) {
+// twice, or that others could reach without TLS. wayOut is what can be done besides.
+func checkListeners(list []address, insecure bool, wayOut string) (faults []error) {
 	seen := map[string]string{}
 	for _, a := range list {
 		host, port, _ := net.SplitHostPort(a.value) // judged in the next line
@@ -84,7 +87,7 @@ func checkListeners(list []address, insecure bool) (faults []error) {
 		seen[a.value] = a.flag
 		if !insecure && !isLoopback(host) {
 			faults = append(faults, fmt.Errorf("--%s: %s is not a loopback address, and there is no TLS yet; "+
-				"listen on 127.0.0.1, or add --insecure if only trusted hosts can reach it", a.flag, a.value))
+				"listen on 127.0.0.1%s", a.flag, a.value, wayOut))
 		}
 	}
 	return faults

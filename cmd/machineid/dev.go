@@ -66,7 +66,7 @@ func newDevCommand(settings *config.Settings, env environment, std *standard) *c
 	f.billing.registerPlans(fs)
 	f.server.register(fs, "warn")
 	settings.Validate(cmd, func() error {
-		faults := checkListeners(f.listeners(), false)
+		faults := checkListeners(f.listeners(), false, ": dev is for this machine; authority and edge can be reached from others")
 		faults = append(faults, checkMaxWait(f.maxWait)...)
 		faults = append(faults, checkVersion(f.version)...)
 		faults = append(faults, f.times.validate(env)...)

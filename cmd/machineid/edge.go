@@ -71,7 +71,7 @@ func (f *edgeFlags) validate() error {
 		faults = append(faults, fmt.Errorf("--cluster: %q is no cluster's name, which has %d hexadecimal digits; machineid cluster status tells it; "+
 			"without --cluster the edge keeps to the first that it meets", f.cluster, clusterDigits))
 	}
-	faults = append(faults, checkListeners([]address{{"http", f.http}, {"ops", f.ops}}, f.insecure)...)
+	faults = append(faults, checkListeners([]address{{"http", f.http}, {"ops", f.ops}}, f.insecure, beInsecure)...)
 	if len(f.authority) == 0 {
 		faults = append(faults, errors.New("--authority: is required; name the link addresses of the authority nodes, for example 127.0.0.1:7071"))
 	}

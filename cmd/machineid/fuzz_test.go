@@ -35,7 +35,7 @@ func FuzzListeners(f *testing.F) {
 		f.Add(s, s)
 	}
 	f.Fuzz(func(t *testing.T, one, two string) {
-		if faults := checkListeners([]address{{"http", one}, {"ops", two}}, false); len(faults) > 0 {
+		if faults := checkListeners([]address{{"http", one}, {"ops", two}}, false, ""); len(faults) > 0 {
 			return
 		}
 		for _, text := range []string{one, two} {

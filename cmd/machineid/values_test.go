@@ -128,3 +128,12 @@ func TestNothingIsAskedOtherwise(t *testing.T) {
 		t.Errorf("the server was asked %d times", n)
 	}
 }
+
+// TestDevNamesNoFlagThatItLacks: it cannot be reached from other hosts, and says what can.
+func TestDevNamesNoFlagThatItLacks(t *testing.T) {
+	t.Parallel()
+	code, _, errs := commandLine("dev", "--data", t.TempDir(), "--edge-http", "0.0.0.0:0")
+	if code != exitUsage || strings.Contains(errs, "--insecure") || !strings.Contains(errs, "authority and edge") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
