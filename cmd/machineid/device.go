@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -72,11 +73,17 @@ func deviceList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args 
 // batchCall is one of the two batches.
 type batchCall struct{ path, scope, count, short string }
 
+// batchMost is how many devices a call may name.
+const batchMost = 500
+
 // errNotAll says that a batch was done, but not for each of what it names: the exit code tells scripts.
 var errNotAll = errors.New("not every device could be changed")
 
 func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org string, ids []string) error {
 	body := map[string]any{"scope": b.scope}
+	if len(ids) > batchMost {
+		return usageError{fmt.Errorf("%d devices are named, and %d is the most at once: give them to several commands", len(ids), batchMost)}
+	}
 	if len(ids) > 0 {
 		body = map[string]any{"deviceIds": ids}
 	}

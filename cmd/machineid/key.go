@@ -5,12 +5,25 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"machineid/cmd/machineid/config"
+	"machineid/shared/timestamp"
 )
+
+// maxGrace is how long a replaced key may go on.
+const maxGrace = 720 * time.Hour
+
+// checkMoment judges a time that a flag gives.
+func checkMoment(flag, text string) error {
+	if _, err := timestamp.Parse(text); err != nil {
+		return usageError{fmt.Errorf("--%s: %q is no time from the year 1 to 9999 in UTC; give one like 2030-01-02T15:04:05Z", flag, text)}
+	}
+	return nil
+}
 
 func newKeyCommand(settings *config.Settings, env environment) *cobra.Command {
 	parent, sub := commandsOf(settings, env, "key", "Look at an org's keys, make, rotate and revoke them")
@@ -18,7 +31,13 @@ func newKeyCommand(settings *config.Settings, env environment) *cobra.Command {
 	var scope, name, expires string
 	create := sub("create ORG", "Make a key; it is shown this once", cobra.ExactArgs(1), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
 		body := map[string]any{"scope": scope, "name": name}
+		if !slices.Contains([]string{"admin", "agent", "validate"}, scope) {
+			return usageError{fmt.Errorf("--scope: %q is no scope; choose admin, agent or validate", scope)}
+		}
 		if expires != "" {
+			if err := checkMoment("expires-at", expires); err != nil {
+				return err
+			}
 			body["expiresAt"] = expires
 		}
 		return tellKey(ctx, cmd, f, args[0], "org/keys", body)
@@ -29,6 +48,9 @@ func newKeyCommand(settings *config.Settings, env environment) *cobra.Command {
 	var grace time.Duration
 	rotate := sub("rotate ORG KEY_ID", "Put a new key in the place of another, which goes on for the grace", cobra.ExactArgs(2),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			if grace > maxGrace {
+				return usageError{fmt.Errorf("--grace: %v is too long; choose 720h at most", grace)}
+			}
 			if grace < 0 || grace%time.Second != 0 {
 				return usageError{fmt.Errorf("--grace: %v is no number of seconds; give one such as 1h, or 0s", grace)}
 			}

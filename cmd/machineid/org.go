@@ -151,6 +151,9 @@ func (p *orgPlan) body(tier []string) (map[string]any, error) {
 	case "never":
 		body["accessUntil"] = nil
 	default:
+		if err := checkMoment("access-until", p.accessUntil); err != nil {
+			return nil, err
+		}
 		body["accessUntil"] = p.accessUntil
 	}
 	if len(body) == 0 {
