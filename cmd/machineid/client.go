@@ -116,17 +116,14 @@ var errPoor = errors.New("a better answer is looked for")
 // what may have been done if that is safe. Each address has its share of the time. One that takes another token is another cluster's, or its node was
 // started with another; one may be no authority node at all: the next ones are asked, and if nobody is left all is told that they have said.
 func (c *operatorClient) call(ctx context.Context, method, path string, body, out any) error {
-	if err := c.sound(body); err != nil {
+	if err := sound(body); err != nil {
 		return err
 	}
 	return c.try(ctx, &attempts{method: method, path: path, body: body, out: out})
 }
 
 // sound refuses what cannot be sent as it was meant.
-func (c *operatorClient) sound(body any) error {
-	if strings.ContainsFunc(c.org, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return usageError{fmt.Errorf("%q is no org's id", c.org)}
-	}
+func sound(body any) error {
 	// encoding/json would put another character in the place of what is no UTF-8, and so name another device.
 	if _, err := exact.Marshal(body); err != nil {
 		return usageError{fmt.Errorf("encode the call: %w", err)}
