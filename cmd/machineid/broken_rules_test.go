@@ -59,7 +59,7 @@ var brokenRules = []broken{
 		edits: []edit{{hubServe, "leaseEnd: max(now.Add(h.cfg.Times.Stretched()), r.inheritedEnd),", "leaseEnd: now,"}},
 	},
 	{
-		rule: "I1.2", name: "a lease is booked without the stretch",
+		rule: "I1.2", name: "a lease is booked without the stretch", by: "authority/hub TestGrantsCountFromTheProof",
 		edits: []edit{{hubSession, "s.leaseEnd = max(s.leaseEnd, proof.Add(t.Stretched()))", "s.leaseEnd = max(s.leaseEnd, proof.Add(t.Lease))"}},
 	},
 	{
@@ -283,7 +283,7 @@ var brokenRules = []broken{
 	},
 	{
 		rule: "I7", name: "an older term is accepted", by: "edge TestAnOldTermIsRefused",
-		edits: []edit{{edgeLink, "	case c == 0 && w.GetTerm() < l.term && !anew:\n		return nil, errOldTerm\n", ""}},
+		edits: []edit{{edgeLink, "case c == 0 && w.GetTerm() < l.term && !anew:", "case c == 0 && w.GetTerm() < 1 && !anew:"}},
 	},
 	{
 		rule: "I7", name: "sessions are taken before the dispatch has caught up", by: "authority/hub TestNoSessionBeforeTheDispatchHasCaughtUp",
