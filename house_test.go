@@ -18,7 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const module = "machineid"
+const (
+	module  = "machineid"
+	testkit = module + "/internal/testkit" // what the tests of all folders share
+)
 
 // layer says what the packages below a folder must never depend on, not even through another package.
 type layer struct {
@@ -46,6 +49,7 @@ var layers = []layer{
 	}},
 	{folder: "bench/load", ours: []string{"bench/report", "shared"}}, // a client: what it finds is what clients find
 	{folder: "bench/report"},
+	{folder: "internal/testkit"},
 	{folder: "authority", ours: []string{"raftstore", "shared"}},
 	{folder: "sdk", std: true},                                         // clients live in other people's programs
 	{folder: "authority/state", ours: []string{"raftstore", "shared"}}, // the domain: not even authority/api and authority/hub
@@ -86,6 +90,11 @@ func layerFaults(pkgs []pkg, layers []layer) []string {
 				faults = append(faults, fmt.Sprintf("%s depends on %s: cmd is imported by nobody", p.ImportPath, dep))
 			}
 		}
+		for _, dep := range p.Deps {
+			if within(dep, testkit) && !within(p.ImportPath, testkit) {
+				faults = append(faults, fmt.Sprintf("%s depends on %s: only tests import it", p.ImportPath, dep))
+			}
+		}
 	}
 	return faults
 }
@@ -100,7 +109,7 @@ func (l layer) fault(dep string) string {
 	if first, _, _ := strings.Cut(dep, "/"); l.std && strings.Contains(first, ".") {
 		return l.folder + " depends on the standard library only"
 	}
-	if !within(dep, module) || within(dep, module+"/cmd") || within(dep, module+"/"+l.folder) {
+	if !within(dep, module) || within(dep, module+"/cmd") || within(dep, testkit) || within(dep, module+"/"+l.folder) {
 		return ""
 	}
 	for _, folder := range l.ours {
@@ -136,8 +145,10 @@ func TestLayersRefuses(t *testing.T) {
 		{ImportPath: "machineid/bench", Deps: []string{"machineid/cmd/machineid/config"}},
 		{ImportPath: "machineid/sdk/go", Deps: []string{"machineid/shared/orgkey", "net/http", "vendor/golang.org/x/net/idna"}, TestImports: []string{"github.com/google/go-cmp/cmp"}},
 		{ImportPath: "machineid/cmd/machineid", Deps: []string{"github.com/getkin/kin-openapi/openapi3", "machineid/shared/openapi"}},
+		{ImportPath: "machineid/edge", Deps: []string{"machineid/internal/testkit/bubble"}},
 
 		{ImportPath: "machineid/edge", Deps: []string{"machineid/edge/link", "machineid/shared/link"}},
+		{ImportPath: "machineid/raftstore", XTestImports: []string{"machineid/internal/testkit/bubble"}},
 		{ImportPath: "machineid/edgeless", Deps: []string{"machineid/raftstore"}},
 		{ImportPath: "machineid/authority", Deps: []string{"machineid/authority/api", "machineid/raftstore", "net/http"}},
 		{ImportPath: "machineid/cmd/machineid", Deps: []string{"machineid/authority", "machineid/cmd/machineid/config", "machineid/edge"}},
@@ -157,6 +168,7 @@ func TestLayersRefuses(t *testing.T) {
 		"machineid/sdk/go depends on github.com/google/go-cmp/cmp: sdk depends on the standard library only",
 		"machineid/sdk/go depends on machineid/shared/orgkey: sdk imports nothing of ours",
 		"machineid/cmd/machineid depends on github.com/getkin/kin-openapi/openapi3: the validator of OpenAPI is for tests: import shared/openapi, not its contract",
+		"machineid/edge depends on machineid/internal/testkit/bubble: only tests import it",
 	}
 	if diff := cmp.Diff(want, layerFaults(forged, layers)); diff != "" {
 		t.Errorf("faults found (-want +got):\n%s", diff)
@@ -192,7 +204,7 @@ func packages(t *testing.T) []pkg {
 }
 
 // topFolders are DESIGN.md's. Folders that begin with a dot belong to tools.
-var topFolders = []string{"authority", "bench", "cmd", "deploy", "docs", "edge", "raftstore", "sdk", "shared"}
+var topFolders = []string{"authority", "bench", "cmd", "deploy", "docs", "edge", "internal", "raftstore", "sdk", "shared"}
 
 func TestTopFolders(t *testing.T) {
 	for _, file := range files(t) {
@@ -249,6 +261,16 @@ func TestReadmeIsShort(t *testing.T) {
 var machinePath = regexp.MustCompile(`(?m)(?:^|[\s"'` + "`" + `=:(,])/(?:` + strings.Join([]string{"root", "work", "Users", "home"}, "|") + `)/[\w.-]+`)
 
 var machinePaths = map[string]string{}
+
+// TestVirtualTimeIsEnteredByBubble: testing/synctest itself can end a process under the race detector; package bubble says why.
+func TestVirtualTimeIsEnteredByBubble(t *testing.T) {
+	const enter = "synctest" + ".Test("
+	for _, file := range files(t) {
+		if !strings.HasPrefix(file, "internal/testkit/bubble/") && bytes.Contains(read(t, file), []byte(enter)) {
+			t.Errorf("%s enters virtual time by %s): call bubble.Test of internal/testkit/bubble", file, enter)
+		}
+	}
+}
 
 func TestNoMachinePaths(t *testing.T) {
 	for _, file := range files(t) {

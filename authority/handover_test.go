@@ -5,11 +5,13 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestGate keeps back who comes, waits for who is inside, and lets all in when it opens.
 func TestGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var g gate
 		ctx, cancel := context.WithCancel(t.Context())
 		if err := g.enter(ctx); err != nil {

@@ -10,13 +10,14 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"machineid/internal/testkit/bubble"
 	"machineid/shared/wire"
 )
 
 // TestAnEarlierLeaderIsWaitedForWhileItAnswers: what waits for a leader goes on waiting when another leads, for as long as the earlier one answers at all, and no longer;
 // where nobody else leads it waits for its whole time (I14).
 func TestAnEarlierLeaderIsWaitedForWhileItAnswers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var answers atomic.Bool
 		answers.Store(true)
 		k := leaders{
@@ -126,7 +127,7 @@ func TestAnEarlierLeaderIsWaitedForWhileItAnswers(t *testing.T) {
 // TestAConnectionThatIsNotMadeIsGivenUp: a leader that nobody reaches any more costs a second for each attempt, and none once another leads.
 func TestAConnectionThatIsNotMadeIsGivenUp(t *testing.T) {
 	const dialTime = time.Second
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dial := func(ctx context.Context, _ string) (net.Conn, error) {
 			<-ctx.Done()
 			return nil, &net.OpError{Op: "dial", Err: ctx.Err()}

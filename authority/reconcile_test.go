@@ -4,13 +4,14 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestReconcileTimes: once a day, and an hour after a run in which Stripe failed, as often as it does.
 func TestReconcileTimes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), 60*time.Hour)
 		defer stop()
 		began := time.Now()

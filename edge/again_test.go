@@ -11,13 +11,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp/fasthttputil"
 	"google.golang.org/grpc"
 
+	"machineid/internal/testkit/bubble"
 	"machineid/shared/wire"
 )
 
@@ -162,7 +162,7 @@ type node struct {
 
 func inSite(t *testing.T, f func(s *site)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &site{front: &front{t: t, l: fasthttputil.NewInmemoryListener()}, nodes: map[string]*node{}}
 		var err error
 		s.e, err = New(Config{

@@ -16,6 +16,7 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 	"go.uber.org/goleak"
 
+	"machineid/internal/testkit/bubble"
 	"machineid/shared/link"
 	"machineid/shared/orgkey"
 )
@@ -77,7 +78,7 @@ func inWorld(t *testing.T, f func(w *world)) {
 // inWorldOf is inWorld with what differs before the edge is made.
 func inWorldOf(t *testing.T, differs, f func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &world{t: t, a: newAuthority(), http: fasthttputil.NewInmemoryListener(), key: keyOf(1), ended: make(chan error, 1)}
 		w.a.keys[w.key.Hash()] = &link.KeyRecord{Known: true, OrgId: testOrg[:]}
 		w.a.orgs[testOrg] = &link.OrgRecord{Known: true}

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // move starts a member at another address than before.
@@ -54,7 +55,7 @@ func tells(m *member) bool {
 
 // A member that was started at another address says so, is looked for there once it is readdressed, and can be handed the leadership again.
 func TestReaddress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 4)
 		defer c.stop()
 		l, f := c.leader(), c.followers()
@@ -96,7 +97,7 @@ func TestReaddress(t *testing.T) {
 
 // A leader that was started at another address readdresses itself, so that the others find it when it leads no more.
 func TestReaddressOfTheLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		ctx := within(t, 5*time.Minute)
@@ -132,7 +133,7 @@ func TestReaddressOfTheLeader(t *testing.T) {
 
 // A node alone takes its new address over by itself: nobody has to find it yet. Who joins later is told the new one.
 func TestReaddressOfTheOnlyMember(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1)
 		defer c.stop()
 		m := c.leader()
@@ -154,7 +155,7 @@ func TestReaddressOfTheOnlyMember(t *testing.T) {
 
 // Only the member itself, in its life, is an address's new owner.
 func TestReaddressRefuses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, f := c.leader(), c.followers()
@@ -191,7 +192,7 @@ func TestReaddressCut(t *testing.T) {
 		"at the vote": func(m raft.Server, found bool) bool { return found && m.Address == "moved" && m.Suffrage == raft.Voter },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newCluster(t, 3)
 				defer c.stop()
 				l, m := c.leader(), c.followers()[0]
@@ -242,7 +243,7 @@ func TestReaddressCut(t *testing.T) {
 
 // A name that a living member has is not to be had, and the one that wants it is told where that one is.
 func TestANameIsTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, f := c.leader(), c.followers()

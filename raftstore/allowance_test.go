@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // essentialFor is a command of size bytes, that of an own key for each party.
@@ -20,7 +22,7 @@ func essentialFor(ctx context.Context, s *Store, of byte, size int) error {
 // Who revokes without end on a full disk leaves the others as much as it takes, for as long as the disk stays full: another party's off switch works at each second (R10, I14).
 func TestAFloodOnAFullDiskLeavesOthersRoom(t *testing.T) {
 	for _, mute := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			q := newQuotaFS(vfs.NewMem(), disk)
 			s, _ := start(t, onFS(q), with(smallBallast))
 			q.setMute(mute)
@@ -61,7 +63,7 @@ func leftOf(s *Store) int64 {
 // A write that meets a full disk once more, because a try to make the ballast again had just filled it, takes nothing from the off switch: a disk that does not tell
 // what it has left would never give it back.
 func TestAFullDiskThatIsMetAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := newQuotaFS(vfs.NewMem(), disk)
 		s, _ := start(t, onFS(q), with(smallBallast))
 		q.setMute(true)
@@ -81,7 +83,7 @@ func TestAFullDiskThatIsMetAgain(t *testing.T) {
 
 // What never was sent takes no room, however it ended.
 func TestWhatIsNotSentTakesNoRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := newQuotaFS(vfs.NewMem(), disk)
 		s, _ := start(t, onFS(q), with(smallBallast), with(func(c *Config) { c.DiskCheckInterval = time.Hour }))
 		q.leave(10)

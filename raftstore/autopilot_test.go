@@ -2,16 +2,17 @@ package raftstore
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // Members that stay silent are removed, down to MinVoters and not below; one that answers in time stays, and so does every one of
 // a leader that was cut off.
 func TestDeadServersAreRemoved(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const after = 2 * time.Minute
 		c := newCluster(t, 5, with(func(cfg *Config) { cfg.DeadServerAfter = after }))
 		defer c.stop()
@@ -69,7 +70,7 @@ func TestSilenceIsCountedInLooks(t *testing.T) {
 
 // A member that is being taken in and answers is not dead, however long its first entries, or its snapshot, are on their way.
 func TestAJoinerThatAnswersIsNotDead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3, with(func(cfg *Config) { cfg.DeadServerAfter = MinDeadServerAfter }))
 		defer c.stop()
 		l, late := c.leader(), c.add()

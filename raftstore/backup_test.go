@@ -9,13 +9,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // inBackup reads a backup to its end, and reports whether a key is in it.
@@ -105,7 +106,7 @@ func TestBackupsAreBounded(t *testing.T) {
 
 // A node that is behind waits, and says what it could not wait for.
 func TestBackupOfANodeThatIsBehind(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, f := c.leader(), c.followers()[0]
@@ -156,7 +157,7 @@ func TestBackupOfANodeThatIsBehind(t *testing.T) {
 
 // A leader that was deposed and does not know it yet vouches for nothing: others have acknowledged meanwhile.
 func TestBackupOfADeposedLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, o := c.leader(), c.followers()[0]
@@ -186,7 +187,7 @@ func TestBackupOfADeposedLeader(t *testing.T) {
 
 // A leader that is new has in its log what it has not applied yet: who backs up behind it waits for that, or says that it lacks it.
 func TestBackupBehindANewLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, next, last := c.leader(), c.followers()[0], c.followers()[1]
@@ -220,7 +221,7 @@ func TestBackupBehindANewLeader(t *testing.T) {
 
 // Only a leader's log holds what was acknowledged, and only while its term lasts.
 func TestBackupTrustsALeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, f := c.leader(), c.followers()[0]

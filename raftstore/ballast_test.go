@@ -6,11 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // The ballast is what the disk can bear.
@@ -48,7 +49,7 @@ func TestBallastSize(t *testing.T) {
 
 // A node that starts on a full disk takes essential commands alone from the first moment.
 func TestFullAtStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := newQuotaFS(vfs.NewMem(), disk)
 		q.leave(40 * mib)
 		parts := must[*Store](t)(openParts(newNode(onFS(q), with(smallBallast)).cfg, &machine{}))

@@ -6,16 +6,17 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // A store that waits begins a cluster while it runs, once: it leads, others join it, and a restart finds the same cluster.
 func TestBeginWhileRunning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := &cluster{tb: t, net: newMemNet()}
 		defer c.stop()
 		for range 2 {
@@ -60,7 +61,7 @@ func TestBeginWhileRunning(t *testing.T) {
 
 // A store that a cluster has taken in begins none, also if it has not been sent anything yet, nor with Config.Bootstrap.
 func TestBeginRefusesWhatIsTakenIn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1)
 		defer c.stop()
 		m := c.add()
@@ -103,7 +104,7 @@ func TestBeginCut(t *testing.T) {
 			}
 			return nil
 		}))
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := must[*Store](t)(newNode(onFS(injected), notBootstrapped(), with(func(c *Config) { c.DiskSlowAfter = 0 })).open())
 			watch(true)
 			if err := s.Begin(within(t, time.Minute)); err != nil {
@@ -115,7 +116,7 @@ func TestBeginCut(t *testing.T) {
 		if image == nil {
 			break
 		}
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := must[*Store](t)(newNode(onFS(image), notBootstrapped()).open())
 			defer stop(t, s)
 			time.Sleep(7 * time.Second) // not a multiple of 10 s, at which raft reads the log once more, also while it is closed

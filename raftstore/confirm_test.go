@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // confirmIn asks with a deadline of virtual time.
@@ -21,7 +23,7 @@ func confirmIn(tb testing.TB, s *Store, d time.Duration) (uint64, error) {
 // R12: leadership is confirmed by a quorum of voters, whichever it is, and by nothing less.
 func TestConfirmQuorum(t *testing.T) {
 	for _, n := range []int{3, 5} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c := newCluster(t, n)
 			defer c.stop()
 			l := c.leader()
@@ -59,7 +61,7 @@ func TestConfirmQuorum(t *testing.T) {
 
 // A leader whose followers do not miss it yet goes on leading: messages that take most of a heartbeat time-out cost no election.
 func TestASlowNetworkKeepsItsLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l := c.leader()
@@ -83,7 +85,7 @@ func TestASlowNetworkKeepsItsLeader(t *testing.T) {
 // voters' "yes" is on its way when the leader itself is told of the next term.
 func TestConfirmOwnTermAtTheEnd(t *testing.T) {
 	for _, mutant := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) { confirmOwnTerm(t, mutant) })
+		bubble.Test(t, func(t *testing.T) { confirmOwnTerm(t, mutant) })
 	}
 }
 
@@ -126,7 +128,7 @@ func (d *lyingDoor) Status() (NodeStatus, error) { return d.status() }
 
 // An answer of the right term counts only if it is the voter's own: its address may have come to belong to another.
 func TestConfirmWrongNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l := c.leader()
@@ -150,7 +152,7 @@ func TestConfirmWrongNode(t *testing.T) {
 
 // Who has no vote has no voice, however many answer (R12).
 func TestConfirmAsksVoters(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, voters := c.leader(), c.followers()
@@ -174,7 +176,7 @@ func TestConfirmAsksVoters(t *testing.T) {
 
 // A node that was elected leads when its barrier is applied, and not before: it may lack what the leader before it acknowledged.
 func TestElectedIsNotReady(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, next := c.leader(), c.followers()[0]
@@ -205,7 +207,7 @@ func TestElectedIsNotReady(t *testing.T) {
 
 // Callers share rounds, and a slow voter has one question under way whatever their number.
 func TestConfirmShares(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, others := c.leader(), c.followers()
@@ -315,7 +317,7 @@ func TestConfirmDeposed(t *testing.T) {
 		{"an old configuration", knobs{confirmOldConf: true}},
 	} {
 		t.Run(mutant.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				if stale := readOld(t, mutant.knobs); stale != (mutant.knobs != knobs{}) {
 					t.Errorf("stale read: %v", stale)
 				}

@@ -7,11 +7,12 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // A door between two nodes: each rule, and what is let in.
@@ -226,7 +227,7 @@ func loseADisk(t *testing.T, k knobs) (c *cluster, l, lost *member) {
 
 // Without the Greeting the empty store helps to elect the node that lacks the change.
 func TestALostDiskMutant(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, _, _ := loseADisk(t, knobs{anyLife: true})
 		defer c.stop()
 		m := c.leading()
@@ -242,7 +243,7 @@ func TestALostDiskMutant(t *testing.T) {
 // A change that was acknowledged is not lost when a voter's disk is: the empty store that starts under its name and address helps to elect nobody
 // (finding: a node whose log ends before the change came to lead). It is exchanged once a majority of the others leads.
 func TestALostDiskIsAnotherMember(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, l, lost := loseADisk(t, knobs{})
 		defer c.stop()
 		if m := c.leading(); m != nil {
@@ -283,7 +284,7 @@ func TestALostDiskIsAnotherMember(t *testing.T) {
 
 // Only what is lost is exchanged, and only if the rest can do without it.
 func TestReplaceRefuses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, f := c.leader(), c.followers()
@@ -308,7 +309,7 @@ func TestReplaceRefuses(t *testing.T) {
 
 // A node that is out of the cluster gets nothing more: neither answers, nor an obedience (raft's TimeoutNow is obeyed unseen).
 func TestARemovedNodeGetsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 4)
 		defer c.stop()
 		l, f := c.leader(), c.followers()
@@ -410,7 +411,7 @@ func TestIDs(t *testing.T) {
 
 // An older copy of a member's folder, put back, has forgotten what the member promised. Whoever has heard of more refuses it; it is exchanged like a lost one.
 func TestAnOlderCopyIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		propose(t, c.leader().store, "a=1")
@@ -455,7 +456,7 @@ func TestAnOlderCopyIsRefused(t *testing.T) {
 
 // A restart never looks like an older copy, whatever a loss of power took of the state.
 func TestReachNeverGoesBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3, with(func(cfg *Config) { cfg.SnapshotThreshold, cfg.TrailingLogs, cfg.SnapshotInterval = 20, 5, time.Second }))
 		defer c.stop()
 		rng := newRand(t)
@@ -479,7 +480,7 @@ func TestReachNeverGoesBack(t *testing.T) {
 // knows how far it had come has called it, and one who has forgotten sends it the log.
 func TestAnOlderCopyOfTheFirstNode(t *testing.T) {
 	for _, forget := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c := &cluster{tb: t, net: newMemNet()}
 			defer c.stop()
 			first := c.add()
@@ -547,7 +548,7 @@ func TestAReplacedClusterSaysSo(t *testing.T) {
 
 // A node that crashed before its state was on disk knows its membership from its log: it must not be taken for one that was left behind.
 func TestAGreetingNamesTheNewestMembership(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		m := c.followers()[0]

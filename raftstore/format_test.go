@@ -6,10 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"machineid/internal/testkit/bubble"
 )
 
 func olderProgram(cfg *Config) { cfg.knobs.newestFormat = formatFirst }
@@ -26,7 +27,7 @@ func atFormat(tb testing.TB, s *Store, want int) {
 
 // A format is raised on every node by one entry of the log, and not before every member knows it.
 func TestRaiseFormat(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		s := c.leader().store
@@ -103,7 +104,7 @@ func TestRaiseFormat(t *testing.T) {
 
 // A raise whose outcome is unknown may still come: until that is decided, nobody is let in who could not follow it.
 func TestNobodyOlderJoinsDuringARaise(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l := c.leader()
@@ -144,7 +145,7 @@ func TestNobodyOlderJoinsDuringARaise(t *testing.T) {
 
 // An older program may join as long as nothing was raised.
 func TestAnOlderProgramJoins(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1)
 		defer c.stop()
 		c.options = append(slices.Clip(c.options), with(olderProgram))

@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // Each part that is not ready is a reason of its own, in one error of Health, and each goes away with its cause.
 func TestReasons(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		q := newQuotaFS(vfs.NewMem(), disk)
 		s, m := start(t, onFS(q), with(smallBallast), with(func(c *Config) { c.MaxAppliedLag, c.StuckLeader = 2, time.Minute }))

@@ -6,11 +6,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestJudge: what a history says of an index, a term and a reign (R15).
@@ -228,7 +229,7 @@ func TestNothingIsProposedAheadOfTheBarrier(t *testing.T) {
 // TestEveryNodeHasTheSameHistory, whether it applied the log or was sent the state, through crashes and hand-overs, and no index is ever
 // said to be of two reigns.
 func TestEveryNodeHasTheSameHistory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3, with(func(cfg *Config) { cfg.TrailingLogs, cfg.SnapshotThreshold = 5, 20 }))
 		defer c.stop()
 		rng := rand.New(rand.NewPCG(7, 7))

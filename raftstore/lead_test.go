@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // Lead is called once per term led, after a barrier of that term was applied, never twice at once, and its context ends with
@@ -59,7 +61,7 @@ func TestLead(t *testing.T) {
 
 // A barrier that raft lost is sent again, and is the same: there is one reign in a term.
 func TestABarrierIsSentAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1)
 		defer c.stop()
 		s := c.leader().store
@@ -210,7 +212,7 @@ func TestConfirmNeedsOneVoter(t *testing.T) {
 
 // The whole node in virtual time: an hour passes in no time, snapshots happen by themselves, and nothing is left at the end.
 func TestVirtualTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		began := time.Now()
 		n := newNode(with(func(c *Config) { c.SnapshotThreshold, c.TrailingLogs = 20, 5 }))
 		s, err := n.open()

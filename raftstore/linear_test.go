@@ -9,11 +9,12 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/anishathalye/porcupine"
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // access is one call of a client: a write of value, or a read if value is empty.
@@ -263,7 +264,7 @@ func repair(c *cluster, churn bool) {
 // history runs clients against a cluster that is hurt all the time, and returns what they saw.
 func history(t *testing.T, seed uint64, nodes int, churn bool, k knobs) (h *historian) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h = &historian{began: time.Now()}
 		rng := rand.New(rand.NewPCG(seed, uint64(nodes)))
 		c := newCluster(t, nodes, withKnobs(k), with(func(cfg *Config) { cfg.SnapshotThreshold, cfg.TrailingLogs, cfg.SnapshotInterval = 30, 10, time.Second }))

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // within is a context of virtual time.
@@ -35,7 +37,7 @@ func voters(tb testing.TB, s *Store) string {
 
 // An empty node waits to be added, catches up, is promoted, leads, and leaves again; each step may be repeated.
 func TestMembership(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1)
 		defer c.stop()
 		l := c.leader()
@@ -122,7 +124,7 @@ func TestMembership(t *testing.T) {
 
 // What would do harm is refused, and changes nothing (R13).
 func TestMembershipRefuses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, others := c.leader(), c.followers()
@@ -207,7 +209,7 @@ func TestMembershipRefuses(t *testing.T) {
 
 // A vote is not given if the voters that answer would be no quorum (R13): nothing could be committed any more, this change neither.
 func TestPromoteNeedsAQuorumThatWorks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, others := c.leader(), c.followers()
@@ -237,7 +239,7 @@ func TestPromoteNeedsAQuorumThatWorks(t *testing.T) {
 
 // A change whose leader loses its quorum in the middle is unknown, and either took effect or did not.
 func TestMembershipUnknown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l := c.leader()
@@ -265,7 +267,7 @@ func TestMembershipUnknown(t *testing.T) {
 
 // Two callers that saw the same configuration cannot both change it.
 func TestMembershipRace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 5)
 		defer c.stop()
 		l, others := c.leader(), c.followers()
@@ -297,7 +299,7 @@ func TestMembershipRace(t *testing.T) {
 
 // A follower that answers and gets no entries is reported, and the leadership goes to another, but not for ever.
 func TestStalledFollower(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l := c.leader()
@@ -341,7 +343,7 @@ func TestStalledFollower(t *testing.T) {
 
 // A leader that hands over under load: every command has one true answer, and leadership moves within virtual milliseconds.
 func TestTransferUnderLoad(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		acked := make(chan string, 10000)

@@ -20,6 +20,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // gather returns the sum of each metric's series (of a histogram: how much it counted), and the list of all with labels and help.
@@ -127,7 +129,7 @@ func goldenText(t *testing.T, name, got string) {
 
 // A scrape does not wait for a database that waits for a disk: it tells the figures of before, and Close is told to wait.
 func TestScrapeOfStuckDatabase(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		close(gate)
 		p := newPebbleStats(newCaches(&Config{}), func() *pebble.Metrics { <-gate; return &pebble.Metrics{} }, func() *pebble.Metrics { return nil },
@@ -171,7 +173,7 @@ func (l *lines) String() string {
 
 // A slow operation is told while it is under way, by log and metric, whichever file system is below.
 func TestSlowDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var out lines
 		disk := &stallingFS{}
 		reg := prometheus.NewPedanticRegistry()
@@ -198,7 +200,7 @@ func TestSlowDisk(t *testing.T) {
 
 // What Pebble reports is counted and logged, without waiting; a background error ends the process.
 func TestPebbleEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var out lines
 		m, looked := newStoreMetrics(nil), 0
 		ended := make(chan error, 1)

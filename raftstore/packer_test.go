@@ -14,6 +14,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"pgregory.net/rapid"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // stubRaft takes entries and answers them when told to.
@@ -161,7 +163,7 @@ func TestPackerPacksWhatWaits(t *testing.T) {
 // Of large commands one is under way at a time, in their order, and the others pass them: they wait for the application of one at most, and have twice its time to
 // themselves before the next (I14). A stream of others does not keep a large one out, and where nobody else is there none waits.
 func TestPackerLargeCommands(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newStubRaft()
 		p := newPacker(r, 1<<30, newFault(func(error) {}, nil), newStoreMetrics(nil))
 		go p.run()

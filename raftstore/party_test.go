@@ -8,12 +8,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // After a large command the others have twice its time, and 50 ms at most: one that took long was itself kept waiting.
 func TestPackerRestsAfterLargeCommands(t *testing.T) {
 	for took, want := range map[time.Duration]time.Duration{time.Millisecond: 2 * time.Millisecond, 20 * time.Millisecond: 40 * time.Millisecond, time.Second: largeRest} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			r := newStubRaft()
 			p := newPacker(r, 1<<30, newFault(func(error) {}, nil), newStoreMetrics(nil))
 			go p.run()
@@ -50,7 +52,7 @@ func proposingFor(ctx context.Context, p *packer, of byte, cmd string) <-chan an
 
 // Parties take turns: however much one has in its queue, another's command is in the next pack (I14). The commands of each stay in their order, also where some are given up.
 func TestPackerTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newStubRaft()
 		p := newPacker(r, 1<<30, newFault(func(error) {}, nil), newStoreMetrics(nil))
 		go p.run()

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"net"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // Raft stops reading a pipeline's answers at the first that grants nothing, and may still send: that must end. (With raft's own
@@ -21,7 +22,7 @@ func TestPipelineEndsBehindARefusal(t *testing.T) {
 	}
 	for name, answer := range answers {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				cfg := newNode().cfg.withDefaults()
 				here, there := pipeTransports(&cfg)
 				over := make(chan struct{})

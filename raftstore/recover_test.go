@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/errors/oserror"
@@ -21,6 +20,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestRecoverBeginsAnotherCluster: two of three are lost for good, as it seems, and the third goes on alone. Those that come back all the same go
@@ -498,7 +499,7 @@ func TestRestoredClustersTakeOthers(t *testing.T) {
 
 // A recovery that is cut must not leave a damaged folder that an ordinary start takes for whole: it opens the log, and that cuts off what stands behind the damage.
 func TestRecoverHidesNoDamage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := vfs.NewCrashableMem()
 		s, _ := start(t, onFS(mem))
 		propose(t, s, "before=1")

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"machineid/internal/testkit/bubble"
 )
 
 const (
@@ -38,7 +40,7 @@ func ballastSize(fs vfs.FS) int64 {
 // When little is left, ordinary commands are refused at once, essential ones and reads go on, and the store opens again only when
 // there is clearly more room (R10).
 func TestNearlyFullDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := newQuotaFS(vfs.NewMem(), disk)
 		s, _ := start(t, onFS(q), with(smallBallast))
 		if n := ballastSize(q); n != 2*mib {
@@ -100,7 +102,7 @@ func TestDiskReserve(t *testing.T) {
 
 // A node tells what its disk has left and what its reserve is, to others and as metrics.
 func TestStatusTellsOfTheDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := newQuotaFS(vfs.NewMem(), disk)
 		s, _ := start(t, onFS(q), with(smallBallast))
 		about := func(left, want uint64) bool { return left <= want && left > want-mib } // the node itself writes a little
@@ -129,7 +131,7 @@ func TestDiskThatDoesNotTell(t *testing.T) {
 	}
 	look := time.Second + 100*time.Millisecond
 	t.Run("from the start", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			mem := vfs.NewMem()
 			before, _ := start(t, onFS(newQuotaFS(mem, disk)), with(smallBallast))
 			stop(t, before)
@@ -163,7 +165,7 @@ func TestDiskThatDoesNotTell(t *testing.T) {
 		})
 	})
 	t.Run("once it is full", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			q := newQuotaFS(vfs.NewMem(), disk)
 			s, _ := start(t, onFS(q), with(smallBallast))
 			q.setMute(true)
@@ -183,7 +185,7 @@ func TestDiskThatDoesNotTell(t *testing.T) {
 		})
 	})
 	t.Run("one question while it is nearly full", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			q := newQuotaFS(vfs.NewMem(), disk)
 			s, _ := start(t, onFS(q), with(smallBallast))
 			q.leave(40 * mib)
@@ -204,7 +206,7 @@ func TestDiskThatDoesNotTell(t *testing.T) {
 func flaps(t *testing.T, k knobs) int {
 	t.Helper()
 	changes := 0
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := newQuotaFS(vfs.NewMem(), disk)
 		s, _ := start(t, onFS(q), with(smallBallast), withKnobs(k))
 		low, _ := s.space.limits(disk)
@@ -235,7 +237,7 @@ func TestNearlyFullDiskDoesNotFlap(t *testing.T) {
 // A write that meets a full disk is tried again with the room of the ballast, and the store goes on with what is essential. When
 // there is room again, the ballast comes back first, then the other commands (R10).
 func TestFullDiskRecovers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := newQuotaFS(vfs.NewMem(), disk)
 		s, _ := start(t, onFS(q), with(smallBallast))
 		propose(t, s, "a=1")
@@ -286,7 +288,7 @@ func TestFullDiskRecovers(t *testing.T) {
 // and all else when there is room again (R10, I14).
 func TestAFloodOnAFullDisk(t *testing.T) {
 	for _, mute := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			q := newQuotaFS(vfs.NewMem(), disk)
 			n := newNode(onFS(q), with(smallBallast))
 			s := must[*Store](t)(n.open())

@@ -9,11 +9,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // A lone node forms a cluster, leads, applies, shows what it applied, and has all of it after a restart, without applying
@@ -180,7 +181,7 @@ func TestLogging(t *testing.T) {
 
 // Closing waits for what is under way: a command that others have got is answered with what became of it (R9).
 func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l := c.leader()

@@ -9,11 +9,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // hosted is one of several stores in one bubble, each on a host of its own, over raft's own transport.
@@ -169,7 +170,7 @@ func (c *hostedCluster) after(from, to *hosted, bytes int64, do func() (lost boo
 // A voter that is being sent the state by a host that vanishes gives up when an election is due, and votes (I14). raft's main loop reads the snapshot, so
 // a read that has no end takes the vote away for good.
 func TestAVoterInASnapshotVotes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newHostedCluster(t)
 		defer c.end()
 		leader, late, _ := c.behind()
@@ -191,7 +192,7 @@ func TestAVoterInASnapshotVotes(t *testing.T) {
 
 // A snapshot that stops coming while its sender's heartbeats go on is told of, given up, and sent again.
 func TestASnapshotThatStopsIsToldOf(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newHostedCluster(t)
 		defer c.end()
 		leader, late, _ := c.behind()
@@ -214,7 +215,7 @@ func TestASnapshotThatStopsIsToldOf(t *testing.T) {
 
 // A leader does not send on for long to a host that has vanished: whoever comes back in its place is served.
 func TestAVoterThatVanishedInASnapshotIsSentAnother(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newHostedCluster(t)
 		defer c.end()
 		leader, late, _ := c.behind()
@@ -231,7 +232,7 @@ func TestAVoterThatVanishedInASnapshotIsSentAnother(t *testing.T) {
 
 // A store that is sending a snapshot to a host that takes nothing closes at once.
 func TestCloseEndsASnapshotUnderWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newHostedCluster(t)
 		defer c.end()
 		leader, late, _ := c.behind()
@@ -248,7 +249,7 @@ func TestCloseEndsASnapshotUnderWay(t *testing.T) {
 
 // A member that does not take in that it is to lead holds up the leader, which takes no command meanwhile, no longer than an election would.
 func TestAHandOverToWhoHangsEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newHostedCluster(t)
 		defer c.end()
 		leader := c.leading()

@@ -10,13 +10,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
 	"github.com/hashicorp/raft-wal/metrics"
 	"github.com/hashicorp/raft-wal/verifier"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // audit is raft-wal's verifier over one run of a node: at each checkpoint of the leader, the node reads its log back and compares it
@@ -199,7 +200,7 @@ func TestVerifier(t *testing.T) {
 		compared := 0
 		for _, seed := range testSeeds(t, 1, count(2, 40)) {
 			o := &auditor{}
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 7))
 				// A cache of one byte: entries are read from the disk. Some logs are cut early, so that snapshots are sent.
 				c := newCluster(t, 3, o.watching(), with(func(cfg *Config) {
@@ -245,7 +246,7 @@ func TestVerifier(t *testing.T) {
 		t.Run(mutant.name, func(t *testing.T) {
 			o := &auditor{}
 			var id string
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newCluster(t, 3, o.watching(), with(func(cfg *Config) { cfg.LogCacheBytes = 1 }))
 				defer o.close()
 				defer c.stop()

@@ -2,14 +2,15 @@ package raftstore
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // Views that are taken while nothing is applied are one snapshot. What is applied is in the next View and in none before, and no
 // snapshot is kept when its last View, and the time to share it, is over.
 func TestViewsShareASnapshot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s, _ := start(t)
 		at := propose(t, s, "a=1").Index
 		first, second := must[*View](t)(s.View()), must[*View](t)(s.View())

@@ -11,12 +11,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // filesBelow lists the files in a folder and below that have anything in them.
@@ -198,7 +199,7 @@ func TestDamageToTheLogIsSeen(t *testing.T) {
 
 // A node whose log is damaged does not start, and says what to do.
 func TestOpenRefusesADamagedLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := vfs.NewCrashableMem()
 		s, _ := start(t, onFS(mem))
 		propose(t, s, "before=1")
@@ -254,7 +255,7 @@ func TestATornTailIsNoDamage(t *testing.T) {
 
 // A write that was not synced may be missing in front of one that was: nothing is promised of it until a later one is synced.
 func TestNothingIsPromisedOfWhatWasNotSynced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := vfs.NewCrashableMem()
 		s, _ := start(t, onFS(mem), with(func(c *Config) { c.TrailingLogs = 1 }))
 		for range 20 {
@@ -283,7 +284,7 @@ func TestNothingIsPromisedOfWhatWasNotSynced(t *testing.T) {
 
 // The log is sealed once when it is quiet, and not again before something is written.
 func TestTheLogIsSealedWhenItIsQuiet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := vfs.NewCrashableMem()
 		s, _ := start(t, onFS(mem))
 		propose(t, s, "a=1")

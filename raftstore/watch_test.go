@@ -6,11 +6,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // stallingFS holds the writes to some files until it is released.
@@ -61,7 +62,7 @@ func TestStuckWriteIsTold(t *testing.T) {
 		"state-":   {func(s *Store) { _ = s.fsm.persist(Position{}) }, "write: syncing the state"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				disk := &stallingFS{}
 				s, _ := start(t, onFS(disk.over(vfs.NewMem())))
 				time.Sleep(time.Second)
@@ -87,7 +88,7 @@ func TestStuckWriteIsTold(t *testing.T) {
 
 // An Apply that does not come back is told too: the machine may wait for the disk, or Pebble for a flush.
 func TestStuckApplyIsTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		s, m := start(t)
 		m.onApply = func(Position) { <-gate }
@@ -108,7 +109,7 @@ func TestStuckApplyIsTold(t *testing.T) {
 func TestStuckWriteEndsTheProcess(t *testing.T) {
 	for role, limit := range map[string]time.Duration{"leader": 5 * time.Second, "follower": 20 * time.Second} {
 		t.Run(role, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				disk := &stallingFS{}
 				n := newNode(onFS(disk.over(vfs.NewMem())), with(func(c *Config) { c.Bootstrap = role == "leader" }))
 				s := must[*Store](t)(n.open())

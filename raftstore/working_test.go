@@ -6,12 +6,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	autopilot "github.com/hashicorp/raft-autopilot"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // Whose voice, vote and leadership a change counts with (R13). Raft's own messages pass all the while: what the nodes say of
@@ -29,7 +30,7 @@ func (m *member) says(lie func(*NodeStatus)) {
 // A voter works if it answers, is in this term, and needs no snapshot; a change that leaves too few that do is refused, and the
 // leadership goes to none that does not.
 func TestWhoWorks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3, with(func(cfg *Config) { cfg.TrailingLogs = 1 }))
 		defer c.stop()
 		l, others := c.leader(), c.followers()
@@ -73,7 +74,7 @@ func TestWhoWorks(t *testing.T) {
 
 // Nobody hands over to a node that says why it should not lead, nor to one whose disk is nearly full, unless the leader is no better.
 func TestWhoIsFitToLead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var own atomic.Pointer[string]
 		none, wrong := "", "its clock is off"
 		own.Store(&none)
@@ -143,7 +144,7 @@ func TestWhoIsFitToLead(t *testing.T) {
 // A hand-over to a node that answers and gets no entries is refused, however often it is tried, and this node goes on: raft (v1.8.0) would wait for that
 // node's replication, and at the second try for ever; then it refuses every command, in later terms too.
 func TestAHandOverNeedsWhoKeepsUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, to := c.leader(), c.followers()[0]
@@ -179,7 +180,7 @@ func TestWhoHasCaughtUp(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newCluster(t, 3)
 				defer c.stop()
 				l, m := c.leader(), c.add()
@@ -204,7 +205,7 @@ func TestWhoHasCaughtUp(t *testing.T) {
 
 // Who needs longer than a heartbeat time-out for what is committed meanwhile never catches up.
 func TestWhoIsSlowHasNotCaughtUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, m := c.leader(), c.add()
@@ -240,7 +241,7 @@ func TestWhoIsSlowHasNotCaughtUp(t *testing.T) {
 
 // A vote goes to the life that was asked how far it is: one that came in its place meanwhile is to be asked first (R13).
 func TestAVoteIsForWhoWasAsked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, m := c.leader(), c.add()
@@ -275,7 +276,7 @@ func TestAVoteIsForWhoWasAsked(t *testing.T) {
 
 // A node that says that it is of another cluster is not taken in, though its greeting, a moment before, knew of none (R14).
 func TestWhoIsOfAnotherClusterIsNotTakenIn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1)
 		defer c.stop()
 		l, m := c.leader(), c.add()
@@ -292,7 +293,7 @@ func TestWhoIsOfAnotherClusterIsNotTakenIn(t *testing.T) {
 
 // An address is one member's, though that one is down and another node answers there.
 func TestAnAddressIsOneMembers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.stop()
 		l, dead, next := c.leader(), c.followers()[0], c.add()
@@ -307,7 +308,7 @@ func TestAnAddressIsOneMembers(t *testing.T) {
 
 // Autopilot takes who is dead, and nobody who answers; it gives no vote.
 func TestAutopilotTakesTheDeadOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 4, with(func(cfg *Config) { cfg.DeadServerAfter = MinDeadServerAfter }))
 		defer c.stop()
 		l, m := c.leader(), c.add()
@@ -341,7 +342,7 @@ func TestAutopilotGivesNoVote(t *testing.T) {
 
 // A follower that is sent a snapshot is not stalled, however long that takes: its log says nothing of how it gets on.
 func TestWhoIsSentASnapshotIsNotStalled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		cfg := newNode().cfg.withDefaults()
 		s := &Store{cfg: cfg, log: &logStore{first: 50}}
 		server, seen := raft.Server{ID: "n2/s2"}, map[raft.ServerID]progress{}

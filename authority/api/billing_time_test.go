@@ -4,10 +4,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"machineid/authority/billing/stripetest"
+	"machineid/internal/testkit/bubble"
 )
 
 // TestStripeHangs: however slow Stripe is, whoever wants to pay is answered before known clients give up (10 s), validate is not behind it, and
@@ -23,7 +23,7 @@ func TestStripeHangs(t *testing.T) {
 		"takes 1.5 s for a call": {1500 * time.Millisecond, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				t.Cleanup(func() { time.Sleep(time.Minute) }) // virtual: what fasthttp leaves behind ends
 				s := stripetest.Offline()
 				n := selling(t, s)

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"machineid/authority/state"
+	"machineid/internal/testkit/bubble"
 )
 
 // TestLargeBodies are parsed one at a time, with rests, and who sends many has one place among the others.
 func TestLargeBodies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const work = 10 * time.Millisecond
 		b := newBodies()
 		b.free = make(chan struct{}, 1)

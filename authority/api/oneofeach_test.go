@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"machineid/authority/state"
+	"machineid/internal/testkit/bubble"
 )
 
 // TestOneOfEach: one of an org at a time, whoever gives up; other orgs wait for none of them; nothing is left.
 func TestOneOfEach(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var o oneOfEach
 		var mu sync.Mutex
 		in, most, gone := 0, 0, 0

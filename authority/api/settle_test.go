@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,6 +16,7 @@ import (
 	"machineid/authority/hub"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/internal/testkit/bubble"
 	"machineid/raftstore"
 	"machineid/shared/wire"
 )
@@ -378,7 +378,7 @@ func TestTimes(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				t.Cleanup(func() { time.Sleep(time.Minute) }) // virtual: what fasthttp leaves behind ends
 				n := start(t)
 				o := n.org()

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"machineid/authority/state"
+	"machineid/internal/testkit/bubble"
 )
 
 // one is a reader of its own.
@@ -32,7 +33,7 @@ func (t *turns) idle(tb testing.TB, free int) {
 
 // TestTurnsGoRound: one reads at a time, and who has more to read than others is not before them.
 func TestTurnsGoRound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		turns := newTurns(prometheus.NewRegistry())
 		turns.free = 1
 		const work = 20 * time.Microsecond // a record
@@ -98,7 +99,7 @@ func TestTurnsGoRound(t *testing.T) {
 
 // TestTurnsAreBounded by reader, and one that has its fill takes nothing from others.
 func TestTurnsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		turns := newTurns(prometheus.NewRegistry())
 		turns.free = 1
 		began := time.Now()
@@ -141,7 +142,7 @@ func TestTurnsAreBounded(t *testing.T) {
 
 // TestUnsentAnswersAreBounded in all.
 func TestUnsentAnswersAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		turns := newTurns(prometheus.NewRegistry())
 		var held []*reading
 		for i := byte(1); ; i++ {
@@ -171,7 +172,7 @@ func TestUnsentAnswersAreBounded(t *testing.T) {
 func TestTurnsComeBack(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 1))
 				turns := newTurns(prometheus.NewRegistry())
 				turns.free = 1 + rng.IntN(2)
@@ -217,7 +218,7 @@ func TestTurnsComeBack(t *testing.T) {
 func TestATurnEnds(t *testing.T) {
 	for name, work := range map[string]time.Duration{"quick records": 0, "slow records": 100 * time.Microsecond} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				turns := newTurns(prometheus.NewRegistry())
 				rd, err := turns.begin(t.Context(), one(1))
 				if err != nil {
@@ -240,7 +241,7 @@ func TestATurnEnds(t *testing.T) {
 
 // TestAShortReadRests as well: the turn of one that ends before its turn does is not had again at once.
 func TestAShortReadRests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		turns := newTurns(prometheus.NewRegistry())
 		turns.free = 1
 		const reads, work = 50, sliceTime / 2
@@ -261,7 +262,7 @@ func TestAShortReadRests(t *testing.T) {
 
 // TestLongReadsAreBoundedInAll: however many orgs ask.
 func TestLongReadsAreBoundedInAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		turns := newTurns(prometheus.NewRegistry())
 		of := func(i int) reader { return reader{org: state.OrgID{byte(i), byte(i >> 8)}} }
 		var readers sync.WaitGroup

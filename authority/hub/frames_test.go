@@ -18,6 +18,7 @@ import (
 
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/internal/testkit/bubble"
 	"machineid/raftstore"
 	"machineid/shared/link"
 )
@@ -136,7 +137,7 @@ func inRealWorld(t *testing.T, f func(w *realWorld)) {
 // inRealWorldOf is inRealWorld with what differs in the hub's settings.
 func inRealWorldOf(t *testing.T, differs func(*Config), f func(w *realWorld)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &realWorld{world: world{t: t, start: time.Now(), done: make(chan struct{})}, hash: [32]byte{9}}
 		w.m = state.New(func(index uint64, concerns []state.Concern) { w.hub.Notify(index, concerns) })
 		w.m.OnRestored(func(index uint64) { w.hub.Restored(index) })

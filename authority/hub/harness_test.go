@@ -17,6 +17,7 @@ import (
 
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/internal/testkit/bubble"
 	"machineid/raftstore"
 	"machineid/shared/clock"
 )
@@ -72,7 +73,7 @@ func (w *world) since() time.Duration { return time.Since(w.start) }
 // inWorld runs f in a bubble, over a state whose record of leases is rec.
 func inWorld(t *testing.T, times Times, rec *statepb.LinkRecord, f func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &world{t: t, start: time.Now(), store: &fakeStore{leads: true}, done: make(chan struct{})}
 		w.store.world = w
 		db, err := pebble.Open("", &pebble.Options{FS: vfs.NewMem(), Logger: quiet{}})

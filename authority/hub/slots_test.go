@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"machineid/internal/testkit/bubble"
 	"machineid/shared/clock"
 	"machineid/shared/link"
 )
@@ -207,7 +208,7 @@ func TestTheDirectoryShrinks(t *testing.T) {
 
 // TestWorkersAreBounded: however much a session asks at once, so many do it, and none of it is lost (I14).
 func TestWorkersAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var w workers
 		var mu sync.Mutex
 		running, most, done := 0, 0, 0

@@ -4,11 +4,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestWorkersStay for the next job, up to a number; nothing waits for one, and the end waits for all.
 func TestWorkersStay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var w workers
 		waiting := func() int {
 			w.mu.Lock()

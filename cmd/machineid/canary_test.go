@@ -3,8 +3,9 @@ package main
 import (
 	"strconv"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // A log that is healthy says nothing of a cache above it: an edge may acknowledge every change and put none in force. So what is
@@ -32,7 +33,7 @@ func canary(w *world) (frozen []string) {
 func TestACanaryFindsAFrozenCache(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		t.Run(strconv.FormatBool(frozen), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.startAuthority(1)
 				w.key = w.change("org/create", `{}`).Key

@@ -5,8 +5,9 @@ package main
 import (
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // The wall clock of the node that leads becomes the authority's time, for good: these clocks are wrong by a year (authority/DESIGN.md,
@@ -23,7 +24,7 @@ type clockSite struct {
 // inClockSite runs do in a site where each node has compared its clock with all others.
 func inClockSite(t *testing.T, nodes int, do func(s *clockSite)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(7, 1))
 		s := &clockSite{site: newSite(t, rng, nodes, 0), rng: rng}
 		defer func() {

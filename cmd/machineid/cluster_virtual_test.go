@@ -11,8 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // The promise (DESIGN.md) over a whole deployment in virtual time: three authority nodes, five edges, clients at all of them, and
@@ -55,7 +56,7 @@ const (
 // play runs one saga.
 func play(t *testing.T, seed uint64, length time.Duration) (out *saga) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		a := &actors{
 			site: newSite(t, rng, 3, sagaEdges), seed: seed, stop: make(chan struct{}),

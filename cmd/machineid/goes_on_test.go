@@ -5,13 +5,14 @@ package main
 import (
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestEdgesGoOnAtAnyNode: every node has the same history, so hand-overs and crashes of leaders make no edge begin anew (I7, I13).
 func TestEdgesGoOnAtAnyNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(3, 3))
 		s := newSite(t, rng, 3, 2)
 		c := s.caller("founder")

@@ -8,8 +8,9 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestANoisyOrg (I14): whatever one org asks for, as often as it likes, no other is refused anything, no lease is lost and no leader; and what it may have at
@@ -18,7 +19,7 @@ func TestANoisyOrg(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { noisyOrg(t, seed) })
+			bubble.Test(t, func(t *testing.T) { noisyOrg(t, seed) })
 		})
 	}
 }

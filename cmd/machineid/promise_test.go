@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"machineid/internal/testkit/bubble"
 	"machineid/shared/link"
 )
 
@@ -159,7 +159,7 @@ var mutants = map[string]mutant{
 func live(t *testing.T, seed uint64, length time.Duration, bad mutant) *history {
 	t.Helper()
 	h := &history{changes: make([][]changed, 2)}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		w := newWorld(t)
 		w.times.CacheTTL = []time.Duration{time.Second, 5 * time.Second, time.Minute}[rng.IntN(3)]

@@ -3,10 +3,11 @@ package main
 import (
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // copied is the authority's disk as it is now.
@@ -105,7 +106,7 @@ func TestAnOlderCopyIsPutBack(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.disk = vfs.NewCrashableMem()
 				w.startAuthority(1)

@@ -2,10 +2,11 @@ package main
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestASeatIsGivenOnWhenItIsFree: who is given the seat of another is told so when no edge allows that one any more. One that is cut off may, until
@@ -15,7 +16,7 @@ func TestASeatIsGivenOnWhenItIsFree(t *testing.T) {
 		"devices/register": device("new"), "devices/unrevoke": device("back"), "devices/unrevoke_batch": `{"deviceIds":["back"]}`,
 	} {
 		t.Run(path, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.disk = vfs.NewCrashableMem()
 				w.startAuthority(1)

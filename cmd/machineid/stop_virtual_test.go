@@ -8,8 +8,9 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestALeaderThatStopsLeavesNobodyInDoubt: a leader is stopped under load. Callers at edges and at nodes, who keep their connections, are
@@ -25,7 +26,7 @@ func TestALeaderThatStopsLeavesNobodyInDoubt(t *testing.T) {
 	}
 	for _, seed := range seeds(t, n) {
 		done, notDone := 0, 0
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 9))
 			s := newSite(t, rng, 3, 3)
 			s.net.mu.Lock()

@@ -8,10 +8,10 @@ import (
 	"os"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"machineid/authority/billing/stripetest"
+	"machineid/internal/testkit/bubble"
 )
 
 // What time ends (I11), in worlds whose clocks are as far off as they may be.
@@ -43,7 +43,7 @@ func inEachSkew(t *testing.T, scenario func(w *world, e *member, s skew)) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.startAuthority(s.authority)
 				w.key = w.change("org/create", "{}").Key
@@ -218,7 +218,7 @@ func TestTimeGoesOnOverACrash(t *testing.T) {
 		seeds = 20
 	}
 	for seed := range seeds {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			s := newSite(t, rng, 3, 1)
 			c := s.caller("c")
@@ -293,7 +293,7 @@ func TestABoundThatIsRaised(t *testing.T) {
 	if os.Getenv("MACHINEID_TEST_TORTURE") != "" {
 		step = 1
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.startAuthority(1)
 		w.key = w.change("org/create", "{}").Key
@@ -326,7 +326,7 @@ func TestABoundThatIsRaised(t *testing.T) {
 // new one's reach. What the new one says of ends, a validate that it answers included, is so at that edge.
 func TestANewLeaderTellsNoEndTooEarly(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, 1))
 		s := newSite(t, rng, 3, 1)
 		c := s.caller("c")
@@ -375,7 +375,7 @@ func TestANewLeaderTellsNoEndTooEarly(t *testing.T) {
 // of that yet. Who is refused is told no sooner than it is so everywhere.
 func TestARefusalTellsNothingTooEarly(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.startAuthority(1)
 		w.key = w.change("org/create", "{}").Key

@@ -6,8 +6,9 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestNoAddressTakesTheTimeOfTheOthers: of the addresses of a name one that answers is reached, whatever becomes of what is sent to those before it.
@@ -26,7 +27,7 @@ func TestNoAddressTakesTheTimeOfTheOthers(t *testing.T) {
 		"none is known":   {"", "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				reached := ""

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 const often = time.Millisecond
@@ -44,7 +45,7 @@ func TestStopDoesNotWaitForASlowServer(t *testing.T) {
 
 func TestAnOldAllowIsNone(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &Watch{deviceID: "a", goodFor: time.Minute}
 		if err := w.Checkpoint(); err == nil {
 			t.Error("allowed before anything was asked")

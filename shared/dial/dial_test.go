@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // world is a system where each address answers in its own way.
@@ -100,7 +102,7 @@ func TestNoAddressTakesTheTimeOfTheOthers(t *testing.T) {
 		"an IPv4 address in IPv6 form": {w("::ffff:10.0.0.1", "10.0.0.2"), map[string]time.Duration{"10.0.0.2:7": ms}, 0, "10.0.0.2:7", stagger + ms, "10.0.0.1:7 10.0.0.2:7", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := &world{names: tt.names, answers: tt.answers}
 				ctx := t.Context()
 				if tt.limit > 0 {
@@ -138,7 +140,7 @@ func TestNoAddressTakesTheTimeOfTheOthers(t *testing.T) {
 
 // TestWhatComesTooLateIsClosed: of those that are tried at the same time one is taken, and no other stays open.
 func TestWhatComesTooLateIsClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &world{names: map[string][]string{"n": {"10.0.0.1", "10.0.0.2", "10.0.0.3"}}, answers: map[string]time.Duration{"10.0.0.3:7": time.Millisecond}}
 		d := w.dialer()
 		connect := d.connect

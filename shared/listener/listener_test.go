@@ -10,11 +10,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // fake is a listener that does what the test says.
@@ -83,7 +84,7 @@ func TestNoErrorOfAcceptEndsAListener(t *testing.T) {
 		opError(syscall.EMFILE), opError(syscall.ENFILE), opError(syscall.ENOBUFS), opError(syscall.ENOMEM), opError(syscall.ECONNABORTED),
 		opError(syscall.EPERM), errors.New("whatever"),
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			f, reg, out := newFake(), prometheus.NewRegistry(), &bytes.Buffer{}
 			l := New(f, Options{Name: "http", Metrics: NewMetrics(reg), Log: slog.New(slog.NewTextHandler(out, nil))})
 			if why := l.Reasons(); why != nil {
@@ -139,7 +140,7 @@ func TestNoErrorOfAcceptEndsAListener(t *testing.T) {
 
 // TestACloseEndsAPause at once.
 func TestACloseEndsAPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFake()
 		l := New(f, Options{})
 		for range 20 {

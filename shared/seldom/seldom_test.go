@@ -5,13 +5,14 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestALineAMinute: the first is told at once, the next a minute later, with how many there were in between.
 func TestALineAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		log, line := slog.New(slog.NewTextHandler(&out, nil)), Line{}
 		for range 1000 {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // stream is what takes lines, or does not.
@@ -85,7 +87,7 @@ func say(t *testing.T, w io.Writer, text string) {
 // TestAStalledStreamHoldsNobody: whoever writes is not held up, at most Room waits, and what was lost is told of in its place.
 func TestAStalledStreamHoldsNobody(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStream()
 		w := New("stderr", s)
 		say(t, w, "first\n")
@@ -146,7 +148,7 @@ func TestAStalledStreamHoldsNobody(t *testing.T) {
 // TestAFullDisk: a line that it cut ends before the next one, and what it did not take is told of as soon as it takes something.
 func TestAFullDisk(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStream()
 		w := New("stderr", s)
 		s.set(len("one\ntw"), syscall.ENOSPC)
@@ -172,7 +174,7 @@ func TestAFullDisk(t *testing.T) {
 // TestADeadReader: nothing fails, nothing waits, all is counted.
 func TestADeadReader(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStream()
 		s.set(0, syscall.EPIPE)
 		w := New("stdout", s)
@@ -194,7 +196,7 @@ func TestADeadReader(t *testing.T) {
 // TestAStreamThatDoesNotBlock is not taken for one that fails.
 func TestAStreamThatDoesNotBlock(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStream()
 		s.again = 7
 		w := New("stderr", s)
@@ -211,7 +213,7 @@ func TestAStreamThatDoesNotBlock(t *testing.T) {
 // TestALineThatIsTooLong is lost, and told of although nothing else is written.
 func TestALineThatIsTooLong(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStream()
 		w := New("stderr", s)
 		say(t, w, strings.Repeat("x", Room+1))
@@ -279,7 +281,7 @@ func TestOrder(t *testing.T) {
 // TestALossIsToldInItsPlace: behind a line that is lost none is taken before that is told, though it would fit.
 func TestALossIsToldInItsPlace(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStream()
 		w := New("stderr", s)
 		s.stall()
@@ -302,7 +304,7 @@ func TestALossIsToldInItsPlace(t *testing.T) {
 // TestNoLossIsForgotten: a stream stalls, breaks when it goes on, mends, and is full. All that was lost is told, once.
 func TestNoLossIsForgotten(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStream()
 		w := New("stderr", s)
 		s.stall()

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // crowd is a server in a bubble of virtual time, and connections to it.
@@ -50,7 +52,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 func inBubble(t *testing.T, h fasthttp.RequestHandler, opts Options, f func(c *crowd)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts.NoDate = true
 		c := &crowd{t, newPipes(), NewServer(h, opts)}
 		served := make(chan error, 1)
@@ -345,7 +347,7 @@ func (l surplusListener) Accept() (net.Conn, error) {
 
 // TestASurplusIsToldSo and ended, soon if it says nothing.
 func TestASurplusIsToldSo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := &crowd{t, newPipes(), NewServer(echo, Options{NoDate: true})}
 		served := make(chan error, 1)
 		go func() { served <- c.srv.Serve(surplusListener{c.ln}) }()

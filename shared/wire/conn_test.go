@@ -4,8 +4,9 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // counting is a connection whose deadlines are counted.
@@ -36,7 +37,7 @@ func timed(o Options, peer func(far net.Conn)) (c *conn, inner *counting, end fu
 }
 
 func TestDeadlinesMoveOnlyNowAndThen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, inner, end := timed(Options{}, func(far net.Conn) {
 			for range 100 {
 				time.Sleep(30 * time.Millisecond)
@@ -62,7 +63,7 @@ func TestDeadlinesMoveOnlyNowAndThen(t *testing.T) {
 // TestARequestMustArriveInTime: a byte now and then does not keep a request alive, however short or long its time-out.
 func TestARequestMustArriveInTime(t *testing.T) {
 	for _, d := range []time.Duration{20 * time.Millisecond, 300 * time.Millisecond, 10 * time.Second} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c, _, end := timed(Options{ReadTimeout: d}, func(far net.Conn) {
 				for {
 					if _, err := far.Write([]byte("x")); err != nil {
@@ -88,7 +89,7 @@ func TestARequestMustArriveInTime(t *testing.T) {
 // TestAnIdleConnectionEnds, and one that is in use lives on, however short the time-out.
 func TestAnIdleConnectionEnds(t *testing.T) {
 	for _, d := range []time.Duration{20 * time.Millisecond, 900 * time.Millisecond, 75 * time.Second} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c, _, end := timed(Options{IdleTimeout: d}, func(far net.Conn) {
 				_, _ = far.Read(make([]byte, 100))
 				for range 30 {

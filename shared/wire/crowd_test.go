@@ -4,13 +4,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestNoPartyTakesAllPlaces: beyond its half a party waits for its own, for so long at most; others do not wait.
 func TestNoPartyTakesAllPlaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const wait = time.Second
 		c := NewCrowd(6, wait)
 		loud, quiet := Party{1}, Party{2}

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"net"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // brittle is a connection that takes only a part of what is written.
@@ -31,7 +32,7 @@ func ask(dial func(ctx context.Context) (net.Conn, error), during func(*Hop)) er
 
 // TestWhatHasNotLeftWasNotDone: what could not be written whole nobody can have carried out, so it may be sent again, and is not told of as unknown.
 func TestWhatHasNotLeftWasNotDone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer func() { _ = far.Close() }()
 		err := ask(func(context.Context) (net.Conn, error) { return brittle{near}, nil }, func(*Hop) {})
@@ -57,7 +58,7 @@ func TestABrokenHopAsksNobody(t *testing.T) {
 		"asked after it":  {hangs, 0, OutcomeNotDone},
 		"under way":       {nil, hopDial / 2, OutcomeUnknown},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer func() { _ = far.Close() }()
 			go func() { // reads, and answers nothing

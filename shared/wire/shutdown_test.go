@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp/fasthttputil"
+
+	"machineid/internal/testkit/bubble"
 )
 
 // TestAStopLeavesNobodyInDoubt: callers that keep their connections, and end them where they are told to, get an answer to all that they send while a server
@@ -20,7 +22,7 @@ import (
 func TestAStopLeavesNobodyInDoubt(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			ln := fasthttputil.NewInmemoryListener()
 			srv := NewServer(echo, Options{NoDate: true})
 			served := make(chan error, 1)
@@ -88,7 +90,7 @@ func TestAStopLeavesNobodyInDoubt(t *testing.T) {
 // TestAStopWithoutCallers does not wait.
 func TestAStopWithoutCallers(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ln := fasthttputil.NewInmemoryListener()
 		srv := NewServer(echo, Options{NoDate: true})
 		served := make(chan error, 1)
