@@ -22,11 +22,14 @@ type hookedFS struct {
 	vfs.FS
 	under string
 	hook  atomic.Pointer[func(op errorfs.Op)]
+	looks atomic.Int64 // at writes, that are under way
 }
 
 func newHookedFS(disk vfs.FS, under string) *hookedFS {
 	h := &hookedFS{under: under}
 	h.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		h.looks.Add(1)
+		defer h.looks.Add(-1)
 		if hook := h.hook.Load(); hook != nil && op.Kind.ReadOrWrite() != errorfs.OpIsRead && strings.Contains(op.Path, h.under) {
 			(*hook)(op)
 		}
@@ -35,7 +38,8 @@ func newHookedFS(disk vfs.FS, under string) *hookedFS {
 	return h
 }
 
-// during runs op, and look at every write that it brings to the disk. It fails the test if there was none.
+// during runs op, and look at every write that it brings to the disk. It fails the test if there was none. No look is under way when it
+// returns: one that ended later, in a flush of Pebble's, would hold a store that is being closed.
 func (h *hookedFS) during(tb testing.TB, what string, op func(), look func(op errorfs.Op)) {
 	tb.Helper()
 	var seen atomic.Int64
@@ -46,6 +50,9 @@ func (h *hookedFS) during(tb testing.TB, what string, op func(), look func(op er
 	h.hook.Store(&hook)
 	op()
 	h.hook.Store(nil)
+	for h.looks.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
 	if seen.Load() == 0 {
 		tb.Errorf("%s: nothing was written to %s", what, h.under)
 	}
