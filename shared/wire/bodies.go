@@ -142,6 +142,10 @@ func (h *holding) drop() {
 
 // limits has fasthttp read nothing of a body that is longer than its route takes: it is refused by its head.
 func (s *server) limits(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
+	if !h.IsHTTP11() && knownVersion(h.Protocol()) && string(h.Protocol()) != "HTTP/1.0" {
+		h.SetProtocol("HTTP/1.1")
+		h.ResetConnectionClose() // which fasthttp assumes of it; Head.Close knows whether it was sent
+	}
 	expectation(h)
 	if n := h.ContentLength(); n != chunkedLength && n > bodyAtOnce {
 		path, _ := SplitTarget(h.RequestURI())
@@ -216,7 +220,9 @@ func (s *server) readBody(ctx *fasthttp.RequestCtx, r *Request, h *holding) ([]b
 			}
 			return b, nil
 		case err != nil:
-			return nil, unread(ctx, err)
+			e := unread(ctx, err)
+			e.close = true
+			return nil, e
 		}
 	}
 }

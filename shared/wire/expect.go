@@ -40,6 +40,7 @@ func (s *server) expects(ctx *fasthttp.RequestCtx) (status int) {
 	switch {
 	case e != nil:
 	case r.Route == nil: // nothing there reads a body
+		c.answers()
 		s.serve(ctx, r, c)
 		ctx.SetConnectionClose()
 		return ctx.Response.StatusCode()
@@ -54,6 +55,7 @@ func (s *server) expects(ctx *fasthttp.RequestCtx) (status int) {
 		}
 		return fasthttp.StatusContinue
 	}
+	c.answers()
 	e.close = true
 	r.Error(ctx, e)
 	return ctx.Response.StatusCode()

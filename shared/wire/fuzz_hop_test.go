@@ -30,13 +30,15 @@ func (c *tape) Write(b []byte) (int, error) { return c.out.Write(b) }
 func (*tape) Close() error                  { return nil }
 func (*tape) LocalAddr() net.Addr           { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080} }
 
-func (*tape) RemoteAddr() net.Addr               { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
-func (*tape) SetDeadline(time.Time) error        { return nil }
-func (*tape) SetReadDeadline(time.Time) error    { return nil }
-func (*tape) SetWriteDeadline(time.Time) error   { return nil }
-func (c *tape) answers() *bufio.Reader           { return bufio.NewReader(bytes.NewReader(c.out.Bytes())) }
-func play(srv *Server, raw []byte) *tape         { c := newTape(raw); playOn(srv, c); return c }
-func playOn(srv *Server, c *tape)                { _ = srv.ServeConn(newConn(c, newListener(nil, srv.opts))) }
+func (*tape) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
+func (*tape) SetDeadline(time.Time) error      { return nil }
+func (*tape) SetReadDeadline(time.Time) error  { return nil }
+func (*tape) SetWriteDeadline(time.Time) error { return nil }
+func (c *tape) answers() *bufio.Reader         { return bufio.NewReader(bytes.NewReader(c.out.Bytes())) }
+func play(srv *Server, raw []byte) *tape       { c := newTape(raw); playOn(srv, c); return c }
+func playOn(srv *Server, c *tape) {
+	_ = srv.ServeConn(newConn(c, newListener(nil, srv.opts, srv.lame)))
+}
 func playable(h fasthttp.RequestHandler) *Server { return NewServer(h, Options{NoDate: true}) }
 
 // asked is what a server makes of a request.
