@@ -270,7 +270,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	c.opening.add(b[:n])
 	if c.ended = err != nil; c.ended {
 		told := c.late
-		if c.late = timedOut(err); c.late && !told && waits && n == 0 && len(b) < c.l.opts.MaxHead {
+		if c.late = timedOut(err); c.late && !told && waits && n == 0 && len(b) > 0 && len(b) < c.l.opts.MaxHead {
 			// A part of its buffer: fasthttp holds a part of a head, and looks for its end. Of line ends alone it would say nothing; so it gets a byte that ends no line.
 			b[0] = 0
 			return 1, nil

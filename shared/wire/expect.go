@@ -35,6 +35,7 @@ func (s *server) expects(ctx *fasthttp.RequestCtx) (status int) {
 	r, _ := requests.Get().(*Request)
 	defer s.done(ctx, r)
 	c, _ := ctx.Conn().(*conn)
+	Waits(ctx) // who the caller is may take a while to tell
 	// fasthttp counts the request only when it has all of it.
 	e := s.admit(ctx, r, 0)
 	switch {
