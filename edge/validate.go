@@ -21,6 +21,7 @@ var (
 func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	v, code := wire.ParseValidate(ctx)
 	if v.Operated { // only the authority can judge an operator's token
+		wire.Waits(ctx)
 		e.proxy.pass(ctx, r)
 		return
 	}
@@ -29,6 +30,7 @@ func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	if code == 0 {
 		if code = e.recall(&q, ctx.Time()); code == 0 {
 			hit = false
+			wire.Waits(ctx)
 			q.from = e.clientAddress(ctx)
 			code = e.ask(&q)
 		} else if code == decision.SystemUnavailable {

@@ -1,7 +1,10 @@
 package edge
 
 import (
+	"bufio"
 	"bytes"
+	"io"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -284,6 +287,41 @@ func TestNoPartyTakesAllWaitingPlaces(t *testing.T) {
 		took("a stranger's beyond the half of the address", w.validateWith(keyOf(3), "x"), 0)
 		if n := w.e.waiting.Load(); n != 0 {
 			t.Errorf("%d wait", n)
+		}
+	})
+}
+
+// TestAHitDoesNotWaitForAMiss that came with it, on the same connection.
+func TestAHitDoesNotWaitForAMiss(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.start()
+		w.want("d", "ALLOW", false)
+		w.want("d", "ALLOW", true)
+		w.a.set(func() { w.a.answer = func(*link.Fetch) *link.Answer { return nil } })
+		conn, err := w.http.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		ask := func(device string) string {
+			return "GET /api/v1/devices/validate?deviceId=" + device + " HTTP/1.1\r\nHost: edge\r\nx-org-key: " + w.key.Reveal() + "\r\n\r\n"
+		}
+		began := time.Now()
+		if _, err := conn.Write([]byte(ask("d") + ask("other") + ask("d"))); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		for i, want := range []time.Duration{0, DefaultMaxWait, DefaultMaxWait} {
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+			if took := time.Since(began); took != want {
+				t.Errorf("answer %d came after %v, want %v", i, took, want)
+			}
 		}
 	})
 }

@@ -19,6 +19,7 @@ const validateBudget = 900 * time.Millisecond
 func (r *request) validate() {
 	// Only an edge answers from memory.
 	r.http.Response.Header.Set("X-Cache", "miss")
+	wire.Waits(r.http)
 	v, code := wire.ParseValidate(r.http)
 	if v.Operated {
 		if err := r.operatorFor(); err != nil {

@@ -84,12 +84,13 @@ type Hub struct {
 	feed    feed
 	horizon horizon
 
-	sightings sightings
-	voice     *voice
-	hellos    meter
-	work      work
-	conns     conns
-	outgoing  atomic.Int64 // bytes that wait to be sent to edges
+	sightings  sightings
+	voice      *voice
+	hellos     meter
+	siteHellos meter
+	work       work
+	conns      conns
+	outgoing   atomic.Int64 // bytes that wait to be sent to edges
 
 	mu         sync.Mutex
 	reign      *reign        // nil while this node does not lead
@@ -113,7 +114,7 @@ func New(cfg Config) *Hub {
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	h := &Hub{
-		voice: newVoice(cfg.Logger, cfg.Clock), hellos: cfg.Limits.hellos(), work: newWork(runtime.GOMAXPROCS(0)),
+		voice: newVoice(cfg.Logger, cfg.Clock), hellos: cfg.Limits.hellos(), siteHellos: cfg.Limits.ofSites().hellos(), work: newWork(runtime.GOMAXPROCS(0)),
 		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), tokens: map[string]*session{},
 		unsettled: map[*change]struct{}{}, feed: feed{wake: make(chan struct{}, 1)},
 	}

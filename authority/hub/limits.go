@@ -5,13 +5,15 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"machineid/shared/budget"
 )
 
 // Limits bound how many edges there may be, so that whoever reaches the link cannot take the memory or the place of the others (I14). Zeros are the defaults.
 type Limits struct {
 	// Edges is how many sessions there may be, those that broke and whose lease runs on counted. Default DefaultEdges.
 	Edges int
-	// PerAddress is how many of them may be from one address. Default DefaultEdgesPerAddress.
+	// PerAddress is how many of them may be from one address, of IPv6 a /64; a /48 may have budget.Site of it. Default DefaultEdgesPerAddress.
 	PerAddress int
 }
 
@@ -28,6 +30,12 @@ func (l Limits) withDefaults() Limits {
 	if l.PerAddress == 0 {
 		l.PerAddress = min(DefaultEdgesPerAddress, l.Edges)
 	}
+	return l
+}
+
+// ofSites are the limits of a site, where l are those of a host.
+func (l Limits) ofSites() Limits {
+	l.PerAddress = budget.Site(l.PerAddress, l.Edges)
 	return l
 }
 
@@ -49,7 +57,38 @@ func hostOf(address string) string {
 	if addr = addr.Unmap().WithZone(""); err != nil || addr.Is4() {
 		return host
 	}
-	return netip.PrefixFrom(addr, 64).Masked().String()
+	return netip.PrefixFrom(addr, budget.HostBits).Masked().String()
+}
+
+// siteOf is the /48 of a host that is a /64: who has one has 65,536 of those. Of any other host it is the host.
+func siteOf(host string) string {
+	p, err := netip.ParsePrefix(host)
+	if err != nil {
+		return host
+	}
+	return netip.PrefixFrom(p.Addr(), budget.SiteBits).Masked().String()
+}
+
+// tally counts what hosts have, and beside it what their sites have.
+type tally map[string]int
+
+// room tells whether a host may have one more, of all that there may be.
+func (t tally) room(host string, perHost, all int) bool {
+	site := siteOf(host)
+	return t[host] < perHost && (site == host || t[site] < budget.Site(perHost, all))
+}
+
+// add counts n more, or fewer if it is below zero.
+func (t tally) add(host string, n int) {
+	names := []string{host, siteOf(host)}
+	if names[0] == names[1] {
+		names = names[:1]
+	}
+	for _, name := range names {
+		if t[name] += n; t[name] == 0 {
+			delete(t, name)
+		}
+	}
 }
 
 // Listen bounds the connections of a listener for the link: beyond Limits they are closed as they come.
@@ -59,7 +98,7 @@ func (h *Hub) Listen(l net.Listener) net.Listener { return &listener{Listener: l
 type conns struct {
 	mu   sync.Mutex
 	at   map[string]net.Conn // by the address of the edge's end
-	from map[string]int      // how many, by host
+	from tally               // how many
 }
 
 // enter takes a connection, if there is room for it.
@@ -67,25 +106,22 @@ func (c *conns) enter(conn net.Conn, address string, l Limits) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	host := hostOf(address)
-	if len(c.at) >= spare*l.Edges || c.from[host] >= spare*l.PerAddress {
+	if len(c.at) >= spare*l.Edges || !c.from.room(host, spare*l.PerAddress, spare*l.Edges) {
 		return false
 	}
 	if c.at == nil {
-		c.at, c.from = map[string]net.Conn{}, map[string]int{}
+		c.at, c.from = map[string]net.Conn{}, tally{}
 	}
 	c.at[address] = conn
-	c.from[host]++
+	c.from.add(host, 1)
 	return true
 }
 
 func (c *conns) leave(address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	host := hostOf(address)
 	delete(c.at, address)
-	if c.from[host]--; c.from[host] == 0 {
-		delete(c.from, host)
-	}
+	c.from.add(hostOf(address), -1)
 }
 
 // find returns a connection, nil if there is none.

@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -188,6 +189,78 @@ func TestLimitsHold(t *testing.T) {
 			t.Errorf("a minute later: %q", why)
 		}
 	})
+}
+
+// TestASiteIsBounded: whoever has a /48 has 65,536 of what a host has, and shuts nobody out with them: in connections, in sessions and in Hellos.
+func TestASiteIsBounded(t *testing.T) {
+	at := func(site, host int) string { return fmt.Sprintf("[2001:db8:%x:%x::1]:70", site, host) }
+	hello := func(w *reached, address string, process int, stays bool) (why string) {
+		conn := w.dial(strings.TrimSuffix(address, ":70"), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{})))()
+		s := (&attacker{w: w, conn: conn}).stream()
+		s.hello(process, nil)
+		var f link.ToEdge
+		if err := s.RecvMsg(&f); err != nil {
+			t.Fatal(err)
+		}
+		if why = f.GetGoodbye().GetReason(); why != "" || !stays {
+			s.cancel()
+			_ = conn.Close()
+			synctest.Wait()
+		}
+		return why
+	}
+	limits := Limits{Edges: 12, PerAddress: 2}
+	inReach(t, limits, func(w *reached) {
+		for i := range 8 { // half of all are 6
+			want := ""
+			if i >= 6 {
+				want = whyTooMany
+			}
+			if why := hello(w, at(1, i), i, true); why != want {
+				t.Errorf("session %d of a site: %q, want %q", i, why, want)
+			}
+		}
+		if why := hello(w, at(2, 0), 100, true); why != "" {
+			t.Errorf("of another site: %q", why)
+		}
+	})
+	limits = Limits{Edges: 1000, PerAddress: 2}
+	inReach(t, limits, func(w *reached) {
+		often := limits.ofSites().hellos().burst
+		for i := range often {
+			if why := hello(w, at(1, i), i%4, false); why != "" { // a process in four has a session already
+				t.Fatalf("Hello %d of a site: %q", i, why)
+			}
+		}
+		if why := hello(w, at(1, often), 0, true); why != whyTooOften {
+			t.Errorf("a Hello more of a site: %q", why)
+		}
+		if why := hello(w, at(2, 0), 100, true); why != "" {
+			t.Errorf("of another site: %q", why)
+		}
+	})
+	var c conns
+	entered := 0
+	for i := range 100 {
+		if c.enter(nil, at(1, i), Limits{Edges: 40, PerAddress: 4}) {
+			entered++
+		}
+	}
+	if want := spare * 20; entered != want {
+		t.Errorf("a site has %d connections, want %d", entered, want)
+	}
+	if !c.enter(nil, at(2, 0), Limits{Edges: 40, PerAddress: 4}) {
+		t.Error("another site has none")
+	}
+	for i := range 100 {
+		if address := at(1, i); i < entered {
+			c.leave(address)
+		}
+	}
+	c.leave(at(2, 0))
+	if len(c.from) != 0 {
+		t.Errorf("%v", c.from)
+	}
 }
 
 // TestConnectionsAreBounded, over sockets: those beyond are closed as they come, those that say nothing soon, and a place is free again when one is closed.

@@ -89,7 +89,7 @@ type voice struct {
 	log   *slog.Logger
 	clock clock.Clock
 	edges meter // by address and edge
-	hosts meter // by address
+	hosts meter // by address, of IPv6 by site
 	left  atomic.Int64
 }
 
@@ -103,7 +103,7 @@ func newVoice(log *slog.Logger, c clock.Clock) *voice {
 // say logs, unless there were too many lines of this edge lately. How many were left out, of all edges, the next line tells.
 func (v *voice) say(ctx context.Context, level slog.Level, host, edge, message string, attrs ...slog.Attr) {
 	now := v.clock.Now()
-	if !v.edges.take(host+" "+edge, now) || !v.hosts.take(host, now) {
+	if !v.edges.take(host+" "+edge, now) || !v.hosts.take(siteOf(host), now) {
 		v.left.Add(1)
 		return
 	}

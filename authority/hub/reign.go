@@ -40,7 +40,7 @@ type reign struct {
 	of       map[[16]byte]*session // by process, which has one at the most
 	slots    []place               // by the session's number in the directory
 	free     []int                 // slots that were given back, the lowest last
-	hosts    map[string]int        // slots that are taken, by the address that they are for
+	hosts    tally                 // slots that are taken, by the address that they are for
 	closing  bool                  // granting has stopped
 	final    bool                  // and for good: the node is stopping
 	listing  int                   // lists that are on their way into the record
@@ -76,9 +76,9 @@ func (r *reign) taken() int { return len(r.slots) - len(r.free) }
 // takeSlot returns a slot for a session that is about to join from host, the lowest that is free. Hub.mu is held.
 func (r *reign) takeSlot(host string) int {
 	if r.hosts == nil {
-		r.hosts = map[string]int{}
+		r.hosts = tally{}
 	}
-	r.hosts[host]++
+	r.hosts.add(host, 1)
 	if n := len(r.free); n > 0 {
 		slot := r.free[n-1]
 		r.free = r.free[:n-1]
@@ -102,10 +102,7 @@ func (r *reign) drop(s *session) {
 
 // freeSlot gives a slot back. Hub.mu is held.
 func (r *reign) freeSlot(slot int) {
-	host := r.slots[slot].host
-	if r.hosts[host]--; r.hosts[host] == 0 {
-		delete(r.hosts, host)
-	}
+	r.hosts.add(r.slots[slot].host, -1)
 	r.slots[slot] = place{}
 	at, _ := slices.BinarySearchFunc(r.free, slot, func(a, b int) int { return b - a })
 	r.free = slices.Insert(r.free, at, slot)

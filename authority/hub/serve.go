@@ -98,7 +98,7 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 		return nil, whyNotLeading
 	}
 	host := hostOf(address)
-	if !h.hellos.take(host, h.cfg.Clock.Now()) {
+	if now := h.cfg.Clock.Now(); !h.hellos.take(host, now) || siteOf(host) != host && !h.siteHellos.take(siteOf(host), now) {
 		h.metrics.refused[refusedLimit].Inc()
 		return nil, whyTooOften
 	}
@@ -205,7 +205,7 @@ func (h *Hub) room(r *reign, hello *link.Hello, host string) bool {
 	if r.of[[16]byte(hello.GetProcessId())] != nil {
 		return r.taken() < 2*h.cfg.Limits.Edges
 	}
-	return r.taken() < h.cfg.Limits.Edges && r.hosts[host] < h.cfg.Limits.PerAddress
+	return r.taken() < h.cfg.Limits.Edges && r.hosts.room(host, h.cfg.Limits.PerAddress, h.cfg.Limits.Edges)
 }
 
 // overtaken reports whether a Hello has arrived after a later one of its process: what it says

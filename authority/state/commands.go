@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"machineid/authority/state/statepb"
+	"machineid/shared/budget"
 )
 
 // Stops reports whether a command takes rights away, or keeps the link's record or the time that
@@ -57,7 +58,7 @@ func Large(cmd *statepb.Command) bool {
 }
 
 // For is whom a command is proposed for, among whom those that propose take turns (raftstore.ProposeOptions): the operator who asked for it, the org that it
-// is about, else who is at the address that it came from. An operator has a turn and a share of their own, or an org that floods could not be stopped. Zero is the authority itself.
+// is about, else who is at the address that it came from, of IPv6 at its site. An operator has a turn and a share of their own, or an org that floods could not be stopped. Zero is the authority itself.
 func For(cmd *statepb.Command) [16]byte {
 	if token := cmd.GetOperatorHash(); len(token) >= len(OrgID{}) {
 		return [16]byte(token[:len(OrgID{})])
@@ -69,11 +70,7 @@ func For(cmd *statepb.Command) [16]byte {
 	if err != nil {
 		return [16]byte{}
 	}
-	if addr = addr.Unmap(); addr.Is6() { // one host has as many as it likes of these
-		p, _ := addr.Prefix(64)
-		addr = p.Addr()
-	}
-	return addr.As16()
+	return budget.Network(addr.Unmap().WithZone(""), budget.SiteBits).As16()
 }
 
 // apply runs the command, if its caller still may, and if it has not been run

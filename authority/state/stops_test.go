@@ -58,9 +58,9 @@ func TestFor(t *testing.T) {
 		{"192.0.2.1", "192.0.2.1"},
 		{"::ffff:192.0.2.1", "192.0.2.1"},
 		{"192.0.2.2", "192.0.2.2"},
-		{"2001:db8:0:1::1", "2001:db8:0:1::"},
-		{"2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:1::"},
-		{"2001:db8:0:2::1", "2001:db8:0:2::"},
+		{"2001:db8:0:1::1", "2001:db8::"},
+		{"2001:db8:0:ffff:ffff:ffff:ffff:ffff", "2001:db8::"},
+		{"2001:db8:1:1::1", "2001:db8:1::"},
 	} {
 		if got := from(setPlans(3, "free"), c.address); got != netip.MustParseAddr(c.want).As16() {
 			t.Errorf("%s is %s, want %s", c.address, netip.AddrFrom16(got), c.want)

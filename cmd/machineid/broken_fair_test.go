@@ -124,7 +124,7 @@ var brokenFair = []broken{
 	},
 	{
 		rule: "I14", name: "each address of a host is a party of its own", by: "authority/state TestFor",
-		edits: []edit{{"authority/state/commands.go", "addr.Prefix(64)", "addr.Prefix(128)"}},
+		edits: []edit{{"authority/state/commands.go", "budget.SiteBits", "128"}},
 	},
 	{
 		rule: "I14", name: "a try to make the ballast takes what is left from the off switch", by: "raftstore TestAFullDiskThatIsMetAgain",

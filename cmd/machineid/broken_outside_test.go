@@ -88,7 +88,27 @@ var brokenOutside = []broken{
 	},
 	{
 		rule: "I14", name: "one address takes the place of all others", by: "authority/hub TestLimitsHold",
-		edits: []edit{{hubServe, " && r.hosts[host] < h.cfg.Limits.PerAddress\n", "\n"}},
+		edits: []edit{{hubServe, " && r.hosts.room(host, h.cfg.Limits.PerAddress, h.cfg.Limits.Edges)\n", "\n"}},
+	},
+	{
+		rule: "I14", name: "one site takes the place of all others", by: "authority/hub TestASiteIsBounded",
+		edits: []edit{{hubLimits, "(site == host || t[site] < budget.Site(perHost, all))", "site != \"\""}},
+	},
+	{
+		rule: "I14", name: "one site takes all connections", by: "shared/listener TestASiteIsBounded",
+		edits: []edit{{"shared/listener/listener.go", "			bound = budget.Site(bound, l.opts.Max)\n", "			bound = 0\n"}},
+	},
+	{
+		rule: "I14", name: "an answer waits for the next request's body", by: "shared/wire TestClock",
+		edits: []edit{{"shared/wire/server.go", "c.outbox.follows = c.opening.lost", "c.outbox.follows = false"}},
+	},
+	{
+		rule: "I14", name: "a part of a head keeps a connection for as long as it idles", by: "shared/wire TestClock",
+		edits: []edit{{"shared/wire/server.go", "			c.active()\n", "			_ = c.active\n"}},
+	},
+	{
+		rule: "I14", name: "a hit waits for the miss behind it", by: "edge TestAHitDoesNotWaitForAMiss",
+		edits: []edit{{"edge/validate.go", "			wire.Waits(ctx)\n", ""}},
 	},
 	{
 		rule: "I14", name: "whoever logs waits for who reads", by: "shared/spool TestAStalledStreamHoldsNobody", short: true,

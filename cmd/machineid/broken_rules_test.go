@@ -15,6 +15,7 @@ const (
 	hubHorizon   = "authority/hub/horizon.go"
 	hubReign     = "authority/hub/reign.go"
 	hubServe     = "authority/hub/serve.go"
+	hubLimits    = "authority/hub/limits.go"
 	hubSession   = "authority/hub/session.go"
 	timekeeper   = "authority/timekeeper.go"
 )

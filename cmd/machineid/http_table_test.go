@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -160,7 +161,12 @@ func httpRows() map[string]httpRow {
 		"HTTP/1.0":                {version("HTTP/1.0"), 200, closed, []string{"Connection", "close"}, ""},
 		"HTTP/1.0, kept alive":    {strings.Replace(version("HTTP/1.0"), host, host+"Connection: Keep-Alive\r\n", 1), 200, kept, []string{"Connection", "keep-alive"}, ""},
 		"HTTP/1.0 without Host":   {strings.Replace(version("HTTP/1.0"), host, "", 1), 200, closed, nil, ""},
-		"HTTP/1.2":                {version("HTTP/1.2"), 505, closed, nil, ""},
+		"HTTP/1.2":                {version("HTTP/1.2"), 200, kept, []string{"Connection", ""}, "ALLOW"},
+		"HTTP/1.9":                {version("HTTP/1.9"), 200, kept, nil, "ALLOW"},
+		"HTTP/1.2 that closes":    {strings.Replace(version("HTTP/1.2"), host, host+"Connection: close\r\n", 1), 200, closed, []string{"Connection", "close"}, "ALLOW"},
+		"HTTP/1.2 without Host":   {strings.Replace(version("HTTP/1.2"), host, "", 1), 400, closed, nil, ""},
+		"HTTP/1.2, chunked":       {strings.Replace(chunked("11\r\n"+theDevice+"\r\n0\r\n\r\n"), "HTTP/1.1", "HTTP/1.2", 1), 501, closed, nil, "INVALID_DEVICE_ID not_implemented"},
+		"HTTP/1.2, both lengths":  {strings.Replace(validate(chunks), "HTTP/1.1", "HTTP/1.2", 1), 400, closed, nil, ""},
 		"HTTP/2.0":                {version("HTTP/2.0"), 505, closed, nil, ""},
 		"HTTP/2's preface":        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", 505, closed, nil, ""},
 		"HTTP/3.0":                {version("HTTP/3.0"), 505, closed, nil, ""},
@@ -249,6 +255,11 @@ func httpRows() map[string]httpRow {
 		"length below zero":          {strings.Replace(good, ": 17", ": -1", 1), 400, closed, nil, ""},
 		"length signed":              {strings.Replace(good, ": 17", ": +17", 1), 400, closed, nil, ""},
 		"length of a gigabyte":       {strings.Replace(good, ": 17", ": 1073741824", 1), 413, closed, nil, ""},
+		"length of 2^63":             {strings.Replace(good, ": 17", ": 9223372036854775808", 1), 413, closed, nil, "INVALID_DEVICE_ID"},
+		"length of 7,000 digits":     {strings.Replace(good, ": 17", ": "+strings.Repeat("9", 7000), 1), 413, closed, nil, "INVALID_DEVICE_ID"},
+		"length with 7,000 zeros":    {strings.Replace(good, ": 17", ": "+strings.Repeat("0", 7000)+"17", 1), 200, kept, nil, "ALLOW"},
+		"such a length, no method":   {"PUT /api/v1/devices/revoke HTTP/1.1\r\n" + host + "Content-Length: 9223372036854775808\r\n\r\n", 405, closed, []string{"Allow", "POST"}, "method_not_allowed"},
+		"chunk of 2^64":              {chunked("10000000000000000\r\n" + theDevice + "\r\n0\r\n\r\n"), 413, closed, nil, "INVALID_DEVICE_ID"},
 		"chunked":                    {chunked("11;a=b\r\n" + theDevice + "\r\n0\r\n\r\n"), 200, kept, nil, ""},
 		"chunked in capitals":        {strings.Replace(chunked("11\r\n"+theDevice+"\r\n0\r\n\r\n"), "chunked", "CHUNKED", 1), 200, kept, nil, ""},
 		"encoding twice":             {strings.Replace(chunked("0\r\n\r\n"), chunks, chunks+chunks, 1), 400, closed, nil, ""},
@@ -267,6 +278,8 @@ func httpRows() map[string]httpRow {
 		"truncated body":             {strings.TrimSuffix(good, "}"), 400, cut, nil, ""},
 		"no body":                    {strings.TrimSuffix(good, theDevice), 400, cut, nil, ""},
 		"a refused request, another": {validate("X-Org-Key: a\r\n") + good, 400, closed, nil, ""},
+		"closed, another":            {validate("Connection: close\r\n") + good + good, 200, closed, []string{"Connection", "close"}, "ALLOW"},
+		"HTTP/1.0 closed, another":   {version("HTTP/1.0") + good, 200, closed, []string{"Connection", "close"}, ""},
 
 		// Expect (9110, 10.1.1). What waits sends nothing more.
 		"100 and its body":      {validate(expects), 200, kept, nil, ""},
@@ -382,6 +395,50 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+// TestHTTPSeveralAtOnce: requests that come together are answered in their order, each by itself, and what the client's end cuts off is told last. Both tiers agree.
+func TestHTTPSeveralAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newHostileWorld(t)
+	filled := strings.NewReplacer("$AGENT", w.full.agent, "$ADMIN", w.full.admin)
+	all := onValidate + host + agentKey + chunks + "\r\n" + "11\r\n" + theDevice + "\r\n0\r\n\r\n"
+	usage := onUsage + host + adminKey + "\r\n"
+	alive := strings.Replace(strings.Replace(good, "HTTP/1.1", "HTTP/1.0", 1), host, host+"Connection: keep-alive\r\n", 1)
+	absolute := strings.Replace(usage, "/api", "http://other.example/api", 1)
+	waits := onValidate + host + agentKey + expects + length + "\r\n"
+	for name, row := range map[string]struct {
+		raw      string
+		statuses []int
+		interim  int
+	}{
+		"alike":                {strings.Repeat(good, 40), slices.Repeat([]int{200}, 40), 0},
+		"in turn":              {strings.Repeat(good+all+usage+alive+absolute, 8), slices.Repeat([]int{200}, 40), 0},
+		"half a head last":     {good + usage + onValidate + host, []int{200, 200, 400}, 0},
+		"half a body last":     {all + usage + good[:len(good)-1], []int{200, 200, 400}, 0},
+		"half a chunk last":    {usage + all + all[:len(all)-9], []int{200, 200, 400}, 0},
+		"a fault among them":   {good + all + "POST / HTTP/1.1\r\n\r\n" + good, []int{200, 200, 400}, 0},
+		"a version among them": {good + strings.Replace(good, "/1.1", "/2.0", 1) + good, []int{200, 505}, 0},
+		"a huge one":           {good + strings.Replace(good, ": 17", ": 9223372036854775808", 1) + good, []int{200, 413}, 0},
+		"Expect among them":    {good + waits + theDevice + usage, []int{200, 200, 200}, 1},
+		"Expect refused":       {good + strings.Replace(waits, ": 17", ": 70000", 1) + usage, []int{200, 413}, 0},
+		"nothing there":        {good + strings.Replace(good, "validate", "nowhere", 1) + good, []int{200, 404, 200}, 0},
+		"closed":               {good + strings.Replace(usage, host, host+"Connection: close\r\n", 1) + good, []int{200, 200}, 0},
+		"line ends between":    {good + "\r\n\r\n" + good + "\r\n", []int{200, 200}, 0},
+	} {
+		for tier, addr := range w.tiers() {
+			list, err := talk(addr, filled.Replace(row.raw), true)
+			var statuses []int
+			interim := 0
+			for _, a := range list {
+				statuses = append(statuses, a.status)
+				interim += a.interim
+			}
+			if err != nil || !slices.Equal(statuses, row.statuses) || interim != row.interim {
+				t.Errorf("%s, %s: %v and %d times 100, %v, want %v and %d", tier, name, statuses, interim, err, row.statuses, row.interim)
+			}
+		}
+	}
+}
+
 // TestSilentWithinABody: who falls silent is told that it was late, at both tiers, and the connection ends.
 func TestSilentWithinABody(t *testing.T) {
 	t.Parallel()
@@ -390,10 +447,13 @@ func TestSilentWithinABody(t *testing.T) {
 	}
 	w := newHostileWorld(t)
 	for tier, addr := range w.tiers() {
-		for _, raw := range []string{strings.TrimSuffix(good, "}"), onValidate + "x-org-key: org_"} {
+		for _, raw := range []string{strings.TrimSuffix(good, "}"), onValidate + "x-org-key: org_", good + strings.TrimSuffix(good, "}"), good + onValidate, "\r\n"} {
 			t.Run(tier, func(t *testing.T) {
 				t.Parallel()
 				list, err := talk(addr, strings.ReplaceAll(raw, "$AGENT", w.full.agent), false)
+				if strings.HasPrefix(raw, good) && len(list) > 0 && list[0].status == http.StatusOK {
+					list = list[1:]
+				}
 				if err != nil || len(list) != 1 || list[0].status != http.StatusRequestTimeout || list[0].body["allowed"] != false || list[0].header.Get("Connection") != "close" {
 					t.Errorf("%+v, %v", list, err)
 				}

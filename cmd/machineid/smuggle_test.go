@@ -240,7 +240,7 @@ func smuggles() map[string]struct {
 		"chunked":                    {chunked("devices/revoke", "", "13\r\n"+mine+"\r\n0\r\n\r\n") + usage, 2, "200 devices/revoke ok"},
 		"chunk extension":            {chunked("devices/revoke", "", "13;a=\""+marker+"\"\r\n"+mine+"\r\n0;b\r\n\r\n") + usage, -1, ""},
 		"chunk size with a prefix":   {chunked("devices/revoke", "", "0x13\r\n"+mine+"\r\n0\r\n\r\n") + usage, 1, "400"},
-		"chunk size that wraps":      {chunked("devices/revoke", "", "100000000000000013\r\n"+mine+"\r\n0\r\n\r\n") + usage, 1, "400"},
+		"chunk size that wraps":      {chunked("devices/revoke", "", "100000000000000013\r\n"+mine+"\r\n0\r\n\r\n") + usage, 1, "413"},
 		"chunk size below zero":      {chunked("devices/revoke", "", "-13\r\n"+mine+"\r\n0\r\n\r\n") + usage, 1, "400"},
 		"chunk end in LF":            {chunked("devices/revoke", "", "13\n"+mine+"\n0\n\n") + usage, 1, "400"},
 		"trailer":                    {chunked("devices/revoke", "Trailer: x-org-key\r\n", "13\r\n"+mine+"\r\n0\r\nMachineID-Edge: "+marker+"\r\n\r\n") + usage, 1, "400"},

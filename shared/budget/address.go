@@ -26,6 +26,16 @@ func Network(addr netip.Addr, bits int) netip.Addr {
 // siteShare is how many times a host's budget a site has: it has 65,536 hosts for the asking.
 const siteShare = 8
 
+// Site is how many places a site may have at once, of all that there are (0: any number), where a host may have some: siteShare times those, but half of all
+// at most, or what a host may. Else a site would have what no host may have: all.
+func Site(host, all int) int {
+	n := siteShare * host
+	if all > 0 {
+		n = min(n, max(all/2, host))
+	}
+	return n
+}
+
 // Addresses are the budgets of hosts, and beside them of IPv6 sites. Safe for concurrent use; the zero value has no limit.
 type Addresses struct {
 	seed maphash.Seed // so that nobody can choose with whom to share a place

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"machineid/shared/budget"
 )
 
 // Options of a Listener. The zero value has no bounds, no log and no metrics.
@@ -21,8 +23,8 @@ type Options struct {
 	Name string
 	// Max is the most connections open at once; 0 is any number.
 	Max int
-	// MaxAddress is the most of one client address, an IPv6 address by its /64; 0 is any number. Exempt addresses are not counted:
-	// those of proxies, behind which are many clients.
+	// MaxAddress is the most of one client address, an IPv6 address by its /64; its /48 may have budget.Site of it. 0 is any number. Exempt addresses are not
+	// counted: those of proxies, behind which are many clients.
 	MaxAddress int
 	Exempt     []netip.Prefix
 	// Surplus is how many connections beyond a bound are handed out all the same, marked (Surplus), so that their clients can be told
@@ -59,7 +61,7 @@ type Listener struct {
 
 	mu   sync.Mutex
 	open int
-	by   map[netip.Addr]int // those that are counted by address
+	by   map[netip.Prefix]int // those that are counted by address, of IPv6 by host and by site
 }
 
 // New returns a listener over l, which it owns.
@@ -68,7 +70,7 @@ func New(l net.Listener, opts Options) *Listener {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Listener{
-		Listener: l, opts: opts, counts: opts.Metrics.of(opts.Name), closed: make(chan struct{}), by: map[netip.Addr]int{},
+		Listener: l, opts: opts, counts: opts.Metrics.of(opts.Name), closed: make(chan struct{}), by: map[netip.Prefix]int{},
 	}
 }
 
@@ -129,19 +131,27 @@ func (l *Listener) Reasons() (why []string) {
 // admit counts a connection, or closes it and returns nil.
 func (l *Listener) admit(c net.Conn) net.Conn {
 	addr, counted := l.party(c)
+	var nets []netip.Prefix
+	if counted {
+		nets = networks(addr)
+	}
 	l.mu.Lock()
 	over := max(beyond(l.open, l.opts.Max), 0)
 	cause := l.counts.full
-	if counted {
-		if more := beyond(l.by[addr], l.opts.MaxAddress); more > over {
+	for _, n := range nets {
+		bound := l.opts.MaxAddress
+		if n.Bits() == budget.SiteBits {
+			bound = budget.Site(bound, l.opts.Max)
+		}
+		if more := beyond(l.by[n], bound); more > over {
 			over, cause = more, l.counts.address
 		}
 	}
 	admitted := over <= l.opts.Surplus
 	if admitted {
 		l.open++
-		if counted {
-			l.by[addr]++
+		for _, n := range nets {
+			l.by[n]++
 		}
 	}
 	l.mu.Unlock()
@@ -156,7 +166,7 @@ func (l *Listener) admit(c net.Conn) net.Conn {
 		return nil
 	}
 	l.counts.open.Inc()
-	return &Conn{Conn: c, l: l, surplus: over > 0, addr: addr, counted: counted}
+	return &Conn{Conn: c, l: l, surplus: over > 0, nets: nets}
 }
 
 // beyond is how far one more passes a bound.
@@ -180,20 +190,22 @@ func (l *Listener) party(c net.Conn) (addr netip.Addr, counted bool) {
 	if slices.ContainsFunc(l.opts.Exempt, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return addr, false
 	}
-	if addr.Is6() {
-		if p, err := addr.Prefix(64); err == nil { // one host has as many as it likes there
-			addr = p.Addr()
-		}
-	}
 	return addr, true
+}
+
+// networks are what an address counts for: of IPv4 itself, of IPv6 its host and its site.
+func networks(addr netip.Addr) []netip.Prefix {
+	if addr.Is4() {
+		return []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
+	}
+	return []netip.Prefix{netip.PrefixFrom(addr, budget.HostBits).Masked(), netip.PrefixFrom(addr, budget.SiteBits).Masked()}
 }
 
 // Conn is a connection that its listener counts until it is closed.
 type Conn struct {
 	net.Conn
 	l       *Listener
-	addr    netip.Addr
-	counted bool
+	nets    []netip.Prefix // that it counts for
 	surplus bool
 	once    atomic.Bool
 }
@@ -215,9 +227,9 @@ func (c *Conn) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open--
-	if c.counted {
-		if l.by[c.addr]--; l.by[c.addr] == 0 {
-			delete(l.by, c.addr)
+	for _, n := range c.nets {
+		if l.by[n]--; l.by[n] == 0 {
+			delete(l.by, n)
 		}
 	}
 	return err //nolint:wrapcheck // the server's own

@@ -3,6 +3,7 @@ package listener
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -225,6 +226,35 @@ func TestBounds(t *testing.T) {
 	}
 	if full, address := value(l.counts.full), value(l.counts.address); full != 2 || address != 3 {
 		t.Errorf("%v and %v were refused", full, address)
+	}
+}
+
+// TestASiteIsBounded: whoever has a /48 has 65,536 of what a host has, and shuts nobody out with them.
+func TestASiteIsBounded(t *testing.T) {
+	for _, c := range []struct{ most, address, want int }{{20, 10, 10}, {100, 1, 8}, {100, 10, 50}, {0, 3, 24}, {10, 10, 10}} {
+		l := New(newFake(), Options{Max: c.most, MaxAddress: c.address, Metrics: NewMetrics(prometheus.NewRegistry())})
+		var open []net.Conn
+		in := 0
+		for i := range 200 {
+			if what, conn := from(l, fmt.Sprintf("2001:db8:0:%x::%d", i, i)); what == "in" {
+				in++
+				open = append(open, conn)
+			}
+		}
+		if in != c.want {
+			t.Errorf("%d connections, %d of an address: a site has %d, want %d", c.most, c.address, in, c.want)
+		}
+		if what, conn := from(l, "2001:db8:1::"); c.most > c.want && what != "in" {
+			t.Errorf("%d connections, %d of an address: another site is %s", c.most, c.address, what)
+		} else if conn != nil {
+			open = append(open, conn)
+		}
+		for _, conn := range open {
+			_ = conn.Close()
+		}
+		if len(l.by) != 0 {
+			t.Errorf("%v", l.by)
+		}
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
+
+	"machineid/shared/budget"
 )
 
 // chunkedLength is what fasthttp's ContentLength says of a chunked body.
@@ -29,13 +31,9 @@ const (
 // Party is who a request is made for, by whatever tells one from another: an org, a hash of a key, an address. The zero value is nobody in particular.
 type Party [32]byte
 
-// AddressParty is whoever is at an address, of IPv6 its /64: one host has as many as it likes there.
+// AddressParty is whoever is at an address, of IPv6 at its site: one host has as many addresses as it likes, and a site as many hosts.
 func AddressParty(addr netip.Addr) (who Party) {
-	if addr = addr.Unmap().WithZone(""); addr.Is6() {
-		p, _ := addr.Prefix(64)
-		addr = p.Addr()
-	}
-	b := addr.As16()
+	b := budget.Network(addr.Unmap().WithZone(""), budget.SiteBits).As16()
 	copy(who[len(who)-len(b):], b[:])
 	return who
 }
@@ -142,6 +140,10 @@ func (h *holding) drop() {
 
 // limits has fasthttp read nothing of a body that is longer than its route takes: it is refused by its head.
 func (s *server) limits(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
+	if !h.IsHTTP11() && knownVersion(h.Protocol()) && string(h.Protocol()) != "HTTP/1.0" {
+		h.SetProtocol("HTTP/1.1")
+		h.ResetConnectionClose() // which fasthttp assumes of it; Head.Close knows whether it was sent
+	}
 	expectation(h)
 	if n := h.ContentLength(); n != chunkedLength && n > bodyAtOnce {
 		path, _ := SplitTarget(h.RequestURI())
@@ -216,7 +218,9 @@ func (s *server) readBody(ctx *fasthttp.RequestCtx, r *Request, h *holding) ([]b
 			}
 			return b, nil
 		case err != nil:
-			return nil, unread(ctx, err)
+			e := unread(ctx, err)
+			e.close = true
+			return nil, e
 		}
 	}
 }

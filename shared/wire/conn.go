@@ -27,7 +27,7 @@ type Server struct {
 
 // Serve serves l until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	timed := newListener(l, s.opts)
+	timed := newListener(l, s.opts, s.lame)
 	s.mu.Lock()
 	s.serving = timed
 	s.mu.Unlock()
@@ -81,6 +81,7 @@ const (
 type listener struct {
 	net.Listener
 	opts  Options
+	lame  *atomic.Bool
 	start time.Time
 	now   atomic.Int64 // nanoseconds since start, late by at most a tick
 	done  chan struct{}
@@ -89,8 +90,8 @@ type listener struct {
 	conns map[*conn]struct{}
 }
 
-func newListener(l net.Listener, opts Options) *listener {
-	return &listener{Listener: l, opts: opts, start: time.Now(), done: make(chan struct{}), conns: map[*conn]struct{}{}}
+func newListener(l net.Listener, opts Options, lame *atomic.Bool) *listener {
+	return &listener{Listener: l, opts: opts, lame: lame, start: time.Now(), done: make(chan struct{}), conns: map[*conn]struct{}{}}
 }
 
 // cut closes the connections that bring no whole request, from lameTime after its begin until stopped.
@@ -180,7 +181,7 @@ func newConn(c net.Conn, l *listener) *conn {
 }
 
 // conn keeps a connection's time-outs: how long it may idle, how long one request may take to arrive, counted from its
-// first bytes or from the connection's begin, and how long an answer may take to leave. What follows an answer is the next request. A deadline is moved
+// first byte, from the answer before it or from the connection's begin, whichever is last, and how long an answer may take to leave. A deadline is moved
 // when it would come too early by more than a tick, so about once a tick on a busy connection.
 //
 // One goroutine uses it at a time, which is how fasthttp serves.
@@ -188,18 +189,19 @@ type conn struct {
 	net.Conn
 	l *listener
 
-	state       atomic.Int32 // one of those below; only connCut is set by another goroutine
-	first       int64        // when the request that it waits for began
-	begun       bool         // something has been read since the last answer
-	ended       bool         // a read has failed: nothing more will come
-	late        bool         // it failed because the time was up
-	leaves      atomic.Bool  // an answer was written, or is, that ends the connection
-	opening     opening
-	surplus     bool // the listener has too many: the first request is refused
-	memo        headMemo
-	holding     holding
-	request     *Request // that the handler is with, else nil
-	read, write int64    // deadlines in force, as times of l.now; 0 is none
+	state         atomic.Int32 // one of those below; only connCut is set by another goroutine
+	first         int64        // when the request that it waits for began
+	begun         bool         // something has been read since the last answer
+	ended         bool         // a read has failed: nothing more will come
+	late          bool         // it failed because the time was up
+	leaves        atomic.Bool  // an answer was written, or is, that ends the connection
+	opening       opening
+	outbox        outbox
+	surplus       bool // the listener has too many: the first request is refused
+	memo          headMemo
+	holding       holding
+	request       *Request // that the handler is with, else nil
+	read, written int64    // deadlines in force, as times of l.now; 0 is none
 }
 
 // The states of a connection.
@@ -207,7 +209,6 @@ const (
 	connWaits   int32 = iota // for the rest of a request, or for its first
 	connHandles              // a request is with the handler
 	connAnswers              // an answer was written, or a part; the next request has not begun
-	connOwes                 // for the rest of a request that came with the one before, whose answer waits to leave with this one's
 	connLeaves               // the last answer was written; what still comes is read and thrown away
 	connCut                  // the server ended it: before a whole request had come, or while it was left
 )
@@ -225,21 +226,39 @@ func (c *conn) begin() bool {
 	}
 }
 
+// answers tells that the server answers before the whole request has come. c may be nil.
+func (c *conn) answers() {
+	if c != nil {
+		_ = c.begin() // cut: the answer is not read
+	}
+}
+
+// active tells that fasthttp has found the first byte of a request, just read or come with the one before.
+func (c *conn) active() {
+	if c.state.CompareAndSwap(connAnswers, connWaits) || c.state.CompareAndSwap(connHandles, connWaits) {
+		c.first, c.begun = c.l.now.Load(), true
+	}
+}
+
 func (c *conn) Read(b []byte) (int, error) {
+	if c.outbox.n > 0 {
+		if err := c.push(); err != nil {
+			return 0, err
+		}
+		c.first = c.l.now.Load() // it may have taken long
+	}
 	now := c.l.now.Load()
-	if c.holding.of != nil && c.state.Load() == connAnswers {
-		c.holding.drop() // the answer has left
-	}
 	until, slack := now+int64(c.l.opts.IdleTimeout), c.slack(c.l.opts.IdleTimeout)
-	// fasthttp flushes no answer while it holds a part of the next request, which it goes on to read.
-	if c.state.CompareAndSwap(connHandles, connOwes) {
-		c.first, c.begun = now, true
-	}
-	if c.waits() {
+	state := c.state.Load()
+	waits := state == connWaits
+	if waits {
 		until, slack = c.first+int64(c.l.opts.ReadTimeout)+int64(c.l.coarse()), 0
 		if c.surplus {
 			until = min(until, c.first+int64(surplusTime))
 		}
+	} else if state == connAnswers {
+		c.holding.drop() // the answer has left
+		c.opening.begin()
 	}
 	if c.read > until || c.read < until-slack {
 		if err := c.SetReadDeadline(c.l.start.Add(time.Duration(until))); err != nil {
@@ -250,12 +269,14 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.opening.add(b[:n])
 	if c.ended = err != nil; c.ended {
-		c.late = timedOut(err)
+		told := c.late
+		if c.late = timedOut(err); c.late && !told && waits && n == 0 && len(b) > 0 && len(b) < c.l.opts.MaxHead {
+			// A part of its buffer: fasthttp holds a part of a head, and looks for its end. Of line ends alone it would say nothing; so it gets a byte that ends no line.
+			b[0] = 0
+			return 1, nil
+		}
 	}
-	if n > 0 && c.state.CompareAndSwap(connAnswers, connWaits) {
-		c.first = c.l.now.Load()
-	}
-	if c.begun = c.begun || n > 0; err == io.EOF && c.begun && c.waits() { //nolint:errorlint // as net.Conn says it
+	if c.begun = c.begun || n > 0; err == io.EOF && c.begun && waits { //nolint:errorlint // as net.Conn says it
 		return n, io.ErrUnexpectedEOF // fasthttp takes an EOF for a connection that is done with, and says nothing
 	}
 	return n, err //nolint:wrapcheck // fasthttp looks at it
@@ -307,30 +328,28 @@ func closer(c net.Conn) closeWriter {
 	}
 }
 
-// waits tells whether a request has begun to come.
-func (c *conn) waits() bool {
-	s := c.state.Load()
-	return s == connWaits || s == connOwes
+func (c *conn) Write(b []byte) (int, error) {
+	if bytes.HasSuffix(b, interim) { // no answer: the request goes on to come
+		return c.leaveWith(b)
+	}
+	if c.state.CompareAndSwap(connHandles, connAnswers) {
+		c.begun = false
+	}
+	if c.outbox.follows && !c.leaves.Load() && !c.l.lame.Load() {
+		return c.keep(b)
+	}
+	return c.leaveWith(b)
 }
 
-func (c *conn) Write(b []byte) (int, error) {
+// write writes within the time that an answer has.
+func (c *conn) write(b []byte) (int, error) {
 	until := c.l.now.Load() + int64(c.l.opts.WriteTimeout) + int64(c.l.coarse())
-	if c.write > until || c.write < until-c.slack(c.l.opts.WriteTimeout) {
+	if c.written > until || c.written < until-c.slack(c.l.opts.WriteTimeout) {
 		if err := c.SetWriteDeadline(c.l.start.Add(time.Duration(until))); err != nil {
 			return 0, err //nolint:wrapcheck // fasthttp looks at it
 		}
-		c.write = until
+		c.written = until
 	}
-	if bytes.HasSuffix(b, interim) { // no answer: the request goes on to come
-		if c.state.CompareAndSwap(connAnswers, connWaits) {
-			c.first, c.begun = c.l.now.Load(), true
-		}
-		return c.Conn.Write(b) //nolint:wrapcheck // fasthttp looks at it
-	}
-	if c.state.Load() != connCut {
-		c.state.Store(connAnswers)
-	}
-	c.begun = false
 	return c.Conn.Write(b) //nolint:wrapcheck // fasthttp looks at it
 }
 

@@ -3,6 +3,7 @@ package wire
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func (c *counting) SetReadDeadline(t time.Time) error {
 func timed(o Options, peer func(far net.Conn)) (c *conn, inner *counting, end func()) {
 	near, far := net.Pipe()
 	inner = &counting{Conn: near}
-	l := newListener(nil, o.withDefaults())
+	l := newListener(nil, o.withDefaults(), new(atomic.Bool))
 	var others sync.WaitGroup
 	others.Go(l.tick)
 	others.Go(func() { peer(far) })
@@ -50,6 +51,8 @@ func TestDeadlinesMoveOnlyNowAndThen(t *testing.T) {
 			if _, err := c.Read(make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
+			c.active()
+			c.begin()
 			if _, err := c.Write([]byte("y")); err != nil {
 				t.Fatal(err)
 			}
@@ -99,11 +102,14 @@ func TestAnIdleConnectionEnds(t *testing.T) {
 				}
 			})
 			defer end()
+			c.begin()
 			_, _ = c.Write([]byte("the first answer"))
 			for i := range 30 {
 				if _, err := c.Read(make([]byte, 1)); err != nil {
 					t.Fatalf("time-out %v, read %d: %v", d, i, err)
 				}
+				c.active()
+				c.begin()
 				_, _ = c.Write([]byte("y"))
 			}
 			began := time.Now()

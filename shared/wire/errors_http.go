@@ -47,7 +47,7 @@ func headFault(fault error) *Error {
 		return &Error{
 			HTTP: fasthttp.StatusHTTPVersionNotSupported, Status: StatusError, Code: "http_version_not_supported", Message: fault.Error(), close: true,
 		}
-	case errors.Is(fault, ErrHeadCoding):
+	case errors.Is(fault, ErrHeadCoding), errors.Is(fault, ErrHeadChunkedLater):
 		return &Error{HTTP: fasthttp.StatusNotImplemented, Status: StatusError, Code: "not_implemented", Message: fault.Error(), close: true}
 	}
 	return BadRequest(fault.Error())

@@ -35,11 +35,13 @@ func (s *server) expects(ctx *fasthttp.RequestCtx) (status int) {
 	r, _ := requests.Get().(*Request)
 	defer s.done(ctx, r)
 	c, _ := ctx.Conn().(*conn)
+	Waits(ctx) // who the caller is may take a while to tell
 	// fasthttp counts the request only when it has all of it.
 	e := s.admit(ctx, r, 0)
 	switch {
 	case e != nil:
 	case r.Route == nil: // nothing there reads a body
+		c.answers()
 		s.serve(ctx, r, c)
 		ctx.SetConnectionClose()
 		return ctx.Response.StatusCode()
@@ -54,6 +56,7 @@ func (s *server) expects(ctx *fasthttp.RequestCtx) (status int) {
 		}
 		return fasthttp.StatusContinue
 	}
+	c.answers()
 	e.close = true
 	r.Error(ctx, e)
 	return ctx.Response.StatusCode()

@@ -30,13 +30,15 @@ func (c *tape) Write(b []byte) (int, error) { return c.out.Write(b) }
 func (*tape) Close() error                  { return nil }
 func (*tape) LocalAddr() net.Addr           { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080} }
 
-func (*tape) RemoteAddr() net.Addr               { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
-func (*tape) SetDeadline(time.Time) error        { return nil }
-func (*tape) SetReadDeadline(time.Time) error    { return nil }
-func (*tape) SetWriteDeadline(time.Time) error   { return nil }
-func (c *tape) answers() *bufio.Reader           { return bufio.NewReader(bytes.NewReader(c.out.Bytes())) }
-func play(srv *Server, raw []byte) *tape         { c := newTape(raw); playOn(srv, c); return c }
-func playOn(srv *Server, c *tape)                { _ = srv.ServeConn(newConn(c, newListener(nil, srv.opts))) }
+func (*tape) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
+func (*tape) SetDeadline(time.Time) error      { return nil }
+func (*tape) SetReadDeadline(time.Time) error  { return nil }
+func (*tape) SetWriteDeadline(time.Time) error { return nil }
+func (c *tape) answers() *bufio.Reader         { return bufio.NewReader(bytes.NewReader(c.out.Bytes())) }
+func play(srv *Server, raw []byte) *tape       { c := newTape(raw); playOn(srv, c); return c }
+func playOn(srv *Server, c *tape) {
+	_ = srv.ServeConn(newConn(c, newListener(nil, srv.opts, srv.lame)))
+}
 func playable(h fasthttp.RequestHandler) *Server { return NewServer(h, Options{NoDate: true}) }
 
 // asked is what a server makes of a request.
@@ -100,6 +102,8 @@ var hostileStreams = []string{
 	post(validatePath, typicalBody, "Expect: 100-continue"), get("/api/v1/usage", "Connection: Upgrade", "Upgrade: h2c"), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 	strings.Replace(get("/api/v1/usage"), "HTTP/1.1", "HTTP/1.0", 1), "GET /api/v1/usage\r\n\r\n", get("/api/v1/operator/orgs/.."), get("/api/v1/devices%2flist"),
 	post("/api/v1/webhooks/stripe", "{}", "Stripe-Signature: t=1,v1=a"), strings.Replace(post(validatePath, typicalBody), ": 23", ": 0x17", 1),
+	strings.Replace(post(validatePath, typicalBody)+get("/api/v1/usage"), "HTTP/1.1", "HTTP/1.2", 2), strings.Replace(chunked(validatePath, "17\r\n"+typicalBody+"\r\n0\r\n\r\n"), "HTTP/1.1", "HTTP/1.2", 1) + get("/api/v1/usage"),
+	strings.Replace(get("/api/v1/usage", "Connection: close"), "HTTP/1.1", "HTTP/1.9", 1) + get("/api/v1/usage"), strings.Replace(post(validatePath, typicalBody), ": 23", ": 9223372036854775808", 1) + get("/api/v1/usage"),
 }
 
 // pieces are what streams are put together from where bytes alone would seldom be requests: lines that are right, nearly right and wrong.
@@ -114,7 +118,7 @@ var pieces = []string{
 	"Upgrade: h2c\r\n", "Trailer: x-org-key\r\n", "Idempotency-Key: i\r\n", "Prefer: respond-async\r\n", "MachineID-Edge: forged\r\n", "Content-Encoding: gzip\r\n",
 	"X-MachineID-Org: o\r\n", "Authorization: Bearer b\r\n", "X: a\x00b\r\n", "X: a\rb\r\n", ": x\r\n", "X\r\n", " folded\r\n", "\r\n", "\n", "\r",
 	`{"deviceId":"a"}`, "10\r\n{\"deviceId\":\"b\"}\r\n", "0\r\n\r\n", "0\r\n", "10;x=\"y\r\n", "0x10\r\n", "00000010\r\n", "-1\r\n", "ffffffffffffffff0\r\n", "10 \r\n", "10\n",
-	"GET /api/v1/usage HTTP/1.1\r\nHost: a\r\nX-Org-Key: smuggled\r\n\r\n",
+	"GET /api/v1/usage HTTP/1.1\r\nHost: a\r\nX-Org-Key: smuggled\r\n\r\n", "POST /api/v1/devices/revoke HTTP/1.2\r\n", "Content-Length: 18446744073709551632\r\n",
 }
 
 // stream is raw, or the pieces that choice names, one by each byte; a byte beyond them stands for itself.

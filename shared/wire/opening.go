@@ -32,6 +32,9 @@ func (o *opening) add(b []byte) {
 	}
 }
 
+// begin tells that all that was read has been served.
+func (o *opening) begin() { *o = opening{raw: o.raw[:0]} }
+
 // served takes off a request of n bytes, of which the handler knows.
 func (o *opening) served(n int) {
 	o.unread -= n
@@ -86,16 +89,18 @@ func (b *begun) fault(h *Head) error {
 		return fault
 	case b.ended && !validTarget(b.method, b.target):
 		return ErrHeadTarget
-	case whole && string(b.version) == "HTTP/1.1" && h.seen&fieldHost == 0:
+	case whole && string(b.version) != "HTTP/1.0" && h.seen&fieldHost == 0:
 		return ErrHeadHost
+	case h.Chunked && knownVersion(b.version) && string(b.version) > "HTTP/1.1":
+		return ErrHeadChunkedLater
 	}
 	return nil
 }
 
 var crlf = []byte("\r\n")
 
-// knownVersion tells whether the server has a version of HTTP.
-func knownVersion(v []byte) bool { return string(v) == "HTTP/1.1" || string(v) == "HTTP/1.0" }
+// knownVersion tells whether the server has a version of HTTP. Any 1.x with x above 1 is served as 1.1 (RFC 9110, 2.5).
+func knownVersion(v []byte) bool { return isVersion(v) && v[5] == '1' }
 
 // isVersion tells whether a text names a version of HTTP (RFC 9112, 2.3).
 func isVersion(v []byte) bool {

@@ -1,9 +1,12 @@
 package wire
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 
 	"github.com/valyala/fasthttp"
 
@@ -18,6 +21,7 @@ func (s *server) refuse(ctx *fasthttp.RequestCtx, cause error) {
 	c, timed := ctx.Conn().(*conn)
 	if timed {
 		c.leaves.Store(true)
+		c.answers()
 	}
 	// fasthttp forgets the head of most of what it cannot read. Its begin, if the connection has it, tells the route, the caller's id and what is wrong.
 	var (
@@ -48,6 +52,8 @@ func (s *server) refuse(ctx *fasthttp.RequestCtx, cause error) {
 		}
 	case fault != nil:
 		e = headFault(fault)
+	case e.HTTP == fasthttp.StatusRequestEntityTooLarge && kept && r.Route != nil && !r.Route.Allows(head.method) && (!r.bodiless || !r.Route.Get):
+		e = MethodNotAllowed(r.Route)
 	}
 	e.close = true
 	if r.Route == nil && !kept && len(ctx.Request.Header.RawHeaders()) == 0 {
@@ -71,12 +77,26 @@ func errorOf(cause error) *Error {
 	switch {
 	case errors.As(cause, &small):
 		return HeadTooLarge()
-	case errors.Is(cause, fasthttp.ErrBodyTooLarge):
+	case errors.Is(cause, fasthttp.ErrBodyTooLarge), errors.Is(cause, lengthOverflow()), errors.Is(cause, chunkOverflow()):
 		return BodyTooLarge()
 	case timedOut(cause):
 		return RequestTimeout()
 	}
 	return BadRequest("this is no HTTP/1.1 request that this server understands: check the request line, the headers and the body's length")
+}
+
+// lengthOverflow and chunkOverflow are what fasthttp says of a Content-Length and of a chunk's size that no int holds. Neither has a name: it is asked.
+var (
+	lengthOverflow = sync.OnceValue(func() error { return overflow("Content-Length: 99999999999999999999\r\n\r\n") })
+	chunkOverflow  = sync.OnceValue(func() error { return overflow("Transfer-Encoding: chunked\r\n\r\n99999999999999999999\r\n") })
+)
+
+func overflow(rest string) error {
+	err := new(fasthttp.Request).Read(bufio.NewReader(strings.NewReader("POST / HTTP/1.1\r\nHost: a\r\n" + rest)))
+	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
+		err = cause
+	}
+	return err
 }
 
 // timedOut tells whether an error is that of a time that is up. fasthttp hides some of a connection's: those the connection remembers (conn.late).

@@ -118,7 +118,11 @@ func (s *server) count(nc net.Conn, state fasthttp.ConnState) {
 		if c, ok := nc.(*conn); ok {
 			c.holding.drop() // not in Close, which others may call while a request is served
 		}
-	case fasthttp.StateActive, fasthttp.StateIdle:
+	case fasthttp.StateActive:
+		if c, ok := nc.(*conn); ok {
+			c.active()
+		}
+	case fasthttp.StateIdle:
 	}
 }
 
@@ -151,6 +155,7 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 	}
 	if timed {
 		c.opening.served(r.size(ctx))
+		c.outbox.follows = c.opening.lost
 	}
 	if timed && !c.begin() {
 		ctx.SetConnectionClose() // nobody is there to read an answer, so nothing may be done
@@ -159,18 +164,27 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 	if r.Head.Close || s.lame.Load() {
 		ctx.SetConnectionClose() // fasthttp knows only a lone `close` in lower case
 	}
+	if e == nil && timed && c.late {
+		e = RequestTimeout()
+	}
 	if e != nil {
 		r.Error(ctx, e)
-		return
+	} else {
+		s.serve(ctx, r, c)
+		s.answered(ctx, r, holds)
 	}
-	s.serve(ctx, r, c)
-	s.answered(ctx, r, holds)
+	if timed {
+		s.through(ctx, c)
+	}
 }
 
 // serve has the handler answer; c is nil for a connection that is not ours.
 func (s *server) serve(ctx *fasthttp.RequestCtx, r *Request, c *conn) {
 	if c != nil {
 		c.request = r
+		if r.Route == nil || !r.Route.Validate {
+			Waits(ctx)
+		}
 	} else {
 		ctx.SetUserValue(requestKey{}, r)
 	}
