@@ -112,7 +112,7 @@ func goDeviceLives(t *testing.T, client, agent *sdk.Client) {
 	}
 	is("worker/α", "DEVICE_NOT_FOUND")
 	must(agent.Register(ctx, "worker/α", sdk.RegisterOptions{Name: "n", Metadata: sdk.Object{"x": 1}, TTLSeconds: 60}))
-	is(" worker/α\n", codeAllow)
+	is("\u3000worker/α\x1f", codeAllow)
 	must(client.GetDevice(ctx, "worker/α"))
 	must(client.Revoke(ctx, "worker/α"))
 	is("worker/α", codeRevoked)

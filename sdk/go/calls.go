@@ -18,7 +18,7 @@ type RegisterOptions struct {
 
 // Register takes a seat for a device ("status" is "ok"), or finds that it has one ("exists"). It never restores a revoked one.
 func (c *Client) Register(ctx context.Context, deviceID string, o RegisterOptions) (Object, error) {
-	body := Object{"deviceId": deviceID}
+	body := Object{"deviceId": trim(deviceID)}
 	if o.Name != "" {
 		body["name"] = o.Name
 	}
@@ -43,7 +43,7 @@ func (c *Client) Devices(ctx context.Context, perPage int) iter.Seq2[Object, err
 
 // GetDevice returns one device; its own fields are at the top.
 func (c *Client) GetDevice(ctx context.Context, deviceID string) (Object, error) {
-	return c.get(ctx, "devices/get", url.Values{"deviceId": {deviceID}}, Object{"deviceId": trim(deviceID)})
+	return c.get(ctx, "devices/get", url.Values{"deviceId": {trim(deviceID)}}, Object{"deviceId": trim(deviceID)})
 }
 
 // Revoke takes the right to work away. Once it returns nil no edge says ALLOW. After an outcome Unknown or Committed call it again.
@@ -67,7 +67,7 @@ func (c *Client) Remove(ctx context.Context, deviceID string) (Object, error) {
 }
 
 func (c *Client) device(ctx context.Context, path, deviceID, field string, want bool) (Object, error) {
-	return c.change(ctx, path, Object{"deviceId": deviceID}, Object{"deviceId": trim(deviceID), field: want})
+	return c.change(ctx, path, Object{"deviceId": trim(deviceID)}, Object{"deviceId": trim(deviceID), field: want})
 }
 
 // Batch names devices: at most 500 ids, or a scope ("all_active" to revoke, "all_revoked" to restore).
@@ -79,7 +79,7 @@ type Batch struct {
 func (b Batch) body() Object {
 	body := Object{}
 	if b.DeviceIDs != nil {
-		body["deviceIds"] = b.DeviceIDs
+		body["deviceIds"] = trimAll(b.DeviceIDs)
 	}
 	if b.Scope != "" {
 		body["scope"] = b.Scope

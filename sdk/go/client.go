@@ -140,7 +140,7 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // with the code SYSTEM_UNAVAILABLE and the reason in Err.
 func (c *Client) Validate(ctx context.Context, deviceID string) Decision {
 	none := Decision{Code: CodeSystemUnavailable, DeviceID: trim(deviceID)}
-	k, err := post(pathValidate, Object{"deviceId": deviceID})
+	k, err := post(pathValidate, Object{"deviceId": trim(deviceID)})
 	if err != nil {
 		none.Err = err
 		return none
@@ -163,7 +163,7 @@ func (c *Client) Validate(ctx context.Context, deviceID string) Decision {
 // ValidateBatch asks for at most 500 devices; one decision for each, in their order. It fails closed as Validate does.
 func (c *Client) ValidateBatch(ctx context.Context, deviceIDs []string) []Decision {
 	var decisions []Decision
-	k, err := post(pathValidateBatch, Object{"deviceIds": deviceIDs})
+	k, err := post(pathValidateBatch, Object{"deviceIds": trimAll(deviceIDs)})
 	if err == nil {
 		err = c.make(ctx, k, func(a *answer) (err error) {
 			decisions, err = judgeBatch(a, deviceIDs)

@@ -23,7 +23,7 @@ func FuzzJudge(f *testing.F) {
 		var theirs map[string]any
 		isJSON := json.Unmarshal(body, &theirs) == nil
 		if d, err := judgeDecision(a, id); err == nil && d.Allowed {
-			if status != 200 || !isJSON || theirs["allowed"] != true || theirs["code"] != "ALLOW" || theirs["handler"] != pathValidate || theirs["deviceId"] != strings.Trim(id, " \t\r\n") {
+			if status != 200 || !isJSON || theirs["allowed"] != true || theirs["code"] != "ALLOW" || theirs["handler"] != pathValidate || theirs["deviceId"] != trim(id) {
 				t.Fatalf("HTTP %d %q allows %q", status, body, id)
 			}
 		}
@@ -33,7 +33,7 @@ func FuzzJudge(f *testing.F) {
 				t.Fatalf("HTTP %d %q allows %q", status, body, id)
 			}
 			one, _ := given[0].(map[string]any)
-			if one["allowed"] != true || one["code"] != "ALLOW" || one["deviceId"] != strings.Trim(id, " \t\r\n") {
+			if one["allowed"] != true || one["code"] != "ALLOW" || one["deviceId"] != trim(id) {
 				t.Fatalf("HTTP %d %q allows %q", status, body, id)
 			}
 		}

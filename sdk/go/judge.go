@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -102,8 +103,21 @@ func parseValue(d *json.Decoder, depth int) (any, error) {
 	}
 }
 
-// trim returns the id as the server understands it.
-func trim(deviceID string) string { return strings.Trim(deviceID, " \t\r\n") }
+// trim returns the id as the server understands it: without white space at its ends, which is all of Unicode's and U+001C to 1F, as Python's str.strip has it.
+func trim(deviceID string) string {
+	return strings.TrimFunc(deviceID, func(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f })
+}
+
+func trimAll(deviceIDs []string) []string {
+	if deviceIDs == nil {
+		return nil
+	}
+	trimmed := make([]string, len(deviceIDs))
+	for i, id := range deviceIDs {
+		trimmed[i] = trim(id)
+	}
+	return trimmed
+}
 
 // plain reads a decision's two fields and refuses what contradicts itself.
 func plain(o Object) (allowed bool, code string, err error) {

@@ -69,13 +69,13 @@ func TestWholeAnswers(t *testing.T) {
 	s := newScripted(t, say(200, allow), say(200, deny), say(413, deny), say(200, with(deny, Object{"code": "SOMETHING_NEW"})))
 	c := s.client(t, 0, 0)
 	for _, want := range []string{"ALLOW", "DEVICE_REVOKED", "DEVICE_REVOKED", "SOMETHING_NEW"} {
-		d := c.Validate(t.Context(), " a\n")
+		d := c.Validate(t.Context(), "\u2003a\n")
 		if d.Allowed != (want == CodeAllow) || d.Code != want || d.Err != nil || d.DeviceID != "a" || d.Body["request_id"] != "r" {
 			t.Errorf("%+v, want %s", d, want)
 		}
 	}
 	for _, req := range s.got() {
-		if req.conn != 0 || req.body != `{"deviceId":" a\n"}` || req.Header.Get("X-Org-Key") != testKey || req.Header.Values("X-Idempotency-Key") != nil {
+		if req.conn != 0 || req.body != `{"deviceId":"a"}` || req.Header.Get("X-Org-Key") != testKey || req.Header.Values("X-Idempotency-Key") != nil {
 			t.Errorf("connection %d, %s, %v", req.conn, req.body, req.Header)
 		}
 	}
