@@ -343,6 +343,7 @@ func (a *attempts) once(ctx context.Context, base string) error {
 	}
 	req.Header.Set("Authorization", "Bearer "+a.client.token)
 	req.Header.Set("X-Request-Id", rand.Text())
+	req.Header.Set("Cache-Control", "no-store")
 	if a.client.org != "" {
 		req.Header.Set("X-MachineID-Org", a.client.org)
 	}

@@ -62,6 +62,7 @@ func newTransport(config *tls.Config) *http.Transport {
 func newCall(method, path string, body Object) *call {
 	c := &call{method: method, path: path, handler: path, retry: true, requestID: rand.Text(), header: http.Header{}}
 	c.header.Set("Accept", "application/json")
+	c.header.Set("Cache-Control", "no-store") // who keeps answers on the way shall keep none of these
 	c.header.Set("User-Agent", "machineid-go/"+Version)
 	c.header.Set("X-Request-Id", c.requestID)
 	if body != nil {

@@ -68,7 +68,7 @@ func TestEveryCall(t *testing.T) {
 		if req.Method != method || req.RequestURI != "/api/v1/"+target || req.body != row.body {
 			t.Errorf("%s %s %s, want %s %s", req.Method, req.RequestURI, req.body, row.to, row.body)
 		}
-		if (req.Header.Get("Idempotency-Key") != "") != (method == "POST") || req.Header.Get("X-Org-Key") != testKey {
+		if (req.Header.Get("Idempotency-Key") != "") != (method == "POST") || req.Header.Get("Cache-Control") != "no-store" || req.Header.Get("X-Org-Key") != testKey {
 			t.Errorf("%s: headers %v", row.to, req.Header)
 		}
 	}
