@@ -11,7 +11,7 @@ import unittest
 from typing import Any, List
 from unittest import mock
 
-from machineid import AsyncMachineID, Denied, MachineID, Refused, Unavailable, _async, _async_guard
+from machineid_client import AsyncMachineID, Denied, MachineID, Refused, Unavailable, _async, _async_guard
 
 from .calls import CALLS
 from .scripted import Scripted, allow, close, deny, hang, http

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 from unittest import mock
 
-from machineid import MachineID, MachineIDError, Refused, Unavailable, __version__
-from machineid._http import Cancel
+from machineid_client import MachineID, MachineIDError, Refused, Unavailable, __version__
+from machineid_client._http import Cancel
 
 from .calls import CALLS
 from .scripted import Client, Request, Scripted, allow, close, error, hang, http, then_close

@@ -11,7 +11,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, List, Optional
 
-from machineid import MachineID, Unavailable
+from machineid_client import MachineID, Unavailable
 
 from .scripted import Client, Request, Scripted, hang, http
 from .world import PATIENT, Cluster, eventually

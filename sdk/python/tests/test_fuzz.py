@@ -11,8 +11,8 @@ import random
 import unittest
 from typing import Any, Callable, Dict, List, Tuple
 
-from machineid import _judge
-from machineid._http import Response
+from machineid_client import _judge
+from machineid_client._http import Response
 
 SEEDS: List[bytes] = [
     b'{"allowed":true,"code":"ALLOW","handler":"devices/validate","deviceId":"a"}',

@@ -12,8 +12,8 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import List
 
-from machineid import Denied, MachineID, Refused, Unavailable
-from machineid._http import Cancel
+from machineid_client import Denied, MachineID, Refused, Unavailable
+from machineid_client._http import Cancel
 
 from .scripted import Client, Request, Scripted, http
 from .world import PATIENT, RealServer, Tiers, eventually

@@ -10,7 +10,7 @@ import time
 import traceback
 import unittest
 
-from machineid import MachineID, Refused, Unavailable
+from machineid_client import MachineID, Refused, Unavailable
 
 from .scripted import Client, Request, Scripted, allow, close, deny, error, hang, http, then_close
 
@@ -237,7 +237,7 @@ class SecrecyTest(unittest.TestCase):
 
 class CancelTest(unittest.TestCase):
     def test_cancel_ends_a_call_at_once(self) -> None:
-        from machineid._http import Cancel
+        from machineid_client._http import Cancel
 
         with Scripted(hang) as server, client(server, timeout=30) as c:
             cancel = Cancel()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._client import MachineID
 
 JSON = Dict[str, Any]
-log = logging.getLogger("machineid")
+log = logging.getLogger("machineid_client")
 
 
 class Standing:

@@ -1,6 +1,6 @@
 """The client of MachineID, the off switch for fleets of agents.
 
-    from machineid import MachineID
+    from machineid_client import MachineID
 
     client = MachineID.from_env()                      # MACHINEID_ORG_KEY, MACHINEID_BASE_URL
     if client.validate("agent-01")["allowed"]:
