@@ -50,7 +50,7 @@ class AsyncWatch(Standing):
     async def stop(self) -> None:
         """Ends the watch, a question that is under way too. Afterwards nothing counts as allowed."""
         task, self._task = self._task, None
-        self.note(judge.unavailable(self.device_id, "stopped", "the watch was stopped", ""), now())
+        self.note(judge.unavailable(self.device_id, "stopped", "the watch was stopped"), now())
         if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.wait({task})

@@ -15,7 +15,7 @@ SOURCES = sorted(HERE.glob("machineid_client/*.py")) + sorted(HERE.glob("tests/*
 
 # What the library may import: all of it is in Python 3.9 on every system.
 STANDARD = {
-    "__future__", "asyncio", "concurrent", "contextlib", "copy", "errno", "functools", "http", "inspect", "io", "json", "logging", "os", "random", "select", "selectors", "socket",
+    "__future__", "asyncio", "concurrent", "contextlib", "copy", "errno", "functools", "http", "inspect", "io", "json", "logging", "math", "os", "random", "re", "select", "selectors", "socket",
     "ssl", "sys", "threading", "time", "typing", "urllib", "uuid", "warnings", "machineid_client",
 }
 
