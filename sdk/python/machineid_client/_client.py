@@ -13,6 +13,7 @@ from ._clock import now, seconds
 from ._errors import MachineIDError, Unavailable
 from ._guard import Guard
 from ._http import Cancel, Pool
+from ._namesake import warn_of_it
 from ._watch import Watch
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class MachineID:
     def __init__(
         self, org_key: str, base_url: Optional[str] = None, timeout: float = 10.0, *, retries: int = 2, ssl_context: Optional[ssl.SSLContext] = None
     ) -> None:
+        warn_of_it()
         self._key = Key(org_key)
         self.base_url = base_url_or_default(base_url)
         if not isinstance(retries, int) or retries < 0:

@@ -11,7 +11,7 @@ import selectors
 import socket
 import ssl
 import threading
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple, cast
 from urllib.parse import urlsplit
 
 from ._clock import now
@@ -349,7 +349,7 @@ def _first(addresses: List[Address], deadline: float, cancel: Cancel) -> socket.
                 addresses.clear()
                 raise
             for key, _ in waiting.select(max(min(left, LOOK, due - now() if fresh else LOOK), 0)):
-                sock: Any = key.fileobj
+                sock = cast(socket.socket, key.fileobj)
                 waiting.unregister(sock)
                 addresses.remove(key.data)
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -362,7 +362,7 @@ def _first(addresses: List[Address], deadline: float, cancel: Cancel) -> socket.
                 raise Cancelled
     finally:
         for key in list(waiting.get_map().values()):
-            key.fileobj.close()  # type: ignore[union-attr]
+            cast(socket.socket, key.fileobj).close()
         waiting.close()
 
 
@@ -410,7 +410,7 @@ def _resolve(host: str, port: int, deadline: float) -> List[Address]:
 
     def look_up(flags: int = 0) -> None:
         try:
-            found.extend(a[:3] + (a[4],) for a in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, flags))
+            found.extend((a[0], a[1], a[2], a[4]) for a in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, flags))
         except Exception as err:  # UnicodeError too: a label of a name may have 63 characters
             failed.append(err)
 

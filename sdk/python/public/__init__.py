@@ -1,0 +1,1 @@
+"""Ours beside the public package machineid-io, which comes from PyPI."""
