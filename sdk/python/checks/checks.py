@@ -127,8 +127,9 @@ def public(tools: Path, scratch: Path, wheel: Path, server: Path) -> str:
     """Ours beside the public package: see ../public."""
     theirs = sorted((tools / "public").glob("*.whl"))
     mine = environment(sys.executable, scratch / "public", wheel, *theirs)
+    names = ["public.test_public"] + (["public.test_templates"] if os.environ.get("MACHINEID_TEST_TEMPLATES") else [])
     said = run(
-        mine, "-B", "-m", "unittest", "public.test_public",
+        mine, "-B", "-m", "unittest", *names,
         env={"MACHINEID_TEST_SERVER": str(server), "MACHINEID_TEST_WHEEL": str(wheel), "MACHINEID_TEST_WHEELS": str(tools / "public")},
     )
     return "machineid-io beside it: " + next(line for line in said.splitlines() if line.startswith("Ran "))

@@ -1,1 +1,0 @@
-"""Ours beside the public package machineid-io, which comes from PyPI."""
