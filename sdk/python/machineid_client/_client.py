@@ -50,10 +50,10 @@ class MachineID:
     ) -> None:
         warn_of_it()
         self._key = Key(org_key)
-        self.base_url = base_url_or_default(base_url)
+        self.base_url: str = base_url_or_default(base_url)
         if not isinstance(retries, int) or retries < 0:
             raise ValueError(f"retries is {retries!r}: give a whole number, 0 or more")
-        self.timeout = seconds(timeout, "timeout")
+        self.timeout: float = seconds(timeout, "timeout")
         self._caller = Caller(Pool(self.base_url, ssl_context), retries)
         self._cancel: Optional[Cancel] = None  # of the calls of this copy (bound)
         self._deadline: Optional[float] = None
