@@ -45,10 +45,10 @@ type Decision struct {
 	Err error
 }
 
-// Bounds of what is read: more than any answer of the server's has.
+// Bounds of what is read: no answer of the server's is beyond them.
 const (
-	maxDepth  = 64 // objects and arrays within each other
-	maxNumber = 64 // characters
+	maxDepth  = 64      // objects and arrays within each other
+	maxNumber = 4 << 10 // characters: a number in metadata, which agents write and whoever lists devices must be able to read
 )
 
 // parse reads one JSON object, strictly: a name given twice could mean allowed to one reader and denied to another.
