@@ -2,8 +2,10 @@ package authority
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -44,12 +46,28 @@ func nextHop(t *testing.T, answer func(*http.Request, net.Conn)) string {
 				if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 					body, _ := io.ReadAll(req.Body)
 					req.Header.Set("Test-Body", string(body))
-					answer(req, conn)
+					answer(req, answering{conn, req})
 				}
 			}()
 		}
 	}()
 	return l.Addr().String()
+}
+
+// answering is a connection whose answer has the request's id, unless one is in it.
+type answering struct {
+	net.Conn
+
+	to *http.Request
+}
+
+// Write implements net.Conn.
+func (a answering) Write(p []byte) (int, error) {
+	if line, rest, ok := bytes.Cut(p, []byte("\r\n")); ok && !bytes.Contains(p, []byte("X-Request-Id:")) {
+		_, err := fmt.Fprintf(a.Conn, "%s\r\nX-Request-Id: %s\r\n%s", line, a.to.Header.Get("X-Request-Id"), rest)
+		return len(p), err
+	}
+	return a.Conn.Write(p)
 }
 
 // comes has a request come to handle.
@@ -102,16 +120,20 @@ func TestHandingOn(t *testing.T) {
 		"is something else": nextHop(t, func(_ *http.Request, c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi")
 		}),
+		"repeats an old answer": nextHop(t, func(_ *http.Request, c net.Conn) {
+			_, _ = io.WriteString(c, hopHead+"X-Request-Id: of-another-request\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}")
+		}),
 		"hangs":   nextHop(t, func(_ *http.Request, c net.Conn) { _, _ = io.Copy(io.Discard, c) }),
 		"is gone": gone,
 	}
 	for hop, want := range map[string]struct{ post, get, validate string }{
-		"answers":           {"answered", "answered", "answered"},
-		"does not lead":     {"not_done", "not_done", "not_done"},
-		"breaks off":        {"unknown", "not_done", "not_done"},
-		"is something else": {"unknown", "not_done", "not_done"},
-		"hangs":             {"unknown", "not_done", "not_done"},
-		"is gone":           {"not_done", "not_done", "not_done"},
+		"answers":               {"answered", "answered", "answered"},
+		"does not lead":         {"not_done", "not_done", "not_done"},
+		"breaks off":            {"unknown", "not_done", "not_done"},
+		"is something else":     {"unknown", "not_done", "not_done"},
+		"repeats an old answer": {"unknown", "not_done", "not_done"},
+		"hangs":                 {"unknown", "not_done", "not_done"},
+		"is gone":               {"not_done", "not_done", "not_done"},
 	} {
 		for _, c := range []struct{ method, path, want string }{
 			{"POST", "devices/revoke", want.post}, {"GET", "usage", want.get}, {"POST", "devices/validate", want.validate},
@@ -259,7 +281,7 @@ func TestANodeThatComesToLead(t *testing.T) {
 						return
 					}
 					_, _ = io.Copy(io.Discard, req.Body)
-					_, _ = io.WriteString(conn, "HTTP/1.1 "+c.answer+"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+					_, _ = io.WriteString(answering{conn, req}, "HTTP/1.1 "+c.answer+"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 				}
 			}()
 			n := New(Config{ID: "a1", HTTP: own, Link: own})
@@ -323,7 +345,7 @@ func TestALeaderThatIsStartedAnew(t *testing.T) {
 						return
 					}
 					_, _ = io.Copy(io.Discard, req.Body)
-					_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+					_, _ = io.WriteString(answering{conn, req}, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 					served <- conn
 				}
 			}()

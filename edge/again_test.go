@@ -75,7 +75,7 @@ func (m *mortal) serve(c net.Conn) {
 		m.mu.Lock()
 		m.heads++
 		m.mu.Unlock()
-		_, _ = io.WriteString(c, okAnswer)
+		_, _ = io.WriteString(c, answerTo(req, okAnswer))
 	}
 }
 
@@ -236,7 +236,7 @@ func (n *node) serve(c net.Conn) {
 			_ = c.Close()
 			return
 		}
-		_, _ = io.WriteString(c, say)
+		_, _ = io.WriteString(c, answerTo(req, say))
 	}
 }
 

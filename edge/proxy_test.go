@@ -77,8 +77,17 @@ func (u *fakeUpstream) serve(c net.Conn, raw string) {
 		if raw == "" {
 			return
 		}
-		_, _ = io.WriteString(c, raw)
+		_, _ = io.WriteString(c, answerTo(req, raw))
 	}
+}
+
+// answerTo is an answer to a request: it has the request's id, unless one is in it.
+func answerTo(req *http.Request, raw string) string {
+	line, rest, ok := strings.Cut(raw, "\r\n")
+	if !ok || strings.Contains(raw, "X-Request-Id:") {
+		return raw
+	}
+	return line + "\r\nX-Request-Id: " + req.Header.Get("X-Request-Id") + "\r\n" + rest
 }
 
 // oneByte reads no further than it is asked for, so that nothing is lost between
@@ -304,6 +313,9 @@ func TestFailuresOfTheUpstream(t *testing.T) {
 		"no HTTP":           {"hello\r\n\r\n", "not_done", "unknown"},
 		"a page of HTML":    {"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\nhi!", "not_done", "unknown"},
 		"no type":           {"HTTP/1.1 204 No Content\r\n\r\n", "not_done", "unknown"},
+		"an old answer":     {jsonHead + "X-Request-Id: of-another-request\r\nContent-Length: 2\r\n\r\n{}", "not_done", "unknown"},
+		"of no request":     {jsonHead + "X-Request-Id: \r\nContent-Length: 2\r\n\r\n{}", "not_done", "unknown"},
+		"a cache's":         {jsonHead + "Age: 0\r\nContent-Length: 2\r\n\r\n{}", "not_done", "unknown"},
 		"a redirect":        {"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n", "not_done", "unknown"},
 		"another's gateway": {"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n", "not_done", "unknown"},
 	} {
@@ -335,7 +347,7 @@ func TestFailuresOfTheUpstream(t *testing.T) {
 
 // TestAnswersAreRelayed with their status.
 func TestAnswersAreRelayed(t *testing.T) {
-	u := newUpstream(t, "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 7\r\nX-Request-Id: theirs\r\nContent-Length: 13\r\n\r\n"+`{"status":"e"}`[:13])
+	u := newUpstream(t, "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 7\r\nContent-Length: 13\r\n\r\n"+`{"status":"e"}`[:13])
 	f := newFront(t, u.Addr().String())
 	c, err := f.l.Dial()
 	if err != nil {
@@ -349,7 +361,7 @@ func TestAnswersAreRelayed(t *testing.T) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "7" || string(body) != `{"status":"e"` || resp.Header.Get("X-Request-Id") == "theirs" {
+	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "7" || string(body) != `{"status":"e"` || len(resp.Header.Values("X-Request-Id")) != 1 {
 		t.Errorf("%d %v %q", resp.StatusCode, resp.Header, body)
 	}
 }

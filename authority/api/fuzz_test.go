@@ -28,7 +28,7 @@ import (
 
 // FuzzCursor: what parseCursor takes is the one text of a place that can be.
 func FuzzCursor(f *testing.F) {
-	for _, c := range []state.Cursor{{CreatedAt: 1, ID: "a"}, {CreatedAt: 1 << 60, ID: "worker/α"}} {
+	for _, c := range []state.Cursor{{CreatedAt: 1, ID: "a"}, {CreatedAt: 1 << 60, ID: "\u00a0worker/α"}} {
 		f.Add([]byte(cursorText(c)))
 		f.Add([]byte(cursorText(c)[:5] + "\n" + cursorText(c)[5:]))
 	}
@@ -41,7 +41,7 @@ func FuzzCursor(f *testing.F) {
 		if again := cursorText(c); again != string(text) || c.CreatedAt < 0 {
 			t.Fatalf("%q is %+v, which is %q", text, c, again)
 		}
-		if id, ok := wire.DeviceID([]byte(c.ID)); !ok || string(id) != c.ID {
+		if !wire.WellFormed([]byte(c.ID)) {
 			t.Fatalf("%q is of the device %q", text, c.ID)
 		}
 	})
@@ -93,7 +93,7 @@ func FuzzAuthorization(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, header []byte) {
 		text := string(header)
-		want := len(text) > 7 && strings.EqualFold(text[:7], "Bearer ") && strings.Trim(text[7:], " \t\r\n") == token
+		want := len(text) > 7 && strings.EqualFold(text[:7], "Bearer ") && string(wire.Trim([]byte(text[7:]))) == token
 		if got := operates(cluster, header); got != want {
 			t.Fatalf("operates(%q) = %v", header, got)
 		}
@@ -216,7 +216,7 @@ func holdCommand(t *testing.T, cmd *statepb.Command, body []byte) {
 	if _, err := netip.ParseAddr(cmd.GetAddress()); err != nil {
 		t.Fatalf("by %q", cmd.GetAddress())
 	}
-	one := []string{strings.Trim(named, " \t\r\n")}
+	one := []string{string(wire.Trim([]byte(named)))}
 	var want []string
 	for _, raw := range listed {
 		var id *string
@@ -278,7 +278,7 @@ func FuzzDeviceQuery(f *testing.F) {
 			return
 		}
 		theirs, err := url.ParseQuery(strings.ReplaceAll(raw, ";", "%3B")) // they refuse a bare semicolon
-		if err != nil || len(theirs["deviceId"]) != 1 || strings.Trim(theirs["deviceId"][0], " \t\r\n") != id {
+		if err != nil || len(theirs["deviceId"]) != 1 || string(wire.Trim([]byte(theirs["deviceId"][0]))) != id {
 			t.Fatalf("%q is about %q, for net/url about %q", raw, id, theirs["deviceId"])
 		}
 	})

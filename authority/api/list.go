@@ -126,8 +126,8 @@ func parseCursor(text []byte) (state.Cursor, bool) {
 		return state.Cursor{}, false
 	}
 	at := binary.BigEndian.Uint64(b[4:])
-	id, ok := wire.DeviceID(b[cursorHead:])
-	if !ok || len(id) != len(b)-cursorHead || at > 1<<62 { // a negative time would reach beyond the list
+	id := b[cursorHead:]                    // as it is kept, and so not trimmed
+	if !wire.WellFormed(id) || at > 1<<62 { // a negative time would reach beyond the list
 		return state.Cursor{}, false
 	}
 	return state.Cursor{CreatedAt: int64(at), ID: string(id)}, true

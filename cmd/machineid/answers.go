@@ -43,10 +43,15 @@ func strange(format string, args ...any) error {
 // balancers are the codes by which a proxy says that what stands behind it does not answer (RFC 9110, 15.6).
 var balancers = []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
 
-// refusedBy is what an answer says other than success; nil if that is what it says.
-func refusedBy(resp *http.Response, raw []byte, path string) error {
+// refusedBy is what an answer to the request with this id says other than success; nil if that is what it says.
+func refusedBy(resp *http.Response, raw []byte, path, id string) error {
 	var said struct{ Status, Error, Message, Outcome, Param, KeyID string }
-	ours := json.Unmarshal(raw, &said) == nil && (said.Status != "" || said.Error != "")
+	ours := isObject(resp, raw) && json.Unmarshal(raw, &said) == nil && (said.Status != "" || said.Error != "")
+	if ours {
+		if err := answered(resp, raw, path, id); err != nil {
+			return err
+		}
+	}
 	e := &refusedError{status: resp.StatusCode, Path: path, retryAfter: retryAfter(resp)}
 	if ours {
 		e.Code, e.Message, e.Outcome, e.Param, e.keyID = said.Error, said.Message, said.Outcome, said.Param, said.KeyID

@@ -14,7 +14,7 @@ func TestAuditSumsGrow(t *testing.T) {
 	t.Parallel()
 	var count, calls atomic.Int64
 	count.Store(2)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(asNode(func(w http.ResponseWriter, r *http.Request) {
 		calls.Add(1)
 		if got := r.URL.Query(); got.Get("cursor") != "7-2" || got.Get("limit") != "1" {
 			t.Errorf("asked %v", got)

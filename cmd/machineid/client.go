@@ -342,6 +342,8 @@ func (a *attempts) once(ctx context.Context, base string) error {
 		return fmt.Errorf("make the call: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+a.client.token)
+	req.Header.Set("X-Request-Id", rand.Text())
+	req.Header.Set("Cache-Control", "no-store")
 	if a.client.org != "" {
 		req.Header.Set("X-MachineID-Org", a.client.org)
 	}
@@ -365,12 +367,12 @@ func (a *attempts) once(ctx context.Context, base string) error {
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
-	return a.take(resp, raw)
+	return a.take(resp, raw, req.Header.Get("X-Request-Id"))
 }
 
 // take judges an answer, and decodes it if it is one of success.
-func (a *attempts) take(resp *http.Response, raw []byte) error {
-	if err := refusedBy(resp, raw, a.path); err != nil {
+func (a *attempts) take(resp *http.Response, raw []byte, id string) error {
+	if err := refusedBy(resp, raw, a.path, id); err != nil {
 		return err
 	}
 	if a.poor != nil && a.poor(raw) {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"machineid/cmd/machineid/config"
+	"machineid/shared/wire"
 )
 
 func newDeviceCommand(settings *config.Settings, env environment) *cobra.Command {
@@ -31,7 +32,7 @@ func newDeviceCommand(settings *config.Settings, env environment) *cobra.Command
 	}
 	sub("remove ORG DEVICE", "Delete a device; its id is free again. To keep a device out, revoke it", cobra.ExactArgs(2),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-			return changeFor(ctx, cmd, f, args[0], "devices/remove", map[string]any{"deviceId": args[1]}, "device "+args[1]+" is removed")
+			return changeFor(ctx, cmd, f, args[0], "devices/remove", map[string]any{"deviceId": trimmed(args[1])}, "device "+trimmed(args[1])+" is removed")
 		})
 	return parent
 }
@@ -70,6 +71,9 @@ func deviceList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args 
 	})
 }
 
+// trimmed is a device's id as every tier understands it.
+func trimmed(id string) string { return string(wire.Trim([]byte(id))) }
+
 // batchCall is one of the two batches.
 type batchCall struct{ path, scope, count, short string }
 
@@ -85,7 +89,11 @@ func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 		return usageError{fmt.Errorf("%d devices are named, and %d is the most at once: give them to several commands", len(ids), batchMost)}
 	}
 	if len(ids) > 0 {
-		body = map[string]any{"deviceIds": ids}
+		list := make([]string, len(ids))
+		for i, id := range ids {
+			list[i] = trimmed(id)
+		}
+		body = map[string]any{"deviceIds": list}
 	}
 	client := f.client()
 	client.org = org

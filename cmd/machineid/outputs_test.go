@@ -58,7 +58,7 @@ func hostileAuthority(tb testing.TB) string {
 		"operator/token/rotate":    {"changed": true},
 		"operator/cluster/members": {},
 	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(asNode(func(w http.ResponseWriter, r *http.Request) {
 		path := strings.TrimPrefix(r.URL.Path, "/api/v1/")
 		answer := map[string]any{"status": "ok", "request_id": "r", "changed": true, "propagation": map[string]any{"edges": 1}}
 		maps.Copy(answer, answers[path])

@@ -22,7 +22,7 @@ import (
 func answering(tb testing.TB, answers ...func(http.ResponseWriter, *http.Request)) (url string, calls *atomic.Int64) {
 	tb.Helper()
 	calls = &atomic.Int64{}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(asNode(func(w http.ResponseWriter, r *http.Request) {
 		i := min(int(calls.Add(1)), len(answers)) - 1
 		answers[i](w, r)
 	}))

@@ -64,7 +64,7 @@ func TestOperatorsReachWhoeverIsThere(t *testing.T) {
 	const off, on = "org disable", "org enable"
 	var calls atomic.Int64
 	serve := func(status int, body string) string {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s := httptest.NewServer(asNode(func(w http.ResponseWriter, _ *http.Request) {
 			calls.Add(1)
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, body)
@@ -125,7 +125,7 @@ func TestOperatorsReachWhoeverIsThere(t *testing.T) {
 // TestASnapshotThatStopsComingEnds: --timeout is for a silence, wherever in the transfer.
 func TestASnapshotThatStopsComingEnds(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(asNode(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "1000")
 		_, _ = io.WriteString(w, "some")
 		_ = http.NewResponseController(w).Flush()

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -112,7 +114,13 @@ func goDeviceLives(t *testing.T, client, agent *sdk.Client) {
 	}
 	is("worker/α", "DEVICE_NOT_FOUND")
 	must(agent.Register(ctx, "worker/α", sdk.RegisterOptions{Name: "n", Metadata: sdk.Object{"x": 1}, TTLSeconds: 60}))
-	is(" worker/α\n", codeAllow)
+	// What an agent may write nobody may stumble over who lists: the longest numbers and the deepest nesting that the server takes.
+	long := json.RawMessage(`{"whole":` + strings.Repeat("9", 300) + `,"part":0.` + strings.Repeat("3", 3000) + `,"deep":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + "}")
+	must(agent.Register(ctx, "long", sdk.RegisterOptions{Metadata: sdk.Object{"x": long}}))
+	must(client.ListDevices(ctx, 0, ""))
+	must(client.GetDevice(ctx, "long"))
+	must(client.Remove(ctx, "long"))
+	is("\u3000worker/α\x1f", codeAllow)
 	must(client.GetDevice(ctx, "worker/α"))
 	must(client.Revoke(ctx, "worker/α"))
 	is("worker/α", codeRevoked)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -262,6 +263,8 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 		return "", fmt.Errorf("make the call: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+string(f.token))
+	id := rand.Text()
+	req.Header.Set("X-Request-Id", id)
 	client := f.client().http
 	client.Timeout = 0 // as long as it takes
 	resp, err := client.Do(req)
@@ -269,12 +272,16 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 		return "", cmp.Or(foreignSpeech(err), err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK || resp.ContentLength < 0 || strings.HasPrefix(resp.Header.Get("Content-Type"), "text/") {
+	kind := resp.Header.Get("Content-Type")
+	if resp.StatusCode != http.StatusOK || resp.ContentLength < 0 || strings.HasPrefix(kind, "text/") || strings.HasPrefix(kind, "application/json") {
 		raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16)) // what is not read says nothing
-		if err := refusedBy(resp, raw, "operator/cluster/snapshot"); err != nil {
+		if err := refusedBy(resp, raw, "operator/cluster/snapshot", id); err != nil {
 			return "", err
 		}
 		return "", strange("answers with no backup")
+	}
+	if err := belongs(resp, id); err != nil {
+		return "", err
 	}
 	silence.Stop()
 	silence = silent(f.timeout)

@@ -124,7 +124,7 @@ func TestReadableSecretsAreToldOf(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Repeat("t", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(asNode(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"status":"ok","request_id":"r","orgs":[]}`)
 	}))
 	defer server.Close()

@@ -13,6 +13,7 @@ import (
 	mrand "math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
+	"regexp"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,9 @@ const (
 // call is a request and the rules for repeating it.
 type call struct {
 	method, path, query string
-	body                []byte // nil for GET
+	handler             string   // who must have answered
+	named               []string // the devices of which each result must tell; nil: no results are expected
+	body                []byte   // nil for GET
 	changes             bool
 	retry               bool // may be sent again after an unknown outcome
 	requestID           string
@@ -42,6 +45,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
+	object Object // the body, once the answer is proved
 }
 
 func newTransport(config *tls.Config) *http.Transport {
@@ -56,8 +60,9 @@ func newTransport(config *tls.Config) *http.Transport {
 }
 
 func newCall(method, path string, body Object) *call {
-	c := &call{method: method, path: path, retry: true, requestID: rand.Text(), header: http.Header{}}
+	c := &call{method: method, path: path, handler: path, retry: true, requestID: rand.Text(), header: http.Header{}}
 	c.header.Set("Accept", "application/json")
+	c.header.Set("Cache-Control", "no-store") // who keeps answers on the way shall keep none of these
 	c.header.Set("User-Agent", "machineid-go/"+Version)
 	c.header.Set("X-Request-Id", c.requestID)
 	if body != nil {
@@ -68,7 +73,10 @@ func newCall(method, path string, body Object) *call {
 
 // make calls until there is an answer that judge accepts, an error that trying again cannot mend, or no more time.
 func (c *Client) make(ctx context.Context, k *call, judge func(*answer) error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	if c == nil || c.transport == nil {
+		return invalid("the client was not made by New or FromEnv")
+	}
+	ctx, cancel := context.WithTimeout(given(ctx), c.timeout)
 	defer cancel()
 	header := k.header.Clone()
 	if key := c.key.Load(); key != nil {
@@ -107,6 +115,14 @@ func (c *Client) make(ctx context.Context, k *call, judge func(*answer) error) e
 	}
 }
 
+// given is a context, also where none was given: a program that ends by it would let nobody say no.
+func given(ctx context.Context) context.Context {
+	if ctx == nil {
+		return context.Background()
+	}
+	return ctx
+}
+
 // backingOff is the longest pause after an attempt, the first of which is 1.
 func backingOff(attempt int) time.Duration {
 	return min(backOff<<min(attempt-1, mostDoublings), mostBackOff)
@@ -129,7 +145,10 @@ func (c *Client) attempt(ctx context.Context, k *call, header http.Header, attem
 	}
 	a, sent, err := c.exchange(ctx, k, header)
 	if err == nil {
-		if err = judge(a); err == nil {
+		if err = k.prove(a); err == nil {
+			err = judge(a)
+		}
+		if err == nil {
 			return nil
 		}
 		return explain(k, a, err)
@@ -137,6 +156,9 @@ func (c *Client) attempt(ctx context.Context, k *call, header http.Header, attem
 	failed := &Error{Code: "connection_failed", Message: err.Error(), RequestID: k.requestID, Outcome: NotDone, cause: err}
 	if sent && k.changes {
 		failed.Outcome = Unknown
+	}
+	if ended := whole.Err(); ended != nil && !errors.Is(err, ended) {
+		failed.cause = errors.Join(ended, err) // net/http has told the context's cause alone
 	}
 	switch {
 	case errors.Is(whole.Err(), context.Canceled):
@@ -173,6 +195,9 @@ func (c *Client) exchange(ctx context.Context, k *call, header http.Header) (a *
 	}
 	defer func() { _ = resp.Body.Close() }()
 	a = &answer{status: resp.StatusCode, header: resp.Header}
+	if resp.StatusCode < http.StatusOK {
+		return a, true, fmt.Errorf("%s wants to speak another protocol: HTTP %d", c.baseURL, resp.StatusCode) // its body ends with no context
+	}
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
 		return a, true, fmt.Errorf("read the answer of %s: %w", c.baseURL, err)
@@ -183,55 +208,23 @@ func (c *Client) exchange(ctx context.Context, k *call, header http.Header) (a *
 	return a, true, nil
 }
 
-// explain makes the error of an answer that is no success.
-func explain(k *call, a *answer, broken error) *Error {
-	body, _ := parse(a.body) // nil if it is no object
-	code, _ := body["error"].(string)
-	message, _ := body["message"].(string)
-	_, ours := body["handler"].(string)
-	ours = ours && code != ""
-	e := &Error{
-		Code: code, Message: message, Status: a.status, RequestID: k.requestID, Body: body, Outcome: NotDone, RetryAfter: retryAfter(a.header), cause: broken,
-	}
-	if id, ok := body["request_id"].(string); ok {
-		e.RequestID = id
-	}
-	if k.changes {
-		e.Outcome = Unknown
-	}
-	switch {
-	case a.status >= 300 && a.status < 400:
-		e.Code, e.Message = "redirected", fmt.Sprintf("HTTP %d: redirects are not followed, they would take the org key elsewhere. Is the base URL right?", a.status)
-	case k.path == pathValidate && body["code"] == CodeSystemUnavailable && body["allowed"] == false:
-		e.Code, e.Message = "system_unavailable", "the system cannot answer now"
-	case a.status == http.StatusTooManyRequests:
-		e.Code, e.Outcome = "rate_limited", NotDone
-	case ours && a.status >= 400 && a.status < 500 && a.status != http.StatusRequestTimeout:
-		e.Refused, e.Outcome = true, NotDone
-		if code == "secret_already_shown" {
-			e.Outcome = Committed
-		}
-	case ours && a.status >= 500:
-		if said, ok := body["outcome"].(string); ok && k.changes && (said == string(NotDone) || said == string(Committed)) {
-			e.Outcome = Outcome(said)
-		}
-	default:
-		e.Code, e.Message = "broken_answer", fmt.Sprintf("HTTP %d is no answer of a MachineID server to %s: %v", a.status, k.path, broken)
-	}
-	return e
-}
+// mostRetryAfter is the longest that Retry-After counts for. A call never waits beyond its time in any case.
+const mostRetryAfter = 365 * 24 * time.Hour
 
 // retryAfter reads the header's form in seconds; the server does not use the one with a date.
 func retryAfter(h http.Header) time.Duration {
-	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 20)
-	if err != nil {
+	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return 0
 	}
-	return time.Duration(seconds) * time.Second
+	return time.Duration(min(seconds, uint64(mostRetryAfter/time.Second))) * time.Second
 }
 
-// sound refuses texts that encoding/json would change.
-func sound(v any) error {
+// sound refuses texts that encoding/json would change, and what is nested too deep, or within itself, before it would be followed.
+func sound(v any, depth int) error {
+	if depth == 0 {
+		return errors.New("it is nested too deep")
+	}
 	switch v := v.(type) {
 	case string:
 		if !utf8.ValidString(v) {
@@ -239,19 +232,19 @@ func sound(v any) error {
 		}
 	case Object:
 		for name, one := range v {
-			if err := cmp.Or(sound(name), sound(one)); err != nil {
+			if err := cmp.Or(sound(name, depth), sound(one, depth-1)); err != nil {
 				return err
 			}
 		}
 	case []any:
 		for _, one := range v {
-			if err := sound(one); err != nil {
+			if err := sound(one, depth-1); err != nil {
 				return err
 			}
 		}
 	case []string:
 		for _, one := range v {
-			if err := sound(one); err != nil {
+			if err := sound(one, depth); err != nil {
 				return err
 			}
 		}
@@ -260,12 +253,19 @@ func sound(v any) error {
 }
 
 func encode(body Object) ([]byte, error) {
-	if err := sound(body); err != nil {
-		return nil, err
+	if err := sound(body, maxDepth); err != nil {
+		return nil, invalid("%v", err)
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		return nil, fmt.Errorf("encode the request: %w", err)
+		return nil, invalid("it cannot be sent as JSON: %v", err)
+	}
+	// What sound did not look into, such as structs: in the place of bytes that are no UTF-8 encoding/json puts this escape, and that character itself it leaves.
+	if replaced.Match(text) {
+		return nil, invalid("a text in it is no UTF-8")
 	}
 	return text, nil
 }
+
+// replaced finds the escape of U+FFFD, with no escaped backslash in front.
+var replaced = regexp.MustCompile(`(^|[^\\])(\\\\)*\\ufffd`)

@@ -2,11 +2,12 @@ package machineid
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // RegisterOptions are what a device may be registered with. What is left out stays as it is.
@@ -18,7 +19,7 @@ type RegisterOptions struct {
 
 // Register takes a seat for a device ("status" is "ok"), or finds that it has one ("exists"). It never restores a revoked one.
 func (c *Client) Register(ctx context.Context, deviceID string, o RegisterOptions) (Object, error) {
-	body := Object{"deviceId": deviceID}
+	body := Object{"deviceId": trim(deviceID)}
 	if o.Name != "" {
 		body["name"] = o.Name
 	}
@@ -28,7 +29,7 @@ func (c *Client) Register(ctx context.Context, deviceID string, o RegisterOption
 	if o.TTLSeconds != 0 {
 		body["ttlSeconds"] = o.TTLSeconds
 	}
-	return c.change(ctx, "devices/register", body, nil)
+	return c.change(ctx, "devices/register", body, Object{"deviceId": trim(deviceID)})
 }
 
 // ListDevices returns the devices and the plan fields: all (up to 10,000) if limit is 0, else a page; "nextCursor" is there if more follow.
@@ -43,7 +44,7 @@ func (c *Client) Devices(ctx context.Context, perPage int) iter.Seq2[Object, err
 
 // GetDevice returns one device; its own fields are at the top.
 func (c *Client) GetDevice(ctx context.Context, deviceID string) (Object, error) {
-	return c.get(ctx, "devices/get", url.Values{"deviceId": {deviceID}}, Object{"deviceId": trim(deviceID)})
+	return c.get(ctx, "devices/get", url.Values{"deviceId": {trim(deviceID)}}, Object{"deviceId": trim(deviceID)})
 }
 
 // Revoke takes the right to work away. Once it returns nil no edge says ALLOW. After an outcome Unknown or Committed call it again.
@@ -67,7 +68,7 @@ func (c *Client) Remove(ctx context.Context, deviceID string) (Object, error) {
 }
 
 func (c *Client) device(ctx context.Context, path, deviceID, field string, want bool) (Object, error) {
-	return c.change(ctx, path, Object{"deviceId": deviceID}, Object{"deviceId": trim(deviceID), field: want})
+	return c.change(ctx, path, Object{"deviceId": trim(deviceID)}, Object{"deviceId": trim(deviceID), field: want})
 }
 
 // Batch names devices: at most 500 ids, or a scope ("all_active" to revoke, "all_revoked" to restore).
@@ -79,7 +80,7 @@ type Batch struct {
 func (b Batch) body() Object {
 	body := Object{}
 	if b.DeviceIDs != nil {
-		body["deviceIds"] = b.DeviceIDs
+		body["deviceIds"] = trimAll(b.DeviceIDs)
 	}
 	if b.Scope != "" {
 		body["scope"] = b.Scope
@@ -87,14 +88,23 @@ func (b Batch) body() Object {
 	return body
 }
 
-// RevokeBatch revokes many devices.
+// RevokeBatch revokes many devices. "results" tells of each id whether it is off: one that is not found cannot be switched off.
 func (c *Client) RevokeBatch(ctx context.Context, b Batch) (Object, error) {
-	return c.change(ctx, "devices/revoke_batch", b.body(), nil)
+	return c.batch(ctx, "devices/revoke_batch", b)
 }
 
 // UnrevokeBatch restores many devices, as far as the plan's limit goes.
 func (c *Client) UnrevokeBatch(ctx context.Context, b Batch) (Object, error) {
-	return c.change(ctx, "devices/unrevoke_batch", b.body(), nil)
+	return c.batch(ctx, "devices/unrevoke_batch", b)
+}
+
+func (c *Client) batch(ctx context.Context, path string, b Batch) (Object, error) {
+	k, err := post(path, b.body())
+	if err != nil {
+		return nil, err
+	}
+	k.named = b.DeviceIDs
+	return c.commit(ctx, k, nil)
 }
 
 // Usage returns the plan, its limit and the devices in use.
@@ -110,12 +120,12 @@ func (c *Client) OrgExecution(ctx context.Context, enabled bool) (Object, error)
 
 // OrgSettings chooses the API generation of the org, 1 or 2.
 func (c *Client) OrgSettings(ctx context.Context, version int) (Object, error) {
-	return c.change(ctx, "org/settings", Object{"version": version}, nil)
+	return c.change(ctx, "org/settings", Object{"version": version}, Object{"version": json.Number(strconv.Itoa(version))})
 }
 
 // OrgDelete deletes the org with all it has; confirm is its orgId.
 func (c *Client) OrgDelete(ctx context.Context, confirm string) (Object, error) {
-	return c.change(ctx, "org/delete", Object{"confirm": confirm}, nil)
+	return c.change(ctx, "org/delete", Object{"confirm": confirm}, Object{"orgId": confirm, "deleted": true})
 }
 
 // OrgExport returns what is kept of the org: "org", "keys", and "devices" as ListDevices has them, with "nextCursor" if more follow.
@@ -135,7 +145,7 @@ func (c *Client) OrgKeysCreate(ctx context.Context, name, scope, expiresAt strin
 	if expiresAt != "" {
 		body["expiresAt"] = expiresAt
 	}
-	return c.change(ctx, "org/keys", body, nil)
+	return c.change(ctx, "org/keys", body, Object{"scope": scope})
 }
 
 // OrgKeysRotate makes a key in the place of keyID (the client's own if empty), which ends after graceSeconds (the server's default if negative).
@@ -152,7 +162,7 @@ func (c *Client) OrgKeysRotate(ctx context.Context, keyID string, graceSeconds i
 
 // OrgKeysRevoke ends a key.
 func (c *Client) OrgKeysRevoke(ctx context.Context, keyID string) (Object, error) {
-	return c.change(ctx, "org/keys/revoke", Object{"keyId": keyID}, nil)
+	return c.change(ctx, "org/keys/revoke", Object{"keyId": keyID}, Object{"keyId": keyID, "revoked": true})
 }
 
 // Audit returns a page of what was changed, newest first.
@@ -182,7 +192,7 @@ type NewOrg struct {
 func OrgCreate(ctx context.Context, config Config, o NewOrg) (Object, error) {
 	c, err := newClient(config)
 	if err != nil {
-		return nil, err
+		return nil, invalid("%v", err)
 	}
 	defer c.Close()
 	body := Object{}
@@ -197,10 +207,14 @@ func OrgCreate(ctx context.Context, config Config, o NewOrg) (Object, error) {
 		return nil, err
 	}
 	k.changes, k.retry = true, false
+	k.handler = "org_create"
 	if o.OperatorToken != "" {
+		if strings.ContainsFunc(o.OperatorToken, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return nil, invalid("the operator's token has spaces or characters that are not ASCII: was more than the token copied?")
+		}
 		k.header.Set("Authorization", "Bearer "+o.OperatorToken)
 	}
-	return c.succeed(ctx, k, "org_create", nil)
+	return c.succeed(ctx, k, nil)
 }
 
 func page(limit int, cursor string) url.Values {
@@ -223,9 +237,17 @@ func walk(read func(cursor string) (Object, error), name string) iter.Seq2[Objec
 				yield(nil, err)
 				return
 			}
-			items, _ := answer[name].([]any)
+			items, isList := answer[name].([]any)
+			if !isList {
+				yield(nil, unfit(answer, "%s is no list", name))
+				return
+			}
 			for _, item := range items {
-				one, _ := item.(Object)
+				one, isObject := item.(Object)
+				if !isObject {
+					yield(nil, unfit(answer, "%s lists what is no object", name))
+					return
+				}
 				if !yield(one, nil) {
 					return
 				}
@@ -236,7 +258,7 @@ func walk(read func(cursor string) (Object, error), name string) iter.Seq2[Objec
 			}
 			text, ok := next.(string)
 			if !ok || text == cursor {
-				yield(nil, errors.New("read the next page: a page names itself as the next"))
+				yield(nil, unfit(answer, "a page names itself as the next"))
 				return
 			}
 			cursor = text

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -19,9 +20,10 @@ func TestEveryCall(t *testing.T) {
 		answer   Object
 		call     run
 	}{
-		{"POST devices/register", `{"deviceId":"a"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.Register(ctx, "a", RegisterOptions{}) }},
+		{"POST devices/register", `{"deviceId":"a"}`, Object{"deviceId": "a"}, func(c *Client, ctx context.Context) (Object, error) { return c.Register(ctx, "a", RegisterOptions{}) }},
 		{
-			"POST devices/register", `{"deviceId":"a","metadata":{"x":1},"name":"n","ttlSeconds":60}`, nil,
+			"POST devices/register", `{"deviceId":"a","metadata":{"x":1},"name":"n","ttlSeconds":60}`,
+			Object{"deviceId": "a"},
 			func(c *Client, ctx context.Context) (Object, error) {
 				return c.Register(ctx, "a", RegisterOptions{Name: "n", Metadata: Object{"x": 1}, TTLSeconds: 60})
 			},
@@ -33,7 +35,7 @@ func TestEveryCall(t *testing.T) {
 		{"POST devices/unrevoke", `{"deviceId":"a"}`, Object{"deviceId": "a", "revoked": false}, func(c *Client, ctx context.Context) (Object, error) { return c.Unrevoke(ctx, "a") }},
 		{"POST devices/unrevoke", `{"deviceId":"a"}`, Object{"deviceId": "a", "revoked": false}, func(c *Client, ctx context.Context) (Object, error) { return c.Restore(ctx, "a") }},
 		{"POST devices/remove", `{"deviceId":"a"}`, Object{"deviceId": "a", "removed": true}, func(c *Client, ctx context.Context) (Object, error) { return c.Remove(ctx, "a") }},
-		{"POST devices/revoke_batch", `{"deviceIds":["a"]}`, nil, func(c *Client, ctx context.Context) (Object, error) {
+		{"POST devices/revoke_batch", `{"deviceIds":["a"]}`, Object{"results": []any{Object{"deviceId": "a", "status": "ok"}}}, func(c *Client, ctx context.Context) (Object, error) {
 			return c.RevokeBatch(ctx, Batch{DeviceIDs: []string{"a"}})
 		}},
 		{"POST devices/unrevoke_batch", `{"scope":"all_revoked"}`, nil, func(c *Client, ctx context.Context) (Object, error) {
@@ -42,21 +44,21 @@ func TestEveryCall(t *testing.T) {
 		{"GET usage", "", nil, (*Client).Usage},
 		{"GET org", "", nil, (*Client).Org},
 		{"POST org/execution", `{"enabled":false}`, Object{"enabled": false}, func(c *Client, ctx context.Context) (Object, error) { return c.OrgExecution(ctx, false) }},
-		{"POST org/settings", `{"version":1}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgSettings(ctx, 1) }},
-		{"POST org/delete", `{"confirm":"o"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgDelete(ctx, "o") }},
+		{"POST org/settings", `{"version":1}`, Object{"version": 1}, func(c *Client, ctx context.Context) (Object, error) { return c.OrgSettings(ctx, 1) }},
+		{"POST org/delete", `{"confirm":"o"}`, Object{"orgId": "o", "deleted": true}, func(c *Client, ctx context.Context) (Object, error) { return c.OrgDelete(ctx, "o") }},
 		{"GET org/export", "", nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgExport(ctx, 0, "") }},
 		{"GET org/export?cursor=c&limit=2", "", nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgExport(ctx, 2, "c") }},
 		{"GET org/keys", "", nil, (*Client).OrgKeys},
-		{"POST org/keys", `{"name":"n","scope":"agent"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysCreate(ctx, "n", "agent", "") }},
+		{"POST org/keys", `{"name":"n","scope":"agent"}`, Object{"scope": "agent"}, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysCreate(ctx, "n", "agent", "") }},
 		{"POST org/keys/rotate", `{}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysRotate(ctx, "", -1) }},
 		{"POST org/keys/rotate", `{"graceSeconds":0,"keyId":"k"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysRotate(ctx, "k", 0) }},
-		{"POST org/keys/revoke", `{"keyId":"k"}`, nil, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysRevoke(ctx, "k") }},
+		{"POST org/keys/revoke", `{"keyId":"k"}`, Object{"keyId": "k", "revoked": true}, func(c *Client, ctx context.Context) (Object, error) { return c.OrgKeysRevoke(ctx, "k") }},
 		{"GET audit?limit=5", "", nil, func(c *Client, ctx context.Context) (Object, error) { return c.Audit(ctx, 5, "") }},
 		{"GET propagation?index=7", "", nil, func(c *Client, ctx context.Context) (Object, error) { return c.Propagation(ctx, 7) }},
 	} {
 		method, target, _ := strings.Cut(row.to, " ")
 		handler, _, _ := strings.Cut(target, "?")
-		s := newScripted(t, say(200, with(row.answer, Object{"handler": handler, "n": 12345678901234567})))
+		s := newScripted(t, say(200, with(row.answer, Object{"handler": handler, "request_id": theID, "n": 12345678901234567})))
 		got, err := row.call(s.client(t, 0, 0), t.Context())
 		if err != nil || got["n"] != json.Number("12345678901234567") {
 			t.Errorf("%s: %v, %v", row.to, got, err)
@@ -66,7 +68,7 @@ func TestEveryCall(t *testing.T) {
 		if req.Method != method || req.RequestURI != "/api/v1/"+target || req.body != row.body {
 			t.Errorf("%s %s %s, want %s %s", req.Method, req.RequestURI, req.body, row.to, row.body)
 		}
-		if (req.Header.Get("Idempotency-Key") != "") != (method == "POST") || req.Header.Get("X-Org-Key") != testKey {
+		if (req.Header.Get("Idempotency-Key") != "") != (method == "POST") || req.Header.Get("Cache-Control") != "no-store" || req.Header.Get("X-Org-Key") != testKey {
 			t.Errorf("%s: headers %v", row.to, req.Header)
 		}
 	}
@@ -88,9 +90,10 @@ func TestOutcomes(t *testing.T) {
 		{[]reply{n, n, n}, false, "system_unavailable", NotDone},
 		{[]reply{u, n, n}, false, "system_unavailable", Unknown}, // what the first may have done the others do not undo
 		{[]reply{c, u, n}, false, "system_unavailable", Committed},
-		{[]reply{say(502, "x"), say(502, "x"), say(502, "x")}, false, "broken_answer", Unknown},
+		{[]reply{thenClose(raw(502, "x")), thenClose(raw(502, "x")), thenClose(raw(502, "x"))}, false, "broken_answer", Unknown},
 		{[]reply{notFound}, true, "device_not_found", NotDone},
-		{[]reply{u, notFound}, true, "device_not_found", NotDone}, // decided once for all attempts
+		{[]reply{u, notFound}, true, "device_not_found", NotDone},                                                   // decided once for all attempts
+		{[]reply{say(404, failure("device_not_found", nil), "Age: 1"), n, n}, false, "system_unavailable", Unknown}, // an old refusal is none
 		{[]reply{u, noOrg}, true, "org_not_found", Unknown},
 		{[]reply{say(409, failure("secret_already_shown", nil))}, true, "secret_already_shown", Committed},
 		{[]reply{say(302, "", "Location: /")}, false, "redirected", Unknown},
@@ -137,7 +140,7 @@ func TestAChangeIsRepeatedWithItsOwnKey(t *testing.T) {
 
 func TestOrgCreateIsNotRepeated(t *testing.T) {
 	t.Parallel()
-	s := newScripted(t, say(503, failure("system_unavailable", Object{"outcome": "unknown"})), say(200, Object{"handler": "org_create", "orgApiKey": "k"}))
+	s := newScripted(t, say(503, failure("system_unavailable", Object{"outcome": "unknown", "handler": "org_create"})), say(200, Object{"handler": "org_create", "orgApiKey": "k", "request_id": theID}))
 	_, err := OrgCreate(t.Context(), Config{BaseURL: s.url}, NewOrg{})
 	if e, ok := errors.AsType[*Error](err); !ok || e.Outcome != Unknown || len(s.got()) != 1 {
 		t.Errorf("%v, %d requests", err, len(s.got()))
@@ -155,9 +158,9 @@ func TestOrgCreateIsNotRepeated(t *testing.T) {
 func TestPages(t *testing.T) {
 	t.Parallel()
 	s := newScripted(
-		t, say(200, Object{"handler": "devices/list", "devices": []any{Object{"deviceId": "x"}}, "nextCursor": "c"}),
-		say(200, Object{"handler": "devices/list", "devices": []any{Object{"deviceId": "y"}}}),
-		say(200, Object{"handler": "devices/list", "devices": []any{}, "nextCursor": "c"}),
+		t, say(200, Object{"handler": "devices/list", "request_id": theID, "devices": []any{Object{"deviceId": "x"}}, "nextCursor": "c"}),
+		say(200, Object{"handler": "devices/list", "request_id": theID, "devices": []any{Object{"deviceId": "y"}}}),
+		say(200, Object{"handler": "devices/list", "request_id": theID, "devices": []any{}, "nextCursor": "c"}),
 	)
 	c := s.client(t, 0, 0)
 	var ids []string
@@ -260,6 +263,27 @@ func TestNothingIsSentOtherwise(t *testing.T) {
 			_, err := c.Register(ctx, "a", RegisterOptions{Metadata: Object{bad: 1}})
 			return err
 		},
+		"a text within a struct": func(ctx context.Context) error {
+			_, err := c.Register(ctx, "a", RegisterOptions{Metadata: Object{"a": struct{ B map[string]string }{map[string]string{"c": bad}}}})
+			return err
+		},
+		"a number that JSON has not": func(ctx context.Context) error {
+			_, err := c.Register(ctx, "a", RegisterOptions{Metadata: Object{"a": math.Inf(1)}})
+			return err
+		},
+		"what holds itself": func(ctx context.Context) error {
+			itself := Object{}
+			itself["a"] = []any{itself}
+			_, err := c.Register(ctx, "a", RegisterOptions{Metadata: itself})
+			return err
+		},
+		"an id in a query": func(ctx context.Context) error { _, err := c.GetDevice(ctx, bad); return err },
+		"a cursor":         func(ctx context.Context) error { _, err := c.Audit(ctx, 1, bad); return err },
+		"an operator's token": func(ctx context.Context) error {
+			_, err := OrgCreate(ctx, Config{BaseURL: s.url}, NewOrg{OperatorToken: "a\r\nX: y"})
+			return err
+		},
+		"a base URL": func(ctx context.Context) error { _, err := OrgCreate(ctx, Config{BaseURL: "x"}, NewOrg{}); return err },
 		"org": func(ctx context.Context) error {
 			_, err := OrgCreate(ctx, Config{BaseURL: s.url}, NewOrg{Name: bad})
 			return err
@@ -272,12 +296,62 @@ func TestNothingIsSentOtherwise(t *testing.T) {
 		"one that is not ASCII":    func(ctx context.Context) error { _, err := c.Revoke(WithIdempotencyKey(ctx, "ü"), "a"); return err },
 		"one that ends in a space": func(ctx context.Context) error { _, err := c.Revoke(WithIdempotencyKey(ctx, "a "), "a"); return err },
 	} {
-		if err := call(t.Context()); err == nil {
-			t.Errorf("%s: was sent", name)
+		err := call(t.Context())
+		if e, ok := errors.AsType[*Error](err); !ok || !e.Refused || e.Code != "invalid_argument" || e.Outcome != NotDone || e.Message == "" {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if n := len(s.got()); n != 0 {
 		t.Errorf("%d requests", n)
+	}
+	good := Object{"a": "\ufffd", "b": `\ufffd`, "c": struct{ D string }{"\ufffd\\"}}
+	if text, err := encode(good); err != nil || !strings.Contains(string(text), `"\\ufffd"`) {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// TestPagesThatAreNone end a walk with an error that is one of the client's.
+func TestPagesThatAreNone(t *testing.T) {
+	t.Parallel()
+	page := Object{"handler": "audit", "request_id": theID}
+	for name, fields := range map[string]Object{
+		"no list": nil, "another kind": {"entries": Object{}}, "no object": {"entries": []any{7}}, "a cursor that is none": {"entries": []any{}, "nextCursor": 7},
+		"itself": {"entries": []any{}, "nextCursor": ""},
+	} {
+		var last error
+		for one, err := range newScripted(t, say(200, with(page, fields))).client(t, 0, 0).AuditEntries(t.Context(), 1) {
+			if last = err; err == nil {
+				t.Errorf("%s: %v", name, one)
+				break
+			}
+		}
+		if e, ok := errors.AsType[*Error](last); !ok || e.Code != "broken_answer" || e.RequestID == "" {
+			t.Errorf("%s: %v", name, last)
+		}
+	}
+}
+
+// TestBatchesTellOfEachDevice that was named, or nothing is known of any.
+func TestBatchesTellOfEachDevice(t *testing.T) {
+	t.Parallel()
+	ids := []string{" a", "b", "a\u00a0"}
+	one := func(id string) Object { return Object{"deviceId": id, "status": "ok", "changed": true} }
+	for name, row := range map[string]struct {
+		results any
+		good    bool
+	}{
+		"each": {[]any{one("a"), one("b")}, true}, "too few": {[]any{one("a")}, false}, "too many": {[]any{one("a"), one("b"), one("a")}, false},
+		"another": {[]any{one("a"), one("c")}, false}, "none": {nil, false}, "no list": {Object{}, false}, "no object": {[]any{one("a"), "b"}, false},
+		"no status": {[]any{one("a"), Object{"deviceId": "b"}}, false},
+	} {
+		s := newScripted(t, say(200, with(Object{"handler": "devices/revoke_batch", "request_id": theID, "status": "ok", "revokedCount": 2}, Object{"results": row.results})))
+		_, err := s.client(t, -1, 0).RevokeBatch(t.Context(), Batch{DeviceIDs: ids})
+		if e, _ := errors.AsType[*Error](err); (err == nil) != row.good || err != nil && (e.Code != "broken_answer" || e.Outcome != Unknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := s.got()[0].body; got != `{"deviceIds":["a","b","a"]}` {
+			t.Error(got)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 const (
 	defaultTimeout = 10 * time.Second
 	defaultRetries = 2
+	longest        = 50 * 365 * 24 * time.Hour // that any time may be: three of them together are a time still
 )
 
 // Config is what a client needs.
@@ -70,7 +71,7 @@ func FromEnv(name string) (*Client, error) {
 	if name == "" {
 		name = OrgKeyEnv
 	}
-	key := strings.TrimSpace(os.Getenv(name))
+	key := trim(os.Getenv(name))
 	if key == "" {
 		return nil, fmt.Errorf("%s is not set: export %s=org_... (agents use the agent key)", name, name)
 	}
@@ -82,7 +83,7 @@ func newClient(config Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{baseURL: base, timeout: config.Timeout, retries: config.Retries, transport: newTransport(config.TLS)}
+	c := &Client{baseURL: base, timeout: min(config.Timeout, longest), retries: config.Retries, transport: newTransport(config.TLS)}
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
 	}
@@ -94,7 +95,7 @@ func newClient(config Config) (*Client, error) {
 
 func cleanBaseURL(base string) (string, error) {
 	if base == "" {
-		base = strings.TrimSpace(os.Getenv(BaseURLEnv))
+		base = trim(os.Getenv(BaseURLEnv))
 	}
 	if base == "" {
 		base = DefaultBaseURL
@@ -117,7 +118,7 @@ func cleanBaseURL(base string) (string, error) {
 
 // ReplaceKey uses another org key from the next call on, for rotations without a restart.
 func (c *Client) ReplaceKey(orgKey string) error {
-	orgKey = strings.TrimSpace(orgKey)
+	orgKey = trim(orgKey)
 	if orgKey == "" {
 		return errors.New("the org key is empty: set " + OrgKeyEnv + " and use FromEnv")
 	}
@@ -134,13 +135,17 @@ func (c *Client) ReplaceKey(orgKey string) error {
 func (c *Client) String() string { return "machineid.Client(" + c.baseURL + ")" }
 
 // Close closes the connections that rest. The client can still be used.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
+	}
+}
 
 // Validate asks whether the device may work. Only Allowed says so. It fails closed: out of time, no connection, a broken answer are not allowed,
 // with the code SYSTEM_UNAVAILABLE and the reason in Err.
 func (c *Client) Validate(ctx context.Context, deviceID string) Decision {
 	none := Decision{Code: CodeSystemUnavailable, DeviceID: trim(deviceID)}
-	k, err := post(pathValidate, Object{"deviceId": deviceID})
+	k, err := post(pathValidate, Object{"deviceId": trim(deviceID)})
 	if err != nil {
 		none.Err = err
 		return none
@@ -163,7 +168,7 @@ func (c *Client) Validate(ctx context.Context, deviceID string) Decision {
 // ValidateBatch asks for at most 500 devices; one decision for each, in their order. It fails closed as Validate does.
 func (c *Client) ValidateBatch(ctx context.Context, deviceIDs []string) []Decision {
 	var decisions []Decision
-	k, err := post(pathValidateBatch, Object{"deviceIds": deviceIDs})
+	k, err := post(pathValidateBatch, Object{"deviceIds": trimAll(deviceIDs)})
 	if err == nil {
 		err = c.make(ctx, k, func(a *answer) (err error) {
 			decisions, err = judgeBatch(a, deviceIDs)
@@ -186,7 +191,7 @@ const maxIdempotencyKey = 255
 
 // WithIdempotencyKey names the change that is made with the context; without it each call makes a name of its own, the same for all its attempts.
 func WithIdempotencyKey(ctx context.Context, key string) context.Context {
-	return context.WithValue(ctx, idempotencyKey{}, key)
+	return context.WithValue(given(ctx), idempotencyKey{}, key)
 }
 
 // post makes a call with a body. Its texts must be UTF-8: encoding/json would replace other bytes, and so name another device.
@@ -199,10 +204,17 @@ func post(path string, body Object) (*call, error) {
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, expect Object) (Object, error) {
 	k := newCall(http.MethodGet, path, nil)
+	for _, values := range query {
+		for _, one := range values {
+			if err := sound(one, 1); err != nil {
+				return nil, invalid("%v", err)
+			}
+		}
+	}
 	if len(query) > 0 {
 		k.query = "?" + query.Encode()
 	}
-	return c.succeed(ctx, k, path, expect)
+	return c.succeed(ctx, k, expect)
 }
 
 func (c *Client) change(ctx context.Context, path string, body, expect Object) (Object, error) {
@@ -210,22 +222,29 @@ func (c *Client) change(ctx context.Context, path string, body, expect Object) (
 	if err != nil {
 		return nil, err
 	}
+	return c.commit(ctx, k, expect)
+}
+
+// commit makes a call that changes something.
+func (c *Client) commit(ctx context.Context, k *call, expect Object) (Object, error) {
 	k.changes = true
-	key, ok := ctx.Value(idempotencyKey{}).(string)
+	key, ok := given(ctx).Value(idempotencyKey{}).(string)
 	if !ok {
 		key = rand.Text()
 	}
 	if len(key) == 0 || len(key) > maxIdempotencyKey || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) || strings.Trim(key, " ") != key {
-		return nil, errors.New("the Idempotency-Key is not 1 to 255 printable ASCII characters, or a space stands at its end")
+		return nil, invalid("the Idempotency-Key is not 1 to 255 printable ASCII characters, or a space stands at its end")
 	}
 	k.header.Set("Idempotency-Key", key)
-	return c.succeed(ctx, k, path, expect)
+	return c.succeed(ctx, k, expect)
 }
 
-func (c *Client) succeed(ctx context.Context, k *call, handler string, expect Object) (Object, error) {
+func (c *Client) succeed(ctx context.Context, k *call, expect Object) (Object, error) {
 	var body Object
 	if err := c.make(ctx, k, func(a *answer) (err error) {
-		body, err = judgeSuccess(a, handler, expect)
+		if body, err = judgeSuccess(a, k.handler, expect); err == nil && k.named != nil {
+			err = judgeResults(body, k.named)
+		}
 		return err
 	}); err != nil {
 		return nil, err

@@ -28,10 +28,10 @@ func (o Outcome) worse(other Outcome) Outcome {
 
 // Error is a call that came to no success.
 type Error struct {
-	// Refused: the server understood the call and says no (a wrong key or scope, an unknown device, the plan's limit), and trying again changes
-	// nothing. Otherwise nothing could be decided or proved.
+	// Refused: the server understood the call and says no (a wrong key or scope, an unknown device, the plan's limit), or the client does not send it
+	// (invalid_argument); trying again changes nothing. Otherwise nothing could be decided or proved.
 	Refused bool
-	// Code is for programs: the server's, or timeout, connection_failed, broken_answer, redirected, cancelled.
+	// Code is for programs: the server's, or timeout, connection_failed, broken_answer, redirected, cancelled, invalid_argument.
 	Code string
 	// Message is for people.
 	Message string
@@ -51,7 +51,21 @@ func (e *Error) Error() string {
 	if e.Outcome != NotDone {
 		text += " (outcome: " + string(e.Outcome) + ")"
 	}
+	if e.RequestID == "" {
+		return text
+	}
 	return text + " [request " + e.RequestID + "]"
+}
+
+// invalid is the error of a call that was not sent, because it could not be as it was meant.
+func invalid(format string, args ...any) *Error {
+	return &Error{Refused: true, Code: "invalid_argument", Message: fmt.Sprintf(format, args...), Outcome: NotDone}
+}
+
+// unfit is the error of an answer that is no answer to what was asked.
+func unfit(body Object, format string, args ...any) *Error {
+	id, _ := body["request_id"].(string)
+	return &Error{Code: "broken_answer", Message: fmt.Sprintf(format, args...), Outcome: NotDone, Status: 200, RequestID: id, Body: body}
 }
 
 // Unwrap returns what the network or the context said.
@@ -64,5 +78,11 @@ type DeniedError struct {
 }
 
 func (d *DeniedError) Error() string {
+	if d.Decision.Err != nil {
+		return fmt.Sprintf("%q may not work: %s: %v", d.DeviceID, d.Decision.Code, d.Decision.Err)
+	}
 	return fmt.Sprintf("%q may not work: %s", d.DeviceID, d.Decision.Code)
 }
+
+// Unwrap returns why nothing could be decided, nil if the server said no.
+func (d *DeniedError) Unwrap() error { return d.Decision.Err }

@@ -123,15 +123,30 @@ func (s *scripted) client(t *testing.T, retries int, timeout time.Duration) *Cli
 	return c
 }
 
-func say(status int, body any, headers ...string) reply {
-	return func(w io.Writer, _ seen) bool {
-		_, err := io.WriteString(w, text(status, body, headers...))
-		return err == nil
+// theID stands for a request's id in an answer to it. It is as long as those are, so that no length changes.
+const theID = "WHAT-THE-REQUEST-HAD-AS-ID"
+
+// echo writes an answer to a request.
+func echo(w io.Writer, req seen, data string) bool {
+	id := req.Header.Get("X-Request-Id")
+	if len(id) != len(theID) {
+		panic("a request with the id " + id)
 	}
+	_, err := io.WriteString(w, strings.ReplaceAll(data, theID, id))
+	return err == nil
 }
 
-// text is a whole answer; a string is its body as it is.
+func say(status int, body any, headers ...string) reply {
+	return func(w io.Writer, req seen) bool { return echo(w, req, text(status, body, headers...)) }
+}
+
+// text is a whole answer with the head that the server's have, and headers; a string is its body as it is.
 func text(status int, body any, headers ...string) string {
+	return raw(status, body, append([]string{"Content-Type: application/json", "Cache-Control: no-store", "X-Request-Id: " + theID}, headers...)...)
+}
+
+// raw is a whole answer with just these headers.
+func raw(status int, body any, headers ...string) string {
 	b, ok := body.(string)
 	if !ok {
 		encoded, err := json.Marshal(body)
@@ -146,8 +161,8 @@ func text(status int, body any, headers ...string) string {
 
 // thenClose writes bytes and closes.
 func thenClose(data string) reply {
-	return func(w io.Writer, _ seen) bool {
-		_, _ = io.WriteString(w, data)
+	return func(w io.Writer, req seen) bool {
+		echo(w, req, data)
 		return false
 	}
 }
@@ -172,11 +187,11 @@ func with(o Object, fields Object) Object {
 }
 
 var (
-	allow   = Object{"allowed": true, "code": "ALLOW", "handler": "devices/validate", "deviceId": "a", "request_id": "r"}
-	deny    = Object{"allowed": false, "code": "DEVICE_REVOKED", "handler": "devices/validate", "deviceId": "a", "request_id": "r"}
-	revoked = Object{"handler": "devices/revoke", "deviceId": "a", "revoked": true}
+	allow   = Object{"allowed": true, "code": "ALLOW", "handler": "devices/validate", "deviceId": "a", "request_id": theID}
+	deny    = Object{"allowed": false, "code": "DEVICE_REVOKED", "handler": "devices/validate", "deviceId": "a", "request_id": theID}
+	revoked = Object{"handler": "devices/revoke", "deviceId": "a", "revoked": true, "request_id": theID}
 )
 
 func failure(code string, fields Object) Object {
-	return with(Object{"status": "error", "error": code, "message": "said by the test", "handler": "devices/revoke", "request_id": "r"}, fields)
+	return with(Object{"status": "error", "error": code, "message": "said by the test", "handler": "devices/revoke", "request_id": theID}, fields)
 }

@@ -14,7 +14,9 @@ import (
 func broken() map[string]reply {
 	whole := text(200, allow)
 	_, body, _ := strings.Cut(whole, "\r\n\r\n")
-	chunks := fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(body), body)
+	head, _, _ := strings.Cut(raw(200, "", "Content-Type: application/json", "X-Request-Id: "+theID), "\r\n\r\n")
+	head = strings.Replace(head, "Content-Length: 0\r\n", "", 1)
+	chunks := fmt.Sprintf(head+"\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(body), body)
 	return map[string]reply{
 		"html":                      say(200, "<html>welcome</html>"),
 		"html of a proxy":           say(502, "<html>bad gateway</html>"),
@@ -40,10 +42,11 @@ func broken() map[string]reply {
 		"broken UTF-8":              say(200, body[:len(body)-1]+",\"x\":\"\xff\"}"),
 		"too deep":                  say(200, body[:len(body)-1]+`,"x":`+strings.Repeat("[", 10_000)+strings.Repeat("]", 10_000)+"}"),
 		"half a body":               thenClose(whole[:len(whole)-20]),
-		"ends early, looks whole":   thenClose("HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n" + body),
+		"ends early, looks whole":   thenClose(head + "\r\nContent-Length: 4000\r\n\r\n" + body),
 		"chunks without their end":  thenClose(chunks),
 		"no HTTP":                   thenClose("SSH-2.0-OpenSSH\r\n"),
 		"a closed connection":       thenClose(""),
+		"another protocol":          say(101, "", "Upgrade: x", "Connection: Upgrade"),
 	}
 }
 
@@ -69,13 +72,13 @@ func TestWholeAnswers(t *testing.T) {
 	s := newScripted(t, say(200, allow), say(200, deny), say(413, deny), say(200, with(deny, Object{"code": "SOMETHING_NEW"})))
 	c := s.client(t, 0, 0)
 	for _, want := range []string{"ALLOW", "DEVICE_REVOKED", "DEVICE_REVOKED", "SOMETHING_NEW"} {
-		d := c.Validate(t.Context(), " a\n")
-		if d.Allowed != (want == CodeAllow) || d.Code != want || d.Err != nil || d.DeviceID != "a" || d.Body["request_id"] != "r" {
+		d := c.Validate(t.Context(), "\u2003a\n")
+		if d.Allowed != (want == CodeAllow) || d.Code != want || d.Err != nil || d.DeviceID != "a" || d.Body["request_id"] == "" {
 			t.Errorf("%+v, want %s", d, want)
 		}
 	}
 	for _, req := range s.got() {
-		if req.conn != 0 || req.body != `{"deviceId":" a\n"}` || req.Header.Get("X-Org-Key") != testKey || req.Header.Values("X-Idempotency-Key") != nil {
+		if req.conn != 0 || req.body != `{"deviceId":"a"}` || req.Header.Get("X-Org-Key") != testKey || req.Header.Values("X-Idempotency-Key") != nil {
 			t.Errorf("connection %d, %s, %v", req.conn, req.body, req.Header)
 		}
 	}
@@ -85,7 +88,7 @@ func TestRetries(t *testing.T) {
 	t.Parallel()
 	unavailable := with(deny, Object{"code": CodeSystemUnavailable})
 	for name, first := range map[string]reply{
-		"close": thenClose(""), "html": say(502, "x"), "unavailable": say(200, unavailable), "429": say(429, failure("rate_limited", nil)),
+		"close": thenClose(""), "html": thenClose(raw(502, "x")), "unavailable": say(200, unavailable), "429": say(429, failure("rate_limited", Object{"handler": "devices/validate"})),
 	} {
 		s := newScripted(t, first, first, say(200, allow))
 		if d := s.client(t, 2, 0).Validate(t.Context(), "a"); !d.Allowed {
@@ -170,7 +173,9 @@ func TestIdsThatAreNoUTF8(t *testing.T) {
 func TestBatchesFailClosed(t *testing.T) {
 	t.Parallel()
 	yes, no := Object{"deviceId": "a", "allowed": true, "code": "ALLOW"}, Object{"deviceId": "b", "allowed": false, "code": "DEVICE_REVOKED"}
-	batch := func(items ...any) Object { return Object{"handler": "devices/validate_batch", "decisions": items} }
+	batch := func(items ...any) Object {
+		return Object{"handler": "devices/validate_batch", "request_id": theID, "decisions": items}
+	}
 	s := newScripted(t, say(200, batch(yes, no)))
 	got := s.client(t, -1, 0).ValidateBatch(t.Context(), []string{"a", " b"})
 	if len(got) != 2 || !got[0].Allowed || got[1].Allowed || got[1].Code != "DEVICE_REVOKED" {

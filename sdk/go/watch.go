@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,9 +32,10 @@ var (
 // Watch asks once before it returns, and then every so often until ctx ends or Stop is called. onChange, unless nil, is called with the first decision and
 // whenever allowed becomes denied or the other way; it is called in order, and holds the watch up while it runs.
 func (c *Client) Watch(ctx context.Context, deviceID string, every time.Duration, onChange func(Decision)) *Watch {
-	every = max(every, time.Millisecond)
-	ctx, cancel := context.WithCancel(ctx)
-	w := &Watch{deviceID: deviceID, goodFor: 2*every + c.timeout, stop: cancel, stopped: make(chan struct{})}
+	every = min(max(every, time.Millisecond), longest)
+	ctx, cancel := context.WithCancel(given(ctx))
+	over := Decision{Code: CodeSystemUnavailable, DeviceID: trim(deviceID), Err: errStopped}
+	w := &Watch{deviceID: deviceID, goodFor: 2*every + c.timeout, stop: cancel, stopped: make(chan struct{}), decision: over}
 	if onChange == nil {
 		onChange = func(Decision) {}
 	}
@@ -45,17 +47,24 @@ func (c *Client) Watch(ctx context.Context, deviceID string, every time.Duration
 		}
 		return d, w.note(d, asked)
 	}
+	begun := false
+	defer func() {
+		if !begun { // onChange has panicked
+			cancel()
+		}
+	}()
 	first, _ := ask()
 	onChange(first)
+	begun = true
 	go func() {
 		defer close(w.stopped)
+		defer w.note(over, time.Now()) // however this ends
 		defer cancel()
 		for {
 			timer := time.NewTimer(every - upTo(every/10)) // a fleet that was started together shall not ask together
 			select {
 			case <-ctx.Done():
 				timer.Stop()
-				w.note(Decision{Code: CodeSystemUnavailable, DeviceID: trim(deviceID), Err: errStopped}, time.Now())
 				return
 			case <-timer.C:
 			}
@@ -100,8 +109,10 @@ func (w *Watch) Stop() {
 }
 
 // Guard runs work if the device may work, and asks again every so often meanwhile (never if every is 0). A denial cancels the context of
-// work; Guard then waits for work to return and returns *DeniedError, whatever work returned: what it made was made without permission.
+// work; Guard then waits for work to return and returns *DeniedError, whatever work returned: what it made was made without permission. If ctx had
+// ended before work began, that is a denial too. When work panics, or ends its goroutine, the watch ends with it, and the panic goes on.
 func (c *Client) Guard(ctx context.Context, deviceID string, every time.Duration, work func(context.Context) error) error {
+	ctx = given(ctx)
 	if every <= 0 {
 		if d := c.Validate(ctx, deviceID); !d.Allowed {
 			return &DeniedError{DeviceID: deviceID, Decision: d}
@@ -110,20 +121,22 @@ func (c *Client) Guard(ctx context.Context, deviceID string, every time.Duration
 	}
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	var denied atomic.Pointer[DeniedError] // the first one
 	w := c.Watch(ctx, deviceID, every, func(d Decision) {
 		if !d.Allowed {
-			cancel(&DeniedError{DeviceID: deviceID, Decision: d})
+			denied.CompareAndSwap(nil, &DeniedError{DeviceID: deviceID, Decision: d})
+			cancel(denied.Load())
 		}
 	})
-	if inner.Err() != nil {
-		w.Stop()
-		return context.Cause(inner)
+	defer w.Stop() // also if work panics
+	if first := denied.Load(); first != nil {
+		return first
 	}
 	err := work(inner)
 	late := w.Checkpoint()
 	w.Stop()
-	if denied, ok := errors.AsType[*DeniedError](context.Cause(inner)); ok {
-		return denied
+	if first := denied.Load(); first != nil {
+		return first
 	}
 	if late != nil && ctx.Err() == nil {
 		return late

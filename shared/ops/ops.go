@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"machineid/shared/wire"
 )
 
 // NewRegistry returns a registry with the metrics of every process.
@@ -60,7 +62,7 @@ func Serve(ctx context.Context, l net.Listener, reg prometheus.Gatherer, ready, 
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 
 	s := &http.Server{
-		Handler: mux, ReadTimeout: readTime, IdleTimeout: idleTime, WriteTimeout: writeTime, MaxHeaderBytes: maxHead,
+		Handler: named(mux), ReadTimeout: readTime, IdleTimeout: idleTime, WriteTimeout: writeTime, MaxHeaderBytes: maxHead,
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
@@ -78,6 +80,19 @@ func Serve(ctx context.Context, l net.Listener, reg prometheus.Gatherer, ready, 
 		return fmt.Errorf("serve operators on %s: %w", l.Addr(), err)
 	}
 	return nil
+}
+
+// named gives each answer an X-Request-Id, the request's own if it is a good one, as those of the API have it: who asks through something that keeps
+// answers can tell an old one by it.
+func named(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var own []byte
+		if ids := r.Header.Values("X-Request-Id"); len(ids) == 1 {
+			own = []byte(ids[0])
+		}
+		w.Header().Set("X-Request-Id", string(wire.RequestID(nil, own)))
+		h.ServeHTTP(w, r)
+	})
 }
 
 func answer(w http.ResponseWriter, status int, body map[string]any) {

@@ -43,14 +43,17 @@ func DeviceIDFast(body []byte) (id []byte, ok bool) {
 	if i >= len(body) || body[i] != '}' || skipJSONSpace(body, i+1) != len(body) {
 		return nil, false
 	}
-	// DeviceID trims spaces only here, since raw tabs and line ends were refused above; it also judges the UTF-8.
+	// DeviceID trims, though no control character, which were refused above; it also judges the UTF-8.
 	return DeviceID(value)
 }
 
 // skipJSONSpace returns the index of the first byte from i on that is no JSON white space.
 func skipJSONSpace(b []byte, i int) int {
-	for i < len(b) && trimmed(b[i]) { // JSON's white space and ours are the same four bytes
+	for i < len(b) && jsonSpace(b[i]) {
 		i++
 	}
 	return i
 }
+
+// jsonSpace tells whether JSON allows a byte between its tokens (RFC 8259, 2).
+func jsonSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }

@@ -9,6 +9,29 @@ import (
 	"pgregory.net/rapid"
 )
 
+// whiteSpace is what Python's str.strip cuts, and so the public package machineid-io 0.1.6. TestIDsAreTrimmedAlike (cmd/machineid) asks Python.
+const whiteSpace = "\t\n\v\f\r\x1c\x1d\x1e\x1f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+
+func TestTrim(t *testing.T) {
+	for r := range rune(utf8.MaxRune + 1) {
+		if !utf8.ValidRune(r) {
+			continue
+		}
+		want := "a" + string(r) + "a"
+		if got := string(Trim([]byte(string(r) + want + string(r)))); (got == want) != strings.ContainsRune(whiteSpace, r) {
+			t.Errorf("%U: %q", r, got)
+		}
+	}
+	for in, want := range map[string]string{
+		whiteSpace + "a" + whiteSpace: "a", whiteSpace: "", "": "", " ": "", "a": "a",
+		"\xa0a": "\xa0a", "a\x85": "a\x85", "a\xc2 ": "a\xc2", "\xe3\x80a": "\xe3\x80a", "\u00a0\xff\u00a0": "\xff", // what is no UTF-8 stays
+	} {
+		if got := string(Trim([]byte(in))); got != want {
+			t.Errorf("Trim(%q) = %q", in, got)
+		}
+	}
+}
+
 func TestDeviceID(t *testing.T) {
 	long := strings.Repeat("x", MaxDeviceID)
 	for _, c := range []struct {
@@ -22,7 +45,11 @@ func TestDeviceID(t *testing.T) {
 		{`a"b\c`, `a"b\c`, true},
 		{"e\u0301", "e\u0301", true}, // not normalised to é
 		{"A", "A", true},
-		{"\u00a0", "\u00a0", true}, // a no-break space is neither trimmed nor a control character
+		{"\u00a0a\u00a0b\u2028", "a\u00a0b", true}, // white space stays within
+		{"\va\x1f", "a", true},
+		{"a\u0085", "a", true},
+		{"\u00a0" + long + "\u3000", long, true},
+		{"\u200ba\u180e", "\u200ba\u180e", true}, // no white space to Unicode
 		{"a\u2028b", "a\u2028b", true},
 		{"\ufffd", "\ufffd", true},
 		{"\ufeffa", "\ufeffa", true},
@@ -32,17 +59,18 @@ func TestDeviceID(t *testing.T) {
 		{strings.Repeat("α", 128), strings.Repeat("α", 128), true},
 
 		{"", "", false},
-		{" \t\r\n", "", false},
+		{whiteSpace, "", false},
 		{long + "x", "", false},
 		{strings.Repeat("α", 128) + "x", "", false},
 		{"a\x00b", "", false},
 		{"a\tb", "", false},
 		{"a\nb", "", false},
-		{"\va", "", false},
-		{"a\x1f", "", false},
+		{"a\vb", "", false},
+		{"a\x1fb", "", false},
+		{"a\x1b", "", false},
 		{"a\x7f", "", false},
 		{"a\u0080", "", false},
-		{"a\u0085", "", false},
+		{"a\u0085b", "", false},
 		{"a\u009f", "", false},
 		{"\xff", "", false},
 		{"a\xc3", "", false},
@@ -61,10 +89,10 @@ func TestDeviceIDAgreesWithItsRule(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := rapid.OneOf(
 			rapid.String(),
-			rapid.StringOfN(rapid.RuneFrom([]rune(" \t\r\na\u007f\u0080\u009f\u00a0α\u2028")), 0, 300, 600),
+			rapid.StringOfN(rapid.RuneFrom([]rune(whiteSpace+"a\u007f\u0080\u009fα\u200b")), 0, 300, 600),
 			rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 300), func(b []byte) string { return string(b) }),
 		).Draw(t, "in")
-		want := strings.Trim(in, " \t\r\n")
+		want := strings.Trim(in, whiteSpace)
 		good := len(want) >= 1 && len(want) <= 256 && utf8.ValidString(want) && !strings.ContainsFunc(want, unicode.IsControl)
 		id, ok := DeviceID([]byte(in))
 		if ok != good || ok && string(id) != want {

@@ -22,11 +22,11 @@ import (
 
 // FuzzDeviceID holds DeviceID to its rule in the words of docs/api.md.
 func FuzzDeviceID(f *testing.F) {
-	for _, s := range []string{"agent-01", " a\n", "worker/prod/α", "a\u0085", "\xff", strings.Repeat("x", 257), "\u00a0", "e\u0301", "\ufeff"} {
+	for _, s := range []string{"agent-01", " a\n", "worker/prod/α", "a\u0085", "\xff", strings.Repeat("x", 257), "\u00a0", "\u3000a\x1f", "e\u0301", "\ufeff"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		want := strings.Trim(string(raw), " \t\r\n")
+		want := strings.Trim(string(raw), whiteSpace)
 		good := len(want) >= 1 && len(want) <= 256 && utf8.ValidString(want) && !strings.ContainsFunc(want, unicode.IsControl)
 		id, ok := DeviceID(raw)
 		if ok != good || ok && string(id) != want {

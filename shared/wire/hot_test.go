@@ -54,7 +54,9 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		id   [36]byte
 		dst  = make([]byte, 0, 1024)
 		path = []byte(validatePath)
-		d    = Decision{Code: decision.DeviceRevoked, RequestID: []byte("fbf77ff5-06ed-42eb-8e07-024c32ef1e68"), DeviceID: []byte(`a"\α` + "\u2028")}
+		// All of it is trimmed at both ends, and not at once.
+		spaced = []byte(whiteSpace + "agent-01" + whiteSpace)
+		d      = Decision{Code: decision.DeviceRevoked, RequestID: []byte("fbf77ff5-06ed-42eb-8e07-024c32ef1e68"), DeviceID: []byte(`a"\α` + "\u2028")}
 	)
 	for name, f := range map[string]func(){
 		"Match":                    func() { _ = Match(path) },
@@ -63,6 +65,7 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		"RequestID":                func() { _ = RequestID(id[:0], nil) },
 		"DeviceIDFast":             func() { _, _ = DeviceIDFast(body) },
 		"DeviceID":                 func() { _, _ = DeviceID(d.DeviceID) },
+		"DeviceID, trimmed":        func() { _, _ = DeviceID(spaced) },
 		"ParseQuery":               func() { _, _ = ParseQuery([]byte("deviceId=agent-01&x=y")) },
 		"AppendDecision":           func() { dst = AppendDecision(dst[:0], &d) },
 		"WriteDecision":            func() { WriteDecision(posted, &d) },

@@ -75,9 +75,10 @@ func canonicalQuery(r *Request) (string, *Error) {
 }
 
 // Relay copies an answer of the next hop: its body and the headers that the API has. It reports false, and does nothing, if that
-// is no answer of the API: something else answered at its address.
+// is no answer of the API to this very request: something else answered at its address, or something between repeats an old one. The
+// client could not tell, for it gets the id of its own request in the head.
 func Relay(ctx *fasthttp.RequestCtx, resp *fasthttp.Response, r *Request) bool {
-	if string(resp.Header.ContentType()) != "application/json" {
+	if string(resp.Header.ContentType()) != "application/json" || string(resp.Header.Peek("X-Request-Id")) != string(r.ID) || resp.Header.Peek("Age") != nil {
 		return false
 	}
 	h := &ctx.Response.Header

@@ -17,7 +17,7 @@ from typing import Any, Optional, Sequence
 from autogen_agentchat.base import TerminatedException, TerminationCondition
 from autogen_agentchat.messages import StopMessage
 
-from machineid import AsyncMachineID
+from machineid_client import AsyncMachineID
 
 
 class OffSwitch(TerminationCondition):

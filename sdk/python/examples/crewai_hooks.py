@@ -2,7 +2,7 @@
 
     switch = OffSwitch(MachineID.from_env(), "crew-01")
     crew = Crew(agents=[...], tasks=[...], step_callback=switch.step, task_callback=switch.step)
-    switch.kickoff(crew, inputs={...})                                   # raises machineid.Denied
+    switch.kickoff(crew, inputs={...})                                   # raises machineid_client.Denied
 
 CrewAI tries a task again when something raises in it (Agent(max_retry_limit=...), 2 by default). A switch that has denied once goes on to deny, so
 that the attempts end at their first step; max_retry_limit=0 avoids them. Newer versions have hooks before each tool call:
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from machineid import Denied, MachineID
+from machineid_client import Denied, MachineID
 
 
 class OffSwitch:

@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any, Callable
 
-from machineid import MachineID
+from machineid_client import MachineID
 
 
 def consume(client: MachineID, device_id: str, jobs: "queue.Queue[Any]", run: Callable[[Any], None]) -> str:

@@ -7,7 +7,7 @@ import threading
 import unittest
 from typing import Any, List
 
-from machineid import AsyncMachineID, Denied
+from machineid_client import AsyncMachineID, Denied
 
 from . import doubles
 from .world import RealServer
