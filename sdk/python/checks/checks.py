@@ -46,7 +46,9 @@ def interpreter(minor: int) -> Optional[str]:
     """A Python of this version that runs: a name on the PATH may be a shim without one behind it."""
     name = f"python3.{minor}"
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-    found = [sys.executable, shutil.which(name), *sorted(glob.glob(f"{pyenv}/versions/3.{minor}.*/bin/{name}"))]
+    uv = os.path.expanduser("~/.local/share/uv/python")
+    kept = [*glob.glob(f"{pyenv}/versions/3.{minor}.*/bin/{name}"), *glob.glob(f"{uv}/cpython-3.{minor}.*/bin/{name}")]
+    found = [sys.executable, shutil.which(name), *sorted(kept)]
     for one in found:
         if one is None:
             continue
