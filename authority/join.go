@@ -187,7 +187,7 @@ func (t *told) tell(ctx context.Context, wanted, addr string, err error) {
 	case decides:
 		n.log.LogAttrs(ctx, slog.LevelWarn, "this node is not taken in: somebody has to act", slog.String("cause", toBeTyped(err, addr)))
 	case waits && (err == nil || errors.Is(err, errNoCluster)):
-		n.log.LogAttrs(ctx, slog.LevelInfo, "this node waits for a cluster", slog.String("asked", addr), slog.String("begin_with", n.initCommand()))
+		n.log.LogAttrs(ctx, slog.LevelInfo, "this node waits for a cluster", slog.String("asked", addr), slog.String("begin_with", strings.Trim(n.initCommand(), "'")))
 	default:
 		t.goesOn.Say(ctx, n.log, level, "joining goes on", slog.String("wanted", wanted), slog.String("asked", addr), slog.Any("error", err))
 	}

@@ -28,6 +28,9 @@ func Complete(text string, flags ...string) string {
 	}
 	return command.ReplaceAllStringFunc(text, func(c string) string {
 		has := strings.Fields(strings.Trim(c, "'"))
+		if slices.Contains(has, "--help") {
+			return c // it calls nobody
+		}
 		for _, flag := range flags {
 			name, _, _ := strings.Cut(flag, " ")
 			if !slices.Contains(has, name) && (name != URL || !strings.HasPrefix(c, begins)) {

@@ -18,6 +18,7 @@ func TestComplete(t *testing.T) {
 		"'machineid edges --operator-url http://b'":           "'machineid edges --operator-url http://b " + token + "'",
 		"'machineid cluster init --at a:80'":                  "'machineid cluster init --at a:80 " + token + "'",
 		"'machineid recover' makes another":                   "'machineid recover' makes another",
+		"Run 'machineid org list --help'":                     "Run 'machineid org list --help'",
 		"'machineid orgs'":                                    "'machineid orgs'",
 		"the node's, and another's":                           "the node's, and another's",
 	} {
