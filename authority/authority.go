@@ -30,7 +30,9 @@ import (
 	"machineid/raftstore"
 	"machineid/shared/clock"
 	"machineid/shared/dial"
+	"machineid/shared/hint"
 	"machineid/shared/link"
+	"machineid/shared/seldom"
 	"machineid/shared/wire"
 )
 
@@ -76,6 +78,9 @@ type Config struct {
 	Edges  hub.Limits
 	Clock  clock.Clock // nil is the system's
 	Logger *slog.Logger
+	// Typed are flags with their values by which commands reach this node: those that its log and Ready tell people to type have them. Nil: nothing but what is
+	// the same everywhere.
+	Typed []string
 	// Flush waits a moment until what was logged is written: before the process ends by a fault of its disk. It may be nil.
 	Flush      func()
 	Registerer prometheus.Registerer
@@ -139,6 +144,7 @@ type Node struct {
 	beginning atomic.Bool
 	clocks    clocks
 	stopping  atomic.Bool
+	untold    seldom.Line // of members, to the audit
 }
 
 // New returns a Node that Run starts. It does no I/O.
@@ -158,6 +164,7 @@ func New(cfg Config) *Node {
 	if cfg.Dial == nil {
 		cfg.Dial = dial.TCP
 	}
+	cfg.Logger = hint.Logger(cfg.Logger, cfg.Typed...)
 	cfg.Billing.Logger, cfg.Billing.Registerer = cfg.Logger, cfg.Registerer
 	cfg.Reconcile = cfg.Reconcile.withDefaults()
 	n := &Node{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reserveSoon: make(chan struct{}, 1), reserving: make(chan struct{}, 1), clocks: newClocks(), billing: billing.New(cfg.Billing), crowd: wire.NewCrowd(forwardConns, forwardCrowd)}
@@ -257,7 +264,7 @@ func (n *Node) open() error {
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
 		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
-		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, BallastBytes: n.cfg.Ballast, OpenFiles: n.cfg.OpenFiles, CacheBytes: n.cfg.CacheSize, Logger: n.log, Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, BallastBytes: n.cfg.Ballast, OpenFiles: n.cfg.OpenFiles, CacheBytes: n.cfg.CacheSize, Logger: seldom.Logger(n.log), Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
 		LeaderSeen: n.leaders.seen,
 	}, n.state)
 	if err != nil {
@@ -386,8 +393,16 @@ func (n *Node) View() (*raftstore.View, error) {
 	return n.store.View() //nolint:wrapcheck // the API classifies raftstore's errors
 }
 
-// Ready says why the node is not ready, nothing if it is.
+// Ready says why the node is not ready, nothing if it is. What it tells people to type works as it is.
 func (n *Node) Ready() []string {
+	why := n.reasons()
+	for i := range why {
+		why[i] = hint.Complete(why[i], n.cfg.Typed...)
+	}
+	return why
+}
+
+func (n *Node) reasons() []string {
 	select {
 	case <-n.ready:
 	default:

@@ -102,7 +102,7 @@ func (n nodes) TransferLeadership(ctx context.Context, id string) error {
 }
 
 // Reasons are the whole node's: one that joins has more to say than its store.
-func (n nodes) Reasons() []string { return n.node.Ready() }
+func (n nodes) Reasons() []string { return n.node.reasons() }
 
 // Phase implements api.Nodes.
 func (n nodes) Phase() api.Phase { return n.node.phase() }

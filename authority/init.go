@@ -157,7 +157,7 @@ func (n *Node) waits(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
 		return false
 	}
 	e := wire.SystemUnavailable(wire.OutcomeNotDone, 1)
-	e.Message = "this node is in no cluster yet: it waits to be taken into one, or for machineid cluster init"
+	e.Message = "this node is in no cluster yet: it waits to be taken into one, or for " + n.initCommand()
 	ctx.Response.Header.Set(wire.NoClusterHeader, "1")
 	in.Error(ctx, e)
 	return true

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -17,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"machineid/shared/hint"
+	"machineid/shared/seldom"
 	"machineid/shared/wire"
 )
 
@@ -28,6 +31,7 @@ const (
 	joinCall       = 12 * time.Second // a call's own 8 s, and the way
 	joinPause      = 500 * time.Millisecond
 	joinMaxPause   = 5 * time.Second
+	joinWarn       = 30 * time.Second // that a cluster does not take a node in is a warning if it lasts
 	joinAnswerMax  = 64 << 10
 	joinFileMode   = 0o600
 	joinFolderMode = 0o700
@@ -139,10 +143,13 @@ type told struct {
 	node *Node
 	said map[string]error // by address, what it said last
 	was  map[string]string
+
+	since  time.Time // there is a cluster, and it does not take this node in; zero: it waits for one
+	goesOn seldom.Line
 }
 
 func newTold(n *Node) *told {
-	return &told{node: n, said: make(map[string]error), was: make(map[string]string)}
+	return &told{node: n, said: make(map[string]error), was: make(map[string]string), goesOn: seldom.Line{Most: seldom.Changes}}
 }
 
 // all reports whether each of n nodes has said so last. One that has another token may be a stranger at an old address.
@@ -165,34 +172,54 @@ func (t *told) tell(ctx context.Context, wanted, addr string, err error) {
 	n.joining.Store(&why)
 	key := addr
 	if decides {
-		key, addr = "", "" // whoever says it
+		key = "" // whoever says it
 	}
-	text := why
+	text, level := why, t.level(waits)
 	if waits && err != nil {
 		text = err.Error()
 	}
+	text += level.String()
 	if t.was[key] == text {
 		return
 	}
 	t.was[key] = text
 	switch {
 	case decides:
-		n.log.LogAttrs(ctx, slog.LevelWarn, "this node is not taken in: somebody has to act", slog.Any("cause", err))
+		n.log.LogAttrs(ctx, slog.LevelWarn, "this node is not taken in: somebody has to act", slog.String("cause", toBeTyped(err, addr)))
 	case waits && (err == nil || errors.Is(err, errNoCluster)):
-		n.log.LogAttrs(ctx, slog.LevelInfo, "this node waits for a cluster", slog.String("asked", addr), slog.String("begin_with", n.initCommand()))
+		n.log.LogAttrs(ctx, slog.LevelInfo, "this node waits for a cluster", slog.String("asked", addr), slog.String("begin_with", strings.Trim(n.initCommand(), "'")))
 	default:
-		n.log.LogAttrs(ctx, slog.LevelWarn, "joining goes on", slog.String("wanted", wanted), slog.String("asked", addr), slog.Any("error", err))
+		t.goesOn.Say(ctx, n.log, level, "joining goes on", slog.String("wanted", wanted), slog.String("asked", addr), slog.Any("error", err))
 	}
+}
+
+// toBeTyped is what a node has said of what is to be done, which is done at that node: this one is in no cluster.
+func toBeTyped(err error, at string) string {
+	return hint.Complete(err.Error(), hint.URL+" http://"+at)
+}
+
+// level is that of what is in the way of joining: while a cluster begins, or elects, all nodes are turned away for a moment.
+func (t *told) level(waits bool) slog.Level {
+	switch {
+	case waits:
+		t.since = time.Time{}
+	case t.since.IsZero():
+		t.since = time.Now()
+	case time.Since(t.since) > joinWarn:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
 }
 
 // why is the reason for /readyz: whether it waits for a cluster of which nobody knows yet, or somebody has to act.
 func (t *told) why(wanted, addr string, err error) (why string, waits, decides bool) {
-	waits = wanted == "added" // so far nobody was in a cluster
-	for at, e := range t.said {
+	waits = wanted == "added"                             // so far nobody was in a cluster
+	for _, at := range slices.Sorted(maps.Keys(t.said)) { // in one order: the same is told once
+		e := t.said[at]
 		var answered *answerError
 		switch {
 		case errors.Is(e, errOtherStore):
-			return fmt.Sprintf("join: %v (type it with --operator-url http://%s)", e, at), false, true
+			return "join: " + toBeTyped(e, at), false, true
 		case errors.As(e, &answered) && !errors.Is(e, errNoCluster):
 			waits = false
 		}
@@ -213,7 +240,9 @@ func (t *told) why(wanted, addr string, err error) (why string, waits, decides b
 }
 
 // initCommand is what begins a cluster with this node.
-func (n *Node) initCommand() string { return "machineid cluster init --at " + n.cfg.AdvertiseHTTP }
+func (n *Node) initCommand() string {
+	return "'machineid cluster init --at " + n.cfg.AdvertiseHTTP + "'"
+}
 
 // answerError is an answer that refuses.
 type answerError struct{ cause error }

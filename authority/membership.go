@@ -29,7 +29,7 @@ func (n *Node) tellMembers(ctx context.Context, seen uint64) uint64 {
 	}
 	by := api.Asker{Actor: &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: n.cfg.ID}}
 	if _, _, err := n.Propose(ctx, api.MembersCommand(n.Now(), by, index, members)); err != nil && ctx.Err() == nil {
-		n.log.LogAttrs(ctx, slog.LevelInfo, "the audit could not be told of the members; that is tried again", slog.Any("error", err))
+		n.untold.Say(ctx, n.log, slog.LevelInfo, "the audit could not be told of the members; that is tried again", slog.Any("error", err))
 	}
 	return index
 }

@@ -45,14 +45,14 @@ const seedRetry = 500 * time.Millisecond
 func (n *Node) begin(ctx context.Context) bool {
 	defer n.seeding.Store(nil)
 	said := ""
-	for {
+	for tried := false; ; tried = true {
 		err := n.seed(ctx)
 		if err == nil {
 			return true
 		}
 		why := fmt.Sprintf("state: the cluster's first state could not be written, and it is tried again: %v", err)
 		n.seeding.Store(&why)
-		if said != why {
+		if tried && said != why { // the first attempt may come before the clocks are compared
 			n.log.LogAttrs(ctx, slog.LevelError, "the cluster's first state could not be written; it is tried again", slog.Any("error", err))
 			said = why
 		}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"machineid/shared/link"
+	"machineid/shared/seldom"
 )
 
 // Times of the link.
@@ -44,6 +45,9 @@ type linker struct {
 	memory *memory // the newest; nil before the first session
 	epoch  uint32  // of it
 
+	lost, found seldom.Line
+	why         map[string]string // by address, why there is no session, as it was told; of the one goroutine that keeps sessions
+
 	mu      sync.Mutex
 	session *session            // the newest
 	closing bool                // no session is begun any more
@@ -54,7 +58,9 @@ type linker struct {
 }
 
 func newLinker(e *Edge) *linker {
-	return &linker{e: e, cluster: allegiance{name: e.cfg.Cluster, told: e.cfg.Cluster != ""}, foreign: map[string]*foreign{}}
+	l := &linker{e: e, cluster: allegiance{name: e.cfg.Cluster, told: e.cfg.Cluster != ""}, foreign: map[string]*foreign{}, why: map[string]string{}}
+	l.lost.Most, l.found.Most = seldom.Changes, seldom.Changes
+	return l
 }
 
 // run keeps a session up until ctx ends: with the node that the last one named as the
@@ -77,7 +83,7 @@ func (l *linker) run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	pause, tried, next, named := minPause, false, 0, ""
+	pause, next, named := minPause, 0, ""
 	for ctx.Err() == nil {
 		addr := named
 		if addr == "" {
@@ -95,17 +101,10 @@ func (l *linker) run(ctx context.Context) {
 		if time.Since(began) > minPatience {
 			pause = minPause
 		}
-		level := slog.LevelWarn
 		var stranger *foreign
-		switch {
-		case errors.As(err, &stranger):
-			level = slog.LevelDebug // it is told of once
-		case !tried:
-			level = slog.LevelInfo // an authority that starts beside the edge may not lead yet
-		}
-		tried = true
+		errors.As(err, &stranger)
 		l.met(ctx, addr, stranger)
-		l.e.log.LogAttrs(ctx, level, "no session with the authority", slog.String("address", addr), slog.Any("error", err))
+		l.without(ctx, addr, err, stranger != nil)
 		follows := named != ""
 		if named = leader; named == addr || !l.connect(ctx, conns, named) {
 			named = ""
@@ -119,6 +118,25 @@ func (l *linker) run(ctx context.Context) {
 		}
 		pause = min(2*pause, maxPause)
 	}
+}
+
+// without tells that there is no session. Leaders come and go, and an authority that starts beside the edge may not lead yet, so that is information, once. If it lasts it is
+// a warning: of each node once, until the node has another reason or there was a session.
+func (l *linker) without(ctx context.Context, addr string, err error, told bool) {
+	_, since := l.e.awake()
+	of, why, level := addr, err.Error(), slog.LevelWarn
+	if since == 0 || l.e.clock.Now().Sub(since) <= minPatience {
+		of, why, level = "", "it has just been lost", slog.LevelInfo
+	}
+	attrs := []slog.Attr{slog.String("address", addr), slog.Any("error", err)}
+	if told || l.why[of] == why {
+		l.e.log.LogAttrs(ctx, slog.LevelDebug, "no session with the authority", attrs...)
+		return
+	}
+	if len(l.why) < connsMax {
+		l.why[of] = why
+	}
+	l.lost.Say(ctx, l.e.log, level, "no session with the authority", attrs...)
 }
 
 // connsMax bounds the connections to nodes, but for those that are configured.
@@ -260,7 +278,8 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 	l.session = s
 	clear(l.foreign)
 	l.mu.Unlock()
-	l.e.log.LogAttrs(ctx, slog.LevelInfo, "session with the authority",
+	clear(l.why)
+	l.found.Say(ctx, l.e.log, slog.LevelInfo, "session with the authority",
 		slog.String("address", addr), slog.String("node", w.GetAuthorityId()), slog.Uint64("term", w.GetTerm()),
 		slog.Duration("lease", s.lease))
 	return s, nil

@@ -43,7 +43,7 @@ func (s *Store) addressReason() error {
 		return nil
 	}
 	return fmt.Errorf("address: this node is reached at %s, as it was started, and the members look for it at %s: start it with the old address, or, if the "+
-		"new one is to stay, machineid cluster readdress %s %s", own, member.Address, s.cfg.ID, own)
+		"new one is to stay, 'machineid cluster readdress %s %s'", own, member.Address, s.cfg.ID, own)
 }
 
 // membersChanged is told of each membership that is applied. It must not block.

@@ -43,7 +43,7 @@ func (s *Store) admit(ctx context.Context, id, addr string) error {
 			case server.ID == member && server.Address == raft.ServerAddress(addr):
 				return nil, nil //nolint:nilnil // nothing to do
 			case server.ID == member:
-				return nil, fmt.Errorf("%w: it is a member at %s: machineid cluster readdress %s %s", ErrRefused, server.Address, id, addr)
+				return nil, fmt.Errorf("%w: it is a member at %s: 'machineid cluster readdress %s %s'", ErrRefused, server.Address, id, addr)
 			case now.ID == id:
 				return nil, s.otherStore(ctx, server, status)
 			case server.Address == raft.ServerAddress(addr):
@@ -84,7 +84,7 @@ func (s *Store) otherStore(ctx context.Context, member raft.Server, waits NodeSt
 		return fmt.Errorf("%w: %w, which answers at %s (%s; it has %s here): two nodes have one name; give one of them another, or stop the one that is too much",
 			ErrRefused, ErrOtherStore, member.Address, short(now.Store), short(waits.Store))
 	}
-	return fmt.Errorf("%w: %w (%s; it has %s now), so its disk was lost or its folder replaced: if it is lost for good, machineid cluster remove %s, or start the node "+
+	return fmt.Errorf("%w: %w (%s; it has %s now), so its disk was lost or its folder replaced: if it is lost for good, 'machineid cluster remove %s', or start the node "+
 		"with --replace-lost; if not, give the node its own folder back", ErrRefused, ErrOtherStore, short(now.Store), short(waits.Store), now.ID)
 }
 
@@ -182,7 +182,7 @@ func (s *Store) readdress(ctx context.Context, id, addr string) error {
 	m := membership{servers: conf.Servers}
 	member, ok := m.find(id)
 	if !ok {
-		return fmt.Errorf("%w: machineid cluster add %s %s takes it in", m.missing(), id, addr)
+		return fmt.Errorf("%w: 'machineid cluster add %s %s' takes it in", m.missing(), id, addr)
 	}
 	if string(member.Address) == addr {
 		if id == s.cfg.ID {
@@ -219,13 +219,24 @@ func (s *Store) readdress(ctx context.Context, id, addr string) error {
 		return err
 	}
 	if err := s.admit(ctx, id, addr); err != nil {
-		return fmt.Errorf("it is removed, and not taken in again yet (machineid cluster add %s %s): %w", id, addr, err)
+		return fmt.Errorf("it is removed, and not taken in again yet ('machineid cluster add %s %s'): %w", id, addr, err)
 	}
 	if member.Suffrage != raft.Voter {
 		return nil
 	}
 	if err := s.promote(ctx, id); err != nil {
-		return fmt.Errorf("it is taken in again, and has no vote yet (machineid cluster promote %s): %w", id, err)
+		return fmt.Errorf("it is taken in again, and has no vote yet ('machineid cluster promote %s'): %w", id, err)
 	}
 	return nil
 }
+
+// turnstile is a lock that is held while others are asked: a channel, so that virtual time passes for who waits for it.
+type turnstile chan struct{}
+
+func newTurnstile() turnstile { return make(turnstile, 1) }
+
+// Lock waits until nobody else holds it.
+func (t turnstile) Lock() { t <- struct{}{} }
+
+// Unlock lets the next one in.
+func (t turnstile) Unlock() { <-t }

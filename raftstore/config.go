@@ -300,7 +300,7 @@ func (c Config) Validate() error {
 
 // raftConfig is section 8's choice of hashicorp/raft's settings. RestoreCommittedLogs stays off (it loses the configuration and
 // can hang NewRaft in v1.8.0), and NoSnapshotRestoreOnStart on: the state on disk is the state.
-func (c Config) raftConfig(l Life, notify chan<- bool) *raft.Config {
+func (c Config) raftConfig(l Life, notify chan<- bool, logger *raftLogger) *raft.Config {
 	rc := raft.DefaultConfig()
 	rc.LocalID = l.server()
 	rc.HeartbeatTimeout = c.HeartbeatTimeout
@@ -316,6 +316,6 @@ func (c Config) raftConfig(l Life, notify chan<- bool) *raft.Config {
 	rc.NoLegacyTelemetry = true
 	rc.ShutdownOnRemove = true
 	rc.NotifyCh = notify
-	rc.Logger = newRaftLogger(c.Logger)
+	rc.Logger = logger
 	return rc
 }

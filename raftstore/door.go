@@ -194,7 +194,7 @@ func (d *door) admit(g Greeting, forRaft bool) error {
 		return refused(OtherCluster, "%s is of cluster %s now, and a node of cluster %s is meant", d.life, own, g.Cluster)
 	case g.To.Store != "" && g.To.Store != d.life.Store:
 		return refused(OtherLife, "%s has another store than the one that is meant (%s, meant is %s): its disk was lost or replaced, and it is no member until "+
-			"it is taken in again: start it with --replace-lost, or machineid cluster remove %s", d.life.ID, short(d.life.Store), short(g.To.Store), d.life.ID)
+			"it is taken in again: start it with --replace-lost, or 'machineid cluster remove %s'", d.life.ID, short(d.life.Store), short(g.To.Store), d.life.ID)
 	case g.From == d.life:
 		return nil
 	case g.From.ID == "" || g.From.Store == "":
@@ -282,7 +282,7 @@ func (d *door) said(by Life, why string) {
 // nothing: its membership may be one of then, of which it alone is a quorum.
 func (d *door) wentBack(g Greeting) {
 	said := fmt.Sprintf("the log of %s ends at %d, and %s knows that it had applied %d: its folder is an older copy; stop it, wipe the folder and start it with "+
-		"--replace-lost, or machineid cluster remove %s first", d.life, d.reach().Last, g.From, g.Known, d.life.ID)
+		"--replace-lost, or 'machineid cluster remove %s' first", d.life, d.reach().Last, g.From, g.Known, d.life.ID)
 	if d.back.CompareAndSwap(nil, &said) {
 		d.logger.Error("this node's folder is an older copy of itself: it leads nobody and answers nothing", slog.String("cause", said))
 	}
@@ -348,7 +348,7 @@ func (r *reaches) of(l Life) uint64 {
 func (r *reaches) meet(l Life, at Reach, was uint64) error {
 	if at.Last < was {
 		return refused(WentBack, "the log of %s ends at %d, and it had applied %d: its folder is an older copy, which has forgotten what it promised; wipe it and start it with "+
-			"--replace-lost, or machineid cluster remove %s first",
+			"--replace-lost, or 'machineid cluster remove %s' first",
 			l, at.Last, was, l.ID)
 	}
 	r.mu.Lock()

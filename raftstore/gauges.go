@@ -117,30 +117,3 @@ func (s *Store) stateMetrics() *pebble.Metrics {
 	defer st.release()
 	return st.db.Metrics()
 }
-
-// countLeaders counts the leaders that this node learns of, and tells of them, until raft is gone.
-func (s *Store) countLeaders() {
-	seen := make(chan raft.Observation, 16)
-	o := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
-		l, ok := o.Data.(raft.LeaderObservation)
-		return ok && l.LeaderID != ""
-	})
-	s.raft.RegisterObserver(o)
-	s.starts.Go(func() {
-		defer s.raft.DeregisterObserver(o)
-		for {
-			select {
-			case <-s.gone:
-				return
-			case <-s.fault.tripped():
-				return
-			case <-seen:
-				s.metrics.leaderChanges.Inc()
-				if told := s.cfg.LeaderSeen; told != nil {
-					id, _ := s.Leader()
-					told(id, s.raft.CurrentTerm())
-				}
-			}
-		}
-	})
-}

@@ -158,7 +158,7 @@ func (l layout) readIdent(node string) (ident, error) {
 }
 
 // errNoStore is what is wrong with a folder that was made before stores had ids.
-var errNoStore = errors.New("the data folder was made before stores had ids: machineid recover makes one of it that this program takes")
+var errNoStore = errors.New("the data folder was made before stores had ids: 'machineid recover' makes one of it that this program takes")
 
 // check says what is wrong with an IDENT file, as one of the node.
 func (i ident) check(node string) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,8 +109,8 @@ func (l *leadership) lead(ctx context.Context, term uint64) {
 		return
 	}
 	s := l.store
-	s.cfg.Logger.Info("leading", slog.Uint64("term", term), slog.Uint64("applied", s.Applied().Index))
-	defer s.cfg.Logger.Info("no longer leading", slog.Uint64("term", term))
+	s.tidings.leads(term)
+	defer s.tidings.leadsNoMore(term)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	p := newPilot(ctx, s)

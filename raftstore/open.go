@@ -16,7 +16,7 @@ import (
 // here.
 func Open(cfg Config, machine Machine) (_ *Store, err error) {
 	cfg = cfg.withDefaults()
-	s := &Store{cfg: cfg, gone: make(chan struct{}), backups: make(chan struct{}, backupsAtOnce)}
+	s := &Store{cfg: cfg, gone: make(chan struct{}), admitting: newTurnstile(), backups: make(chan struct{}, backupsAtOnce)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open raftstore in %s: %w", cfg.Dir, err), s.giveBack())
@@ -69,7 +69,7 @@ func (s *Store) openFolder() (pointer, error) {
 		return pointer{}, err
 	}
 	if s.ident.Damaged != "" {
-		return pointer{}, fmt.Errorf("a recovery began to read past what is damaged here, and what it cut off is lost: %s; run machineid recover again", s.ident.Damaged)
+		return pointer{}, fmt.Errorf("a recovery began to read past what is damaged here, and what it cut off is lost: %s; run 'machineid recover' again", s.ident.Damaged)
 	}
 	s.storeID = s.ident.Store
 	s.findBackup()
@@ -255,7 +255,10 @@ func (s *Store) startRaft() error {
 		logs = s.cfg.wrapLog(logs)
 	}
 	s.asking.peers.Serve(&s.door) // before raft: nobody is to find a node without a door
-	r, err := raft.NewRaft(s.cfg.raftConfig(s.life(), s.lead.notify), s.fsm, logs, s.log, s.snaps, s.trans)
+	s.tidings = newTidings(s)
+	logger := newRaftLogger(s.cfg.Logger)
+	logger.peer = s.tidings.failed
+	r, err := raft.NewRaft(s.cfg.raftConfig(s.life(), s.lead.notify, logger), s.fsm, logs, s.log, s.snaps, s.trans)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
@@ -270,7 +273,7 @@ func (s *Store) startRaft() error {
 	}
 	s.logStart()
 	s.aside.do(s.tellAddress)
-	s.countLeaders()
+	s.observe()
 	s.starts.Go(s.leadAlone)
 	s.watch.leads = func() bool { return r.State() == raft.Leader }
 	s.starts.Go(func() { s.watch.run(s.gone) })

@@ -221,7 +221,7 @@ func (s site) refuseCut(logger *slog.Logger) error {
 	case err != nil:
 		return err
 	case o.Operation == byRecover:
-		return fmt.Errorf("a recovery of this folder was cut: run it again (machineid recover); the folder of before is %s", s.beside(o.Kept))
+		return fmt.Errorf("a recovery of this folder was cut: run it again ('machineid recover'); the folder of before is %s", s.beside(o.Kept))
 	default:
 		return fmt.Errorf("a restore into this folder was cut: run it again, or remove %s to begin with an empty folder", s.fresh.root)
 	}

@@ -271,12 +271,28 @@ func (s *space) refuse() error {
 	if s == nil || !s.closed.Load() {
 		return nil
 	}
-	if u := s.usage.Load(); u != nil {
-		_, resume := s.limits(u.TotalBytes)
-		return fmt.Errorf("%w: %d MiB of %d MiB are left, %d MiB are needed; free space or enlarge the disk", ErrNoSpace,
-			u.AvailBytes>>20, u.TotalBytes>>20, resume>>20)
+	if left, reserve := s.room(); reserve > 0 {
+		return fmt.Errorf("%w, only what takes rights away is done here: %s", ErrNoSpace, Shortage(left, reserve))
 	}
-	return fmt.Errorf("%w; free space or enlarge the disk", ErrNoSpace)
+	return fmt.Errorf("%w, only what takes rights away is done here: make room", ErrNoSpace)
+}
+
+// Shortage says how full a nearly full disk is, of what NodeStatus tells of it, and what is to be done.
+func Shortage(left, reserve uint64) string {
+	return fmt.Sprintf("%s are left, of a reserve of %s; make room, for a quarter more than that", Size(left), Size(reserve))
+}
+
+// Size is a number of bytes for people.
+func Size(bytes uint64) string {
+	const step = 1 << 10
+	if bytes < step {
+		return fmt.Sprintf("%dB", bytes)
+	}
+	size, units := float64(bytes)/step, "KMGT"
+	for ; size >= step && len(units) > 1; units = units[1:] {
+		size /= step
+	}
+	return fmt.Sprintf("%.1f%ciB", size, units[0])
 }
 
 // allow says what essential commands may take of what is left, the ballast counted.

@@ -55,12 +55,13 @@ type Store struct {
 	backups    chan struct{}            // a place for each backup that is open
 	backupMu   sync.Mutex               // held while BACKUP is written
 	lastBackup atomic.Pointer[backedUp] // nil: none is known of
-	admitting  sync.Mutex               // held while a member, or a format, is let in
+	admitting  turnstile                // held while a member, or a format, is let in
 	handedOver time.Time                // when watch last did; one watch runs at a time
 	starts     sync.WaitGroup           // what Open left running
 	gone       chan struct{}            // closed when raft stopped
 
 	addressSaid atomic.Pointer[string] // what tellAddress found last; nil: it has not looked yet
+	tidings     *tidings
 
 	closeOnce sync.Once
 	closeErr  error
@@ -104,6 +105,7 @@ func (s *Store) shutDown(ctx context.Context) error {
 		}
 		err := ended.Error()
 		close(s.gone)
+		s.tidings.end()
 		s.starts.Wait()
 		s.asking.close()
 		s.confirmer.close()

@@ -26,11 +26,17 @@ func (u *unavailable) Unwrap() error { return u.cause }
 
 func (u *unavailable) answer() *wire.Error {
 	e := wire.SystemUnavailable(u.outcome, retryAfter)
-	if u.message != "" {
+	switch {
+	case u.message != "":
 		e.Message = u.message
+	case errors.Is(u.cause, raftstore.ErrNoSpace) && u.outcome == wire.OutcomeNotDone:
+		e.Message = noRoom
 	}
 	return e
 }
+
+// noRoom is why a change is refused that a nearly full disk has no room for. Which disk, and how full, operators ask the cluster.
+const noRoom = "the disk of the node that leads is nearly full, so only what takes rights away is done (revoke, remove, disable, hold, delete), and nothing was changed: the operator has to make room there"
 
 // notProposed is what a failed Propose means.
 func notProposed(err error) *unavailable {

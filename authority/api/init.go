@@ -28,7 +28,7 @@ func (s starter) present(r *request) error {
 		return wire.Refused("this node is in no cluster and was started without an operator's token: start it with --operator-token-file, and with the same token as the others")
 	case !operates(&statepb.Cluster{OperatorTokenHash: r.api.cfg.StartToken}, r.in.Head.Authorization):
 		e := wire.InvalidOperatorToken()
-		e.Message = "the operator's token is missing or not the one that this node was started with"
+		e.Message = "this node is in no cluster yet, and what was sent is not the operator's token that it was started with: give the one that its --operator-token-file or MACHINEID_OPERATOR_TOKEN holds, which is the same at every node"
 		return e
 	}
 	r.asOperator()

@@ -21,6 +21,7 @@ import (
 	"machineid/raftstore"
 	"machineid/shared/clock"
 	"machineid/shared/link"
+	"machineid/shared/seldom"
 )
 
 // Config is what a Hub needs; Registerer may be nil.
@@ -91,6 +92,8 @@ type Hub struct {
 	work       work
 	conns      conns
 	outgoing   atomic.Int64 // bytes that wait to be sent to edges
+	// leads and unrecorded are lines of the log.
+	leads, unrecorded seldom.Line
 
 	mu         sync.Mutex
 	reign      *reign        // nil while this node does not lead
@@ -118,6 +121,7 @@ func New(cfg Config) *Hub {
 		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), tokens: map[string]*session{},
 		unsettled: map[*change]struct{}{}, feed: feed{wake: make(chan struct{}, 1)},
 	}
+	h.leads.Most = seldom.Changes
 	h.horizon = horizon{rate: (1 - cfg.Times.Bound) / (1 + cfg.Times.Bound), span: cfg.Times.Stretched(), time: cfg.Time}
 	h.metrics = newMetrics(cfg.Registerer, h)
 	return h

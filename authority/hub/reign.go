@@ -167,7 +167,7 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	case more > 0: // over by the count of who closed it, and not by ours
 		r.holdUntil = began.Add(more)
 	}
-	h.log.LogAttrs(ctx, slog.LevelInfo, "leading", slog.Uint64("term", term),
+	h.leads.Say(ctx, h.log, slog.LevelInfo, "leading", slog.Uint64("term", term),
 		slog.Duration("changes_held", r.held(began)), slog.Int("edges_expected", len(r.inherited)))
 	if !h.open(ctx, term, open) || !h.begin(r) {
 		return
@@ -196,7 +196,7 @@ func (h *Hub) open(ctx context.Context, term uint64, rec *statepb.LinkRecord) bo
 		if err == nil {
 			return true
 		}
-		h.log.LogAttrs(ctx, slog.LevelWarn, "no leases yet: the record that they are open was not committed",
+		h.unrecorded.Say(ctx, h.log, slog.LevelWarn, "no leases yet: the record that they are open was not committed",
 			slog.Uint64("term", term), slog.Any("error", err))
 		select {
 		case <-ctx.Done():

@@ -153,6 +153,7 @@ var inCommands = strings.NewReplacer(
 	"create another first, or rotate this one", "'machineid key create ORG --scope admin' first, or 'machineid key rotate' this one",
 	"the operator's token is missing or wrong: send it as Authorization: Bearer TOKEN",
 	"the operator's token is not the one that is good there: name its file in --operator-token-file, or set "+operatorTokenEnv,
+	"the operator has to make room there", "make room there ('machineid cluster status' names it), and do it again",
 	"try again after Retry-After", "try again in a moment",
 	": send it again after Retry-After seconds, or in smaller parts", ": do it again in a moment, or in smaller parts",
 	"see org/keys, revoke it there and call again", "'machineid key list ORG' names it: revoke it, and make another",

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"machineid/cmd/machineid/config"
+	"machineid/shared/timestamp"
 )
 
 // auditView is an entry of the audit.
@@ -45,10 +47,46 @@ type auditView struct {
 
 // tailFlags are the flags of audit tail.
 type tailFlags struct {
-	org    string
-	lines  int
-	follow bool
+	org, since, after string
+	lines             int
+	follow            bool
+
+	from func(*auditView) bool // reports whether an entry, and so each before it, is not wanted any more; nil: the newest are
 }
+
+// read judges what is given, and when it was given.
+func (f *tailFlags) read(now time.Time) error {
+	switch {
+	case f.lines < 0 || f.lines > maxLines:
+		return fmt.Errorf("--lines: %d is out of range; choose 0 to %d", f.lines, maxLines)
+	case f.since != "" && f.after != "":
+		return errors.New("--after: --since is given too; give one of them")
+	case f.after != "":
+		if !entryID.MatchString(f.after) {
+			return fmt.Errorf("--after: %q is no entry; give what a line has behind entry, such as 812-0", f.after)
+		}
+		f.from = func(e *auditView) bool { return !later(e.ID, f.after) }
+	case f.since != "":
+		ms, err := timestamp.Parse(f.since)
+		if ago, derr := time.ParseDuration(f.since); derr == nil && ago >= 0 {
+			ms, err = now.Add(-ago).UnixMilli(), nil
+		}
+		if err != nil {
+			return fmt.Errorf("--since: %q is neither a time nor a duration; give one like 2030-01-02T15:04:05Z, or 90m", f.since)
+		}
+		f.from = func(e *auditView) bool {
+			at, err := timestamp.Parse(e.At)
+			return err == nil && at < ms
+		}
+	}
+	return nil
+}
+
+// entryID is the form of an entry's id: the index of the change, and which of its entries.
+var entryID = regexp.MustCompile(`^(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})$`)
+
+// sinceMost bounds what --since and --after show at once: the oldest comes first, so all of it has to be here.
+const sinceMost = 100_000
 
 // followPause is how often audit tail --follow asks for what is new.
 const followPause = time.Second
@@ -58,14 +96,16 @@ func newAuditCommand(settings *config.Settings, env environment) *cobra.Command 
 	var f tailFlags
 	tail := &cobra.Command{Use: "tail", Short: "Show the newest changes, and with --follow those to come", Args: cobra.NoArgs}
 	addOperatorFlags(tail, settings.Validate, env, func(ctx context.Context, cmd *cobra.Command, o *operatorFlags, _ []string) error {
-		if f.lines < 0 || f.lines > maxLines {
-			return usageError{fmt.Errorf("--lines: %d is out of range; choose 0 to %d", f.lines, maxLines)}
+		if err := f.read(time.Now()); err != nil {
+			return usageError{err}
 		}
 		return auditTail(ctx, cmd, o, &f)
 	})
 	tail.Flags().StringVar(&f.org, "org", "", "show the changes of one org, by its `NAME` or id")
 	tail.Flags().IntVarP(&f.lines, "lines", "n", 20, "how many changes to begin with, at most 1000")
 	tail.Flags().BoolVarP(&f.follow, "follow", "f", false, "go on with what comes, until the command is stopped")
+	tail.Flags().StringVar(&f.since, "since", "", "begin with what was done since then, a `TIME` like 2030-01-02T15:04:05Z or a duration like 90m; all of it unless -n is given")
+	tail.Flags().StringVar(&f.after, "after", "", "begin with what came after an entry, by its `ID`, which each line has; all of it unless -n is given")
 	audit.AddCommand(tail)
 	return audit
 }
@@ -92,7 +132,17 @@ func auditTail(ctx context.Context, cmd *cobra.Command, o *operatorFlags, f *tai
 		return err
 	}
 	shown := entries[:min(f.lines, len(entries))]
-	if older := more || len(shown) < len(entries); older && !cmd.Flags().Changed("lines") {
+	if f.from != nil {
+		if shown, err = auditFrom(ctx, cmd, client, path, f); err != nil {
+			return err
+		}
+		if f.follow && len(entries) > 0 { // what came meanwhile is followed
+			shown = slices.DeleteFunc(shown, func(e auditView) bool { return later(e.ID, entries[0].ID) })
+		}
+		if cmd.Flags().Changed("lines") {
+			shown = shown[:min(f.lines, len(shown))]
+		}
+	} else if older := more || len(shown) < len(entries); older && !cmd.Flags().Changed("lines") {
 		printf(cmd.ErrOrStderr(), "older changes are not shown: -n shows as many as you say, %d at most; GET %s goes through all, page by page\n", maxLines, path)
 	}
 	if err := printAudit(w, o.output, shown); err != nil || !f.follow {
@@ -157,23 +207,44 @@ func auditNewest(ctx context.Context, c *operatorClient, path string, lines int)
 func auditSince(ctx context.Context, c *operatorClient, path, last string, within time.Duration) (news []auditView, err error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	news, _, err = auditUntil(ctx, c, path, func(e *auditView) bool { return last != "" && !later(e.ID, last) })
+	return news, err
+}
+
+// auditFrom lists what --since or --after asks for, the newest first.
+func auditFrom(ctx context.Context, cmd *cobra.Command, c *operatorClient, path string, f *tailFlags) ([]auditView, error) {
+	list, found, err := auditUntil(ctx, c, path, f.from)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(list) > sinceMost:
+		return nil, fmt.Errorf("more than %d changes were made since then: give a later --since, or --org", sinceMost)
+	case !found && f.after != "":
+		printf(cmd.ErrOrStderr(), "what came right after %s may be missing: entries are kept for 90 days, and no older one is there\n", f.after)
+	}
+	return list, nil
+}
+
+// auditUntil lists the entries, the newest first, before the first one that is not wanted, and whether there was one. It ends when it has more than sinceMost.
+func auditUntil(ctx context.Context, c *operatorClient, path string, unwanted func(*auditView) bool) (list []auditView, found bool, err error) {
 	// Little is asked for at first: mostly little has come.
-	for cursor, size := "", 20; ; size = min(4*size, maxLines) {
+	for cursor, size := "", 20; len(list) <= sinceMost; size = min(4*size, maxLines) {
 		page, next, err := auditPage(ctx, c, path, size, cursor)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		for _, e := range page {
-			if last != "" && !later(e.ID, last) {
-				return news, nil
+			if unwanted(&e) {
+				return list, true, nil
 			}
-			news = append(news, e)
+			list = append(list, e)
 		}
 		if next == "" {
-			return news, nil
+			break
 		}
 		cursor = next
 	}
+	return list, false, nil
 }
 
 // later compares the ids of entries: index, hyphen, number.
@@ -235,6 +306,7 @@ func printAudit(w io.Writer, output string, list []auditView) error {
 		if e.RequestID != nil {
 			line += "  request " + *e.RequestID
 		}
+		line += "  entry " + e.ID
 		_, err := fmt.Fprintln(w, plain(line))
 		errs = append(errs, err)
 	}

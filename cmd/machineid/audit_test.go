@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,6 +94,45 @@ func TestAuditTail(t *testing.T) {
 		}
 	}
 
+	// What came after an entry, or since a time, is all of it, in order, and begins there.
+	ids := func(more ...string) (list []string) {
+		for line := range strings.Lines(tail(append(more, "-o", "json")...)) {
+			var e auditView
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, e.ID)
+		}
+		return list
+	}
+	all := ids("-n", "1000")
+	for name, got := range map[string][]string{
+		"--after the 20th":             ids("--after", all[19]),
+		"--after one before the first": append(all[:20:20], ids("--after", "0-0")[20:]...)[20:],
+		"-n 3 of those":                append(all[20:len(all)-3:len(all)-3], ids("--after", all[19], "-n", "3")...),
+		"--since an hour":              ids("--since", "1h")[20:],
+		"--since a time":               ids("--since", time.Now().Add(-time.Hour).UTC().Format(time.RFC3339))[20:],
+	} {
+		if !slices.Equal(got, all[20:]) {
+			t.Errorf("%s: %v, want %v", name, got, all[20:])
+		}
+	}
+	for _, none := range [][]string{{"--after", all[len(all)-1]}, {"--since", "0s"}, {"--since", "2099-01-01T00:00:00Z"}} {
+		if got := ids(none...); len(got) > 0 {
+			t.Errorf("%v: %v", none, got)
+		}
+	}
+	if out := tail("-n", "1"); !strings.HasSuffix(out, "  entry "+all[len(all)-1]+"\n") {
+		t.Errorf("a line does not tell its entry: %s", out)
+	}
+	for _, bad := range [][]string{{"--since", "yesterday"}, {"--since", "-1h"}, {"--after", "812"}, {"--after", "1-0", "--since", "1h"}} {
+		if code, _, errs := commandLine(append(append([]string{"audit", "tail"}, flags...), bad...)...); code != exitUsage || !strings.Contains(errs, bad[0]) {
+			t.Errorf("%v: exit code %d: %s", bad, code, errs)
+		}
+	}
+	resumed := launch(t, append(append([]string{"audit", "tail"}, flags...), "--follow", "--after", all[len(all)-2])...)
+	eventually(t, patient, "following begins after an entry", func() bool { return strings.Contains(resumed.out.String(), "entry "+all[len(all)-1]) })
+
 	p := launch(t, append(append([]string{"audit", "tail"}, flags...), "--follow", "--lines", "0")...)
 	eventually(t, patient, "what comes is shown", func() bool {
 		c.must(t, "devices/register", admin, `{"deviceId":"late","name":"`+time.Now().Format(time.RFC3339Nano)+`"}`)
@@ -102,4 +142,9 @@ func TestAuditTail(t *testing.T) {
 		t.Errorf("what was before is shown: %s", p.out.String())
 	}
 	p.interrupt()
+	eventually(t, patient, "following goes on", func() bool { return strings.Contains(resumed.out.String(), `"late"`) })
+	if out := resumed.out.String(); strings.Count(out, "entry "+all[len(all)-1]) != 1 || strings.Contains(out, "entry "+all[len(all)-2]+"\n") {
+		t.Errorf("followed: %s", out)
+	}
+	resumed.interrupt()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,7 +73,7 @@ func newAuthorityCommand(settings *config.Settings, env environment, std *standa
 	fs.StringVar(&f.advertiseHTTP, "advertise-http", "", "the `ADDRESS` at which edges reach --http, where it differs")
 	fs.StringVar(&f.advertiseRaft, "advertise-raft", "", "the `ADDRESS` at which nodes reach --raft, where it differs")
 	fs.StringVar(&f.advertiseLink, "advertise-link", "", "the `ADDRESS` at which edges reach --link, where it differs")
-	fs.StringSliceVar(&f.join, "join", nil, "the HTTP `ADDRESSES` of the cluster's nodes, this one too if you like: become a member of their cluster, or wait for machineid cluster init; does nothing where state exists")
+	fs.StringSliceVar(&f.join, "join", nil, "the HTTP `ADDRESSES` of the cluster's nodes, this one too if you like: become a member of their cluster, or wait for 'machineid cluster init'; does nothing where state exists")
 	fs.BoolVar(&f.replaceLost, "replace-lost", false, "where the disk of this node was lost: have it exchanged for the member of its name, if that does not answer and the others are a majority")
 	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node alone; does nothing where state exists")
 	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2 (in 1, register with an admin key undoes a revoke)")
@@ -112,12 +113,13 @@ func (f *authorityFlags) validate(env environment) error {
 	if f.data == "" {
 		faults = append(faults, errors.New("--data: is required; name the folder that keeps this node's state"))
 	}
+	faults = append(faults, checkData(f.data))
 	faults = append(faults, checkListeners(f.listeners(), f.insecure, beInsecure)...)
 	faults = append(faults, checkAdvertised(address{"http", f.http}, address{"advertise-http", f.advertiseHTTP})...)
 	faults = append(faults, checkAdvertised(address{"raft", f.raft}, address{"advertise-raft", f.advertiseRaft})...)
 	faults = append(faults, checkAdvertised(address{"link", f.link}, address{"advertise-link", f.advertiseLink})...)
 	if f.bootstrap && len(f.join) > 0 {
-		faults = append(faults, errors.New("--join: --bootstrap is set too; start every node with the same --join and begin the cluster with machineid cluster init; --bootstrap is for one node alone"))
+		faults = append(faults, errors.New("--join: --bootstrap is set too; start every node with the same --join and begin the cluster with 'machineid cluster init'; --bootstrap is for one node alone"))
 	}
 	if f.replaceLost && len(f.join) == 0 {
 		faults = append(faults, errors.New("--replace-lost: is for a node that comes back to its cluster; name the others in --join"))
@@ -164,6 +166,19 @@ func (f *authorityFlags) validate(env environment) error {
 	return errors.Join(faults...)
 }
 
+// idle are the flags that were given and do nothing, because the node has its state.
+func (f *authorityFlags) idle(fresh, joins bool) (names []string) {
+	for _, flag := range []struct {
+		name  string
+		given bool
+	}{{"--bootstrap", f.bootstrap}, {"--join", len(f.join) > 0 && !joins}, {"--replace-lost", f.replaceLost && !joins}} {
+		if flag.given && !fresh {
+			names = append(names, flag.name)
+		}
+	}
+	return names
+}
+
 func (f *authorityFlags) readToken(env environment) error {
 	token, err := operatorToken(f.tokenFile, env)
 	if err != nil {
@@ -185,12 +200,15 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *
 	case err != nil:
 		return err
 	case fresh && !f.bootstrap && len(f.join) == 0:
-		return usageError{fmt.Errorf("%s holds no state: start every node of a cluster with --join NODES and then, once, machineid cluster init; "+
+		return usageError{fmt.Errorf("%s holds no state: start every node of a cluster with --join NODES and then, once, 'machineid cluster init'; "+
 			"or one node alone with --bootstrap; or name the right folder with --data", filepath.Clean(f.data))}
 	case (fresh || joins) && len(f.join) > 0 && f.token == "":
 		return usageError{fmt.Errorf("--join takes the operator's token of the cluster, or of the one that is to begin: give it in --operator-token-file or %s", operatorTokenEnv)}
 	}
 	ctx := cmd.Context()
+	if idle := f.idle(fresh, joins); len(idle) > 0 {
+		logger.LogAttrs(ctx, slog.LevelInfo, "the data folder holds this node's state: flags for a start without one do nothing", slog.Any("flags", idle), slog.String("data", f.data))
+	}
 	reg, share := ops.NewRegistry(), shareAuthority(listener.Descriptors())
 	ls, err := listenAll(ctx, counted(reg, share.serve(f.listeners(), f.connections.http(share.http, nil))...), logger)
 	if err != nil {
@@ -203,7 +221,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *
 		Bootstrap: f.bootstrap, OpenSignup: f.signup, MaxOrgs: f.maxOrgs, DeleteIdleAfter: f.idleAfter, DefaultVersion: f.version, OperatorToken: f.token, Times: f.times.times(), Edges: f.edges,
 		Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans, Mail: f.mail.sender, PublicURL: f.mail.publicURL,
 		OpenFiles: share.files, BodyRoom: int64(f.connections.bodies),
-		Logger: logger, Flush: std.flush, Registerer: reg,
+		Logger: logger, Typed: reaching(cmp.Or(f.advertiseHTTP, ls[0].Addr().String())), Flush: std.flush, Registerer: reg,
 	})
 	a := ls.addresses()
 	printf(cmd.OutOrStdout(), "machineid authority %s %s: http %s, link %s, raft %s, ops %s%s\n",

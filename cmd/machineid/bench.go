@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +17,7 @@ import (
 	loadgen "machineid/bench/load"
 	"machineid/bench/report"
 	"machineid/cmd/machineid/config"
+	"machineid/shared/place"
 )
 
 // benchFlags are the flags of a load test.
@@ -130,6 +133,9 @@ func (f *benchFlags) validate(env environment) error {
 	}
 	for _, path := range f.out {
 		_, err := report.FormOf(path)
+		if err == nil {
+			err = unwritable(place.CheckFile(path))
+		}
 		fault("out", err)
 	}
 	if f.output != "text" && f.output != "json" {
@@ -197,7 +203,23 @@ func (f *benchFlags) write(rep *report.Report, w io.Writer) error {
 	}
 	err := butShown(form(w)) // a missed threshold is told all the same
 	for _, path := range f.out {
-		err = errors.Join(err, rep.Save(path))
+		err = errors.Join(err, save(rep, path))
 	}
 	return err
+}
+
+// save saves a report. What a run has measured is not lost because its file cannot be written any more.
+func save(rep *report.Report, path string) error {
+	err := rep.Save(path)
+	if err == nil {
+		return nil
+	}
+	spare, made := os.CreateTemp("", "machineid-bench-*"+filepath.Ext(path))
+	if made == nil {
+		made = errors.Join(spare.Close(), rep.Save(spare.Name()))
+	}
+	if made != nil {
+		return errors.Join(err, made)
+	}
+	return fmt.Errorf("%w; the results are in %s instead", err, spare.Name())
 }

@@ -47,13 +47,3 @@ func (b *byteSize) String() string {
 
 // Type implements pflag.Value.
 func (*byteSize) Type() string { return "SIZE" }
-
-// roughly is a number of bytes for people.
-func roughly(bytes uint64) string {
-	for _, u := range byteUnits {
-		if unit := uint64(u.bytes); bytes >= unit { //nolint:gosec // positive
-			return fmt.Sprintf("%.1f%s", float64(bytes)/float64(unit), u.name)
-		}
-	}
-	return fmt.Sprintf("%dB", bytes)
-}

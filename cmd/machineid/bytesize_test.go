@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"machineid/raftstore"
 )
 
 func TestByteSize(t *testing.T) {
@@ -32,7 +34,7 @@ func TestByteSize(t *testing.T) {
 		}
 	}
 	for bytes, want := range map[uint64]string{0: "0B", 1023: "1023B", 1 << 10: "1.0KiB", 3 << 29: "1.5GiB", 1 << 40: "1.0TiB", 1<<64 - 1: "16777216.0TiB"} {
-		if got := roughly(bytes); got != want {
+		if got := raftstore.Size(bytes); got != want {
 			t.Errorf("%d: %s, want %s", bytes, got, want)
 		}
 	}
@@ -50,14 +52,14 @@ func TestDiskNotes(t *testing.T) {
 		{left: 2 * gib, reserve: gib, known: true},
 		{},
 		{left: 2*gib - 1, reserve: gib, known: true, want: "the disk of a1 fills up: 2.0GiB are left, below 1.0GiB (--disk-reserve)"},
-		{left: gib / 2, reserve: gib, known: true, full: true, want: "the disk of a1 is nearly full, only what takes rights away is done there: 512.0MiB are left of a reserve of 1.0GiB"},
+		{left: gib / 2, reserve: gib, known: true, full: true, want: "the disk of a1 is nearly full, only what takes rights away is done there: 512.0MiB are left, of a reserve of 1.0GiB"},
 		{full: true, want: "the disk of a1 is nearly full, only what takes rights away is done there: make room"},
 	} {
 		m := memberView{ID: "a1", DiskFull: c.full, Reachable: true}
 		column := "  -  "
 		if c.known {
 			m.DiskLeft, m.DiskReserve = &c.left, &c.reserve
-			column = "  " + roughly(c.left) + "  "
+			column = "  " + raftstore.Size(c.left) + "  "
 		}
 		v := &clusterView{Members: []memberView{m}}
 		notes := strings.Join(v.notes(), "|")

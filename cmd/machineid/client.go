@@ -18,6 +18,7 @@ import (
 
 	exact "github.com/go-json-experiment/json"
 
+	"machineid/cmd/machineid/config"
 	"machineid/shared/dial"
 	"machineid/shared/wire"
 )
@@ -122,11 +123,11 @@ func (c *operatorClient) call(ctx context.Context, method, path string, body, ou
 	return c.try(ctx, &attempts{method: method, path: path, body: body, out: out})
 }
 
-// sound refuses what cannot be sent as it was meant.
+// sound refuses what cannot be sent as it was meant. Arguments and flags were judged before: this holds what else may come into a call.
 func sound(body any) error {
 	// encoding/json would put another character in the place of what is no UTF-8, and so name another device.
 	if _, err := exact.Marshal(body); err != nil {
-		return usageError{fmt.Errorf("encode the call: %w", err)}
+		return usageError{errors.New("a name in the call is no text in UTF-8: " + config.NoText)}
 	}
 	return nil
 }

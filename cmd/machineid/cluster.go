@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"machineid/cmd/machineid/config"
+	"machineid/raftstore"
 )
 
 // clusterView is the answer of GET operator/cluster.
@@ -187,7 +188,7 @@ func (v *clusterView) table(w io.Writer) error {
 		}
 		disk := "-"
 		if m.DiskLeft != nil {
-			disk = roughly(*m.DiskLeft)
+			disk = raftstore.Size(*m.DiskLeft)
 		}
 		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, role, m.State, m.Applied, newest-min(newest, m.Applied), disk, m.Raft, m.HTTP, m.Link, m.Version)
 	}
@@ -222,12 +223,12 @@ func (v *clusterView) notes() (notes []string) {
 			turnedAway = turnedAway || strings.Contains(*m.Error, "wipe ") // what a node is told that is a member no more, or an older copy
 			note := fmt.Sprintf("%s cannot be reached: %s", m.ID, *m.Error)
 			if strings.Contains(*m.Error, "dial ") { // nobody is there; who is there and refuses says what to do
-				note += fmt.Sprintf("; if it runs elsewhere now: machineid cluster readdress %s RAFT_ADDRESS", m.ID)
+				note += fmt.Sprintf("; if it runs elsewhere now: 'machineid cluster readdress %s RAFT_ADDRESS'", m.ID)
 			}
 			notes = append(notes, note)
 		}
 		if m.Advertised != nil && *m.Advertised != m.Raft {
-			notes = append(notes, fmt.Sprintf("%s is reached at %s, as it was started, and the members look for it at %s: start it with the old address, or machineid cluster readdress %s %s",
+			notes = append(notes, fmt.Sprintf("%s is reached at %s, as it was started, and the members look for it at %s: start it with the old address, or 'machineid cluster readdress %s %s'",
 				m.ID, *m.Advertised, m.Raft, m.ID, *m.Advertised))
 		}
 		if note := m.diskNote(); note != "" {
@@ -243,7 +244,7 @@ func (v *clusterView) notes() (notes []string) {
 	case turnedAway: // what this node takes for the cluster is none: the others have said so, and go on
 		notes = append(notes, "the others are there and turn this node away, so they may well serve: ask one of them (--operator-url) before anything else is done")
 	case reachable < quorum:
-		notes = append(notes, fmt.Sprintf("%d of %d voters can be reached, %d are needed: bring the others back with their folders; if those are lost for good, machineid recover makes a new cluster of one that is left",
+		notes = append(notes, fmt.Sprintf("%d of %d voters can be reached, %d are needed: bring the others back with their folders; if those are lost for good, 'machineid recover' makes a new cluster of one that is left",
 			reachable, voters, quorum))
 	case reachable == quorum && voters > 1:
 		notes = append(notes, "one more voter that fails stops all changes")
@@ -255,7 +256,7 @@ func (v *clusterView) notes() (notes []string) {
 		notes = append(notes, fmt.Sprintf("%d deleted orgs are not cleared away yet, with at most %d devices: that goes on with each change", v.Debris.Orgs, v.Debris.Devices))
 	}
 	if newest := v.newestFormat(); newest > v.Format && v.Format > 0 {
-		notes = append(notes, fmt.Sprintf("every node knows format %d: when there is no way back to the older program, machineid cluster raise-format", newest))
+		notes = append(notes, fmt.Sprintf("every node knows format %d: when there is no way back to the older program, 'machineid cluster raise-format'", newest))
 	}
 	return notes
 }
@@ -265,11 +266,11 @@ func (m *memberView) diskNote() string {
 	known := m.DiskLeft != nil && m.DiskReserve != nil
 	switch {
 	case m.DiskFull && known:
-		return fmt.Sprintf("the disk of %s is nearly full, only what takes rights away is done there: %s are left of a reserve of %s (--disk-reserve); make room", m.ID, roughly(*m.DiskLeft), roughly(*m.DiskReserve))
+		return fmt.Sprintf("the disk of %s is nearly full, only what takes rights away is done there: %s", m.ID, raftstore.Shortage(*m.DiskLeft, *m.DiskReserve))
 	case m.DiskFull:
 		return fmt.Sprintf("the disk of %s is nearly full, only what takes rights away is done there: make room", m.ID)
 	case known && *m.DiskLeft < 2**m.DiskReserve:
-		return fmt.Sprintf("the disk of %s fills up: %s are left, below %s (--disk-reserve) only what takes rights away is done; make room", m.ID, roughly(*m.DiskLeft), roughly(*m.DiskReserve))
+		return fmt.Sprintf("the disk of %s fills up: %s are left, below %s (--disk-reserve) only what takes rights away is done; make room", m.ID, raftstore.Size(*m.DiskLeft), raftstore.Size(*m.DiskReserve))
 	}
 	return ""
 }

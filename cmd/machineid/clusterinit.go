@@ -23,6 +23,7 @@ func newClusterInit(cluster *cobra.Command, settings *config.Settings, env envir
 		Long: `Begin a cluster with a node that was started with --join and waits. Once: it is refused where that node is in a cluster
 already, or a node that its --join names knows one. The others join by themselves.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			speakAs(cmd)
 			f.notes = cmd.ErrOrStderr()
 			warnReadable(f.notes, f.tokenFile)
 			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
@@ -77,7 +78,7 @@ func clusterInit(ctx context.Context, cmd *cobra.Command, f *operatorFlags, igno
 	if f.output == "json" {
 		return printJSON(cmd.OutOrStdout(), answer)
 	}
-	printf(cmd.OutOrStdout(), "cluster %s has begun; the other nodes join it by themselves: machineid cluster status\n", answer.ClusterID)
+	printf(cmd.OutOrStdout(), "cluster %s has begun; the other nodes join it by themselves: 'machineid cluster status'\n", answer.ClusterID)
 	return nil
 }
 
@@ -90,7 +91,7 @@ func clusterReaddress(ctx context.Context, cmd *cobra.Command, f *operatorFlags,
 	if view, _, err := look(ctx, f); err == nil && f.output == "table" {
 		for _, m := range view.Members {
 			if m.ID == id && !m.Voter {
-				printf(cmd.ErrOrStderr(), "%s has no vote; if it is to have one: machineid cluster promote %s\n", id, id)
+				printf(cmd.ErrOrStderr(), "%s has no vote; if it is to have one: 'machineid cluster promote %s'\n", id, id)
 			}
 		}
 	}

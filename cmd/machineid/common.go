@@ -19,6 +19,7 @@ import (
 
 	"machineid/authority/hub"
 	"machineid/raftstore"
+	"machineid/shared/place"
 )
 
 // timeFlags are the leader's times, which edges are told.
@@ -173,6 +174,25 @@ func readSecret(path string) (string, error) {
 		return "", fmt.Errorf("%s %w", path, err)
 	}
 	return secret, nil
+}
+
+// unwritable says of a path that was tried before anything else was done that nothing can be written there.
+func unwritable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("cannot be written: %w; name a path that can", err)
+}
+
+// checkData tries whether a node can keep its state in a folder.
+func checkData(data string) error {
+	if data == "" {
+		return nil // that is said of it
+	}
+	if err := unwritable(place.CheckFolder(data)); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	return nil
 }
 
 // secretMost is the most that is read of a secret's file, in bytes.

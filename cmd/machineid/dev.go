@@ -67,6 +67,7 @@ func newDevCommand(settings *config.Settings, env environment, std *standard) *c
 	f.server.register(fs, "warn")
 	settings.Validate(cmd, func() error {
 		faults := checkListeners(f.listeners(), false, ": dev is for this machine; authority and edge can be reached from others")
+		faults = append(faults, checkData(f.data))
 		faults = append(faults, checkMaxWait(f.maxWait)...)
 		faults = append(faults, checkVersion(f.version)...)
 		faults = append(faults, f.times.validate(env)...)
@@ -102,8 +103,9 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 	}
 	std.register(edgeReg)
 	std.register(authorityReg)
+	typed := append(reaching(ls[2].Addr().String()), "--operator-token-file "+config.Word(filepath.Join(f.data, "authority", authority.OperatorTokenFile)))
 	node := authority.New(authority.Config{
-		ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
+		Typed: typed, ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
 		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans,
 		Ballast: devBallast, Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), OpenFiles: nodeShare.files, Logger: logger, Flush: std.flush, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
@@ -129,7 +131,7 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 		if err := waitReady(ctx, func() []string { return append(node.Ready(), e.Ready()...) }); err != nil {
 			return nil //nolint:nilerr // the others say why
 		}
-		if err := welcome(ctx, out, f.data, ls.addresses(), time.Since(began)); err != nil && ctx.Err() == nil {
+		if err := welcome(ctx, out, f.data, ls.addresses(), typed, time.Since(began)); err != nil && ctx.Err() == nil {
 			return err
 		}
 		if f.version == 1 {
@@ -155,7 +157,7 @@ const devBallast = 4 << 20
 const keyFile = "org-key"
 
 // welcome tells where everything is and what to type next.
-func welcome(ctx context.Context, out io.Writer, data string, at []string, took time.Duration) error {
+func welcome(ctx context.Context, out io.Writer, data string, at, typed []string, took time.Duration) error {
 	path := filepath.Join(data, keyFile)
 	key, err := devKey(ctx, path, at[2])
 	if err != nil {
@@ -167,7 +169,7 @@ func welcome(ctx context.Context, out io.Writer, data string, at []string, took 
   admins call     http://%[2]s/api/v1/ (through the edge) or http://%s/api/v1/ (the authority)
   operators read  http://%s/metrics (edge), http://%s/metrics (authority), also /readyz
   org key         %s (kept in %s)
-  operator token  kept in %s, for machineid org list --operator-token-file FILE
+  operator token  kept in %s: machineid org list %s
 
 Type next:
   export MACHINEID_ORG_KEY=$(cat %[7]s)
@@ -176,7 +178,7 @@ Type next:
   curl -sS http://%[2]s/api/v1/devices/revoke   -H "x-org-key: $MACHINEID_ORG_KEY" -d '{"deviceId":"agent-01"}'
 
 Ctrl-C stops; the next start has every org and device of this one.
-`, took.Milliseconds(), at[0], at[2], at[1], at[5], key, path, filepath.Join(data, "authority", authority.OperatorTokenFile))
+`, took.Milliseconds(), at[0], at[2], at[1], at[5], key, path, filepath.Join(data, "authority", authority.OperatorTokenFile), strings.Join(typed, " "))
 	return nil
 }
 

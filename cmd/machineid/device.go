@@ -125,7 +125,7 @@ func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 		failed = errNotAll
 	}
 	if f.output == "json" {
-		if err := printJSON(w, raw); failed == nil {
+		if err := printChange(w, raw, late); failed == nil {
 			return err
 		}
 		return failed

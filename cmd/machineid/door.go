@@ -21,7 +21,8 @@ type door struct {
 	to     io.Writer
 	rest   []byte // the beginning of a rune
 	failed error
-	secret string // what to do if what was shown is lost
+	secret string              // what to do if what was shown is lost
+	words  func(string) string // completes messages; nil: they are complete
 }
 
 func newDoor(to io.Writer) *door { return &door{to: to} }
@@ -127,7 +128,16 @@ func printf(w io.Writer, format string, args ...any) {
 			safe[i] = arg
 		}
 	}
-	fmt.Fprintf(w, format, safe...)
+	announcef(w, format, safe...)
+}
+
+// announcef writes a message, with what it tells people to type made complete.
+func announcef(w io.Writer, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if d, ok := w.(*door); ok && d.words != nil {
+		text = d.words(text)
+	}
+	_, _ = io.WriteString(w, text) // the door knows
 }
 
 // plain is a text that others chose, in the one line or cell that it is shown in.

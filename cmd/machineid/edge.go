@@ -68,7 +68,7 @@ func (f *edgeFlags) validate() error {
 		faults = append(faults, fmt.Errorf("--id: it has %d characters; choose a name of %d at most", len(f.id), link.MaxName))
 	}
 	if f.cluster != "" && !isClusterName(f.cluster) {
-		faults = append(faults, fmt.Errorf("--cluster: %q is no cluster's name, which has %d hexadecimal digits; machineid cluster status tells it; "+
+		faults = append(faults, fmt.Errorf("--cluster: %q is no cluster's name, which has %d hexadecimal digits; 'machineid cluster status' tells it; "+
 			"without --cluster the edge keeps to the first that it meets", f.cluster, clusterDigits))
 	}
 	faults = append(faults, checkListeners([]address{{"http", f.http}, {"ops", f.ops}}, f.insecure, beInsecure)...)

@@ -71,16 +71,16 @@ func conclude(path string, err error, out *door, stderr io.Writer) int {
 	switch {
 	case err == nil:
 	case errors.As(err, &fault):
-		fmt.Fprintln(stderr, err)
+		announcef(stderr, "%v\n", err)
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "%s: %v\nRun '%s --help' for what it takes.\n", path, err, path)
+		announcef(stderr, "%s: %v\nRun '%s --help' for what it takes.\n", path, err, path)
 	default:
-		fmt.Fprintf(stderr, "%s: %v\n", path, err)
+		announcef(stderr, "%s: %v\n", path, err)
 	}
 	if lost := out.end(); lost != nil {
-		fmt.Fprintf(stderr, "%s: standard output did not take what was to be shown: %v\n", path, lost)
+		announcef(stderr, "%s: standard output did not take what was to be shown: %v\n", path, lost)
 		if out.secret != "" {
-			fmt.Fprintf(stderr, "%s: %s\n", path, out.secret)
+			announcef(stderr, "%s: %s\n", path, out.secret)
 		}
 		if code == exitDone {
 			return exitUnshown

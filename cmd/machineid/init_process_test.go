@@ -129,7 +129,7 @@ func TestClusterInit(t *testing.T) {
 	}
 	right := c.tokenFile
 	c.tokenFile = wrong
-	if out, code := c.initAt(first); code != exitFailed || !strings.Contains(out, "not the one that this node was started with") {
+	if out, code := c.initAt(first); code != exitFailed || !strings.Contains(out, "not the operator's token that it was started with") {
 		t.Errorf("with a wrong token: exit %d, %s", code, out)
 	}
 	c.tokenFile = right

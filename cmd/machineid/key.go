@@ -109,7 +109,7 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 	shows(w, "key %s is made, and was shown to nobody: 'machineid key revoke %s %[1]s' ends it, 'machineid key create %[2]s --scope %s' makes another",
 		plain(made.KeyID), plain(org), plain(made.Scope))
 	if f.output == "json" {
-		return printJSON(w, raw)
+		return printChange(w, raw, late)
 	}
 	printf(w, "key id  %s\nscope   %s\nends    %s\nkey     %s\n\nThe key is not shown again.\n", made.KeyID, made.Scope, text(made.ExpiresAt), made.OrgAPIKey)
 	switch old := made.Replaced; {

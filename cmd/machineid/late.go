@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -50,15 +52,40 @@ func (c *operatorClient) behind(ctx context.Context) []string {
 	}
 }
 
+// named are the edges that a change waited for, of those that were behind meanwhile.
+func (p propagationView) named(late []string) []string {
+	if p.Expired > 0 || p.ElapsedMs > float64(lateAfter.Milliseconds()) {
+		return late
+	}
+	return nil
+}
+
+// printChange writes what a change was answered for scripts, and, as waitedFor, the edges that it waited for, if it did.
+func printChange(w io.Writer, raw json.RawMessage, late []string) error {
+	var c changeView
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return unreadable(err)
+	}
+	if named := c.Propagation.named(late); len(named) > 0 {
+		list, err := json.Marshal(named)
+		if err != nil {
+			return err //nolint:wrapcheck // cannot fail: it is texts
+		}
+		raw = slices.Concat(bytes.TrimSuffix(bytes.TrimSpace(raw), []byte("}")), []byte(`,"waitedFor":`), list, []byte("}"))
+	}
+	return printJSON(w, raw)
+}
+
 // told says how a change reached the edges, and which it waited for.
 func (p propagationView) told(late []string) string {
+	late = p.named(late)
 	said := fmt.Sprintf("in force everywhere after %.1f ms (edges told: %d", p.ElapsedMs, p.Edges)
 	switch {
 	case p.Expired > 0 && len(late) > 0:
 		said += fmt.Sprintf("; %d of them did not acknowledge until their leases had ended: %s", p.Expired, strings.Join(late, ", "))
 	case p.Expired > 0:
 		said += fmt.Sprintf("; %d of them did not acknowledge until their leases had ended: 'machineid edges' lists who is behind", p.Expired)
-	case len(late) > 0 && p.ElapsedMs > float64(lateAfter.Milliseconds()):
+	case len(late) > 0:
 		said += "; the last to acknowledge: " + strings.Join(late, ", ")
 	}
 	return said + ")"

@@ -28,7 +28,7 @@ type operatorFlags struct {
 }
 
 func (f *operatorFlags) register(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&f.urls, "operator-url", []string{"http://127.0.0.1:7070"}, "`URLS` of authority nodes, tried in turn; any node will do")
+	fs.StringSliceVar(&f.urls, "operator-url", []string{defaultNode}, "`URLS` of authority nodes, tried in turn; any node will do")
 	fs.StringVar(&f.tokenFile, "operator-token-file", "", "the `FILE` of the operator's token; or give the token in MACHINEID_OPERATOR_TOKEN")
 	fs.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try")
 	fs.StringVarP(&f.output, "output", "o", "table", "`FORM` of the output: table or json")
@@ -90,6 +90,7 @@ func addOperatorFlags(cmd *cobra.Command, set func(*cobra.Command, func() error)
 	flags.register(cmd.Flags())
 	set(cmd, func() error { return errors.Join(flags.validate(env), emptyFlags(cmd)) })
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		speakAs(cmd)
 		flags.notes = cmd.ErrOrStderr()
 		warnReadable(flags.notes, flags.tokenFile)
 		ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)

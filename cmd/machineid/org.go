@@ -189,7 +189,7 @@ func tellOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method, 
 	}
 	w := cmd.OutOrStdout()
 	if f.output == "json" {
-		return printJSON(w, raw)
+		return printChange(w, raw, late)
 	}
 	var o orgView
 	var c changeView
@@ -216,7 +216,7 @@ func changeFor(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, p
 	}
 	w := cmd.OutOrStdout()
 	if f.output == "json" {
-		return printJSON(w, raw)
+		return printChange(w, raw, late)
 	}
 	c := changeView{Changed: true} // for answers that do not say
 	if err := json.Unmarshal(raw, &c); err != nil {

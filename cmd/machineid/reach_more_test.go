@@ -271,7 +271,7 @@ func TestASnapshotHasOneTimeout(t *testing.T) {
 		t.Errorf("exit code %d after %v: %s", code, time.Since(began), errs)
 	}
 	whole, _ := answering(t, saying(http.StatusOK, "some bytes"))
-	if code, _, errs := operateAt([]string{whole}, "snapshot", "save", filepath.Join(dir, "no", "such", "f")); code != exitFailed {
+	if code, _, errs := operateAt([]string{whole}, "snapshot", "save", filepath.Join(dir, "no", "such", "f")); code != exitUsage {
 		t.Errorf("a folder that is not there: exit code %d: %s", code, errs)
 	}
 	busy, calls := answering(t, saying(http.StatusTooManyRequests, sayTooOften, "Retry-After: 1"), saying(http.StatusServiceUnavailable, sayNotDone), saying(http.StatusConflict, `{"status":"error","error":"refused","message":"no"}`))

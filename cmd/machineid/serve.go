@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc/grpclog"
 
+	"machineid/shared/seldom"
 	"machineid/shared/spool"
 )
 
@@ -131,20 +132,25 @@ func (s *standard) logger(f *serverFlags) *slog.Logger {
 	})
 	logger := f.logger(s.err)
 	log.SetFlags(0)
-	log.SetOutput(hearsay{logger, "go"})
-	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, hearsay{logger, "grpc"}))
+	log.SetOutput(newHearsay(logger, "go"))
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, newHearsay(logger, "grpc")))
 	return logger
 }
 
-// hearsay logs what a library writes.
+// hearsay logs what a library writes, which may be as much as strangers cause.
 type hearsay struct {
 	log     *slog.Logger
 	library string
+	line    seldom.Line
+}
+
+func newHearsay(log *slog.Logger, library string) *hearsay {
+	return &hearsay{log: log, library: library, line: seldom.Line{Most: seldom.Changes}}
 }
 
 // Write logs p as one event.
-func (h hearsay) Write(p []byte) (int, error) {
-	h.log.LogAttrs(context.Background(), slog.LevelWarn, "a library says", slog.String("library", h.library), slog.String("event", strings.TrimSpace(string(p))))
+func (h *hearsay) Write(p []byte) (int, error) {
+	h.line.Say(context.Background(), h.log, slog.LevelWarn, "a library says", slog.String("library", h.library), slog.String("event", strings.TrimSpace(string(p))))
 	return len(p), nil
 }
 

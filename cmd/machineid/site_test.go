@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,6 +36,8 @@ type site struct {
 	edges []*siteEdge
 	// cluster is the name of the cluster that the first node began, which edges are told to keep to.
 	cluster string
+	// logger is what a process logs to; nil: nowhere.
+	logger func(id string) *slog.Logger
 
 	mu         sync.Mutex
 	registries []*prometheus.Registry // of every process there was
@@ -50,6 +53,8 @@ type siteNode struct {
 	wall  atomic.Int64             // how far its wall clock is off
 	left  atomic.Uint64            // how many bytes its disk says are left, 0: it does not say
 	alien atomic.Bool              // it is of another cluster for a while
+	join  []string                 // what it is started with instead of being told to begin
+	dir   string                   // where the marks of joining are, which are no part of disk
 	proc  atomic.Pointer[siteProc] // nil while it is down
 }
 
@@ -80,7 +85,19 @@ const (
 // newSite starts nodes authority nodes and edges edges, each with clocks of its own.
 func newSite(t *testing.T, rng *rand.Rand, nodes, edges int) *site {
 	t.Helper()
-	s := &site{t: t, net: newMemNet(rand.New(rand.NewPCG(rng.Uint64(), 1))), start: time.Now()}
+	s := emptySite(t, rng)
+	s.begin(rng, nodes, edges)
+	return s
+}
+
+func emptySite(t *testing.T, rng *rand.Rand) *site {
+	t.Helper()
+	return &site{t: t, net: newMemNet(rand.New(rand.NewPCG(rng.Uint64(), 1))), start: time.Now()}
+}
+
+// begin starts what newSite says.
+func (s *site) begin(rng *rand.Rand, nodes, edges int) {
+	s.t.Helper()
 	rate := func() float64 { return 1 + bound*float64(rng.IntN(3)-1) }
 	ttl := []time.Duration{2 * time.Second, 5 * time.Second, time.Minute}[rng.IntN(3)]
 	for i := range nodes {
@@ -106,7 +123,13 @@ func newSite(t *testing.T, rng *rand.Rand, nodes, edges int) *site {
 		s.startEdge(e)
 	}
 	s.until("every edge is ready", s.edgesReady)
-	return s
+}
+
+func (s *site) log(id string) *slog.Logger {
+	if s.logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.logger(id)
 }
 
 // bound is ρ; clocks run as far off as it allows.
@@ -208,10 +231,10 @@ func begin(host *memHost, ready func() []string, run func(context.Context) error
 func (s *site) startNode(n *siteNode, bootstrap bool) {
 	host, told := s.net.host(n.id), s.registry()
 	node := authority.New(authority.Config{
-		ID: n.id, Dir: "data", FS: &siteDisk{n.disk, n}, HTTP: host.listen(portHTTP), Link: host.listen(portLink), Raft: host.listen(portRaft), Dial: host.dial,
-		Bootstrap: bootstrap, OpenSignup: true, OperatorToken: siteToken, Times: n.times, NoDate: true, Clock: drifting{s.start, n.rate},
+		ID: n.id, Dir: cmp.Or(n.dir, "data"), FS: &siteDisk{n.disk, n}, HTTP: host.listen(portHTTP), Link: host.listen(portLink), Raft: host.listen(portRaft), Dial: host.dial,
+		Bootstrap: bootstrap, Join: n.join, OpenSignup: true, OperatorToken: siteToken, Times: n.times, NoDate: true, Clock: drifting{s.start, n.rate},
 		Wall:   func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
-		Logger: slog.New(slog.DiscardHandler), Registerer: told,
+		Logger: s.log(n.id), Registerer: told,
 	})
 	p := begin(host, node.Ready, node.Run)
 	p.told = told
@@ -246,7 +269,7 @@ func (s *site) startEdge(e *siteEdge) {
 	}
 	node, err := edge.New(edge.Config{
 		ID: e.id, Authority: links, Cluster: s.cluster, HTTP: host.listen(portHTTP), Dial: host.dial, Clock: drifting{s.start, e.rate}, CacheEntries: 1000,
-		NoDate: true, Logger: slog.New(slog.DiscardHandler), Registerer: s.registry(),
+		NoDate: true, Logger: s.log(e.id), Registerer: s.registry(),
 	})
 	if err != nil {
 		s.t.Error(err)
@@ -329,6 +352,7 @@ type response struct {
 	Code      string
 	Error     string
 	Outcome   string
+	Message   string
 	Key       string `json:"orgApiKey"`
 	KeyID     string
 	OrgID     string

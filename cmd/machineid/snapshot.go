@@ -40,7 +40,10 @@ a warning says so.`,
 	f.register(save.Flags())
 	save.Flags().BoolVar(&force, "force", false, "replace FILE if it is there")
 	settings.Validate(save, func() error { return f.validate(env) })
-	save.RunE = func(cmd *cobra.Command, args []string) error { return saveSnapshot(cmd, f, args[0], force) }
+	save.RunE = func(cmd *cobra.Command, args []string) error {
+		speakAs(cmd)
+		return saveSnapshot(cmd, f, args[0], force)
+	}
 
 	var output string
 	inspect := &cobra.Command{
@@ -90,6 +93,7 @@ func (f *offlineFlags) validate() error {
 	if f.data == "" {
 		faults = append(faults, errors.New("--data: is required; name the data folder"))
 	}
+	faults = append(faults, checkData(f.data))
 	if f.id == "" {
 		faults = append(faults, errors.New("--id: is required; give the node's name"))
 	} else if err := raftstore.CheckID(f.id); err != nil {
@@ -106,13 +110,17 @@ func (f *offlineFlags) validate() error {
 // saveSnapshot writes beside the file, checks, and gives it its name when it is whole.
 func saveSnapshot(cmd *cobra.Command, f *operatorFlags, path string, force bool) error {
 	if _, err := os.Stat(path); err == nil && !force {
-		return fmt.Errorf("%s is there already: name another file, or add --force", path)
+		return usageError{fmt.Errorf("%s is there already: name another file, or add --force", path)}
 	}
 	at, err := place.Of(path)
-	if err != nil {
-		return err //nolint:wrapcheck // names the file
-	}
 	tmp := at + ".tmp"
+	if err == nil {
+		_ = os.Remove(tmp) // what an attempt has left
+		err = place.CheckFile(tmp)
+	}
+	if err != nil {
+		return usageError{fmt.Errorf("FILE: %w", unwritable(err))}
+	}
 	end := time.Now().Add(f.timeout)
 	for {
 		base, doubt, err := fetchAny(cmd, f, tmp, end)

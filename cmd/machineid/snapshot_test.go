@@ -33,7 +33,7 @@ func TestRestoreIsAChangeOfEverything(t *testing.T) {
 	if out, code := c.operate("snapshot", "save", file); code != exitDone || !strings.Contains(out, "1 devices") {
 		t.Fatalf("save: %d %s", code, out)
 	}
-	if out, code := c.operate("snapshot", "save", file); code != exitFailed || !strings.Contains(out, "--force") {
+	if out, code := c.operate("snapshot", "save", file); code != exitUsage || !strings.Contains(out, "--force") {
 		t.Errorf("save over a file: %d %s", code, out)
 	}
 	// Where a link leads, a group may read: both stay as they were.

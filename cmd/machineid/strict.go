@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"machineid/cmd/machineid/config"
 )
 
 // strict has every command of the tree refuse what it does not know, cobra's own too: nothing that was mistyped ends as if it had been done.
@@ -35,7 +38,7 @@ func strictBelow(cmd *cobra.Command) {
 
 // checkArgs judges what is given to a command that does something.
 func checkArgs(cmd *cobra.Command, takes cobra.PositionalArgs, args []string) error {
-	if err := checkEmpty(cmd, args); err != nil || takes == nil {
+	if err := errors.Join(checkEmpty(cmd, args), checkText(cmd, args)); err != nil || takes == nil {
 		return err
 	}
 	if err := takes(cmd, args); err != nil {
@@ -49,6 +52,15 @@ func checkEmpty(cmd *cobra.Command, args []string) error {
 		return usageError{fmt.Errorf("argument %d is empty, as of a variable of the shell that is not set; it is called so: %s", i+1, cmd.UseLine())}
 	}
 	return nil
+}
+
+// checkText refuses what is no text: it would name something else where it is sent, or nothing. Names of files are any bytes.
+func checkText(cmd *cobra.Command, args []string) error {
+	i := slices.IndexFunc(args, func(arg string) bool { return !utf8.ValidString(arg) })
+	if i < 0 || strings.Contains(cmd.Use, " FILE") {
+		return nil
+	}
+	return usageError{fmt.Errorf("argument %d, %q, is no text in UTF-8: %s", i+1, args[i], config.NoText)}
 }
 
 // stray tells what is below cmd if no more is typed, and refuses what names no command there.

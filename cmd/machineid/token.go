@@ -43,7 +43,7 @@ func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file
 		}
 		var err error
 		if at, err = place.Of(f.tokenFile); err != nil {
-			return err //nolint:wrapcheck // names the file
+			return usageError{fmt.Errorf("--operator-token-file: %w", unwritable(err))}
 		}
 		file, kept = at+".new", f.tokenFile
 	}
@@ -108,17 +108,17 @@ func newToken(file string) (token string, made bool, err error) {
 			err = fmt.Errorf("it has %d characters; a token needs at least %d", len(token), authority.MinOperatorToken)
 		}
 		if err != nil {
-			return "", false, fmt.Errorf("take the new token from %s: %w", file, err)
+			return "", false, usageError{fmt.Errorf("take the new token from %s: %w", file, err)}
 		}
 		return token, false, nil
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("keep the new token: %w", err)
+		return "", false, usageError{fmt.Errorf("%s is for the new token, and %w", file, unwritable(err))}
 	}
 	token = rand.Text() + rand.Text()
 	_, err = f.WriteString(token + "\n")
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", false, fmt.Errorf("keep the new token: %w", err)
+		return "", false, usageError{fmt.Errorf("%s is for the new token, and %w", file, unwritable(errors.Join(err, os.Remove(file))))}
 	}
 	return token, true, syncDir(filepath.Dir(file))
 }

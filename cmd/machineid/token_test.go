@@ -112,7 +112,7 @@ func TestTokenRotate(t *testing.T) {
 	if out := line(exitFailed, append(flags, "--new-token-file", behind)...); !strings.Contains(out, "Nothing was changed") || read(behind) != third {
 		t.Errorf("with a file that was there: %s", out)
 	}
-	if code, _, errs := commandLine("operator", "token", "rotate", "--operator-token-file", own, "--new-token-file", filepath.Join(dir, "nowhere", "x")); code != exitFailed || !strings.Contains(errs, "keep the new token") {
+	if code, _, errs := commandLine("operator", "token", "rotate", "--operator-token-file", own, "--new-token-file", filepath.Join(dir, "nowhere", "x")); code != exitUsage || !strings.Contains(errs, "is for the new token, and cannot be written") {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
 }

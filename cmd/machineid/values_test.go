@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -6,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -130,8 +133,29 @@ func TestNothingIsAskedOtherwise(t *testing.T) {
 			t.Errorf("%q: exit code %d: %s%s", args, code, out, errs)
 		}
 	}
-	if n := asked.Load(); n != 0 {
-		t.Errorf("the server was asked %d times", n)
+	// What is no text is refused as that, in whatever place it stands that is no file's.
+	walked := 0
+	for path, args := range callsOf(t) {
+		for i := range args {
+			if i < len(strings.Fields(path)) || strings.HasPrefix(args[i], "-") || filepath.IsAbs(args[i]) {
+				continue
+			}
+			args := slices.Clone(args)
+			args[i] = "a\xff"
+			walked++
+			code, out, errs := commandLine(append(args, "--operator-url", server.URL, "--operator-token-file", token)...)
+			if code != exitUsage || !strings.Contains(errs, "UTF-8") || strings.Contains(errs, "json") {
+				t.Errorf("%q: exit code %d: %s%s", args, code, out, errs)
+			}
+		}
+	}
+	for _, args := range [][]string{{"org", "create", "--name", "\xff"}, {"org", "create", "--external-id", "\xff"}, {"key", "create", org, "--name", "\xc3"}, {"audit", "tail", "--org", "\xff"}, {"edge", "--id", "\xff", "--authority", "127.0.0.1:1"}, {"authority", "--id", "\xff", "--data", t.TempDir()}} {
+		if code, out, errs := commandLine(append(args, "--config", os.DevNull)...); code != exitUsage || !strings.Contains(errs, "UTF-8") {
+			t.Errorf("%q: exit code %d: %s%s", args, code, out, errs)
+		}
+	}
+	if n := asked.Load(); n != 0 || walked < 20 {
+		t.Errorf("the server was asked %d times, %d arguments were no text", n, walked)
 	}
 }
 

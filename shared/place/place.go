@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // mostLinks is how many links are followed, as the kernel does.
@@ -73,4 +74,62 @@ func Take(made, at string, most fs.FileMode) error {
 		return fmt.Errorf("sync the folder of %s: %w", at, err)
 	}
 	return nil
+}
+
+// CheckFile reports why a file could not be written at path, nil if it could, without changing what is there. What is no plain file (a pipe, a device) is not opened, which could
+// wait, and counts as one that takes what comes.
+func CheckFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a folder", path)
+	case err == nil && !info.Mode().IsRegular():
+		return nil
+	case err == nil:
+		return tryOpen(path, os.O_WRONLY)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err //nolint:wrapcheck // names the file
+	}
+	at, err := Of(path)
+	if err != nil {
+		return err
+	}
+	if err := tryOpen(at, os.O_WRONLY|os.O_CREATE|os.O_EXCL); err != nil {
+		return err
+	}
+	return os.Remove(at) //nolint:wrapcheck // names the file
+}
+
+// CheckFolder reports why files could not be made in a folder, or the folder itself where it is not there yet, nil if they could. A full disk is none of its reasons.
+func CheckFolder(path string) error {
+	for at := filepath.Clean(path); ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			if _, link := os.Lstat(at); link == nil {
+				return fmt.Errorf("%s is a link that leads nowhere", at)
+			}
+			continue
+		case err != nil:
+			return err //nolint:wrapcheck // names the folder
+		case !info.IsDir():
+			return fmt.Errorf("%s is no folder", at)
+		}
+		f, err := os.CreateTemp(at, ".machineid-*")
+		switch {
+		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+			return nil
+		case err != nil:
+			return err //nolint:wrapcheck // names the file
+		}
+		return errors.Join(f.Close(), os.Remove(f.Name()))
+	}
+}
+
+func tryOpen(path string, flags int) error {
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	return f.Close() //nolint:wrapcheck // names the file
 }

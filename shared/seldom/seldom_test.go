@@ -26,3 +26,55 @@ func TestALineAMinute(t *testing.T) {
 		}
 	})
 }
+
+// TestAFewAMinute: of lines that may be several a minute the first come at once, and what is beyond is counted.
+func TestAFewAMinute(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log, line := slog.New(slog.NewTextHandler(&out, nil)), Line{Most: 3}
+		for range 10 {
+			line.Say(t.Context(), log, slog.LevelDebug, "of no interest, and not counted")
+			line.Say(t.Context(), log, slog.LevelWarn, "trouble")
+			time.Sleep(time.Second)
+		}
+		time.Sleep(Every)
+		for range 10 {
+			line.Say(t.Context(), log, slog.LevelWarn, "trouble")
+		}
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if len(lines) != 6 || !strings.Contains(lines[3], "lines_left_out=7") || strings.Contains(lines[4], "left_out") {
+			t.Errorf("%q", lines)
+		}
+	})
+}
+
+// TestABoundedLogger: each message, and each event, has its own few lines a minute; debug has no bound, and no number of kinds takes more than there is room for.
+func TestABoundedLogger(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := Logger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		for range 3 * Changes {
+			log.Warn("trouble")
+			log.With(slog.Int("n", 1)).Warn("library", slog.String("event", "x"))
+			log.Warn("library", slog.String("event", "y"))
+			log.Debug("detail")
+		}
+		for what, want := range map[string]int{"msg=trouble": Changes, "event=x": Changes, "event=y": Changes, "msg=detail": 3 * Changes} {
+			if n := strings.Count(out.String(), what); n != want {
+				t.Errorf("%d lines of %s, want %d", n, what, want)
+			}
+		}
+		time.Sleep(Every)
+		log.Warn("trouble")
+		if !strings.Contains(out.String(), "lines_left_out=16") {
+			t.Errorf("what was left out is not told: %s", &out)
+		}
+		out.Reset()
+		for i := range 10 * linesMost {
+			log.Warn("kind", slog.Int("event", i))
+		}
+		if n := strings.Count(out.String(), "\n"); n > linesMost+Changes {
+			t.Errorf("%d lines of ever new kinds", n)
+		}
+	})
+}

@@ -227,7 +227,7 @@ func SignupClosed() *Error {
 // SignupFull answers org/create where there are as many orgs as may be.
 func SignupFull() *Error {
 	e := SignupClosed()
-	e.Message = "there are as many orgs here as may be signed up: ask the operator for one"
+	e.Message = "there are as many orgs here as may be signed up: ask the operator, who makes one ('machineid org create') or starts the nodes with a larger --max-orgs"
 	return e
 }
 

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -121,6 +122,32 @@ type deferred struct {
 func (d *deferred) Set(value string) error {
 	d.given = append(d.given, value)
 	return nil
+}
+
+// Given returns what the command line gave to some flags of cmd, to be typed again in a shell: "--name value". What the environment or the file gives is not
+// among it. Flags that cmd lacks are left out.
+func Given(cmd *cobra.Command, names ...string) (list []string) {
+	for _, name := range names {
+		f := cmd.Flag(name)
+		if f == nil {
+			continue
+		}
+		if d, ok := f.Value.(*deferred); ok && len(d.given) > 0 {
+			list = append(list, "--"+name+" "+Word(strings.Join(d.given, ",")))
+		}
+	}
+	return list
+}
+
+// Word is a word for a shell.
+func Word(word string) string {
+	plain := func(r rune) bool {
+		return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_./:,=@%+[]", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`").Replace(word) + `"`
 }
 
 // load sets the flags of cmd and validates them. parseError is what the command line was refused for, or nil. The result is nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -102,6 +103,11 @@ func (l *loader) set(f *pflag.Flag) {
 	l.origins[f.Name] = origin
 	f.Changed = true
 	for _, value := range values {
+		if !utf8.ValidString(value) && !isPath(f) {
+			l.broken[f.Name] = true
+			l.fault(origin, fmt.Sprintf("%q is no text in UTF-8", value), NoText)
+			continue
+		}
 		err := checkForm(d.Type(), value)
 		if err == nil {
 			err = d.Value.Set(value)
@@ -112,6 +118,15 @@ func (l *loader) set(f *pflag.Flag) {
 			l.fault(origin, problem, remedy)
 		}
 	}
+}
+
+// NoText is the way out for who gave what is no text in UTF-8.
+const NoText = "write it in UTF-8: the terminal, the script or the file that it comes from may be in another encoding"
+
+// isPath reports whether a flag names a file or a folder, of which a name is any bytes.
+func isPath(f *pflag.Flag) bool {
+	name, _ := pflag.UnquoteUsage(f)
+	return name == "FILE" || name == "DIR"
 }
 
 // commandLine says why pflag could not read the command line, of which it has seen nothing further.

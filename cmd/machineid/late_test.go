@@ -1,0 +1,67 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAChangeNamesTheEdgesThatItWaitedFor, for people and for scripts, of every command that changes something of an org. One that waited for nobody does not.
+func TestAChangeNamesTheEdgesThatItWaitedFor(t *testing.T) {
+	t.Parallel()
+	answer := func(waits bool) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "operator/edges"):
+				_, _ = io.WriteString(w, `{"status":"ok","node":"a1","edges":[{"id":"e\"2","behind":1},{"id":"e1","behind":0}]}`)
+			case waits:
+				time.Sleep(lateAfter + 2*lateEvery)
+				_, _ = io.WriteString(w, `{"status":"ok","changed":true,"propagation":{"edges":2,"confirmed":1,"expired":1,"elapsedMs":3000}}`+"\n")
+			default:
+				_, _ = io.WriteString(w, `{"status":"ok","changed":true,"propagation":{"edges":2,"confirmed":2,"elapsedMs":1}}`)
+			}
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(strings.Repeat("t", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for waits, url := range map[bool]string{true: answer(true), false: answer(false)} {
+		for _, args := range [][]string{
+			{"device", "revoke", anOrg, "d"},
+			{"device", "restore", anOrg, "d"},
+			{"device", "remove", anOrg, "d"},
+			{"key", "create", anOrg},
+			{"key", "rotate", anOrg, "k"},
+			{"key", "revoke", anOrg, "k"},
+			{"org", "freeze", anOrg},
+			{"org", "plan", anOrg, "pro"},
+			{"org", "disable", anOrg},
+			{"org", "delete", anOrg, "--confirm", anOrg},
+		} {
+			t.Run(strings.Join(args[:2], " "), func(t *testing.T) {
+				t.Parallel()
+				args := append(args, "--operator-url", url, "--operator-token-file", token)
+				code, out, errs := commandLine(append(args, "-o", "json")...)
+				var got struct {
+					Changed   bool
+					WaitedFor []string
+				}
+				if err := json.Unmarshal([]byte(out), &got); code != exitDone || err != nil || !got.Changed || (len(got.WaitedFor) == 1 && got.WaitedFor[0] == `e"2`) != waits || strings.Contains(out, "waitedFor") != waits {
+					t.Errorf("waits: %t: exit code %d, %v\n%s%s", waits, code, err, out, errs)
+				}
+				if _, out, _ := commandLine(args...); strings.Contains(out, `e"2`) != waits {
+					t.Errorf("waits: %t:\n%s", waits, out)
+				}
+			})
+		}
+	}
+}
