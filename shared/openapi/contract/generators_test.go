@@ -128,13 +128,20 @@ func misreadSchema(schema any, at string, sent bool) (faults []string) {
 
 func misreadWithin(s map[string]any, at string, sent bool) (faults []string) {
 	properties, _ := s["properties"].(map[string]any)
+	required := toSlice(s["required"])
 	for name, one := range properties {
+		if strings.EqualFold(name, at) {
+			faults = append(faults, at+": a property of its own name")
+		}
+		if o, _ := one.(map[string]any); o["const"] != nil && !slices.Contains(required, name) {
+			faults = append(faults, at+"."+name+": always sent by some, being one value")
+		}
 		faults = append(faults, misreadSchema(one, at+"."+name, sent)...)
 		if o, _ := one.(map[string]any); o["properties"] != nil {
 			faults = append(faults, at+"."+name+": an object without a name")
 		}
 	}
-	for _, name := range slices.Sorted(slices.Values(toSlice(s["required"]))) {
+	for _, name := range slices.Sorted(slices.Values(required)) {
 		if properties[name] == nil {
 			faults = append(faults, at+": required, and unknown: "+name)
 		}
@@ -180,7 +187,7 @@ func TestErrorCodes(t *testing.T) {
 		m, _ := node.(map[string]any)
 		if content, _ := m["content"].(map[string]any); content != nil {
 			text, _ := json.Marshal(content)
-			of := strings.Contains(string(text), `"#/components/schemas/Error"`)
+			of := strings.Contains(string(text), `"#/components/schemas/ErrorAnswer"`)
 			for _, code := range toSlice(m["x-error-codes"]) {
 				told[code] = true
 			}
@@ -230,7 +237,7 @@ func TestGeneratorsTell(t *testing.T) {
 		"beside allOf":       func(doc map[string]any) { schema(doc, "OrgAnswer")["required"] = []any{} },
 		"beside $ref":        func(doc map[string]any) { property(doc, "deviceId", "Device")["type"] = "string" },
 		"a union":            func(doc map[string]any) { schema(doc, "RevokeBatchBody")["oneOf"] = []any{} },
-		"no type":            func(doc map[string]any) { delete(property(doc, "handler", "Revoked"), "type") },
+		"no type":            func(doc map[string]any) { delete(property(doc, "handler", "RevokedDevice"), "type") },
 		"more than one type": func(doc map[string]any) { property(doc, "name", "Device")["type"] = []any{"string", "integer"} },
 		"say anyOf":          func(doc map[string]any) { schema(doc, "Metadata")["type"] = []any{"object", "null"} },
 		"its size":           func(doc map[string]any) { delete(property(doc, "index", "Propagation"), "format") },
@@ -245,7 +252,12 @@ func TestGeneratorsTell(t *testing.T) {
 		"Go does not read":    func(doc map[string]any) { schema(doc, "KeyID")["pattern"] = "^(a" },
 		"is a text":           func(doc map[string]any) { delete(schema(doc, "Time"), "format") },
 		"required, and unkno": func(doc map[string]any) { schema(doc, "Device")["required"] = []any{"deviceID"} },
-		"without a name":      func(doc map[string]any) { property(doc, "createdAt", "Device")["properties"] = map[string]any{} },
+		"of its own name": func(doc map[string]any) {
+			properties, _ := schema(doc, "Audit")["properties"].(map[string]any)
+			properties["audit"] = map[string]any{"type": "string"}
+		},
+		"always sent":    func(doc map[string]any) { property(doc, "scope", "RevokeBatchBody")["const"] = "all_active" },
+		"without a name": func(doc map[string]any) { property(doc, "createdAt", "Device")["properties"] = map[string]any{} },
 		"else than null": func(doc map[string]any) {
 			property(doc, "metadata", "Device")["anyOf"] = []any{map[string]any{"type": "string"}}
 		},
