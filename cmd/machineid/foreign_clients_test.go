@@ -119,11 +119,11 @@ func TestForeignClients(t *testing.T) {
 					dir := g.unfold(t, document)
 					began := time.Now()
 					for _, step := range g.make {
-						g.step(t, dir, step)
+						g.must(t, dir, step)
 					}
 					made := time.Now()
 					for _, step := range g.build {
-						g.step(t, dir, step)
+						g.must(t, dir, step)
 					}
 					built := time.Now()
 					if g.call != nil {
@@ -166,30 +166,43 @@ func installed(t *testing.T, name string) string {
 	return at
 }
 
-// step runs a command, and returns what it printed. Nothing is reported to anybody.
-func (g *maker) step(t *testing.T, dir string, command []string, environ ...string) string {
+// step runs a command, and returns what it printed, and what it said beside that. Nothing is reported to anybody.
+func (g *maker) step(t *testing.T, dir string, command []string, environ ...string) (printed, said string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir, cmd.Env = dir, append(bareEnviron(), append(environ, "REDOCLY_TELEMETRY=off", "SCARF_ANALYTICS=false", "PYTHONDONTWRITEBYTECODE=1")...)
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s: %v\n%s%s", strings.Join(command, " "), err, out.Bytes(), said.Bytes())
-	}
-	if warned.MatchString(out.String() + said.String()) {
-		t.Errorf("%s: has warnings\n%s%s", strings.Join(command, " "), out.Bytes(), said.Bytes())
-	}
-	return out.String()
+	var out, beside bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &beside
+	err = cmd.Run()
+	return out.String(), beside.String(), err
 }
+
+// must runs a command that has nothing to complain about.
+func (g *maker) must(t *testing.T, dir string, command []string) {
+	t.Helper()
+	if printed, said, err := g.step(t, dir, command); err != nil || warned.MatchString(printed+said) {
+		t.Fatalf("%s: %v\n%s%s", strings.Join(command, " "), err, printed, said)
+	}
+}
+
+// tries is how often a client calls, if it was told that nothing can be proved: on a machine that does much else that is a right answer.
+const tries = 10
 
 // calls has the client that was made call a tier for a new org, and compares what it prints.
 func (g *maker) calls(t *testing.T, dir, authority, tier, want string) {
 	t.Helper()
-	key := newClient(t, authority).createOrg(t).admin
-	if got := g.step(t, dir, g.call, "MACHINEID_BASE_URL="+tier, "MACHINEID_ORG_KEY="+key); got != want {
-		t.Errorf("%s prints\n%swant\n%s", tier, got, want)
+	for try := range tries {
+		key := newClient(t, authority).createOrg(t).admin
+		printed, said, err := g.step(t, dir, g.call, "MACHINEID_BASE_URL="+tier, "MACHINEID_ORG_KEY="+key)
+		if try < tries-1 && strings.Contains(strings.ToUpper(printed+said), "SYSTEM_UNAVAILABLE") {
+			continue
+		}
+		if err != nil || printed != want {
+			t.Errorf("%s: %v, prints\n%s%swant\n%s", tier, err, printed, said, want)
+		}
+		return
 	}
 }
 

@@ -61,6 +61,9 @@ func misreadPlaces(node any, at string, sent bool) (faults []string) {
 		for name, below := range node {
 			if name == "schema" {
 				faults = append(faults, misreadSchema(below, at, sent)...)
+				if o, _ := below.(map[string]any); o["const"] != nil && node["required"] != true {
+					faults = append(faults, at+": always sent by some, being one value")
+				}
 				continue
 			}
 			faults = append(faults, misreadPlaces(below, at+"/"+name, sent || name == "parameters" || name == "requestBody")...)
@@ -260,6 +263,12 @@ func TestGeneratorsTell(t *testing.T) {
 		"without a name": func(doc map[string]any) { property(doc, "createdAt", "Device")["properties"] = map[string]any{} },
 		"else than null": func(doc map[string]any) {
 			property(doc, "metadata", "Device")["anyOf"] = []any{map[string]any{"type": "string"}}
+		},
+		"DoubtHeader: always": func(doc map[string]any) {
+			components, _ := doc["components"].(map[string]any)
+			headers, _ := components["headers"].(map[string]any)
+			header, _ := headers["DoubtHeader"].(map[string]any)
+			header["schema"] = map[string]any{"type": "string", "const": "yes"}
 		},
 		"CacheHeader: values": func(doc map[string]any) { // a header's
 			components, _ := doc["components"].(map[string]any)

@@ -27,36 +27,36 @@ async function register(deviceId: string): Promise<void> {
 
 async function validate(deviceId: string): Promise<void> {
   const { data, error } = await api.POST("/api/v1/devices/validate", { body: { deviceId } });
-  if (error) throw new Error(error.message);
+  if (error) throw new Error(error.code);
   console.log(`validate ${deviceId}: ${data.allowed} ${data.code} ${data.error ?? "no error"}`);
 }
 
 for (const id of ["a", "b", "c", "d"]) await register(id);
 await validate("a");
 const revoked = await api.POST("/api/v1/devices/revoke", { body: { deviceId: "a" } });
-if (revoked.error) throw new Error(revoked.error.message);
+if (revoked.error) throw new Error(revoked.error.error);
 console.log(`revoke a: ${revoked.data.revoked}, changed ${revoked.data.changed}`);
 await validate("a");
 await validate("");
 
 const batch = await api.POST("/api/v1/devices/validate_batch", { body: { deviceIds: ["a", "b", "nobody"] } });
-if (batch.error) throw new Error(batch.error.message);
+if (batch.error) throw new Error(batch.error.error);
 for (const one of batch.data.decisions) console.log(`validate_batch ${must(one.deviceId, "deviceId")}: ${one.allowed} ${one.code}`);
 const several = await api.POST("/api/v1/devices/revoke_batch", { body: { deviceIds: ["b", "nobody"] } });
-if (several.error) throw new Error(several.error.message);
+if (several.error) throw new Error(several.error.error);
 for (const one of must(several.data.results, "results")) console.log(`revoke_batch ${must(one.deviceId, "deviceId")}: ${one.status}, changed ${one.changed}`);
 
 let cursor: string | undefined;
 do {
   const page = await api.GET("/api/v1/devices/list", { params: { query: { limit: 2, cursor } } });
-  if (page.error) throw new Error(page.error.message);
+  if (page.error) throw new Error(page.error.error);
   const devices: Device[] = page.data.devices;
   console.log("list: " + devices.map((d) => `${d.deviceId} ${d.status} ${d.revokedAt !== null}`).join(", "));
   cursor = page.data.nextCursor;
 } while (cursor);
 
 const all = await api.POST("/api/v1/devices/revoke_batch", { body: { scope: "all_active" } });
-if (all.error) throw new Error(all.error.message);
+if (all.error) throw new Error(all.error.error);
 console.log(`revoke_batch all: ${all.data.revokedCount}`);
 const nobody = await api.GET("/api/v1/devices/get", { params: { query: { deviceId: "nobody" } } });
 console.log(`get nobody: ${nobody.response.status} ${must(nobody.error, "error").error}`);

@@ -55,7 +55,7 @@ def take(device_id: str) -> None:
 
 def ask(device_id: str) -> None:
     decision = validate.sync(client=api, body=DeviceBody(device_id=device_id))
-    assert isinstance(decision, Decision)
+    assert isinstance(decision, Decision), decision
     print(f"validate {device_id}: {yes(decision.allowed)} {decision.code} {decision.error or 'no error'}")
 
 
@@ -63,34 +63,34 @@ for name in ("a", "b", "c", "d"):
     take(name)
 ask("a")
 revoked = revoke.sync(client=api, body=DeviceBody(device_id="a"))
-assert isinstance(revoked, RevokedDevice)
+assert isinstance(revoked, RevokedDevice), revoked
 print(f"revoke a: {yes(revoked.revoked)}, changed {yes(revoked.changed)}")
 ask("a")
 ask("")
 
 decisions = validate_batch.sync(client=api, body=ValidateBatchBody(device_ids=["a", "b", "nobody"]))
-assert isinstance(decisions, DecisionList)
+assert isinstance(decisions, DecisionList), decisions
 for one in decisions.decisions:
     print(f"validate_batch {must(one.device_id)}: {yes(one.allowed)} {one.code}")
 batch = revoke_batch.sync(client=api, body=RevokeBatchBody(device_ids=["b", "nobody"]))
-assert isinstance(batch, RevokedBatch)
+assert isinstance(batch, RevokedBatch), batch
 for item in must(batch.results):
     print(f"revoke_batch {must(item.device_id)}: {item.status}, changed {yes(item.changed)}")
 
 cursor: str | Unset = UNSET
 while True:
     page = list_devices.sync(client=api, limit=2, cursor=cursor)
-    assert isinstance(page, DeviceList)
+    assert isinstance(page, DeviceList), page
     print("list: " + ", ".join(f"{d.device_id} {d.status} {yes(d.revoked_at is not None)}" for d in page.devices))
     cursor = page.next_cursor
     if not cursor:
         break
 
 batch = revoke_batch.sync(client=api, body=RevokeBatchBody(scope=RevokeBatchBodyScope.ALL_ACTIVE))
-assert isinstance(batch, RevokedBatch)
+assert isinstance(batch, RevokedBatch), batch
 print(f"revoke_batch all: {batch.revoked_count}")
 nobody = get_device.sync_detailed(client=api, device_id="nobody")
-assert isinstance(nobody.parsed, ErrorAnswer)
+assert isinstance(nobody.parsed, ErrorAnswer), nobody.parsed
 print(f"get nobody: {nobody.status_code.value} {nobody.parsed.error}")
 
 

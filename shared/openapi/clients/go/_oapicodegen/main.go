@@ -25,18 +25,19 @@ func main() {
 	validate(ctx, c, "a")
 	revoked, err := c.RevokeWithResponse(ctx, nil, api.DeviceBody{DeviceId: "a"})
 	must(err)
-	fmt.Printf("revoke a: %t, changed %t\n", revoked.JSON200.Revoked, revoked.JSON200.Changed)
+	r := ok(revoked.JSON200, revoked.Body)
+	fmt.Printf("revoke a: %t, changed %t\n", r.Revoked, r.Changed)
 	validate(ctx, c, "a")
 	validate(ctx, c, "")
 
 	batch, err := c.ValidateBatchWithResponse(ctx, nil, api.ValidateBatchBody{DeviceIds: []string{"a", "b", "nobody"}})
 	must(err)
-	for _, one := range batch.JSON200.Decisions {
+	for _, one := range ok(batch.JSON200, batch.Body).Decisions {
 		fmt.Printf("validate_batch %s: %t %s\n", *one.DeviceId, one.Allowed, one.Code)
 	}
 	several, err := c.RevokeBatchWithResponse(ctx, nil, api.RevokeBatchBody{DeviceIds: &[]string{"b", "nobody"}})
 	must(err)
-	for _, one := range *several.JSON200.Results {
+	for _, one := range *ok(several.JSON200, several.Body).Results {
 		fmt.Printf("revoke_batch %s: %s, changed %t\n", *one.DeviceId, one.Status, one.Changed)
 	}
 
@@ -45,7 +46,7 @@ func main() {
 		page, err := c.ListDevicesWithResponse(ctx, params)
 		must(err)
 		var line []string
-		for _, d := range page.JSON200.Devices {
+		for _, d := range ok(page.JSON200, page.Body).Devices {
 			line = append(line, fmt.Sprint(d.DeviceId, " ", d.Status, " ", d.RevokedAt != nil))
 		}
 		fmt.Println("list: " + strings.Join(line, ", "))
@@ -57,10 +58,10 @@ func main() {
 	scope := api.AllActive
 	all, err := c.RevokeBatchWithResponse(ctx, nil, api.RevokeBatchBody{Scope: &scope})
 	must(err)
-	fmt.Printf("revoke_batch all: %d\n", all.JSON200.RevokedCount)
+	fmt.Printf("revoke_batch all: %d\n", ok(all.JSON200, all.Body).RevokedCount)
 	nobody, err := c.GetDeviceWithResponse(ctx, &api.GetDeviceParams{DeviceId: "nobody"})
 	must(err)
-	fmt.Printf("get nobody: %d %s\n", nobody.StatusCode(), nobody.JSON404.Error)
+	fmt.Printf("get nobody: %d %s\n", nobody.StatusCode(), ok(nobody.JSON404, nobody.Body).Error)
 }
 
 func register(ctx context.Context, c *api.ClientWithResponses, id string) {
@@ -71,7 +72,7 @@ func register(ctx context.Context, c *api.ClientWithResponses, id string) {
 		fmt.Printf("register %s: %d %s, %d of %d, %s\n", id, r.StatusCode(), e.Error, *e.DevicesUsed, *e.Limit, *e.PlanState)
 		return
 	}
-	a := r.JSON200
+	a := ok(r.JSON200, r.Body)
 	fmt.Printf("register %s: %s, %d of %d, %s, rank %v, lives %.0f s, told %t\n", id, a.Status, a.DevicesUsed, a.Limit, *a.Name, (*a.Metadata)["rank"],
 		a.ExpiresAt.Sub(*a.CreatedAt).Seconds(), *a.Propagation.Confirmed >= 0)
 }
@@ -79,11 +80,19 @@ func register(ctx context.Context, c *api.ClientWithResponses, id string) {
 func validate(ctx context.Context, c *api.ClientWithResponses, id string) {
 	r, err := c.ValidateWithResponse(ctx, nil, api.DeviceBody{DeviceId: id})
 	must(err)
-	fault := "no error"
-	if r.JSON200.Error != nil {
-		fault = *r.JSON200.Error
+	d, fault := ok(r.JSON200, r.Body), "no error"
+	if d.Error != nil {
+		fault = *d.Error
 	}
-	fmt.Printf("validate %s: %t %s %s\n", id, r.JSON200.Allowed, r.JSON200.Code, fault)
+	fmt.Printf("validate %s: %t %s %s\n", id, d.Allowed, d.Code, fault)
+}
+
+// ok returns an answer of the expected kind.
+func ok[T any](answer *T, body []byte) *T {
+	if answer == nil {
+		must(fmt.Errorf("the answer is %s", body))
+	}
+	return answer
 }
 
 func must(err error) {

@@ -80,7 +80,7 @@ func register(ctx context.Context, c *api.Client, id string) {
 		fmt.Printf("register %s: %s, %d of %d, %s, rank %s, lives %.0f s, told %t\n", id, a.Status, a.DevicesUsed, a.Limit, a.Name.Value, a.Metadata.Value["rank"],
 			time.Time(a.ExpiresAt.Value).Sub(time.Time(a.CreatedAt.Value)).Seconds(), a.Propagation.Value.Confirmed.Set)
 	default:
-		must(fmt.Errorf("register: %T", answer))
+		must(fmt.Errorf("the answer is %+v", answer))
 	}
 }
 
@@ -94,7 +94,7 @@ func as[T any](answer any, err error) T {
 	must(err)
 	a, ok := answer.(T)
 	if !ok {
-		must(fmt.Errorf("the answer is %T", answer))
+		must(fmt.Errorf("the answer is %+v", answer))
 	}
 	return a
 }
