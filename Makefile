@@ -3,6 +3,7 @@
 
 GO ?= go
 BIN := $(CURDIR)/.bin
+CLIENTS := shared/openapi/clients
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -55,15 +56,23 @@ test: $(BIN)/gotestsum ## Run every test; lists the skipped ones with their reas
 	@[ -z "$${MACHINEID_TEST_NO_SKIP:-}" ] || ! grep -q '"Action":"skip".*"Test":' $(BIN)/test.json || \
 	  { echo 'test: tests were skipped (see above), and MACHINEID_TEST_NO_SKIP makes that a failure' >&2; exit 1; }
 
-# What others' programs say of us. They come from PyPI, at the versions that requirements.txt has, with hashes.
+# What others' programs say of us, and make of what we say. They come from PyPI, npm and Go's proxy, at the versions that lock files have, with hashes.
 .PHONY: foreign
-foreign: $(BIN)/schemathesis ## Have schemathesis try both tiers with what openapi.json says; FOREIGN="--max-time 600": for so many seconds each
-	MACHINEID_TEST_SCHEMATHESIS=$(BIN)/schemathesis MACHINEID_TEST_SCHEMATHESIS_FLAGS="$(FOREIGN)" \
-	  $(GO) test -tags foreign -count=1 -timeout 1h -run Foreign ./cmd/machineid
+foreign: $(BIN)/schemathesis $(BIN)/clients/npm $(BIN)/clients/python ## Have others' tools try both tiers by openapi.json (schemathesis), and make clients of it; FOREIGN="--max-time 600": schemathesis for so many seconds each
+	MACHINEID_TEST_SCHEMATHESIS=$(BIN)/schemathesis MACHINEID_TEST_SCHEMATHESIS_FLAGS="$(FOREIGN)" MACHINEID_TEST_CLIENTS=$(BIN)/clients \
+	  $(GO) test -tags foreign -count=1 -timeout 1h -v -run 'Foreign' ./cmd/machineid
 
 $(BIN)/schemathesis: shared/openapi/schemathesis/requirements.txt
+$(BIN)/clients/python: $(CLIENTS)/python/requirements.txt
+$(BIN)/schemathesis $(BIN)/clients/python:
 	@rm -rf $@ && python3 -m venv $@
 	@$@/bin/pip install --quiet --disable-pip-version-check --retries 10 --require-hashes -r $< || { rm -rf $@; exit 1; }
+	@touch $@
+
+# No package may run programs of its own while it is installed.
+$(BIN)/clients/npm: $(CLIENTS)/npm/package-lock.json
+	@rm -rf $@ && mkdir -p $@ && cp $(CLIENTS)/npm/package.json $(CLIENTS)/npm/package-lock.json $@
+	@npm ci --prefix $@ --ignore-scripts --no-audit --no-fund --loglevel=error || { rm -rf $@; exit 1; }
 	@touch $@
 
 # What each Python from 3.9 on makes of the client, what type checkers say, and machineid-io from PyPI beside it. Everything comes with its hash.
@@ -142,7 +151,8 @@ check-generated: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
 .PHONY: check-tidy
 check-tidy:
 	@echo 'check: go.mod and tools.mod'
-	@$(GO) mod tidy -diff && $(GO) -C bench/peers mod tidy -diff || { echo 'check: run "go mod tidy" (and in bench/peers)' >&2; exit 1; }
+	@$(GO) mod tidy -diff && $(GO) -C bench/peers mod tidy -diff && $(GO) -C $(CLIENTS)/go mod tidy -diff || \
+	  { echo 'check: run "go mod tidy" (and in bench/peers and $(CLIENTS)/go)' >&2; exit 1; }
 	@alone=$$(mktemp -d); trap 'rm -rf "$$alone"' EXIT; \
 	cp tools.mod "$$alone/go.mod"; cp tools.sum "$$alone/go.sum"; \
 	$(GO) -C "$$alone" mod tidy -diff || { echo 'check: run "make tidy-tools"' >&2; exit 1; }

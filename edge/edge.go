@@ -75,18 +75,19 @@ const (
 
 // Edge is safe for concurrent use.
 type Edge struct {
-	cfg     Config
-	log     *slog.Logger
-	clock   clock.Clock
-	process [16]byte // random, new at each start (I2)
-	metrics metrics
-	caches  *caches
-	server  *wire.Server
-	link    *linker
-	proxy   *proxy
-	sight   *sightings
-	limits  *limits
-	asked   atomic.Int64 // a clock.Time: when the newest grant was asked for
+	cfg      Config
+	log      *slog.Logger
+	clock    clock.Clock
+	process  [16]byte // random, new at each start (I2)
+	metrics  metrics
+	caches   *caches
+	server   *wire.Server
+	link     *linker
+	proxy    *proxy
+	document *openapi.Page
+	sight    *sightings
+	limits   *limits
+	asked    atomic.Int64 // a clock.Time: when the newest grant was asked for
 
 	// The order of reading is clock, lease, memory, entry, its expiry, floor (I3).
 	lease  atomic.Int64 // a clock.Time: answers from memory end then (I1)
@@ -136,6 +137,7 @@ func New(cfg Config) (*Edge, error) {
 	e.limits = newLimits(cfg.Limits, cfg.Clock)
 	e.proxy = newProxy(e)
 	e.link = newLinker(e)
+	e.document = openapi.New(e.answers)
 	e.server = wire.NewServer(e.handle, wire.Options{
 		Log: cfg.Logger, NoDate: cfg.NoDate, Match: e.match, BodyRoom: cfg.BodyRoom, Whose: e.whose, Registerer: cfg.Registerer,
 	})
@@ -168,10 +170,15 @@ func (e *Edge) partyOf(shown *credential, from netip.Addr) (who wire.Party, know
 
 // match finds the routes that the edge serves: operators' calls are none, unless it is told so.
 func (e *Edge) match(path []byte) *wire.Route {
-	if r := wire.Match(path); r != nil && (!r.Operator || e.cfg.ProxyOperator && !r.Stream) {
+	if r := wire.Match(path); r != nil && e.answers(r) {
 		return r
 	}
 	return nil
+}
+
+// answers tells whether the edge has an answer to the calls of a shared route.
+func (e *Edge) answers(r *wire.Route) bool {
+	return !r.Operator || e.cfg.ProxyOperator && !r.Stream
 }
 
 // drainTime bounds how long requests under way may take at the end.
@@ -237,7 +244,7 @@ func (e *Edge) handle(ctx *fasthttp.RequestCtx) {
 	r := wire.From(ctx)
 	switch {
 	case r.Route == nil:
-		if !openapi.Serve(ctx, r) && !page.Serve(ctx, r) {
+		if !e.document.Serve(ctx, r) && !page.Serve(ctx, r) {
 			r.Error(ctx, wire.NotFound())
 		}
 	case r.Route.Validate:

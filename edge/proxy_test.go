@@ -16,6 +16,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
 
+	"machineid/shared/openapi"
 	"machineid/shared/wire"
 )
 
@@ -242,6 +243,25 @@ func TestQueriesAreWrittenAnew(t *testing.T) {
 	}
 	if after, _ := u.seen(); len(after) != len(before) {
 		t.Errorf("it forwards what it should refuse: %q", after[len(before):])
+	}
+}
+
+// TestTheDocumentIsOfTheEdge: what it serves at /openapi.json has the calls that it answers, and none that it answers 404.
+func TestTheDocumentIsOfTheEdge(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		f := newFront(t, newUpstream(t, okAnswer).Addr().String())
+		f.e.cfg.ProxyOperator = told
+		status, _, body := f.raw("GET " + openapi.Path + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		paths, _ := body["paths"].(map[string]any)
+		if status != 200 || paths[openapi.Path] == nil {
+			t.Fatalf("told %t: %d, paths %v", told, status, paths)
+		}
+		for _, route := range wire.Routes() {
+			path := wire.Base + strings.Replace(strings.Replace(route.Path, "orgs/*", "orgs/{orgId}", 1), "*", "{id}", 1)
+			if has, want := paths[path] != nil, f.e.match([]byte(strings.NewReplacer("{", "", "}", "").Replace(path))) != nil; has != want {
+				t.Errorf("told %t: %s is answered %t, and in the document %t", told, path, want, has)
+			}
+		}
 	}
 }
 

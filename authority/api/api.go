@@ -112,6 +112,7 @@ type API struct {
 	log       *slog.Logger
 	endpoints map[*wire.Route]*endpoint
 	unknown   *endpoint
+	document  *openapi.Page
 	turns     *turns
 	batches   oneOfEach
 	bodies    bodies
@@ -149,6 +150,7 @@ func New(cfg Config) *API {
 		cfg: cfg, log: cfg.Logger, metrics: m,
 		endpoints: make(map[*wire.Route]*endpoint),
 		unknown:   &endpoint{metrics: m.of(wire.UnknownHandler)},
+		document:  openapi.New(nil),
 		turns:     newTurns(cfg.Registerer),
 		bodies:    newBodies(),
 	}
@@ -201,7 +203,7 @@ func (a *API) handle(ctx *fasthttp.RequestCtx) {
 		r.validate()
 	case in.Route != nil && in.Route.Decides:
 		r.validateBatch()
-	case in.Route == nil && (openapi.Serve(ctx, in) || page.Serve(ctx, in)):
+	case in.Route == nil && (a.document.Serve(ctx, in) || page.Serve(ctx, in)):
 	case e.call == nil:
 		in.Error(ctx, wire.NotFound())
 	default:

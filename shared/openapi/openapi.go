@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	_ "embed" // the document
 	"encoding/hex"
+	"sync"
 
 	"github.com/valyala/fasthttp"
 
@@ -22,16 +23,35 @@ const maxAge = "public, max-age=3600"
 //go:embed openapi.json
 var document []byte
 
-var etag = func() string {
-	sum := sha256.Sum256(document)
-	return `"` + hex.EncodeToString(sum[:8]) + `"`
-}()
-
-// Document returns the document, which must not be changed.
+// Document returns the whole document, which must not be changed.
 func Document() []byte { return document }
 
-// Serve answers a request for the document, and reports whether it was one. It is asked where there is no route, and is safe for concurrent use.
-func Serve(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
+// Page is the document as a node serves it. It is safe for concurrent use.
+type Page struct {
+	made func() ([]byte, string)
+}
+
+// New returns the page of a node that answers the calls of some routes: the document has these and no others, and nothing that only others refer to.
+// nil answers all. It is made when it is first asked for.
+func New(answers func(*wire.Route) bool) *Page {
+	return &Page{sync.OnceValues(func() ([]byte, string) {
+		text := document
+		if answers != nil {
+			text = part(text, answers)
+		}
+		sum := sha256.Sum256(text)
+		return text, `"` + hex.EncodeToString(sum[:8]) + `"`
+	})}
+}
+
+// Text returns the page, which must not be changed.
+func (p *Page) Text() []byte {
+	text, _ := p.made()
+	return text
+}
+
+// Serve answers a request for the page, and reports whether it was one. It is asked where there is no route.
+func (p *Page) Serve(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
 	if path, _ := wire.SplitTarget(ctx.Request.Header.RequestURI()); string(path) != Path {
 		return false
 	}
@@ -39,6 +59,7 @@ func Serve(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
 		in.Error(ctx, wire.MethodNotAllowed(&wire.Route{Get: true}))
 		return true
 	}
+	text, etag := p.made()
 	if lines := ctx.Request.Header.PeekAll("If-Match"); len(lines) > 0 && !names(lines, etag, true) {
 		in.Error(ctx, wire.PreconditionFailed())
 		return true
@@ -52,7 +73,7 @@ func Serve(ctx *fasthttp.RequestCtx, in *wire.Request) bool {
 		return true
 	}
 	ctx.SetContentType("application/json")
-	ctx.Response.SetBodyRaw(document) // one for all
+	ctx.Response.SetBodyRaw(text) // one for all
 	return true
 }
 

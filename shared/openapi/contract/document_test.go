@@ -171,8 +171,10 @@ func errorCodes(t *testing.T) []string {
 	return codes
 }
 
-func enum(doc *openapi3.T, schema string) (names []string) {
-	for _, v := range doc.Components.Schemas[schema].Value.Enum {
+// listed are the values that a schema has today.
+func listed(doc *openapi3.T, schema string) (names []string) {
+	list, _ := doc.Components.Schemas[schema].Value.Extensions["x-extensible-enum"].([]any)
+	for _, v := range list {
 		s, _ := v.(string)
 		names = append(names, s)
 	}
@@ -183,14 +185,14 @@ func enum(doc *openapi3.T, schema string) (names []string) {
 // it means and what to do.
 func TestCodes(t *testing.T) {
 	doc := load(t)
-	if diff := cmp.Diff(errorCodes(t), slices.Sorted(slices.Values(enum(doc, "ErrorCode")))); diff != "" {
+	if diff := cmp.Diff(errorCodes(t), slices.Sorted(slices.Values(listed(doc, "ErrorCode")))); diff != "" {
 		t.Errorf("codes of errors (-wire +document):\n%s", diff)
 	}
 	var decisions []string
 	for _, code := range decision.Codes() {
 		decisions = append(decisions, code.String())
 	}
-	if diff := cmp.Diff(decisions, enum(doc, "DecisionCode")); diff != "" {
+	if diff := cmp.Diff(decisions, listed(doc, "DecisionCode")); diff != "" {
 		t.Errorf("codes of decisions (-decision +document):\n%s", diff)
 	}
 	for _, code := range decisions {
