@@ -126,7 +126,7 @@ class Tiers:
                 "--http", http, "--link", link, "--raft", raft, "--ops", ops,
             )
             edge, edge_ops = free_address(), free_address()
-            self._start("edge", "--id", "e1", "--limits=false", "--http", edge, "--ops", edge_ops, "--authority", link)
+            self.edge_process = self._start("edge", "--id", "e1", "--limits=false", "--http", edge, "--ops", edge_ops, "--authority", link)
             self.edge = "http://" + edge
             eventually("both tiers are ready", lambda: all(ready(at) for at in (ops, edge_ops)))
         except BaseException:

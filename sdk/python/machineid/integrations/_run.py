@@ -1,0 +1,238 @@
+"""What every adapter does: it asks before each step, keeps the first denial, and gives it to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type, Union
+
+from .._async import AsyncMachineID
+from .._async_guard import AsyncWatch
+from .._client import MachineID
+from .._clock import seconds
+from .._errors import Denied
+from .._watch import Watch
+
+JSON = Dict[str, Any]
+Client = Union[MachineID, AsyncMachineID]
+
+_current: "contextvars.ContextVar[Optional[Run]]" = contextvars.ContextVar("machineid_run", default=None)
+
+
+def current() -> "Optional[Run]":
+    """The innermost run that this code is part of, None outside of any. Tasks inherit it, and so do threads that get a copy of the context."""
+    return _current.get()
+
+
+class Run:
+    """One run under an off switch. Safe for use by threads and tasks at once.
+
+    The first denial is kept: from then on every check raises Denied, whatever the server would say. A run inside another one is also denied by
+    that one's denial; its own ends the outer one too if they are of the same device.
+    """
+
+    def __init__(self, switch: "OffSwitch", outer: "Optional[Run]" = None) -> None:
+        self.switch = switch
+        self.device_id = switch.device_id
+        self.outer = outer
+        self._same = outer is not None and outer.device_id == self.device_id and outer.switch.client is switch.client
+        self._lock = threading.Lock()
+        self._decision: Optional[Mapping[str, Any]] = None
+        self._stops: List[Callable[[], object]] = []
+        self._block: Optional[_Block] = None
+
+    @property
+    def denied(self) -> Optional[Denied]:
+        """The first denial, an exception of the adapter's class; None while there was none. Each read makes a new one: they carry no traceback."""
+        if self._decision is not None:
+            return self.switch.raises(self.device_id, self._decision)
+        outer = None if self.outer is None else self.outer.denied
+        return None if outer is None else self.switch.raises(outer.device_id, outer.decision)
+
+    def check(self) -> None:
+        """Asks, and raises Denied unless the run may go on. It blocks for the client's timeout at most: not for an event loop's thread."""
+        self.look()
+        if self.outer is not None and not self._same:
+            self.outer.check()
+        self._take(self.switch.client.validate(self.device_id))
+
+    async def acheck(self) -> None:
+        """check for coroutines: the event loop goes on while it waits."""
+        self.look()
+        if self.outer is not None and not self._same:
+            await self.outer.acheck()
+        self._take(await self.switch.async_client.validate(self.device_id))
+
+    def look(self) -> None:
+        """Raises Denied if there was a denial. It asks nobody, so it never blocks; it is no permission to begin anything."""
+        denied = self.denied
+        if denied is not None:
+            raise denied
+
+    def deny(self, decision: Mapping[str, Any]) -> None:
+        """Takes a denial. The first one counts; it stops what is under way as far as the adapter can."""
+        with self._lock:
+            if self._decision is not None:
+                return
+            self._decision = decision
+            stops, self._stops = self._stops, []
+            block = self._block
+        if self._same and self.outer is not None:
+            self.outer.deny(decision)
+        for stop in stops:
+            stop()
+        if block is not None:
+            block.interrupt()
+
+    def on_denied(self, stop: Callable[[], object]) -> None:
+        """Has stop called once when the run is denied, in whatever thread that happens; at once if it was already. It must not block or raise."""
+        with self._lock:
+            if self._decision is None:
+                self._stops.append(stop)
+                return
+        stop()
+
+    def _take(self, decision: Mapping[str, Any]) -> None:
+        if decision["allowed"] is not True:
+            self.deny(decision)
+        self.look()  # also after an ALLOW: somebody else's question may have been denied meanwhile
+
+
+class _Block:
+    """The task of an async with block, which a denial cancels unless it came up in that task itself: there the exception does it."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: "Optional[asyncio.Task[Any]]" = task
+        self._loop = asyncio.get_running_loop()
+        self._before = _cancelling(task)
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        try:
+            here: Optional[asyncio.AbstractEventLoop] = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self._loop:
+            try:
+                self._loop.call_soon_threadsafe(self._cancel)
+            except RuntimeError:  # the loop is closed: nothing is under way
+                pass
+        elif asyncio.current_task() is not self._task:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self._interrupted:
+            self._interrupted = True
+            self._task.cancel()
+
+    def end(self, error: Optional[BaseException]) -> bool:
+        """From here on nobody cancels the task. Reports whether error is the cancellation that this block made, and nobody else's."""
+        task, self._task = self._task, None
+        foreign = False
+        if self._interrupted and task is not None and hasattr(task, "uncancel"):
+            foreign = task.uncancel() > self._before
+        return self._interrupted and isinstance(error, asyncio.CancelledError) and not foreign
+
+
+def _cancelling(task: "asyncio.Task[Any]") -> int:
+    count = getattr(task, "cancelling", None)  # since Python 3.11
+    return int(count()) if count is not None else 0
+
+
+class _Scope:
+    """A block that is one run, for with and for async with. It asks at its beginning and tells of a denial at its end."""
+
+    def __init__(self, switch: "OffSwitch") -> None:
+        self._switch = switch
+        self._run: Optional[Run] = None
+        self._watch: Union[Watch, AsyncWatch, None] = None
+
+    def _begin(self) -> Run:
+        if self._run is not None:
+            raise RuntimeError("this run has begun already: make one for each block")
+        self._run = Run(self._switch, _current.get())
+        return self._run
+
+    def _enter(self, run: Run) -> Run:
+        self._token = _current.set(run)
+        return run
+
+    def _leave(self) -> Run:
+        assert self._run is not None
+        try:
+            _current.reset(self._token)
+        except ValueError:  # a generator's block may end in another context than it began in
+            pass
+        return self._run
+
+    def __enter__(self) -> Run:
+        run = self._begin()
+        run.check()
+        if self._switch.every is not None:
+            self._watch = Watch(self._switch.client, run.device_id, self._switch.every, on_denied=run.deny).start()
+        return self._enter(run)
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        run = self._leave()
+        if isinstance(self._watch, Watch):
+            self._watch.stop()
+        _tell(run, error)
+
+    async def __aenter__(self) -> Run:
+        run = self._begin()
+        await run.acheck()
+        if self._switch.every is not None:
+            self._watch = await AsyncWatch(self._switch.async_client, run.device_id, self._switch.every, on_denied=run.deny).start()
+        run._block = _Block()
+        return self._enter(run)
+
+    async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        run = self._leave()
+        assert run._block is not None
+        if run._block.end(error):
+            error = None
+        if isinstance(self._watch, AsyncWatch):
+            await self._watch.stop()
+        _tell(run, error)
+
+
+def _tell(run: Run, error: Optional[BaseException]) -> None:
+    """Raises the run's denial in the place of whatever the framework made of it. KeyboardInterrupt and the like go first."""
+    denied = run.denied
+    if denied is None or (error is not None and not isinstance(error, Exception)):
+        return
+    if isinstance(error, Denied) and error.decision is denied.decision:
+        return  # it comes by itself, with its traceback
+    raise denied from None
+
+
+class OffSwitch:
+    """Stops a framework's runs when a device may not work any more: the base of all adapters. Safe for concurrent use; each run has its own state.
+
+    After the first denial nothing new begins: no tool, model call, agent, retry, hand-over or next task. The caller gets Denied, once. It asks before
+    every step, so a revoke counts from when it returned. every: seconds between questions beside the steps; a denial then also interrupts what is
+    under way, where the framework can. An edge that is silent denies within the client's timeout.
+
+    client: a MachineID or an AsyncMachineID, either serves sync and async runs.
+    """
+
+    raises: Type[Denied] = Denied  # what stands in the framework's way: also of the framework's own kind, where it needs that
+
+    def __init__(self, client: Client, device_id: str, *, every: Optional[float] = None) -> None:
+        if not isinstance(device_id, str):
+            raise TypeError(f"a device id is a str, not {type(device_id).__name__}")
+        self.client, self.async_client = (
+            (client._client, client) if isinstance(client, AsyncMachineID) else (client, AsyncMachineID.over(client))
+        )
+        self.device_id = device_id
+        self.every = None if every is None else seconds(every, "every")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.client!r}, {self.device_id!r}, every={self.every!r})"
+
+    def run(self) -> _Scope:
+        """A block that is one run: with switch.run(), or in coroutines async with switch.run(). Entering asks, and both raise Denied."""
+        return _Scope(self)
