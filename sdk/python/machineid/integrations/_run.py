@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
-from typing import Any, Callable, Dict, List, Mapping, Optional, Type, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Type, Union
 
 from .._async import AsyncMachineID
 from .._async_guard import AsyncWatch
@@ -23,6 +24,23 @@ _current: "contextvars.ContextVar[Optional[Run]]" = contextvars.ContextVar("mach
 def current() -> "Optional[Run]":
     """The innermost run that this code is part of, None outside of any. Tasks inherit it, and so do threads that get a copy of the context."""
     return _current.get()
+
+
+@contextlib.contextmanager
+def joined(run: "Run") -> Iterator[None]:
+    """Makes this code part of a run that its context does not know of."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _leave(token)
+
+
+def _leave(token: "contextvars.Token[Optional[Run]]") -> None:
+    try:
+        _current.reset(token)
+    except ValueError:  # a generator may end in another context than it began in
+        pass
 
 
 class Run:
@@ -99,6 +117,24 @@ class Run:
         self.look()  # also after an ALLOW: somebody else's question may have been denied meanwhile
 
 
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    """Calls something that belongs to a loop's thread: at once in that thread, soon from another one, never if the loop is closed."""
+    if _runs_here(loop):
+        call()
+        return
+    try:
+        loop.call_soon_threadsafe(call)
+    except RuntimeError:
+        pass  # closed: nothing is under way
+
+
 class _Block:
     """The task of an async with block, which a denial cancels unless it came up in that task itself: there the exception does it."""
 
@@ -111,17 +147,8 @@ class _Block:
         self._interrupted = False
 
     def interrupt(self) -> None:
-        try:
-            here: Optional[asyncio.AbstractEventLoop] = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is not self._loop:
-            try:
-                self._loop.call_soon_threadsafe(self._cancel)
-            except RuntimeError:  # the loop is closed: nothing is under way
-                pass
-        elif asyncio.current_task() is not self._task:
-            self._cancel()
+        if not _runs_here(self._loop) or asyncio.current_task() is not self._task:
+            in_loop(self._loop, self._cancel)
 
     def _cancel(self) -> None:
         if self._task is not None and not self._interrupted:
@@ -129,12 +156,13 @@ class _Block:
             self._task.cancel()
 
     def end(self, error: Optional[BaseException]) -> bool:
-        """From here on nobody cancels the task. Reports whether error is the cancellation that this block made, and nobody else's."""
+        """From here on nobody cancels the task. Reports whether error is a cancellation that nobody asked of this task but the block, or the
+        framework by its own means; before Python 3.11 that cannot be told from somebody else's."""
         task, self._task = self._task, None
-        foreign = False
-        if self._interrupted and task is not None and hasattr(task, "uncancel"):
-            foreign = task.uncancel() > self._before
-        return self._interrupted and isinstance(error, asyncio.CancelledError) and not foreign
+        assert task is not None
+        if self._interrupted and hasattr(task, "uncancel"):
+            task.uncancel()
+        return isinstance(error, asyncio.CancelledError) and _cancelling(task) <= self._before
 
 
 def _cancelling(task: "asyncio.Task[Any]") -> int:
@@ -153,6 +181,7 @@ class _Scope:
     def _begin(self) -> Run:
         if self._run is not None:
             raise RuntimeError("this run has begun already: make one for each block")
+        self._switch.prepare()
         self._run = Run(self._switch, _current.get())
         return self._run
 
@@ -162,10 +191,7 @@ class _Scope:
 
     def _leave(self) -> Run:
         assert self._run is not None
-        try:
-            _current.reset(self._token)
-        except ValueError:  # a generator's block may end in another context than it began in
-            pass
+        _leave(self._token)
         return self._run
 
     def __enter__(self) -> Run:
@@ -232,6 +258,9 @@ class OffSwitch:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.client!r}, {self.device_id!r}, every={self.every!r})"
+
+    def prepare(self) -> None:
+        """Is called when a run begins: makes sure that the framework's steps ask."""
 
     def run(self) -> _Scope:
         """A block that is one run: with switch.run(), or in coroutines async with switch.run(). Entering asks, and both raise Denied."""

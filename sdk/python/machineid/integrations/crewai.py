@@ -1,27 +1,86 @@
-"""CrewAI."""
+"""CrewAI: crews, agents and flows that stop when they may not work any more.
+
+    from machineid.integrations.crewai import OffSwitch
+
+    switch = OffSwitch(MachineID.from_env(), "crew-01")
+    with switch.run():                       # raises machineid.Denied
+        crew.kickoff()
+
+    async with switch.run():
+        await crew.akickoff()                # or kickoff_async, kickoff_for_each_async, a flow's kickoff_async
+
+Whatever CrewAI does in the block asks before each model call, tool call, task and step of a flow, in the threads that it makes as well. A tool that
+is running is not interrupted. What a block leaves behind in the background (memory that is being saved) goes on asking.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, Optional
 
-from crewai.hooks.dispatch import HookAborted, InterceptionPoint, register
+import openai  # noqa: F401  # CrewAI imports it when the first model is made; ask_before_requests has to find it by then
+from crewai.flow.runtime import Flow
+from crewai.hooks.dispatch import HookAborted, InterceptionPoint, get_hooks, register
+from crewai.llms.base_llm import BaseLLM
+from crewai.task import Task
 
 from .._errors import Denied
-from ._run import OffSwitch as _OffSwitch, current
+from ._ask import ask_before_requests, ask_first, family
+from ._run import OffSwitch as _OffSwitch
+from ._run import Run, current
+
+__all__ = ["CrewDenied", "OffSwitch"]
 
 
 class CrewDenied(Denied, HookAborted):
-    """Denied, and what CrewAI lets through to the caller without trying again."""
+    """Denied, and of the kind that CrewAI lets through: it takes others for mishaps and tries again."""
 
 
 class OffSwitch(_OffSwitch):
+    __doc__ = _OffSwitch.__doc__
+
     raises = CrewDenied
+
+    def prepare(self) -> None:
+        # Each time: hooks can be cleared, and models are classes of their users' too.
+        for point in (InterceptionPoint.PRE_MODEL_CALL, InterceptionPoint.PRE_TOOL_CALL, InterceptionPoint.PRE_STEP):
+            if _ask not in get_hooks(point):
+                register(point, _ask)
+        for owner in family(BaseLLM):
+            _ask_each_attempt(owner, "call")
+            _ask_each_attempt(owner, "acall")
+        ask_first(Flow, "_execute_method", _of_a_flow)
+        ask_first(Task, "aexecute_sync")
+        ask_before_requests()
 
 
 def _ask(context: Any) -> None:
+    """The hook. It is a plain function even where CrewAI awaits; there it must not hold the event loop up, and asking is left to what is awaited
+    next: acall, aexecute_sync, _execute_method."""
     run = current()
-    if run is not None:
+    if run is None:
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
         run.check()
+    else:
+        run.look()
 
-register(InterceptionPoint.PRE_MODEL_CALL, _ask)
-register(InterceptionPoint.PRE_TOOL_CALL, _ask)
+
+def _ask_each_attempt(model: type, method: str) -> None:
+    """A model's calls ask, and so does each time that CrewAI repeats one because the provider says "too many requests"."""
+    outer = model.__dict__.get(method)
+    if outer is None or getattr(outer, "machineid_wraps", False):
+        return
+    repeats = getattr(outer, "_crewai_rate_limit_wrapped", False)
+    if repeats:
+        setattr(model, method, outer.__wrapped__)
+    ask_first(model, method)
+    if repeats:
+        model._wrap_call_method(method)  # type: ignore[attr-defined]
+
+
+def _of_a_flow(flow: Any, *_: Any, **__: Any) -> Optional[Run]:
+    """CrewAI's own agents are flows inside; their steps are nobody's, and what they call asks."""
+    return None if flow.is_crewai_internal else current()
