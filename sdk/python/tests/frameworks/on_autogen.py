@@ -22,6 +22,7 @@ from autogen_ext.models.openai import OpenAIChatCompletionClient
 from machineid import Denied
 from machineid.integrations.autogen import OffSwitch
 
+from ..test_examples import load
 from .model import Call, Fail, Say, While
 from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
 
@@ -334,6 +335,14 @@ async def several(scene: Scene) -> str:
     return " ".join(map(str, results))
 
 
+async def example(scene: Scene) -> str:
+    """examples/autogen_team.py."""
+    chat = team(actor(scene))
+    if scene.guarded:
+        return str(await load("autogen_team").run(scene.async_client, scene.device, chat, "go"))
+    return last(await chat.run(task="go"))
+
+
 async def interrupted(scene: Scene) -> str:
     """The revoke comes while a tool waits for something that does not come: the watch ends it."""
 
@@ -398,10 +407,10 @@ CELLS = [
     Cell("sequential", sequential, EVERY_END), Cell("in a team", in_a_team, EVERY_END), Cell("parallel", parallel), Cell("plain functions", plain_functions),
     Cell("streamed", streamed), Cell("console", console), Cell("read elsewhere", read_elsewhere), Cell("nested: agent as a tool", nested),
     Cell("nested: team as a tool", nested_team), Cell("nested: team in a team", team_in_a_team), Cell("nested: society of mind", society),
-    Cell("hand-over: Swarm", handoff), Cell("hand-over: SelectorGroupChat", selected), Cell("hand-over: GraphFlow", graph),
+    Cell("hand-over: Swarm", handoff), Cell("hand-over: SelectorGroupChat", selected), Cell("hand-over: GraphFlow", graph, varies=True),
     Cell("hand-over: MagenticOne", magentic), Cell("own runtime", own_runtime), Cell("own token", own_token), Cell("workbench", workbench),
     Cell("reflecting", reflecting), Cell("retry on", retried), Cell("code", code), Cell("own agents", own_agents), Cell("background", background),
-    Cell("several at once", several), Cell("interrupted: tool", interrupted), Cell("interrupted: model", interrupted_model), Cell("again", again),
+    Cell("several at once", several, varies=True), Cell("interrupted: tool", interrupted), Cell("interrupted: model", interrupted_model), Cell("again", again), Cell("example", example),
     Cell("during a model call: tool", during(lambda scene: [While(scene.end, Call("act", n=0)), Say(FINAL)])),
     Cell("during a model call: tools", during(lambda scene: [While(scene.end, [Call("act", n=0), Call("act", n=1)]), Say(FINAL)])),
     Cell("during a model call: hand-over", during(lambda scene: [While(scene.end, Call("transfer_to_second")), Say(FINAL)], handoffs=["second"])),

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import tempfile
 from typing import Any, List, Optional
 
 os.environ.update(OTEL_SDK_DISABLED="true", CREWAI_DISABLE_TELEMETRY="true", CREWAI_TRACING_ENABLED="false", CREWAI_TESTING="true", OPENAI_API_KEY="none")
-os.environ["CREWAI_STORAGE_DIR"] = tempfile.mkdtemp(prefix="crewai-")
 
 from crewai import LLM, Agent, Crew, Process, Task  # noqa: E402
 from crewai.flow.flow import Flow, listen, start  # noqa: E402
@@ -20,6 +18,7 @@ from pydantic import BaseModel  # noqa: E402
 
 from machineid.integrations.crewai import OffSwitch  # noqa: E402
 
+from ..test_examples import load  # noqa: E402
 from .model import Call, Fail, Say, While  # noqa: E402
 from .scene import EVERY_END, FINAL, Cell, Scene, main  # noqa: E402
 
@@ -427,6 +426,12 @@ def several(scene: Scene) -> str:
         return " ".join(result.result() for result in results)
 
 
+def example(scene: Scene) -> str:
+    """examples/crewai_crew.py."""
+    made = crew(actor(scene))
+    return str(load("crewai_crew").run(scene.client, scene.device, made) if scene.guarded else made.kickoff())
+
+
 async def interrupted(scene: Scene) -> str:
     """The revoke comes while a step of a flow waits for something that does not come: the watch ends it."""
 
@@ -458,7 +463,7 @@ CELLS = [
     Cell("agent alone, async", alone_async), Cell("flow", flow), Cell("flow, async", flow_async, EVERY_END), Cell("flow with crews", flow_with_crews),
     Cell("own model", own_model), Cell("during a model call: tool", during(Call("act", n=0), Say("done"))),
     Cell("during a model call: tools", during([Call("act", n=0), Call("act", n=1)], Say("done"))),
-    Cell("during a model call: answer", during(Say("done"))), Cell("several at once", several), Cell("interrupted", interrupted),
+    Cell("during a model call: answer", during(Say("done"))), Cell("several at once", several, varies=True), Cell("interrupted", interrupted), Cell("example", example),
 ]
 
 if __name__ == "__main__":
