@@ -183,6 +183,27 @@ class RunTest(Case):
             outer.check()
         self.assertEqual(outer._stops, [])
 
+    def test_a_client_that_fails_denies(self) -> None:
+        class Broken:
+            def validate(self, device_id: str) -> Any:
+                raise ValueError("the test says so")
+
+        with self.assertRaises(Denied) as caught, self.switch(ALLOW).run() as run:
+            run.switch.client, client = Broken(), run.switch.client
+            try:
+                run.check()
+            finally:
+                run.switch.client = client
+        self.assertEqual((caught.exception.code, caught.exception.decision["error"]), ("SYSTEM_UNAVAILABLE", "client_error"))
+
+    def test_a_cancellation_that_comes_out_of_a_loop(self) -> None:
+        async def cancelled() -> None:
+            raise asyncio.CancelledError
+
+        with self.assertRaises(Denied), self.switch(ALLOW).run() as run:
+            run.deny(deny())
+            asyncio.run(cancelled())
+
     def test_one_block_is_one_run(self) -> None:
         scope = self.switch(ALLOW).run()
         with scope:
@@ -413,7 +434,8 @@ class AskFirstTest(Case, unittest.IsolatedAsyncioTestCase):
         grandchild = type("Grandchild", (child,), {})
         ask_first_everywhere(base, "plain")
         self.assertEqual(set(family(base)), {base, child, grandchild})
-        for owner in (base, child, grandchild):
+        late = type("Late", (grandchild,), {"plain": lambda self, x: x + 2})
+        for owner in (base, child, grandchild, late):
             with self.assertRaises(Denied):
                 async with self.switch(ALLOW, DENY).run():
                     await asyncio.to_thread(owner().plain, 1)
