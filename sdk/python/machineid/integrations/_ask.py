@@ -99,13 +99,13 @@ def ask_first_everywhere(base: type, *names: str, awaited: bool = False) -> None
     with_subclasses(base, wrap)
 
 
-def with_subclasses(base: type, wrap: Callable[[type], object]) -> None:
+def with_subclasses(base: Any, wrap: Callable[[type], object]) -> None:
     """Has wrap called for each class that is derived from base from now on: a module may be imported in the middle of a run. Once for each base."""
     before = base.__dict__.get("__init_subclass__")
     if getattr(getattr(before, "__func__", None), "machineid_wraps", False):
         return
 
-    def __init_subclass__(cls: type, **options: Any) -> None:
+    def __init_subclass__(cls: Any, **options: Any) -> None:
         if before is not None:
             before.__func__(cls, **options)
         else:
@@ -113,7 +113,8 @@ def with_subclasses(base: type, wrap: Callable[[type], object]) -> None:
         wrap(cls)
 
     __init_subclass__.machineid_wraps = True  # type: ignore[attr-defined]
-    base.__init_subclass__ = classmethod(__init_subclass__)  # type: ignore[assignment]
+    subclassed: Any = __init_subclass__
+    base.__init_subclass__ = classmethod(subclassed)
 
 
 def family(base: type) -> Iterator[type]:
