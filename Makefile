@@ -96,6 +96,22 @@ $(BIN)/uv: sdk/python/tests/frameworks/uv.txt
 	@$@/bin/pip install --quiet --disable-pip-version-check --retries 10 --require-hashes -r $< || { rm -rf $@; exit 1; }
 	@touch $@
 
+# What each Python from 3.9 on makes of the client, what type checkers say, and machineid-io from PyPI beside it. Everything comes with its hash.
+CHECKS := sdk/python/checks
+.PHONY: python
+python: $(BIN)/python-checks ## Check the Python client: types, wheel, every Python from 3.9 to 3.14 that is here, machineid-io beside it
+	$(GO) build -o $(BIN)/machineid ./cmd/machineid
+	python3 -B $(CHECKS)/checks.py $(BIN)/python-checks $(BIN)/machineid
+
+PIP_ONCE := --quiet --disable-pip-version-check --retries 10 --require-hashes --only-binary :all:
+$(BIN)/python-checks: $(CHECKS)/requirements.txt $(CHECKS)/package-lock.json sdk/python/public/requirements.txt
+	@rm -rf $@ && python3 -m venv $@
+	@{ $@/bin/pip install $(PIP_ONCE) -r $(CHECKS)/requirements.txt && \
+	  $@/bin/pip download $(PIP_ONCE) --dest $@/public -r sdk/python/public/requirements.txt && \
+	  mkdir $@/node && cp $(CHECKS)/package.json $(CHECKS)/package-lock.json $@/node && \
+	  PATH="$@/bin:$$PATH" $@/bin/npm ci --prefix $@/node --ignore-scripts --no-audit --no-fund --silent; } || { rm -rf $@; exit 1; }
+	@touch $@
+
 # One package after the other: the clusters of processes want the machine for themselves.
 .PHONY: torture
 torture: ## Run the long forms of the randomised tests; TORTURE=20m sets how long each cluster of real processes is hurt

@@ -75,7 +75,7 @@ func newAuthorityCommand(settings *config.Settings, env environment, std *standa
 	fs.StringSliceVar(&f.join, "join", nil, "the HTTP `ADDRESSES` of the cluster's nodes, this one too if you like: become a member of their cluster, or wait for machineid cluster init; does nothing where state exists")
 	fs.BoolVar(&f.replaceLost, "replace-lost", false, "where the disk of this node was lost: have it exchanged for the member of its name, if that does not answer and the others are a majority")
 	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node alone; does nothing where state exists")
-	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2")
+	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2 (in 1, register with an admin key undoes a revoke)")
 	fs.BoolVar(&f.signup, "open-signup", false, "let anyone create an org; otherwise that needs the operator's token")
 	fs.Uint32Var(&f.maxOrgs, "max-orgs", 0, "how many orgs there may be for one more to be signed up with --open-signup; 0: any number")
 	fs.DurationVar(&f.idleAfter, "delete-idle-after", 30*24*time.Hour, "delete an org that was signed up so long ago and never had a device, 24h at least; 0s: never")

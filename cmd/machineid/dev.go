@@ -60,7 +60,7 @@ func newDevCommand(settings *config.Settings, env environment, std *standard) *c
 	fs.StringVar(&f.authorityRaft, "authority-raft", "127.0.0.1:7072", "`ADDRESS` of Raft")
 	fs.StringVar(&f.authorityOps, "authority-ops", "127.0.0.1:7073", "`ADDRESS` of the authority's metrics, health and profiles")
 	fs.DurationVar(&f.maxWait, "max-wait", edge.DefaultMaxWait, "how long a validate waits for the authority, 1ms to 900ms")
-	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2")
+	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2 (in 1, register with an admin key undoes a revoke)")
 	f.times.register(fs)
 	f.billing.register(fs)
 	f.billing.registerPlans(fs)
@@ -131,6 +131,9 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 		}
 		if err := welcome(ctx, out, f.data, ls.addresses(), time.Since(began)); err != nil && ctx.Err() == nil {
 			return err
+		}
+		if f.version == 1 {
+			printf(out, "New orgs are of generation 1: there register with an admin key undoes a revoke. Give agents the agent key (docs/api.md, Generations).\n")
 		}
 		return nil
 	})

@@ -85,7 +85,7 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 	create.Flags().StringVar(&c.name, "name", "", "the org's `NAME`, for people")
 	create.Flags().StringVar(&c.externalID, "external-id", "", "the org's `ID` in another system")
 	create.Flags().StringVar(&c.plan, "plan", "", "the `TIER` to begin with; free if not given")
-	create.Flags().IntVar(&c.version, "version", 0, "the API generation, 1 or 2; the cluster's default if not given")
+	create.Flags().IntVar(&c.version, "version", 0, "the API generation, 1 or 2; the cluster's default if not given (in 1, register with an admin key undoes a revoke)")
 	var p orgPlan
 	plan := sub("plan ORG [TIER]", "Put an org in another plan, give it a limit of its own, or an end of access", cobra.RangeArgs(1, 2),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {

@@ -1,6 +1,6 @@
 """AutoGen AgentChat: a team that ends when it may not work any more.
 
-    pip install 'machineid[autogen]' 'autogen-ext[openai]'
+    pip install 'machineid-client[autogen]' 'autogen-ext[openai]'
     export MACHINEID_ORG_KEY=org_...        # the agent key
     export OPENAI_API_KEY=...               # or what else your model needs
     python3 autogen_team.py team-01
@@ -19,8 +19,8 @@ from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.conditions import MaxMessageTermination
 from autogen_agentchat.teams import RoundRobinGroupChat
 
-from machineid import AsyncMachineID, Denied, MachineIDError
-from machineid.integrations.autogen import OffSwitch
+from machineid_client import AsyncMachineID, Denied, MachineIDError
+from machineid_client.integrations.autogen import OffSwitch
 
 
 async def run(client: AsyncMachineID, device_id: str, team: Any, task: str) -> str:

@@ -1,6 +1,6 @@
 """CrewAI: a crew that ends when it may not work any more.
 
-    pip install 'machineid[crewai]'
+    pip install 'machineid-client[crewai]'
     export MACHINEID_ORG_KEY=org_...        # the agent key
     export OPENAI_API_KEY=...               # or what else your model needs
     python3 crewai_crew.py crew-01
@@ -17,8 +17,8 @@ from typing import Any
 from crewai import Agent, Crew, Task
 from crewai.tools import tool
 
-from machineid import Denied, MachineID, MachineIDError
-from machineid.integrations.crewai import OffSwitch
+from machineid_client import Denied, MachineID, MachineIDError
+from machineid_client.integrations.crewai import OffSwitch
 
 
 def run(client: MachineID, device_id: str, crew: Any) -> str:

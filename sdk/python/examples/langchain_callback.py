@@ -1,7 +1,7 @@
 """LangChain: a callback handler that stops a chain or an agent before its next model or tool call.
 
     handler = OffSwitch(MachineID.from_env(), "agent-01")
-    agent.invoke({"input": "..."}, config={"callbacks": [handler]})     # raises machineid.Denied
+    agent.invoke({"input": "..."}, config={"callbacks": [handler]})     # raises machineid_client.Denied
 
 Tested in this repository against a minimal double of langchain_core (tests/doubles.py), not against LangChain itself.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from machineid import Denied, MachineID
+from machineid_client import Denied, MachineID
 
 
 class OffSwitch(BaseCallbackHandler):

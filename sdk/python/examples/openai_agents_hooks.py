@@ -2,7 +2,7 @@
 
     client = AsyncMachineID.from_env()
     agent = Agent(name="...", input_guardrails=[InputGuardrail(guardrail_function=guardrail(client, "agent-01"))])
-    await Runner.run(agent, "...", hooks=OffSwitch(client, "agent-01"))  # raises machineid.Denied
+    await Runner.run(agent, "...", hooks=OffSwitch(client, "agent-01"))  # raises machineid_client.Denied
 
 The guardrail alone is not enough: it judges the input once, beside the first model call, and knows nothing of a revoke in the middle of a run.
 
@@ -15,7 +15,7 @@ from typing import Any, Awaitable, Callable
 
 from agents import GuardrailFunctionOutput, RunHooks
 
-from machineid import AsyncMachineID, Denied
+from machineid_client import AsyncMachineID, Denied
 
 
 class OffSwitch(RunHooks):

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from typing import Any, Callable, Iterable, List
 
-from machineid import MachineID, MachineIDError
+from machineid_client import MachineID, MachineIDError
 
 
 class Jobs:

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Callable
 
-from machineid import Denied, MachineID, MachineIDError
+from machineid_client import Denied, MachineID, MachineIDError
 
 
 def work(client: MachineID, device_id: str, step: Callable[[], bool], every: float = 5.0) -> int:

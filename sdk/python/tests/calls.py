@@ -21,15 +21,17 @@ def row(call: str, /, *args: Any, _to: str, _body: Optional[Dict[str, Any]] = No
     return Row(call, args, options, method, target, _body, _answer or {})
 
 
+MADE = {"keyId": "k", "orgApiKey": "org_x"}
+
 CALLS = [
-    row("register", "a", _to="POST devices/register", _body={"deviceId": "a"}),
+    row("register", "a", _to="POST devices/register", _body={"deviceId": "a"}, _answer={"deviceId": "a"}),
     row(
         "register", "a", name="n", metadata={"x": [1]}, ttl_seconds=60,
-        _to="POST devices/register", _body={"deviceId": "a", "name": "n", "metadata": {"x": [1]}, "ttlSeconds": 60},
+        _to="POST devices/register", _body={"deviceId": "a", "name": "n", "metadata": {"x": [1]}, "ttlSeconds": 60}, _answer={"deviceId": "a"},
     ),
-    row("list_devices", _to="GET devices/list"),
-    row("list_devices", 2, "c=1&x", _to="GET devices/list?limit=2&cursor=c%3D1%26x"),
-    row("get_device", " worker/prod/α +&", _to="GET devices/get?deviceId=+worker%2Fprod%2F%CE%B1+%2B%26", _answer={"deviceId": "worker/prod/α +&"}),
+    row("list_devices", _to="GET devices/list", _answer={"devices": []}),
+    row("list_devices", 2, "c=1&x", _to="GET devices/list?limit=2&cursor=c%3D1%26x", _answer={"devices": []}),
+    row("get_device", " worker/prod/α +&", _to="GET devices/get?deviceId=worker%2Fprod%2F%CE%B1+%2B%26", _answer={"deviceId": "worker/prod/α +&"}),
     row("revoke", "a", _to="POST devices/revoke", _body={"deviceId": "a"}, _answer={"deviceId": "a", "revoked": True}),
     row("unrevoke", "a", _to="POST devices/unrevoke", _body={"deviceId": "a"}, _answer={"deviceId": "a", "revoked": False}),
     row("restore", "a", _to="POST devices/unrevoke", _body={"deviceId": "a"}, _answer={"deviceId": "a", "revoked": False}),
@@ -43,19 +45,19 @@ CALLS = [
     row("org_execution", False, _to="POST org/execution", _body={"enabled": False}, _answer={"enabled": False}),
     row("org_settings", 1, _to="POST org/settings", _body={"version": 1}),
     row("org_delete", "o", _to="POST org/delete", _body={"confirm": "o"}),
-    row("org_export", _to="GET org/export"),
-    row("org_export", 2, "c", _to="GET org/export?limit=2&cursor=c"),
-    row("org_keys", _to="GET org/keys"),
-    row("org_keys_create", "n", "agent", _to="POST org/keys", _body={"name": "n", "scope": "agent"}),
+    row("org_export", _to="GET org/export", _answer={"devices": []}),
+    row("org_export", 2, "c", _to="GET org/export?limit=2&cursor=c", _answer={"devices": []}),
+    row("org_keys", _to="GET org/keys", _answer={"keys": []}),
+    row("org_keys_create", "n", "agent", _to="POST org/keys", _body={"name": "n", "scope": "agent"}, _answer=MADE),
     row(
         "org_keys_create", "n", "agent", "2030-01-01T00:00:00.000Z",
-        _to="POST org/keys", _body={"name": "n", "scope": "agent", "expiresAt": "2030-01-01T00:00:00.000Z"},
+        _to="POST org/keys", _body={"name": "n", "scope": "agent", "expiresAt": "2030-01-01T00:00:00.000Z"}, _answer=MADE,
     ),
-    row("org_keys_rotate", _to="POST org/keys/rotate", _body={}),
-    row("org_keys_rotate", "k", 0, _to="POST org/keys/rotate", _body={"keyId": "k", "graceSeconds": 0}),
+    row("org_keys_rotate", _to="POST org/keys/rotate", _body={}, _answer=MADE),
+    row("org_keys_rotate", "k", 0, _to="POST org/keys/rotate", _body={"keyId": "k", "graceSeconds": 0}, _answer=MADE),
     row("org_keys_revoke", "k", _to="POST org/keys/revoke", _body={"keyId": "k"}),
-    row("audit", _to="GET audit"),
-    row("audit", 5, "c", _to="GET audit?limit=5&cursor=c"),
+    row("audit", _to="GET audit", _answer={"entries": []}),
+    row("audit", 5, "c", _to="GET audit?limit=5&cursor=c", _answer={"entries": []}),
     row("propagation", 7, _to="GET propagation?index=7"),
 ]
 

@@ -27,12 +27,14 @@ class Request:
 class Client:
     """The server's side of one connection, for answers that do more than write bytes."""
 
-    def __init__(self, server: "Scripted", conn: socket.socket) -> None:
+    def __init__(self, server: "Scripted", conn: socket.socket, request: Request) -> None:
         self.server, self.conn = server, conn
+        self._request_id = request.headers["x-request-id"].encode()
 
     def send(self, data: bytes) -> None:
+        """Sends, with the request's id for each RID."""
         try:
-            self.conn.sendall(data)
+            self.conn.sendall(data.replace(RID.encode(), self._request_id))
         except OSError:
             pass  # the client has gone
 
@@ -48,27 +50,37 @@ class Client:
 Answer = Union[bytes, Callable[[Request, Client], Optional[bytes]]]
 
 
+# Stands for the request's own X-Request-Id in an answer, and is as long as one.
+RID = "@" * 36
+HEAD = f"Content-Type: application/json\r\nX-Request-Id: {RID}\r\n".encode()
+
+
 def http(status: int, body: Union[bytes, Dict[str, Any]], *headers: str) -> bytes:
-    """A whole answer with its length."""
-    text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = [f"HTTP/1.1 {status} X", f"Content-Length: {len(text)}", *headers]
+    """A whole answer with its length, to the request that it answers."""
+    text = body if isinstance(body, bytes) else json.dumps({"request_id": RID, **body}).encode()
+    head = [f"HTTP/1.1 {status} X", HEAD.decode().rstrip(), f"Content-Length: {len(text)}", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + text
 
 
 def allow(device_id: str = "a", **more: Any) -> Dict[str, Any]:
-    body = {"allowed": True, "code": "ALLOW", "handler": "devices/validate", "deviceId": device_id, "request_id": "r", "status": "ok", "valid": True}
+    body = {"allowed": True, "code": "ALLOW", "handler": "devices/validate", "deviceId": device_id, "request_id": RID, "status": "ok", "valid": True}
     body.update(more)
     return body
 
 
 def deny(code: str = "DEVICE_REVOKED", **more: Any) -> Dict[str, Any]:
-    body = {"allowed": False, "code": code, "handler": "devices/validate", "deviceId": "a", "request_id": "r", "status": "revoked", "valid": False}
+    body = {"allowed": False, "code": code, "handler": "devices/validate", "deviceId": "a", "request_id": RID, "status": "revoked", "valid": False}
     body.update(more)
     return body
 
 
 def error(code: str, handler: str, **more: Any) -> Dict[str, Any]:
-    return {"status": "error", "error": code, "message": "said by the test", "handler": handler, "request_id": "r", **more}
+    return {"status": "error", "error": code, "message": "said by the test", "handler": handler, "request_id": RID, **more}
+
+
+def bare(body: Dict[str, Any]) -> Dict[str, Any]:
+    """An answer without what is another each time, or for people."""
+    return {name: value for name, value in body.items() if name not in ("request_id", "message")}
 
 
 def hang(request: Request, client: Client) -> None:
@@ -160,7 +172,7 @@ class Scripted:
                     answer = self.answers[min(len(self.requests), len(self.answers) - 1)]
                     self.requests.append(request)
                     self.changed.notify_all()
-                client = Client(self, conn)
+                client = Client(self, conn, request)
                 data = answer(request, client) if callable(answer) else answer
                 if data is None:
                     return

@@ -11,10 +11,10 @@ import unittest
 from typing import Any, List
 from unittest import mock
 
-from machineid import AsyncMachineID, Denied, MachineID, Refused, Unavailable, _async, _async_guard
+from machineid_client import AsyncMachineID, Denied, MachineID, Refused, Unavailable, _async, _async_guard
 
 from .calls import CALLS
-from .scripted import Scripted, allow, close, deny, hang, http
+from .scripted import Scripted, allow, bare, close, deny, hang, http
 from .test_validate import BROKEN
 from .world import PATIENT, RealServer
 
@@ -32,7 +32,7 @@ class AsyncCallsTest(unittest.IsolatedAsyncioTestCase):
             answer = {"handler": row.target.partition("?")[0], **row.answer}
             with self.subTest(row.name, args=row.args), Scripted(http(200, answer)) as server:
                 async with client(server) as c:
-                    self.assertEqual(await getattr(c, row.name)(*row.args, **row.options), answer)
+                    self.assertEqual(bare(await getattr(c, row.name)(*row.args, **row.options)), answer)
                     sent = server.requests[0]
                     self.assertEqual((sent.method, sent.target, sent.body), (row.method, "/api/v1/" + row.target, row.body))
 
@@ -89,6 +89,14 @@ class AsyncCallsTest(unittest.IsolatedAsyncioTestCase):
                 with mock.patch.object(_async, "ThreadPoolExecutor", side_effect=RuntimeError("can't start new thread")):
                     self.assertFalse((await c.validate("a"))["allowed"])
                     self.assertEqual([d["allowed"] for d in (await c.validate_batch(["a", "b"]))["decisions"]], [False, False])
+                    for call in (c.revoke("a"), c.usage(), c.validate("a", raise_on_error=True)):
+                        with self.assertRaises(Unavailable) as caught:
+                            await call
+                        self.assertEqual((caught.exception.code, caught.exception.outcome), ("client_error", "unknown"))
+                with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+                    answer = await c.validate("a")
+                    self.assertEqual((answer["allowed"], answer["error"]), (False, "client_error"))
+                self.assertEqual(server.requests, [])
 
 
 class AsyncGuardTest(unittest.IsolatedAsyncioTestCase):
@@ -236,7 +244,7 @@ class AsyncServerTest(RealServer, unittest.IsolatedAsyncioTestCase):
                 await asyncio.wait_for(work(), PATIENT)
             self.assertEqual(caught.exception.code, "DEVICE_REVOKED")
             with self.assertRaises(Refused):
-                await c.register("a")
+                await c.register("a", raise_on_error=True)
             made = await AsyncMachineID.org_create(self.dev.edge)
             self.assertEqual(made["handler"], "org_create")
 

@@ -11,7 +11,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, List, Optional
 
-from machineid import MachineID, Unavailable
+from machineid_client import MachineID, Unavailable
 
 from .scripted import Client, Request, Scripted, hang, http
 from .world import PATIENT, Cluster, eventually
@@ -45,7 +45,7 @@ class ClusterTest(unittest.TestCase):
         host, port = self.cluster.edge[len("http://"):].split(":")
         with socket.create_connection((host, int(port)), PATIENT) as conn:
             head = f"{request.method} {request.target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            for name in ("x-org-key", "idempotency-key"):
+            for name in ("x-org-key", "idempotency-key", "x-request-id"):
                 if name in request.headers:
                     head += f"{name}: {request.headers[name]}\r\n"
             conn.sendall(f"{head}Content-Length: {len(request.raw)}\r\n\r\n".encode() + request.raw)

@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 from typing import Any, List
 
-from machineid import Denied
+from machineid_client import Denied
 
 from .world import PATIENT, RealServer, free_address
 

@@ -11,27 +11,31 @@ import random
 import unittest
 from typing import Any, Callable, Dict, List, Tuple
 
-from machineid import _judge
-from machineid._http import Response
+from machineid_client import _judge
+from machineid_client._http import Response
 
+ID = "r"
 SEEDS: List[bytes] = [
-    b'{"allowed":true,"code":"ALLOW","handler":"devices/validate","deviceId":"a"}',
-    b'{"allowed":false,"code":"DEVICE_REVOKED","handler":"devices/validate","deviceId":"a"}',
-    b'{"allowed":false,"allowed":true,"code":"ALLOW","handler":"devices/validate","deviceId":"a"}',
-    b'{"all\\u006fwed":true,"code":"ALLOW","handler":"devices/validate","deviceId":"\\u0061"}',
-    b'{"status":"ok","handler":"devices/validate_batch","decisions":[{"deviceId":"a","allowed":true,"code":"ALLOW"}]}',
-    b'{"handler":"devices/validate_batch","decisions":[{"deviceId":"a","allowed":true,"code":"ALLOW"},{"deviceId":"b","allowed":true,"code":"ALLOW"}]}',
-    b'{"handler":"devices/validate_batch","decisions":["a"]}',
-    b'{"status":"ok","handler":"devices/revoke","revoked":true}',
-    b'{"allowed":1,"code":"ALLOW","handler":"devices/validate","deviceId":"a"}',
-    b'{"handler":"devices/validate_batch","decisions":[{"deviceId":"a","allowed":1,"code":"ALLOW"}]}',
-    b'{"handler":"devices/revoke","revoked":1}',
+    b'{"allowed":true,"code":"ALLOW","request_id":"r","handler":"devices/validate","deviceId":"a"}',
+    b'{"allowed":false,"code":"DEVICE_REVOKED","request_id":"r","handler":"devices/validate","deviceId":"a"}',
+    b'{"allowed":false,"allowed":true,"code":"ALLOW","request_id":"r","handler":"devices/validate","deviceId":"a"}',
+    b'{"all\\u006fwed":true,"code":"ALLOW","request_id":"r","handler":"devices/validate","deviceId":"\\u0061"}',
+    b'{"status":"ok","request_id":"r","handler":"devices/validate_batch","decisions":[{"deviceId":"a","allowed":true,"code":"ALLOW"}]}',
+    b'{"request_id":"r","handler":"devices/validate_batch","decisions":[{"deviceId":"a","allowed":true,"code":"ALLOW"},{"deviceId":"b","allowed":true,"code":"ALLOW"}]}',
+    b'{"request_id":"r","handler":"devices/validate_batch","decisions":["a"]}',
+    b'{"status":"ok","request_id":"r","handler":"devices/revoke","revoked":true}',
+    b'{"allowed":true,"code":"ALLOW","request_id":"r","handler":"devices/validate","deviceId":"a","valid":true,"revoked":false,"status":"ok"}',
+    b'{"allowed":1,"code":"ALLOW","request_id":"r","handler":"devices/validate","deviceId":"a"}',
+    b'{"request_id":"r","handler":"devices/validate_batch","decisions":[{"deviceId":"a","allowed":1,"code":"ALLOW"}]}',
+    b'{"request_id":"r","handler":"devices/revoke","revoked":1}',
     b"<html>", b"[]", b"{}x", b"\xff", b"\xef\xbb\xbf{}", b'{"a":' + b"1" * 5000 + b"}", b"[" * 2000,
 ]
 TOKENS: List[bytes] = [
     b"true", b"false", b"null", b"1", b"1e999", b"NaN", b'"ALLOW"', b'"a"', b'" a"', b'"b"', b'"\\ud800"', b'"allowed":true', b'"allowed":', b'"code":', b'"deviceId":',
-    b'"handler":"devices/validate"', b'"handler":"devices/revoke"', b'"revoked":true', b'"decisions":', b",", b":", b"{", b"}", b"[", b"]", b'"', b"\\", b"\x00", b"\xc3", b" ",
+    b'"handler":"devices/validate"', b'"handler":"devices/revoke"', b'"revoked":true', b'"valid":false', b'"request_id":"x"', b'"status":"ok"', b'"decisions":', b",", b":", b"{", b"}", b"[", b"]", b'"', b"\\", b"\x00", b"\xc3", b" ",
 ]
+GOOD = {"content-type": "application/json", "x-request-id": ID}
+HEADS: List[Dict[str, str]] = [GOOD] * 12 + [{}, {**GOOD, "age": "1"}, {**GOOD, "x-request-id": "r, x"}, {**GOOD, "content-type": "text/html"}]
 STATUSES = [200, 200, 200, 200, 202, 204, 301, 400, 404, 500, 503]
 REVOKED: Dict[str, Any] = {"revoked": True}
 
@@ -52,9 +56,9 @@ def mutate(rng: random.Random, body: bytes) -> bytes:
     return body
 
 
-def judged(what: Callable[..., Dict[str, Any]], *args: Any) -> Dict[str, Any]:
+def judged(what: Callable[..., Dict[str, Any]], answer: Response, *args: Any) -> Dict[str, Any]:
     try:
-        return what(*args)
+        return what(_judge.read(answer, ID), *args)
     except _judge.Broken:
         return {}
 
@@ -77,7 +81,7 @@ class FuzzJudge(unittest.TestCase):
         for n in range(inputs):
             body = mutate(rng, rng.choice(pool if rng.randrange(3) == 0 else SEEDS))
             status, device = rng.choice(STATUSES), rng.choice(("a", " a\t", "b"))
-            answer = Response(status, {}, body)
+            answer = Response(status, rng.choice(HEADS), body)
             told = f"seed {seed}, input {n}: HTTP {status} {body!r} for {device!r}"
             if len(pool) < 500 and rng.randrange(100) == 0 and len(body) < 1 << 12:
                 pool.append(body)
@@ -86,18 +90,19 @@ class FuzzJudge(unittest.TestCase):
                 allowed += 1
                 read = plainly(body)
                 got = (status, read.get("allowed") is True, read.get("code"), read.get("handler"), read.get("deviceId"))
-                self.assertEqual(got, (200, True, "ALLOW", "devices/validate", device.strip(" \t\r\n")), told)
+                self.assertEqual(got, (200, True, "ALLOW", "devices/validate", device.strip()), told)
+                self.assertEqual((answer.headers, read.get("request_id"), read.get("valid", True), read.get("revoked", False)), (GOOD, ID, True, False), told)
             for one in judged(_judge.decisions, answer, [device]).get("decisions", []):
                 if one["allowed"]:
                     allowed += 1
                     read = plainly(body)
                     given = read.get("decisions") or [{}]
                     one_got = (status, read.get("handler"), len(given), given[0].get("allowed") is True, given[0].get("code"), given[0].get("deviceId"))
-                    self.assertEqual(one_got, (200, "devices/validate_batch", 1, True, "ALLOW", device.strip(" \t\r\n")), told)
-            if judged(_judge.success, answer, "devices/revoke", REVOKED):
+                    self.assertEqual(one_got, (200, "devices/validate_batch", 1, True, "ALLOW", device.strip()), told)
+            if judged(_judge.changed, answer, "devices/revoke", REVOKED):
                 allowed += 1
                 read = plainly(body)
-                self.assertEqual((status // 100, read.get("handler"), read.get("revoked") is True), (2, "devices/revoke", True), told)
+                self.assertEqual((status, read.get("handler"), read.get("revoked") is True, read.get("request_id")), (200, "devices/revoke", True, ID), told)
         self.assertGreater(allowed, inputs // 200, f"seed {seed}: hardly any input is let through, so this shows nothing")
 
 

@@ -7,7 +7,7 @@ import unittest
 from typing import Any, Iterator, List
 from unittest import mock
 
-from machineid import Denied, MachineID, _watch
+from machineid_client import Denied, MachineID, _watch
 
 from .scripted import Scripted, allow, close, deny, hang, http
 
@@ -144,7 +144,7 @@ class WatchTest(unittest.TestCase):
                 self.assertEqual(said, ["DEVICE_REVOKED"])
 
     def test_a_callback_that_fails_does_not_end_it(self) -> None:
-        with Scripted(YES, NO) as server, client(server) as c, self.assertLogs("machineid"):
+        with Scripted(YES, NO) as server, client(server) as c, self.assertLogs("machineid_client"):
             with c.watch("a", every=0.01, on_denied=lambda d: 1 / 0) as watch:
                 server.await_requests(6)
                 self.assertRaises(Denied, watch.checkpoint)

@@ -9,10 +9,10 @@ import threading
 import unittest
 from typing import Any, AsyncIterator, Callable, Iterator, List, Optional
 
-from machineid import AsyncMachineID, Denied, MachineID
-from machineid.integrations import OffSwitch, Run, current
-from machineid.integrations._ask import ask_first, ask_first_everywhere, family
-from machineid.integrations._run import aread, joined, read
+from machineid_client import AsyncMachineID, Denied, MachineID
+from machineid_client.integrations import OffSwitch, Run, current
+from machineid_client.integrations._ask import ask_first, ask_first_everywhere, family
+from machineid_client.integrations._run import aread, joined, read
 
 from .scripted import Answer, Scripted, allow, deny, hang, http
 

@@ -8,17 +8,16 @@ import sys
 import unittest
 from pathlib import Path
 
-import machineid
-import machineid_io
+import machineid_client
 
 HERE = Path(__file__).resolve().parents[1]
-LIBRARY = sorted(HERE.glob("machineid*/**/*.py"))
+LIBRARY = sorted(HERE.glob("machineid_client/**/*.py"))
 SOURCES = LIBRARY + sorted(HERE.glob("tests/**/*.py")) + sorted(HERE.glob("examples/*.py"))
 
 # What the library may import: all of it is in Python 3.9 on every system.
 STANDARD = {
-    "__future__", "asyncio", "concurrent", "contextlib", "contextvars", "copy", "errno", "functools", "http", "inspect", "io", "json", "logging", "os", "random", "select", "selectors", "socket",
-    "ssl", "sys", "threading", "time", "typing", "urllib", "uuid", "weakref", "machineid",
+    "__future__", "asyncio", "concurrent", "contextlib", "contextvars", "copy", "errno", "functools", "http", "inspect", "io", "json", "logging", "math", "os", "random", "re", "select",
+    "selectors", "socket", "ssl", "sys", "threading", "time", "typing", "urllib", "uuid", "warnings", "weakref", "machineid_client",
 }
 
 # An adapter imports its framework besides, and nobody imports an adapter but its user.
@@ -52,19 +51,16 @@ class PackageTest(unittest.TestCase):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                     self.assertNotEqual(node.func.id, "print", path)
 
-    def test_both_names(self) -> None:
-        self.assertEqual(machineid.__all__, machineid_io.__all__)
-        for name in machineid.__all__:
-            self.assertIs(getattr(machineid, name), getattr(machineid_io, name))
-        self.assertRegex(machineid.__version__, r"^\d+\.\d+\.\d+$")
-        for name in ("machineid", "machineid_io"):
-            self.assertTrue((HERE / name / "py.typed").is_file())
+    def test_it_is_the_only_module(self) -> None:
+        self.assertRegex(machineid_client.__version__, r"^\d+\.\d+\.\d+$")
+        self.assertTrue((HERE / "machineid_client" / "py.typed").is_file())
+        self.assertEqual(sorted(p.parent.name for p in HERE.glob("*/__init__.py")), ["machineid_client", "tests"], "machineid/ belongs to others' distributions")
 
     def test_everything_public_says_what_it_is(self) -> None:
-        for name in machineid.__all__:
-            value = getattr(machineid, name)
+        for name in machineid_client.__all__:
+            value = getattr(machineid_client, name)
             if isinstance(value, type):
                 self.assertTrue(value.__doc__, name)
 
     def test_it_imports_alone(self) -> None:
-        subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(HERE)!r}); import machineid_io"], check=True, timeout=60)
+        subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(HERE)!r}); import machineid_client"], check=True, timeout=60)

@@ -12,8 +12,8 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import List
 
-from machineid import Denied, MachineID, Refused, Unavailable
-from machineid._http import Cancel
+from machineid_client import Denied, MachineID, Refused, Unavailable
+from machineid_client._http import Cancel
 
 from .scripted import Client, Request, Scripted, http
 from .world import PATIENT, RealServer, Tiers, eventually
@@ -44,8 +44,10 @@ class CallsTest(RealServer):
         self.assertTrue(admin.revoke("a")["changed"])
         self.assertEqual(agent.validate("a")["code"], "DEVICE_REVOKED")
         self.assertFalse(admin.revoke("a")["changed"])
+        said = agent.register("a")
+        self.assertEqual((said["status"], said["error"], said["outcome"]), ("revoked", "device_revoked", "not_done"))
         with self.assertRaises(Refused) as caught:
-            agent.register("a")
+            agent.register("a", raise_on_error=True)
         self.assertEqual((caught.exception.status, caught.exception.code, caught.exception.outcome), (403, "device_revoked", "not_done"))
         self.assertEqual(caught.exception.body["handler"], "devices/register")
         self.assertTrue(admin.restore("a")["changed"])
@@ -72,8 +74,10 @@ class CallsTest(RealServer):
         rest = self.admin.list_devices(limit=2, cursor=first["nextCursor"])
         self.assertEqual([d["deviceId"] for d in first["devices"] + rest["devices"]], ["d0", "d1", "d2"])
         self.assertEqual([d["deviceId"] for d in self.admin.iter_devices(page=1)], ["d0", "d1", "d2"])
+        said = self.agent.register("one-too-many")
+        self.assertEqual((said["status"], said["error"], said["limit"], said["remaining"]), ("blocked", "device_limit_reached", 3, 0))
         with self.assertRaises(Refused) as caught:
-            self.agent.register("one-too-many")
+            self.agent.register("one-too-many", raise_on_error=True)
         self.assertEqual((caught.exception.code, caught.exception.body["limit"]), ("device_limit_reached", 3))
         self.assertEqual(self.admin.usage()["devicesUsed"], 3)
 
@@ -265,12 +269,27 @@ class ProxyTest(RealServer):
         def forward(request: Request, client: Client) -> bytes:
             with socket.create_connection((address[0], int(address[1])), PATIENT) as conn:
                 head = f"{request.method} {request.target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nx-org-key: {request.headers['x-org-key']}\r\n"
+                head += f"X-Request-Id: {request.headers['x-request-id']}\r\n"
                 conn.sendall(f"{head}Content-Length: {len(request.raw)}\r\n\r\n".encode() + request.raw)
                 with conn.makefile("rb") as reader:
                     return reader.read()
 
         def cut(request: Request, client: Client) -> None:
             client.send(forward(request, client)[:-10])
+
+        kept: List[bytes] = []
+
+        def repeats(request: Request, client: Client) -> bytes:
+            kept.append(kept[0] if kept else forward(request, client))
+            return kept[-1]
+
+        with Scripted(repeats) as proxy, MachineID(self.org["agentKey"], proxy.url, retries=0) as client:
+            self.assertTrue(client.validate("a")["allowed"])
+            self.admin.revoke("a")
+            answer = client.validate("a")  # yesterday's ALLOW, byte for byte
+            self.assertIn(b'"ALLOW"', kept[-1])
+            self.assertEqual((answer["allowed"], answer["error"]), (False, "broken_answer"))
+            self.admin.restore("a")
 
         def bad_gateway(request: Request, client: Client) -> bytes:
             return http(502, b"<html><body>502 Bad Gateway</body></html>", "Content-Type: text/html")

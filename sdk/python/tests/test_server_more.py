@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, TypeVar
 
-from machineid import MachineID, Refused
+from machineid_client import MachineID, Refused
 
 from .calls import LACKING
 from .world import RealServer

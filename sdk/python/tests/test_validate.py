@@ -10,9 +10,9 @@ import time
 import traceback
 import unittest
 
-from machineid import MachineID, Refused, Unavailable
+from machineid_client import MachineID, Refused, Unavailable
 
-from .scripted import Client, Request, Scripted, allow, close, deny, error, hang, http, then_close
+from .scripted import HEAD, Client, Request, Scripted, allow, bare, close, deny, error, hang, http, then_close
 
 KEY = "org_ABCDEFGH" + "s3cret" * 6 + "xy"
 
@@ -25,7 +25,7 @@ def client(server: Scripted, **options: object) -> MachineID:
 def chunked(text: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
     half = len(text) // 2
     pieces = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (text[:half], text[half:]))
-    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces + end
+    return b"HTTP/1.1 200 OK\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + pieces + end
 
 
 ALLOW_TEXT = http(200, allow()).partition(b"\r\n\r\n")[2]
@@ -60,16 +60,22 @@ BROKEN = {
     "bytes behind the object": http(200, ALLOW_TEXT + b"{}"),
     "broken UTF-8": http(200, ALLOW_TEXT[:-1] + b',"x":"\xff"}'),
     "too deep": http(200, ALLOW_TEXT[:-1] + b',"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
-    "half a head": then_close(b"HTTP/1.1 200 OK\r\nContent-Le"),
-    "a head and no body": then_close(b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n"),
+    "half a head": then_close(b"HTTP/1.1 200 OK\r\n" + HEAD + b"Content-Le"),
+    "a head and no body": then_close(b"HTTP/1.1 200 OK\r\n" + HEAD + b"Content-Length: 400\r\n\r\n"),
     "half a body": then_close(http(200, allow())[:-20]),
-    "an object that ends early but looks whole": then_close(b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n" + ALLOW_TEXT),
+    "an object that ends early but looks whole": then_close(b"HTTP/1.1 200 OK\r\n" + HEAD + b"Content-Length: 4000\r\n\r\n" + ALLOW_TEXT),
     "half a chunk": then_close(chunked(ALLOW_TEXT)[:-40]),
     "chunks without their end": then_close(chunked(ALLOW_TEXT, end=b"")),
-    "chunk sizes that are none": then_close(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + ALLOW_TEXT),
+    "chunk sizes that are none": then_close(b"HTTP/1.1 200 OK\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + ALLOW_TEXT),
     "no HTTP": then_close(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "a closed connection": close,
-    "a length beyond all measure": then_close(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + ALLOW_TEXT),
+    "a line of the head that is none": then_close(b"HTTP/1.1 200 OK\r\n" + HEAD + b"no header\r\nAge: 5\r\n\r\n" + ALLOW_TEXT),
+    "too many headers": then_close(b"HTTP/1.1 200 OK\r\n" + HEAD + b"X: y\r\n" * 200 + b"\r\n" + ALLOW_TEXT),
+    "a header that is too long": then_close(b"HTTP/1.1 200 OK\r\n" + HEAD + b"X: " + b"y" * 100_000 + b"\r\n\r\n" + ALLOW_TEXT),
+    "a length that is a digit of another script": then_close("HTTP/1.1 200 OK\r\nContent-Length: \u00b2\r\n".encode("latin-1") + HEAD + b"\r\n" + ALLOW_TEXT[:-1]),
+    "an unpaired surrogate": http(200, ALLOW_TEXT[:-1] + b',"x":"\\ud800"}'),
+    "a name that is an unpaired surrogate": http(200, ALLOW_TEXT[:-1] + b',"x":[{"\\uDfff":1}]}'),
+    "a length beyond all measure": then_close(b"HTTP/1.1 200 OK\r\n" + HEAD + b"Content-Length: 99999999999\r\n\r\n" + ALLOW_TEXT),
 }
 
 
@@ -91,18 +97,20 @@ class ValidateTest(unittest.TestCase):
         framings = {
             "length": http(200, allow()),
             "chunks": chunked(ALLOW_TEXT),
-            "until the end": then_close(b"HTTP/1.1 200 OK\r\n\r\n" + ALLOW_TEXT),
-            "HTTP 1.0": then_close(b"HTTP/1.0 200 OK\r\n\r\n" + ALLOW_TEXT),
+            "until the end": then_close(b"HTTP/1.1 200 OK\r\n" + HEAD + b"\r\n" + ALLOW_TEXT),
+            "HTTP 1.0": then_close(b"HTTP/1.0 200 OK\r\n" + HEAD + b"\r\n" + ALLOW_TEXT),
             "after 100 Continue": b"HTTP/1.1 100 Continue\r\n\r\n" + http(200, allow()),
         }
         for name, answer in framings.items():
             with self.subTest(name), Scripted(answer) as server, client(server) as c:
-                self.assertEqual(c.validate(" a\n"), allow())
+                self.assertEqual(bare(c.validate(" a\n")), bare(allow()))
 
     def test_denials_come_as_they_are(self) -> None:
         for status in (200, 400, 405, 413):
             with self.subTest(status), Scripted(http(status, deny("SOMETHING_NEW", more=1))) as server, client(server) as c:
-                self.assertEqual(c.validate("a", raise_on_error=True), deny("SOMETHING_NEW", more=1))
+                answer = c.validate("a", raise_on_error=True)
+                self.assertEqual(bare(answer), bare(deny("SOMETHING_NEW", more=1)))
+                self.assertEqual((answer["request_id"], answer["message"]), (server.requests[0].headers["x-request-id"], "the server says SOMETHING_NEW"))
 
     def test_redirects_are_not_followed(self) -> None:
         with Scripted(http(200, allow())) as elsewhere:
@@ -128,7 +136,7 @@ class ValidateTest(unittest.TestCase):
             for i in range(len(ALLOW_TEXT)):
                 if client.server.over.wait(0.05):
                     return
-                client.send((b"HTTP/1.1 200 OK\r\n\r\n" if i == 0 else b"") + ALLOW_TEXT[i : i + 1])
+                client.send((b"HTTP/1.1 200 OK\r\n" + HEAD + b"\r\n" if i == 0 else b"") + ALLOW_TEXT[i : i + 1])
 
         for name, answers in {"hangs": (hang,), "drips": (drip,), "fails, then hangs": (close, http(502, b"x"), hang)}.items():
             with self.subTest(name), Scripted(*answers) as server, client(server, timeout=0.6, retries=5) as c:
@@ -156,7 +164,7 @@ class ValidateTest(unittest.TestCase):
         busy = deny("SYSTEM_UNAVAILABLE", reason="rate_limited")
         with Scripted(http(200, busy, "Retry-After: 60")) as server, client(server, retries=2, timeout=5) as c:
             began = time.monotonic()
-            self.assertEqual(c.validate("a"), busy)  # the server's own words
+            self.assertEqual(bare(c.validate("a")), bare(busy))  # the server's own words
             self.assertLess(time.monotonic() - began, 3)  # waiting for longer than the timeout is of no use
             self.assertEqual(len(server.requests), 1)
             with self.assertRaises(Unavailable) as caught:
@@ -196,8 +204,8 @@ class ValidateTest(unittest.TestCase):
 
         yes, no = {"deviceId": "a", "allowed": True, "code": "ALLOW"}, {"deviceId": "b", "allowed": False, "code": "DEVICE_REVOKED"}
         with Scripted(batch(yes, no)) as server, client(server) as c:
-            self.assertEqual(c.validate_batch(["a", " b"])["decisions"], [yes, no])
-            self.assertEqual(server.requests[0].body, {"deviceIds": ["a", " b"]})
+            self.assertEqual([bare(d) for d in c.validate_batch(["a", " b"])["decisions"]], [yes, no])
+            self.assertEqual(server.requests[0].body, {"deviceIds": ["a", "b"]})
         broken = {
             "too few": batch(yes), "too many": batch(yes, no, no), "the other order": batch(no, yes), "another handler": batch(yes, no, handler="x"),
             "allowed is 1": batch({**yes, "allowed": 1}, no), "no code": batch({"deviceId": "a", "allowed": True}, no), "no object": batch(yes, None),
@@ -207,7 +215,8 @@ class ValidateTest(unittest.TestCase):
         for name, answer in broken.items():
             with self.subTest(name), Scripted(answer) as server, client(server) as c:
                 got = c.validate_batch(["a", "b"])["decisions"]
-                self.assertEqual(got, [{"deviceId": i, "allowed": False, "code": "SYSTEM_UNAVAILABLE"} for i in "ab"])
+                self.assertEqual([bare(d) for d in got], [{"deviceId": i, "allowed": False, "code": "SYSTEM_UNAVAILABLE"} for i in "ab"])
+                self.assertTrue(all(d["message"] for d in got))
                 with self.assertRaises((Unavailable, Refused)):
                     c.validate_batch(["a", "b"], raise_on_error=True)
 
@@ -237,7 +246,7 @@ class SecrecyTest(unittest.TestCase):
 
 class CancelTest(unittest.TestCase):
     def test_cancel_ends_a_call_at_once(self) -> None:
-        from machineid._http import Cancel
+        from machineid_client._http import Cancel
 
         with Scripted(hang) as server, client(server, timeout=30) as c:
             cancel = Cancel()

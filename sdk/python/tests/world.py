@@ -17,7 +17,7 @@ import unittest
 from pathlib import Path
 from typing import Callable, List, Optional
 
-from machineid import MachineID
+from machineid_client import MachineID
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PATIENT = 30.0  # seconds for whatever has no bound of its own, on a machine that does much else

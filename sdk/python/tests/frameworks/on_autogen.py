@@ -19,8 +19,8 @@ from autogen_core.code_executor import CodeExecutor, CodeResult
 from autogen_core.tools import StaticWorkbench, FunctionTool
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 
-from machineid import Denied
-from machineid.integrations.autogen import OffSwitch
+from machineid_client import Denied
+from machineid_client.integrations.autogen import OffSwitch
 
 from ..test_examples import load
 from .model import Call, Fail, Say, While

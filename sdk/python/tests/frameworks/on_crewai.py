@@ -16,8 +16,8 @@ from crewai.llms.providers.openai.completion import OpenAICompletion  # noqa: E4
 from crewai.tools import tool  # noqa: E402
 from pydantic import BaseModel  # noqa: E402
 
-from machineid import Denied  # noqa: E402
-from machineid.integrations.crewai import OffSwitch  # noqa: E402
+from machineid_client import Denied  # noqa: E402
+from machineid_client.integrations.crewai import OffSwitch  # noqa: E402
 
 from ..test_examples import load  # noqa: E402
 from .model import Call, Fail, Say, While  # noqa: E402

@@ -22,7 +22,7 @@ import threading
 import traceback
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Union
 
-from machineid import AsyncMachineID, Denied, MachineID
+from machineid_client import AsyncMachineID, Denied, MachineID
 
 from ..world import Tiers, eventually
 from .model import Model

@@ -16,8 +16,10 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Mapping, Optio
 
 from . import _judge as judge
 from ._async_guard import AsyncGuard, AsyncWatch
-from ._client import ORG_KEY_ENV, MachineID, base_url_or_default, key_from_env, next_cursor
+from ._call import fault
+from ._client import ORG_KEY_ENV, MachineID, base_url_or_default, id_list, key_from_env, next_cursor
 from ._clock import now
+from ._errors import MachineIDError
 from ._http import Cancel
 
 JSON = Dict[str, Any]
@@ -79,26 +81,27 @@ class AsyncMachineID:
     async def validate(self, device_id: str, *, raise_on_error: bool = False) -> JSON:
         try:
             return await self._run(MachineID.validate, device_id, raise_on_error=raise_on_error)
-        except Exception as err:  # no thread can be started: the device may not work
+        except MachineIDError as err:  # also if no thread can be started: the device may not work
             if raise_on_error:
                 raise
-            return judge.unavailable(None, "client_error", f"{type(err).__name__}: {err}", "")
+            return judge.unavailable(judge.trimmed(device_id), err.code, str(err.args[0]), err.request_id)
 
     async def validate_batch(self, device_ids: Sequence[str], *, raise_on_error: bool = False) -> JSON:
-        ids = list(device_ids)
+        ids = id_list(device_ids)
         try:
             return await self._run(MachineID.validate_batch, ids, raise_on_error=raise_on_error)
-        except Exception as err:
+        except MachineIDError as err:
             if raise_on_error:
                 raise
-            return judge.unavailable_batch(ids, "client_error", f"{type(err).__name__}: {err}", "")
+            return judge.unavailable_batch(ids, err.code, str(err.args[0]), err.request_id)
 
     async def register(
         self, device_id: str, *, name: Optional[str] = None, metadata: Optional[Mapping[str, Any]] = None, ttl_seconds: Optional[int] = None,
-        idempotency_key: Optional[str] = None,
+        idempotency_key: Optional[str] = None, raise_on_error: bool = False,
     ) -> JSON:
         return await self._run(
-            MachineID.register, device_id, name=name, metadata=metadata, ttl_seconds=ttl_seconds, idempotency_key=idempotency_key
+            MachineID.register, device_id, name=name, metadata=metadata, ttl_seconds=ttl_seconds, idempotency_key=idempotency_key,
+            raise_on_error=raise_on_error,
         )
 
     async def list_devices(self, limit: Optional[int] = None, cursor: Optional[str] = None) -> JSON:
@@ -183,7 +186,7 @@ class AsyncMachineID:
         call = functools.partial(
             MachineID.org_create, base_url, name=name, external_id=external_id, operator_token=operator_token, timeout=timeout, ssl_context=ssl_context
         )
-        return await asyncio.get_running_loop().run_in_executor(None, call)
+        return await _in(lambda: None, call)
 
     def guard(self, device_id: Union[str, Callable[..., str]], *, every: Optional[float] = None) -> AsyncGuard:
         """As MachineID.guard, for async with and async functions; with every a denial cancels what the block waits for. See AsyncGuard."""
@@ -199,14 +202,26 @@ class AsyncMachineID:
     async def _run(self, method: Callable[..., JSON], *args: Any, **options: Any) -> JSON:
         cancel = Cancel()
         bound = self._client.bound(cancel, now() + self._client.timeout)
-        if self._threads is None or self._pid != os.getpid():  # after a fork the parent's threads are not here
-            self._threads, self._pid = ThreadPoolExecutor(MAX_THREADS, "machineid"), os.getpid()
         work = functools.partial(method, bound, *args, **options)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except asyncio.CancelledError:
+            return await _in(self._pool, work)
+        except BaseException:  # cancelled; or no thread was there, and whichever comes later finds it given up
             cancel.cancel()
             raise
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._threads is None or self._pid != os.getpid():  # after a fork the parent's threads are not here
+            self._threads, self._pid = ThreadPoolExecutor(MAX_THREADS, "machineid"), os.getpid()
+        return self._threads
+
+
+async def _in(threads: Callable[[], Optional[ThreadPoolExecutor]], work: Callable[[], JSON]) -> JSON:
+    """Runs work in a thread. Raises Unavailable if none can be had: there are too many, or the interpreter ends."""
+    try:
+        future = asyncio.get_running_loop().run_in_executor(threads(), work)
+    except Exception as err:
+        raise fault(err) from err
+    return await future
 
 
 async def _pages(page: Callable[[Optional[str]], Awaitable[JSON]], name: str) -> AsyncIterator[JSON]:

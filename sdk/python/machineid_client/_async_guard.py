@@ -50,7 +50,7 @@ class AsyncWatch(Standing):
     async def stop(self) -> None:
         """Ends the watch, a question that is under way too. Afterwards nothing counts as allowed."""
         task, self._task = self._task, None
-        self.note(judge.unavailable(self.device_id, "stopped", "the watch was stopped", ""), now())
+        self.note(judge.unavailable(self.device_id, "stopped", "the watch was stopped"), now())
         if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.wait({task})
@@ -130,8 +130,9 @@ class AsyncPermit:
         """Stops the watch; raises Denied if there was a denial that has to be told."""
         task, self._task = self._task, None  # from here on nobody cancels it
         foreign = False
-        if self._interrupted and task is not None and hasattr(task, "uncancel"):
-            foreign = task.uncancel() > self._before
+        uncancel = getattr(task, "uncancel", None)  # since Python 3.11
+        if self._interrupted and uncancel is not None:
+            foreign = uncancel() > self._before
         if self._watch is not None:
             if not self._watch.allowed:
                 self._deny(self._watch.decision)

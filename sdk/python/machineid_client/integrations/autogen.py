@@ -1,9 +1,9 @@
 """AutoGen AgentChat: agents and teams that stop when they may not work any more.
 
-    from machineid.integrations.autogen import OffSwitch
+    from machineid_client.integrations.autogen import OffSwitch
 
     switch = OffSwitch(AsyncMachineID.from_env(), "team-01")
-    async with switch.run():                             # raises machineid.Denied
+    async with switch.run():                             # raises machineid_client.Denied
         await team.run(task="...")                       # or an agent's run, run_stream, Console(team.run_stream(...))
 
 Whatever AutoGen does in the block asks before each agent's turn, model call, tool call, hand-over and run of code. A denial cancels what is under way

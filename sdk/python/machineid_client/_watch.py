@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from . import _judge as judge
 from ._clock import now, seconds
-from ._errors import Denied
+from ._errors import Denied, Unavailable
 from ._http import Cancel
 
 if TYPE_CHECKING:
     from ._client import MachineID
 
 JSON = Dict[str, Any]
-log = logging.getLogger("machineid")
+log = logging.getLogger("machineid_client")
 
 
 class Standing:
@@ -29,24 +29,22 @@ class Standing:
     def __init__(self, device_id: str, good_for: float) -> None:
         self.device_id = device_id
         self._good_for = good_for
-        self._lock = threading.Lock()
-        self._decision: JSON = judge.unavailable(device_id, "not_asked", "nothing was asked yet", "")
-        self._until = 0.0
+        # One pair that is replaced whole, and no lock: after a fork the child would wait for ever for one that a thread of the parent held.
+        self._known: Tuple[JSON, float] = judge.unavailable(device_id, "not_asked", "nothing was asked yet"), 0.0
 
     def note(self, decision: JSON, asked: float) -> bool:
         """Takes a decision that was asked for at this time; reports whether allowed became denied or the other way."""
-        with self._lock:
-            before = self._decision["allowed"]
-            self._decision, self._until = decision, asked + self._good_for
-            return bool(before != decision["allowed"])
+        before, _ = self._known
+        self._known = decision, asked + self._good_for
+        return bool(before["allowed"] != decision["allowed"])
 
     @property
     def decision(self) -> JSON:
         """What holds now: an ALLOW that is too old is none."""
-        with self._lock:
-            if self._decision["allowed"] is True and now() > self._until:
-                return judge.unavailable(self.device_id, "stale", "the last ALLOW is too old: the watch did not keep up", "")
-            return self._decision
+        decision, until = self._known
+        if decision["allowed"] is True and now() > until:
+            return judge.unavailable(self.device_id, "stale", "the last ALLOW is too old: the watch did not keep up")
+        return decision
 
     @property
     def allowed(self) -> bool:
@@ -81,13 +79,18 @@ class Watch(Standing):
         self._thread: Optional[threading.Thread] = None
 
     def start(self) -> "Watch":
-        """Asks, and then goes on asking. A watch that was stopped can be started again."""
+        """Asks, and then goes on asking. A watch that was stopped can be started again. Raises Unavailable if there is no thread to ask in."""
         if self._cancel is not None:
             raise RuntimeError("the watch runs already")
         self._cancel = cancel = Cancel()
         self._ask(cancel, first=True)
         self._thread = threading.Thread(target=self._run, args=(cancel,), name="machineid-watch", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as err:  # too many threads, or the interpreter ends
+            self._thread = None
+            self.stop()
+            raise Unavailable(f"the watch has no thread: {err}", code="client_error") from err
         return self
 
     def stop(self) -> None:
@@ -98,7 +101,7 @@ class Watch(Standing):
         cancel.cancel()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
-        self.note(judge.unavailable(self.device_id, "stopped", "the watch was stopped", ""), now())
+        self.note(judge.unavailable(self.device_id, "stopped", "the watch was stopped"), now())
 
     def __enter__(self) -> "Watch":
         return self.start()

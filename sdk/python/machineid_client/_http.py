@@ -11,7 +11,7 @@ import selectors
 import socket
 import ssl
 import threading
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple, cast
 from urllib.parse import urlsplit
 
 from ._clock import now
@@ -200,7 +200,7 @@ class Pool:
 
     def __init__(self, base_url: str, context: Optional[ssl.SSLContext] = None) -> None:
         self.host, self.port, self.prefix, secure = parse_base_url(base_url)
-        self._context = (context or ssl.create_default_context()) if secure else None
+        self._context = (context or _trusting()) if secure else None
         self._idle = _Idle()
 
     def exchange(
@@ -218,12 +218,14 @@ class Pool:
             cancel.hold(timed.sock)
             conn.client.request(method, self.prefix + path, body=body, headers=dict(headers))
             answer = conn.client.getresponse()
+            if answer.headers.defects:  # a line that is none: the parser leaves out what follows it
+                raise http.client.HTTPException(f"the head is malformed: {answer.headers.defects[0]!r}")
             text = _read(answer)
             # After an answer that has no body by its status (1xx, 204, 304) another one or a body may still come.
             plain = answer.status >= 200 and answer.status not in (204, 304)
             keep = plain and not answer.will_close and answer.isclosed() and not timed.left_over
-            return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, text)
-        except (OSError, http.client.HTTPException, ValueError) as err:
+            return Response(answer.status, _head(answer), text)
+        except Exception as err:  # also what a parser makes of an answer that nobody thought of
             if cancel.cancelled:
                 raise Cancelled from err
             timeout = isinstance(err, socket.timeout)
@@ -297,15 +299,24 @@ class Pool:
                 conn = _Connection(f"{name}:{self.port}", _TimedSocket(sock))
                 done = True
                 return conn
-            except (OSError, ValueError) as err:
+            except Exception as err:
                 if cancel.cancelled:
                     raise Cancelled from err
                 last = err
+                if sock is None:
+                    break  # none could be tried, or none is left
             finally:
                 if sock is not None and not done:
                     sock.close()
         timeout = isinstance(last, socket.timeout)
         raise Failed(f"connect to {self.host}:{self.port}: {last}", sent=False, timeout=timeout) from last
+
+
+def _trusting() -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context()
+    except OSError as err:  # SSLKEYLOGFILE names a file that cannot be written, and the like
+        raise ValueError(f"https cannot be had here: {err}") from err
 
 
 Address = Tuple[Any, Any, int, Any]
@@ -315,7 +326,7 @@ def _first(addresses: List[Address], deadline: float, cancel: Cancel) -> socket.
     """Connects to the address that answers first. One is tried when those before it have failed, or have not answered for a moment: one behind which
     nobody is must not take the time of the others. What was refused or taken is removed from the list; raises OSError if all of it was."""
     waiting = selectors.DefaultSelector()
-    last: OSError = socket.timeout("out of time")
+    last: Exception = socket.timeout("out of time")
     tried: List[Address] = []
     due = 0.0  # the next one's time
     try:
@@ -324,9 +335,9 @@ def _first(addresses: List[Address], deadline: float, cancel: Cancel) -> socket.
             if fresh and (now() >= due or not waiting.get_map()):
                 tried.append(fresh[0])
                 try:
-                    waiting.register(_begin(fresh[0]), selectors.EVENT_WRITE, fresh[0])
+                    _begin(waiting, fresh[0])
                     due = now() + STAGGER
-                except OSError as err:
+                except (OSError, TypeError, ValueError, OverflowError) as err:  # the latter: an address of a family that this Python does not know
                     addresses.remove(fresh[0])
                     last = err
                 continue
@@ -338,7 +349,7 @@ def _first(addresses: List[Address], deadline: float, cancel: Cancel) -> socket.
                 addresses.clear()
                 raise
             for key, _ in waiting.select(max(min(left, LOOK, due - now() if fresh else LOOK), 0)):
-                sock: Any = key.fileobj
+                sock = cast(socket.socket, key.fileobj)
                 waiting.unregister(sock)
                 addresses.remove(key.data)
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -351,20 +362,32 @@ def _first(addresses: List[Address], deadline: float, cancel: Cancel) -> socket.
                 raise Cancelled
     finally:
         for key in list(waiting.get_map().values()):
-            key.fileobj.close()  # type: ignore[union-attr]
+            cast(socket.socket, key.fileobj).close()
         waiting.close()
 
 
-def _begin(address: Address) -> socket.socket:
+def _begin(waiting: selectors.BaseSelector, address: Address) -> None:
     """Begins to connect."""
     family, kind, proto, at = address
     sock = socket.socket(family, kind, proto)
-    sock.setblocking(False)
-    code = sock.connect_ex(at)
-    if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0)):
+    try:
+        sock.setblocking(False)
+        code = sock.connect_ex(at)
+        if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0)):
+            raise OSError(code, os.strerror(code))
+        waiting.register(sock, selectors.EVENT_WRITE, address)
+    except BaseException:
         sock.close()
-        raise OSError(code, os.strerror(code))
-    return sock
+        raise
+
+
+def _head(answer: http.client.HTTPResponse) -> Dict[str, str]:
+    """The headers by their names in lower case. One that is given several times is one with commas (RFC 9110, 5.3), so that no reader sees the first only."""
+    head: Dict[str, str] = {}
+    for name, value in answer.getheaders():
+        name = name.lower()
+        head[name] = f"{head[name]}, {value}" if name in head else value
+    return head
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:
@@ -387,8 +410,8 @@ def _resolve(host: str, port: int, deadline: float) -> List[Address]:
 
     def look_up(flags: int = 0) -> None:
         try:
-            found.extend(a[:3] + (a[4],) for a in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, flags))
-        except (OSError, UnicodeError) as err:
+            found.extend((a[0], a[1], a[2], a[4]) for a in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, flags))
+        except Exception as err:  # UnicodeError too: a label of a name may have 63 characters
             failed.append(err)
 
     look_up(socket.AI_NUMERICHOST)
@@ -396,7 +419,10 @@ def _resolve(host: str, port: int, deadline: float) -> List[Address]:
         return found
     failed.clear()
     thread = threading.Thread(target=look_up, name="machineid-look-up", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as err:  # too many threads, or the interpreter ends
+        raise Failed(f"look up {host}: {err}", sent=False) from err
     thread.join(max(deadline - now(), 0))
     if thread.is_alive():
         raise Failed(f"look up {host}: out of time", sent=False, timeout=True)
@@ -407,6 +433,8 @@ def _resolve(host: str, port: int, deadline: float) -> List[Address]:
 
 def parse_base_url(url: str) -> Tuple[str, int, str, bool]:
     """Splits a base URL into host, port, path prefix and whether it is https. Raises ValueError."""
+    if not isinstance(url, str):
+        raise ValueError(f"base_url is a str, not {type(url).__name__}")
     url = url.strip()
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or any(c < " " for c in url):  # urlsplit leaves line ends and tabs out

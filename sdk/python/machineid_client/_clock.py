@@ -13,8 +13,8 @@ DAY = 86_400.0
 def seconds(value: float, name: str) -> float:
     """Refuses what is no time to wait: also infinity, for which a permission would never be too old."""
     if not 0 < value <= DAY:
-        raise ValueError(f"{name} is {value!r}: give seconds above 0, at most a day")
-    return value
+        raise ValueError(f"{name} is no time to wait: give seconds above 0, at most a day")
+    return float(value)
 
 
 def now() -> float:

@@ -1,9 +1,9 @@
 """CrewAI: crews, agents and flows that stop when they may not work any more.
 
-    from machineid.integrations.crewai import OffSwitch
+    from machineid_client.integrations.crewai import OffSwitch
 
     switch = OffSwitch(MachineID.from_env(), "crew-01")
-    with switch.run():                       # raises machineid.Denied
+    with switch.run():                       # raises machineid_client.Denied
         crew.kickoff()
 
     async with switch.run():

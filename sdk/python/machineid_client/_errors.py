@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Tuple, Type
 
 NOT_DONE = "not_done"
 UNKNOWN = "unknown"
@@ -40,6 +40,10 @@ class MachineIDError(Exception):
         self.outcome = outcome
         self.retry_after = retry_after
 
+    def __reduce__(self) -> Any:
+        """As it is: an error that cannot be unpickled breaks a whole pool of processes."""
+        return _again, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         text = f"{self.code}: {super().__str__()}"
         if self.outcome != NOT_DONE:
@@ -47,6 +51,13 @@ class MachineIDError(Exception):
         if self.request_id:
             text += f" [request {self.request_id}]"
         return text
+
+
+def _again(kind: Type[MachineIDError], args: Tuple[Any, ...], fields: Mapping[str, Any]) -> MachineIDError:
+    made = kind.__new__(kind, *args)
+    made.args = args
+    made.__dict__.update(fields)
+    return made
 
 
 class Refused(MachineIDError):
@@ -59,8 +70,8 @@ class Refused(MachineIDError):
 class Unavailable(MachineIDError):
     """Nothing could be decided or proved: no connection, out of time, an answer that is none, a server that cannot.
 
-    Codes: "timeout", "connection_failed", "broken_answer", "redirected", "cancelled", and the server's "system_unavailable" and
-    "rate_limited".
+    Codes: "timeout", "connection_failed", "broken_answer", "redirected", "cancelled", "client_error" (this process lacks what a call needs: a thread,
+    memory, depth of stack), and the server's "system_unavailable" and "rate_limited".
     """
 
 

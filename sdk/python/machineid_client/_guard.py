@@ -6,8 +6,9 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
 
+from . import _judge as judge
 from ._clock import seconds
-from ._errors import Denied
+from ._errors import Denied, Unavailable
 from ._watch import Watch
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ class Permit:
             self.check()
             return
         self._watch = Watch(client, device_id, every, on_denied=self._deny)
-        self._watch.start()
+        try:
+            self._watch.start()
+        except Unavailable as err:  # nobody would notice a denial
+            raise Denied(device_id, judge.unavailable(device_id, err.code, str(err.args[0]))) from err
         try:
             self.check()
         except BaseException:

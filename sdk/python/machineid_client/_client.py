@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import os
 import ssl
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, TypeVar, Union
 
 from . import _judge as judge
-from ._call import Call, Caller, Key
+from ._call import Call, Caller, Key, fault
 from ._clock import now, seconds
 from ._errors import MachineIDError, Unavailable
 from ._guard import Guard
-from ._http import Cancel, Pool, Response
+from ._http import Cancel, Pool
+from ._namesake import warn_of_it
 from ._watch import Watch
 
 T = TypeVar("T")
@@ -47,11 +48,12 @@ class MachineID:
     def __init__(
         self, org_key: str, base_url: Optional[str] = None, timeout: float = 10.0, *, retries: int = 2, ssl_context: Optional[ssl.SSLContext] = None
     ) -> None:
+        warn_of_it()
         self._key = Key(org_key)
-        self.base_url = base_url_or_default(base_url)
-        if retries < 0:
-            raise ValueError(f"retries is {retries!r}: give 0 or more")
-        self.timeout = seconds(timeout, "timeout")
+        self.base_url: str = base_url_or_default(base_url)
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError(f"retries is {retries!r}: give a whole number, 0 or more")
+        self.timeout: float = seconds(timeout, "timeout")
         self._caller = Caller(Pool(self.base_url, ssl_context), retries)
         self._cancel: Optional[Cancel] = None  # of the calls of this copy (bound)
         self._deadline: Optional[float] = None
@@ -86,49 +88,56 @@ class MachineID:
         It fails closed: out of time, no connection, a broken answer come back as allowed False with code SYSTEM_UNAVAILABLE, and error and message
         say why. It never raises, unless raise_on_error: then Unavailable where nothing could be decided. A denial is never an error.
         """
-        call = Call("POST", judge.VALIDATE, body={"deviceId": device_id if isinstance(device_id, str) else None})
         if not isinstance(device_id, str):
-            return judge.invalid_device_id(f"a device id is a str, not {type(device_id).__name__}", call.request_id)
+            return judge.invalid_device_id(f"a device id is a str, not {type(device_id).__name__}")
         try:
-            return self._make(call, lambda answer: judge.decision(answer, device_id))
-        except Unavailable as err:
-            if raise_on_error:
-                raise
-            if err.body.get("code") == judge.SYSTEM_UNAVAILABLE and err.body.get("allowed") is False:
-                return dict(err.body)
-            return judge.unavailable(judge.trim(device_id), err.code, str(err.args[0]), err.request_id or call.request_id)
+            call = Call("POST", judge.VALIDATE, body={"deviceId": judge.trim(device_id)})
+            return self._make(call, lambda said: judge.decision(said, device_id))
         except Exception as err:  # whatever it is, the device may not work
+            error = err if isinstance(err, MachineIDError) else fault(err)
             if raise_on_error:
-                raise
-            return judge.unavailable(None, "client_error", f"{type(err).__name__}: {err}", call.request_id)
+                raise error from err.__cause__
+            if error.code == "system_unavailable" and error.body.get("allowed") is False:
+                return dict(error.body)
+            return judge.unavailable(judge.trimmed(device_id), error.code, str(error.args[0]), error.request_id)
 
     def validate_batch(self, device_ids: Sequence[str], *, raise_on_error: bool = False) -> JSON:
-        """May they work? At most 500; ["decisions"] has one {deviceId, allowed, code} for each, in their order. It fails closed as validate does."""
-        ids = list(device_ids)
-        request_id = ""
+        """May they work? At most 500; ["decisions"] has one {deviceId, allowed, code, message} for each, in their order. It fails closed as validate does.
+
+        Raises TypeError for what is no list of ids.
+        """
+        ids = id_list(device_ids)
         try:
             call = Call("POST", "devices/validate_batch", body={"deviceIds": ids})
-            request_id = call.request_id
-            return self._make(call, lambda answer: judge.decisions(answer, ids))
+            return self._make(call, lambda said: judge.decisions(said, ids))
         except Exception as err:
+            error = err if isinstance(err, MachineIDError) else fault(err)
             if raise_on_error:
-                raise
-            code = err.code if isinstance(err, MachineIDError) else "client_error"
-            return judge.unavailable_batch(ids, code, str(err), request_id)
+                raise error from err.__cause__
+            return judge.unavailable_batch(ids, error.code, str(error.args[0]), error.request_id)
 
     # Devices.
 
     def register(
         self, device_id: str, *, name: Optional[str] = None, metadata: Optional[Mapping[str, Any]] = None, ttl_seconds: Optional[int] = None,
-        idempotency_key: Optional[str] = None,
+        idempotency_key: Optional[str] = None, raise_on_error: bool = False,
     ) -> JSON:
-        """Takes a seat for a device (["status"] "ok"), or finds that it has one ("exists"). Never restores a revoked one."""
+        """Takes a seat for a device (["status"] "ok"), or finds that it has one ("exists"). In an org of generation 2 it never restores a revoked one.
+
+        What the server says is returned, also a no: "error" is its code then, and "message" says why; whether the device may work validate tells. Raises
+        Unavailable where no answer came; with raise_on_error also Refused, as the other calls do.
+        """
         body = {"deviceId": _id(device_id), "name": name, "metadata": metadata, "ttlSeconds": ttl_seconds}
-        return self._change("devices/register", body, key=idempotency_key)
+        try:
+            return self._change("devices/register", body, {"deviceId": judge.trim(device_id)}, key=idempotency_key)
+        except MachineIDError as err:
+            if raise_on_error or not isinstance(err.body.get("error"), str):
+                raise
+            return {**err.body, "outcome": err.outcome}
 
     def list_devices(self, limit: Optional[int] = None, cursor: Optional[str] = None) -> JSON:
         """The devices and the plan fields: all (up to 10,000), or a page of limit; ["nextCursor"] is there if more follow."""
-        return self._get("devices/list", {"limit": limit, "cursor": cursor})
+        return self._get("devices/list", {"limit": limit, "cursor": cursor}, {"devices": list})
 
     def iter_devices(self, page: int = 500) -> Iterator[JSON]:
         """All devices, read page by page as they are asked for."""
@@ -189,30 +198,30 @@ class MachineID:
 
     def org_export(self, limit: Optional[int] = None, cursor: Optional[str] = None) -> JSON:
         """What is kept of the org: org, keys and devices; "nextCursor" is there if more devices follow."""
-        return self._get("org/export", {"limit": limit, "cursor": cursor})
+        return self._get("org/export", {"limit": limit, "cursor": cursor}, {"devices": list})
 
     def org_keys(self) -> JSON:
-        return self._get("org/keys")
+        return self._get("org/keys", None, {"keys": list})
 
     def org_keys_create(self, name: str, scope: str, expires_at: Optional[str] = None, *, idempotency_key: Optional[str] = None) -> JSON:
         """Makes a key of scope "admin", "agent" or "validate"; ["orgApiKey"] is shown this once. expires_at is RFC 3339 in UTC.
 
         If the answer was lost, the second attempt raises Refused "secret_already_shown": revoke the key of body["keyId"] and make another.
         """
-        return self._change("org/keys", {"name": name, "scope": scope, "expiresAt": expires_at}, key=idempotency_key)
+        return self._change("org/keys", {"name": name, "scope": scope, "expiresAt": expires_at}, {"keyId": str, "orgApiKey": str}, idempotency_key)
 
     def org_keys_rotate(
         self, key_id: Optional[str] = None, grace_seconds: Optional[int] = None, *, idempotency_key: Optional[str] = None
     ) -> JSON:
         """Makes a key in the place of key_id (this client's own by default), which ends after grace_seconds. See replace_key."""
-        return self._change("org/keys/rotate", {"keyId": key_id, "graceSeconds": grace_seconds}, key=idempotency_key)
+        return self._change("org/keys/rotate", {"keyId": key_id, "graceSeconds": grace_seconds}, {"keyId": str, "orgApiKey": str}, idempotency_key)
 
     def org_keys_revoke(self, key_id: str, *, idempotency_key: Optional[str] = None) -> JSON:
         return self._change("org/keys/revoke", {"keyId": key_id}, key=idempotency_key)
 
     def audit(self, limit: Optional[int] = None, cursor: Optional[str] = None) -> JSON:
         """A page of what was changed, newest first."""
-        return self._get("audit", {"limit": limit, "cursor": cursor})
+        return self._get("audit", {"limit": limit, "cursor": cursor}, {"entries": list})
 
     def iter_audit(self, page: int = 500) -> Iterator[JSON]:
         yield from pages(lambda cursor: self.audit(page, cursor), "entries")
@@ -227,11 +236,12 @@ class MachineID:
         timeout: float = 10.0, ssl_context: Optional[ssl.SSLContext] = None,
     ) -> JSON:
         """Makes an org; its keys are shown this once. Never tried again after an unknown outcome: each success is another org."""
-        headers = {} if operator_token is None else {"Authorization": "Bearer " + operator_token}
-        call = Call("POST", "org/create", body={"name": name, "externalId": external_id}, changes=True, retry=False, headers=headers)
+        token = None if operator_token is None else Key(operator_token, "operator's token")
+        call = Call("POST", "org/create", body={"name": name, "externalId": external_id}, changes=True, retry=False, bearer=token, handler="org_create")
         caller = Caller(Pool(base_url_or_default(base_url), ssl_context), retries=2)
+        deadline = now() + seconds(timeout, "timeout")
         try:
-            return caller.make(call, None, lambda answer: judge.success(answer, "org_create", {}), now() + seconds(timeout, "timeout"), Cancel())
+            return caller.make(call, None, lambda said: judge.changed(said, "org_create", {"orgApiKey": str}), deadline, Cancel())
         finally:
             caller.pool.forget()
 
@@ -256,18 +266,18 @@ class MachineID:
         made._cancel, made._deadline = cancel, deadline
         return made
 
-    def _make(self, call: Call, judged: Callable[[Response], T]) -> T:
+    def _make(self, call: Call, judged: Callable[[judge.Said], T]) -> T:
         deadline = self._deadline if self._deadline is not None else now() + self.timeout
         return self._caller.make(call, self._key, judged, deadline, self._cancel or Cancel())
 
     def _get(self, path: str, query: Optional[Mapping[str, Any]] = None, expect: Optional[Mapping[str, Any]] = None) -> JSON:
-        return self._make(Call("GET", path, query=query), lambda answer: judge.success(answer, path, expect or {}))
+        return self._make(Call("GET", path, query=query), lambda said: judge.success(said, path, expect or {}))
 
     def _change(
         self, path: str, body: Mapping[str, Any], expect: Optional[Mapping[str, Any]] = None, key: Optional[str] = None
     ) -> JSON:
         call = Call("POST", path, body=body, changes=True, idempotency_key=key)
-        return self._make(call, lambda answer: judge.success(answer, path, expect or {}))
+        return self._make(call, lambda said: judge.changed(said, path, expect or {}))
 
 
 def pages(page: Callable[[Optional[str]], JSON], name: str) -> Iterator[JSON]:
@@ -292,10 +302,15 @@ def next_cursor(answer: Mapping[str, Any], before: Optional[str]) -> Optional[st
 def _id(device_id: object) -> str:
     if not isinstance(device_id, str):
         raise TypeError(f"a device id is a str, not {type(device_id).__name__}")
-    return device_id
+    return judge.trim(device_id)
+
+
+def id_list(device_ids: Iterable[Any]) -> List[Any]:
+    """The ids as they are sent; the server names what is no str. Raises TypeError for a single str, whose characters would be taken for ids."""
+    if isinstance(device_ids, (str, bytes)):
+        raise TypeError(f"device_ids is a single {type(device_ids).__name__}: give a list of ids")
+    return [judge.trim(one) if isinstance(one, str) else one for one in device_ids]
 
 
 def _batch(device_ids: Optional[Sequence[str]], scope: Optional[str]) -> JSON:
-    if isinstance(device_ids, str):
-        raise TypeError("device_ids is a single str: give a list of ids")
-    return {"deviceIds": None if device_ids is None else list(device_ids), "scope": scope}
+    return {"deviceIds": None if device_ids is None else id_list(device_ids), "scope": scope}

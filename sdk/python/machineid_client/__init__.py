@@ -1,6 +1,6 @@
 """The client of MachineID, the off switch for fleets of agents.
 
-    from machineid import MachineID
+    from machineid_client import MachineID
 
     client = MachineID.from_env()                      # MACHINEID_ORG_KEY, MACHINEID_BASE_URL
     if client.validate("agent-01")["allowed"]:
@@ -14,6 +14,7 @@ from ._async_guard import AsyncGuard, AsyncPermit, AsyncWatch
 from ._client import MachineID
 from ._errors import COMMITTED, NOT_DONE, UNKNOWN, Denied, MachineIDError, Refused, Unavailable
 from ._guard import Guard, Permit
+from ._namesake import warn_of_it
 from ._version import __version__
 from ._watch import Watch
 
@@ -35,3 +36,5 @@ __all__ = [
     "Watch",
     "__version__",
 ]
+
+warn_of_it()
