@@ -44,6 +44,13 @@ class AsyncMachineID:
     def from_env(cls, env_var: str = ORG_KEY_ENV, base_url: Optional[str] = None, timeout: float = 10.0) -> "AsyncMachineID":
         return cls(key_from_env(env_var), base_url, timeout)
 
+    @classmethod
+    def over(cls, client: MachineID) -> "AsyncMachineID":
+        """The same client for coroutines: its key, connections and timeout are shared."""
+        made = cls.__new__(cls)
+        made._client, made._threads, made._pid = client, None, os.getpid()
+        return made
+
     def __repr__(self) -> str:
         return "Async" + repr(self._client)
 
