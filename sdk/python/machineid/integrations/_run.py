@@ -59,6 +59,7 @@ class Run:
         self._decision: Optional[Mapping[str, Any]] = None
         self._stops: List[Callable[[], object]] = []
         self._block: Optional[_Block] = None
+        self.notes: Dict[str, Any] = {}  # what adapters remember of this run, by the adapter's name
 
     @property
     def denied(self) -> Optional[Denied]:
@@ -102,6 +103,24 @@ class Run:
             stop()
         if block is not None:
             block.interrupt()
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Code in the block, and the tasks that it starts, are part of the run. The run begins before and may go on after it."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    def tell(self, error: Optional[BaseException] = None) -> None:
+        """Raises the run's denial, if there was one, in the place of whatever the framework made of it. KeyboardInterrupt and the like go first."""
+        denied = self.denied
+        if denied is None or (error is not None and not isinstance(error, Exception)):
+            return
+        if isinstance(error, Denied) and error.decision is denied.decision:
+            return  # it comes by itself, with its traceback
+        raise denied from None
 
     def on_denied(self, stop: Callable[[], object]) -> None:
         """Has stop called once when the run is denied, in whatever thread that happens; at once if it was already. It must not block or raise."""
@@ -205,7 +224,7 @@ class _Scope:
         run = self._leave()
         if isinstance(self._watch, Watch):
             self._watch.stop()
-        _tell(run, error)
+        run.tell(error)
 
     async def __aenter__(self) -> Run:
         run = self._begin()
@@ -222,17 +241,7 @@ class _Scope:
             error = None
         if isinstance(self._watch, AsyncWatch):
             await self._watch.stop()
-        _tell(run, error)
-
-
-def _tell(run: Run, error: Optional[BaseException]) -> None:
-    """Raises the run's denial in the place of whatever the framework made of it. KeyboardInterrupt and the like go first."""
-    denied = run.denied
-    if denied is None or (error is not None and not isinstance(error, Exception)):
-        return
-    if isinstance(error, Denied) and error.decision is denied.decision:
-        return  # it comes by itself, with its traceback
-    raise denied from None
+        run.tell(error)
 
 
 class OffSwitch:
