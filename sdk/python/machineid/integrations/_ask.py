@@ -29,14 +29,14 @@ def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Calla
         inner = owner.__dict__.get(name)
         if inner is None:
             raise AttributeError(f"{owner.__module__}.{owner.__qualname__} defines no {name}: this version of the framework is not supported")
-        if isinstance(inner, (staticmethod, classmethod, property)):
-            raise AttributeError(f"{owner.__module__}.{owner.__qualname__}.{name} is no plain method: this version of the framework is not supported")
+        static = isinstance(inner, staticmethod)
+        inner = inner.__func__ if static else inner
         if getattr(inner, "machineid_wraps", False):
             return
         made = wrap(inner)
         functools.update_wrapper(made, inner)
         made.machineid_wraps = True  # type: ignore[attr-defined]
-        setattr(owner, name, made)
+        setattr(owner, name, staticmethod(made) if static else made)
 
 
 def ask_first(owner: type, name: str, find: Find = _inherited, *, awaited: bool = False) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Type, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type, Union
 
 from .._async import AsyncMachineID
 from .._async_guard import AsyncWatch
@@ -56,18 +56,17 @@ class Run:
         self.outer = outer
         self._same = outer is not None and outer.device_id == self.device_id and outer.switch.client is switch.client
         self._lock = threading.Lock()
-        self._decision: Optional[Mapping[str, Any]] = None
+        self._first: Optional[Tuple[str, Mapping[str, Any]]] = None  # whose denial, and what was said with it
         self._stops: List[Callable[[], object]] = []
         self._block: Optional[_Block] = None
         self.notes: Dict[str, Any] = {}  # what adapters remember of this run, by the adapter's name
+        if outer is not None:
+            outer.on_denied(self._outer_denied)
 
     @property
     def denied(self) -> Optional[Denied]:
         """The first denial, an exception of the adapter's class; None while there was none. Each read makes a new one: they carry no traceback."""
-        if self._decision is not None:
-            return self.switch.raises(self.device_id, self._decision)
-        outer = None if self.outer is None else self.outer.denied
-        return None if outer is None else self.switch.raises(outer.device_id, outer.decision)
+        return None if self._first is None else self.switch.raises(*self._first)
 
     def check(self) -> None:
         """Asks, and raises Denied unless the run may go on. It blocks for the client's timeout at most: not for an event loop's thread."""
@@ -91,18 +90,24 @@ class Run:
 
     def deny(self, decision: Mapping[str, Any]) -> None:
         """Takes a denial. The first one counts; it stops what is under way as far as the adapter can."""
+        self._deny(self.device_id, decision)
+
+    def _deny(self, device_id: str, decision: Mapping[str, Any]) -> None:
         with self._lock:
-            if self._decision is not None:
+            if self._first is not None:
                 return
-            self._decision = decision
+            self._first = device_id, decision
             stops, self._stops = self._stops, []
-            block = self._block
         if self._same and self.outer is not None:
-            self.outer.deny(decision)
+            self.outer._deny(device_id, decision)
         for stop in stops:
             stop()
-        if block is not None:
-            block.interrupt()
+        if self._block is not None:
+            self._block.interrupt()
+
+    def _outer_denied(self) -> None:
+        assert self.outer is not None and self.outer._first is not None
+        self._deny(*self.outer._first)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -125,10 +130,31 @@ class Run:
     def on_denied(self, stop: Callable[[], object]) -> None:
         """Has stop called once when the run is denied, in whatever thread that happens; at once if it was already. It must not block or raise."""
         with self._lock:
-            if self._decision is None:
+            if self._first is None:
                 self._stops.append(stop)
                 return
         stop()
+
+    def forget(self, stop: Callable[[], object]) -> None:
+        """Takes back an on_denied, for what is over."""
+        with self._lock:
+            if stop in self._stops:
+                self._stops.remove(stop)
+
+    def tell(self, error: Optional[BaseException]) -> None:
+        """Raises the denial, if there was one, in the place of what the framework made of it: a result, an error of its own, a cancellation.
+
+        KeyboardInterrupt and the like go first, and so does somebody else's cancellation of this task.
+        """
+        denied = self.denied
+        if denied is None or (isinstance(error, Denied) and error.decision is denied.decision):
+            return  # nothing to tell, or it comes by itself with its traceback
+        if error is None or self.explains(error):
+            raise denied from None
+
+    def explains(self, error: BaseException) -> bool:
+        """Whether the run was denied and the error may have come of that."""
+        return self._first is not None and (isinstance(error, Exception) or (isinstance(error, asyncio.CancelledError) and not _being_cancelled()))
 
     def _take(self, decision: Mapping[str, Any]) -> None:
         if decision["allowed"] is not True:
@@ -162,7 +188,6 @@ class _Block:
         assert task is not None
         self._task: "Optional[asyncio.Task[Any]]" = task
         self._loop = asyncio.get_running_loop()
-        self._before = _cancelling(task)
         self._interrupted = False
 
     def interrupt(self) -> None:
@@ -174,19 +199,18 @@ class _Block:
             self._interrupted = True
             self._task.cancel()
 
-    def end(self, error: Optional[BaseException]) -> bool:
-        """From here on nobody cancels the task. Reports whether error is a cancellation that nobody asked of this task but the block, or the
-        framework by its own means; before Python 3.11 that cannot be told from somebody else's."""
+    def end(self) -> None:
+        """From here on nobody cancels the task, and a cancellation that came from here is no more."""
         task, self._task = self._task, None
-        assert task is not None
-        if self._interrupted and hasattr(task, "uncancel"):
+        if self._interrupted and task is not None and hasattr(task, "uncancel"):
             task.uncancel()
-        return isinstance(error, asyncio.CancelledError) and _cancelling(task) <= self._before
 
 
-def _cancelling(task: "asyncio.Task[Any]") -> int:
-    count = getattr(task, "cancelling", None)  # since Python 3.11
-    return int(count()) if count is not None else 0
+def _being_cancelled() -> bool:
+    """Whether somebody wants the current task to end. Before Python 3.11 nobody knows."""
+    task = asyncio.current_task()
+    count = getattr(task, "cancelling", None)
+    return count is not None and count() > 0
 
 
 class _Scope:
@@ -211,6 +235,8 @@ class _Scope:
     def _leave(self) -> Run:
         assert self._run is not None
         _leave(self._token)
+        if self._run.outer is not None:
+            self._run.outer.forget(self._run._outer_denied)
         return self._run
 
     def __enter__(self) -> Run:
@@ -237,8 +263,7 @@ class _Scope:
     async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         run = self._leave()
         assert run._block is not None
-        if run._block.end(error):
-            error = None
+        run._block.end()
         if isinstance(self._watch, AsyncWatch):
             await self._watch.stop()
         run.tell(error)

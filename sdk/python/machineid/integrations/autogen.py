@@ -14,14 +14,15 @@ Runs on a runtime of their own (SingleThreadedAgentRuntime, started by you) are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Iterator, Optional
 
-from autogen_agentchat.agents import BaseChatAgent
+from autogen_agentchat.agents import AssistantAgent, BaseChatAgent
 from autogen_agentchat.teams import BaseGroupChat
-from autogen_core import BaseAgent, CancellationToken
+from autogen_core import BaseAgent, CancellationToken, FunctionCall
 from autogen_core.code_executor import CodeExecutor
-from autogen_core.models import ChatCompletionClient
+from autogen_core.models import ChatCompletionClient, FunctionExecutionResult
 from autogen_core.tools import BaseTool, Workbench
 
 from ._ask import ask_before_requests, ask_first_everywhere, wrap_once
@@ -48,56 +49,73 @@ class OffSwitch(_OffSwitch):
         wrap_once(BaseChatAgent, "run_stream", _stream_with_token)
         wrap_once(BaseGroupChat, "run_stream", _stream_with_token)  # which its run consists of
         wrap_once(BaseAgent, "on_message", _in_its_run)
+        wrap_once(AssistantAgent, "_execute_tool_call", _with_a_result)
 
 
 def _run_with_token(inner: Callable[..., Any]) -> Callable[..., Any]:
     async def run(self: Any, *, cancellation_token: Optional[CancellationToken] = None, **options: Any) -> Any:
-        return await inner(self, cancellation_token=_token(current(), cancellation_token), **options)
+        here = current()
+        if here is None:
+            return await inner(self, cancellation_token=cancellation_token, **options)
+        with _token(here, cancellation_token) as token:
+            try:
+                result = await inner(self, cancellation_token=token, **options)
+            except BaseException as error:
+                here.tell(error)
+                raise
+            here.tell(None)
+            return result
 
     return run
 
 
 def _stream_with_token(inner: Callable[..., Any]) -> Callable[..., Any]:
     def run_stream(self: Any, *, cancellation_token: Optional[CancellationToken] = None, **options: Any) -> Any:
-        run = current()  # of who asks for the stream; whoever reads it may have another context
-        if run is None:
+        here = current()  # of who asks for the stream; whoever reads it may have another context
+        if here is None:
             return inner(self, cancellation_token=cancellation_token, **options)
-        return _read(run, lambda: inner(self, cancellation_token=_token(run, cancellation_token), **options))
+        return _read(here, cancellation_token, lambda token: inner(self, cancellation_token=token, **options))
 
     return run_stream
 
 
-async def _read(run: Run, stream: Callable[[], Any]) -> Any:
-    with joined(run):
-        items = stream()
-    try:
-        while True:
-            with joined(run):
+async def _read(run: Run, given: Optional[CancellationToken], stream: Callable[[CancellationToken], Any]) -> Any:
+    with _token(run, given) as token:
+        items = stream(token)
+        try:
+            while True:
                 try:
-                    item = await items.__anext__()
+                    with joined(run):
+                        item = await items.__anext__()
                 except StopAsyncIteration:
+                    run.tell(None)
                     return
-            yield item
-    finally:
-        await items.aclose()
+                except BaseException as error:
+                    run.tell(error)
+                    raise
+                yield item
+        finally:
+            await items.aclose()
 
 
-def _token(run: Optional[Run], given: Optional[CancellationToken]) -> Optional[CancellationToken]:
-    """The token of what is begun in a run: the denial cancels it. Called in the loop that everything with this token runs in."""
-    if run is None:
-        return given
+@contextlib.contextmanager
+def _token(run: Run, given: Optional[CancellationToken]) -> Iterator[CancellationToken]:
+    """The token of what is begun in a run: a denial cancels it. For the loop that everything with this token runs in."""
     token = CancellationToken() if given is None else given
-    if _runs.get(token) is not run:
-        _runs[token] = run
-        loop, weak = asyncio.get_running_loop(), weakref.ref(token)
+    loop = asyncio.get_running_loop()
 
-        def cancel() -> None:
-            token = weak()
-            if token is not None:
-                token.cancel()
+    def stop() -> None:
+        in_loop(loop, token.cancel)
 
-        run.on_denied(lambda: in_loop(loop, cancel))
-    return token
+    before = _runs.get(token)
+    _runs[token] = run
+    run.on_denied(stop)
+    try:
+        yield token
+    finally:
+        run.forget(stop)
+        if before is not None:
+            _runs[token] = before
 
 
 def _in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,3 +127,22 @@ def _in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
             return await inner(self, message, ctx)
 
     return on_message
+
+
+def _with_a_result(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """An AssistantAgent waits for ever for tools that were cancelled or denied: it waits for all of their results, or for a reader's None that an
+    exception keeps from coming. So a denial is a result there, and the model call or turn that follows is what raises."""
+
+    async def _execute_tool_call(tool_call: FunctionCall, *args: Any, **options: Any) -> Any:
+        run = current()
+        if run is None:
+            return await inner(tool_call, *args, **options)
+        try:
+            await run.acheck()
+            return await inner(tool_call, *args, **options)
+        except BaseException as error:
+            if not run.explains(error):
+                raise
+            return tool_call, FunctionExecutionResult(content=str(run.denied), call_id=tool_call.id, is_error=True, name=tool_call.name)
+
+    return _execute_tool_call

@@ -11,10 +11,10 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 
 class Say:
-    """An answer in words."""
+    """An answer in words. first is called before it is given."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, first: Callable[[], object] = lambda: None) -> None:
+        self.text, self.first = text, first
 
 
 class Call:
@@ -24,7 +24,21 @@ class Call:
         self.tool, self.args = tool, args
 
 
-Step = Union[Say, Call, Sequence[Call]]
+class Fail:
+    """A failure of the provider: an HTTP status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class While:
+    """A step during which something happens: first is called when the request has come in, and the answer waits for it."""
+
+    def __init__(self, first: Callable[[], object], step: "Step") -> None:
+        self.first, self.step = first, step
+
+
+Step = Union[Say, Call, Fail, While, Sequence[Call]]
 
 
 class Model:
@@ -76,6 +90,11 @@ class Model:
             self.unknown.append(name)
             return 404, {"error": {"message": f"there is no script for {name}"}}
         step = steps[min(nth, len(steps) - 1)]
+        if isinstance(step, While):
+            step.first()
+            step = step.step
+        if isinstance(step, Fail):
+            return step.status, {"error": {"message": "the scene says so", "type": "failed", "code": str(step.status)}}
         text = step.text if isinstance(step, Say) else ""
         calls = [] if isinstance(step, Say) else [step] if isinstance(step, Call) else list(step)
         return 200, form(path, body, f"{name}-{nth}", text, calls)

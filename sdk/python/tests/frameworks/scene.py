@@ -47,6 +47,7 @@ class Scene:
         self.ticks = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self.over = threading.Event()  # the play: what waits for it goes on
         self.begun: List[str] = []
         self.after: List[str] = []  # what began after the permission had ended
         self.raised: List[BaseException] = []
@@ -159,6 +160,7 @@ class Stage:
             faults = "".join("".join(traceback.format_stack(frame)[-8:]) + "\n" for frame in sys._current_frames().values())
             result = {"error": f"not over within {PATIENT} s:\n{faults}"}
         self._scene = None
+        scene.over.set()
         if ends == SILENCE:
             self.tiers.edge_process.resume()
         if ends == LOST:

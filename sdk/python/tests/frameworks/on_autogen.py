@@ -1,0 +1,412 @@
+"""AutoGen AgentChat's cells."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Callable, List, Optional, Sequence
+
+from autogen_agentchat.agents import AssistantAgent, BaseChatAgent, CodeExecutorAgent, SocietyOfMindAgent
+from autogen_agentchat.base import Response
+from autogen_agentchat.conditions import MaxMessageTermination, TextMentionTermination
+from autogen_agentchat.messages import TextMessage
+from autogen_agentchat.teams import DiGraphBuilder, GraphFlow, MagenticOneGroupChat, RoundRobinGroupChat, SelectorGroupChat, Swarm
+from autogen_agentchat.tools import AgentTool, TeamTool
+from autogen_agentchat.ui import Console
+from autogen_core import CancellationToken, SingleThreadedAgentRuntime
+from autogen_core.code_executor import CodeExecutor, CodeResult
+from autogen_core.tools import StaticWorkbench, FunctionTool
+from autogen_ext.models.openai import OpenAIChatCompletionClient
+
+from machineid import Denied
+from machineid.integrations.autogen import OffSwitch
+
+from .model import Call, Fail, Say, While
+from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
+
+logging.getLogger("autogen_core").setLevel(logging.CRITICAL)
+INFO = {"vision": False, "function_calling": True, "json_output": True, "family": "unknown", "structured_output": False, "multiple_system_messages": True}
+END = TextMentionTermination(FINAL)
+
+
+def held(scene: Scene, **options: Any) -> Any:
+    return OffSwitch(scene.async_client, scene.device, **options).run() if scene.guarded else contextlib.nullcontext()
+
+
+def model(scene: Scene, name: str, *steps: Any, **options: Any) -> OpenAIChatCompletionClient:
+    scene.model.script(name, *steps)
+    options.setdefault("max_retries", 0)
+    options.setdefault("model_info", INFO)
+    return OpenAIChatCompletionClient(model=name, base_url=scene.model_url, api_key="none", **options)
+
+
+def actor(scene: Scene, name: str = "a", *steps: Any, tools: Optional[List[Any]] = None, **options: Any) -> AssistantAgent:
+    """An agent that acts four times in turn, and then says the last answer."""
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return await scene.atool(n)
+
+    steps = steps or (*[Call("act", n=n) for n in range(4)], Say(FINAL))
+    options.setdefault("max_tool_iterations", 10)
+    return AssistantAgent(name, model_client=model(scene, name, *steps), tools=tools if tools is not None else [act], **options)
+
+
+def last(result: Any) -> str:
+    return str(result.messages[-1].to_text())
+
+
+def team(*agents: Any, **options: Any) -> RoundRobinGroupChat:
+    return RoundRobinGroupChat(list(agents), termination_condition=TextMentionTermination(FINAL) | MaxMessageTermination(30), **options)
+
+
+async def sequential(scene: Scene) -> str:
+    agent = actor(scene)
+    async with held(scene):
+        return last(await agent.run(task="go"))
+
+
+async def in_a_team(scene: Scene) -> str:
+    chat = team(actor(scene))
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+async def parallel(scene: Scene) -> str:
+    together = scene.atogether(3)
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return await together(n)
+
+    chat = team(actor(scene, "a", [Call("act", n=n) for n in range(3)], Say(FINAL), tools=[act]))
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+async def plain_functions(scene: Scene) -> str:
+    def act(n: int) -> str:
+        """Acts."""
+        return scene.tool(n)
+
+    chat = team(actor(scene, tools=[act]))
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+async def streamed(scene: Scene) -> str:
+    chat = team(actor(scene, model_client_stream=True))
+    async with held(scene):
+        found = ""
+        async for message in chat.run_stream(task="go"):
+            found = last(message) if hasattr(message, "stop_reason") else found
+        return found
+
+
+async def console(scene: Scene) -> str:
+    chat = team(actor(scene))
+    async with held(scene):
+        return last(await Console(chat.run_stream(task="go")))
+
+
+async def read_elsewhere(scene: Scene) -> str:
+    """The stream is asked for in the block and read in another task, which knows nothing of it."""
+    chat = team(actor(scene))
+    streams: "asyncio.Queue[Any]" = asyncio.Queue()
+
+    async def read() -> str:
+        return last(await Console(await streams.get()))
+
+    reader = asyncio.ensure_future(read())
+    async with held(scene):
+        await streams.put(chat.run_stream(task="go"))
+        return await reader
+
+
+async def nested(scene: Scene) -> str:
+    inner = actor(scene, "inner")
+    outer = actor(scene, "outer", Call("inner", task="go"), Call("inner", task="again"), Say(FINAL), tools=[AgentTool(inner)])
+    chat = team(outer)
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+async def nested_team(scene: Scene) -> str:
+    inner = TeamTool(team(actor(scene, "inner")), name="inner", description="a team")
+    outer = actor(scene, "outer", Call("inner", task="go"), Call("inner", task="again"), Say(FINAL), tools=[inner])
+    async with held(scene):
+        return last(await outer.run(task="go"))
+
+
+async def team_in_a_team(scene: Scene) -> str:
+    inner = RoundRobinGroupChat([actor(scene, "inner", *[Call("act", n=n) for n in range(4)], Say("done"))], max_turns=1, name="innerteam")
+    chat = team(inner, actor(scene, "writer", Say(FINAL)))
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+async def society(scene: Scene) -> str:
+    inner = RoundRobinGroupChat([actor(scene, "inner", *[Call("act", n=n) for n in range(4)], Say("done"))], max_turns=1)
+    mind = SocietyOfMindAgent("mind", team=inner, model_client=model(scene, "mind", Say(FINAL)))
+    async with held(scene):
+        return last(await mind.run(task="go"))
+
+
+async def handoff(scene: Scene) -> str:
+    first = actor(scene, "first", Call("act", n=0), Call("transfer_to_second"), Say("none"), handoffs=["second"])
+    second = actor(scene, "second", Call("act", n=1), Call("transfer_to_first"), Say(FINAL), handoffs=["first"])
+    third = [first, second]
+    scene.model.script("first", Call("act", n=0), Call("transfer_to_second"), Say(FINAL))
+    chat = Swarm(third, termination_condition=TextMentionTermination(FINAL) | MaxMessageTermination(30))
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+async def selected(scene: Scene) -> str:
+    a = actor(scene, "a", Call("act", n=0), Say("more"))
+    b = actor(scene, "b", Call("act", n=1), Say(FINAL))
+    chat = SelectorGroupChat(
+        [a, b], model_client=model(scene, "selector", Say("a"), Say("b")), termination_condition=TextMentionTermination(FINAL) | MaxMessageTermination(30)
+    )
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+async def graph(scene: Scene) -> str:
+    together = scene.atogether(2)
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return await together(n)
+
+    a, b = (actor(scene, name, Call("act", n=n), Say("done"), tools=[act]) for n, name in enumerate("ab"))
+    start, end = actor(scene, "start", Say("go")), actor(scene, "end", Say(FINAL))
+    builder = DiGraphBuilder()
+    for node in (start, a, b, end):
+        builder.add_node(node)
+    builder.add_edge(start, a).add_edge(start, b).add_edge(a, end).add_edge(b, end)
+    chat = GraphFlow([start, a, b, end], graph=builder.build(), termination_condition=MaxMessageTermination(30))
+    async with held(scene):
+        result = await chat.run(task="go")
+        return " ".join(str(message.to_text()) for message in result.messages)
+
+
+LEDGER = (
+    '{"is_request_satisfied": {"reason": "r", "answer": %s}, "is_progress_being_made": {"reason": "r", "answer": true}, "is_in_loop": {"reason": "r", '
+    '"answer": false}, "instruction_or_question": {"reason": "r", "answer": "act"}, "next_speaker": {"reason": "r", "answer": "a"}}'
+)
+
+
+async def magentic(scene: Scene) -> str:
+    a = actor(scene, "a", Call("act", n=0), Call("act", n=1), Say("acted"))
+    boss = model(scene, "boss", Say("facts"), Say("plan"), Say(LEDGER % "false"), Say(LEDGER % "false"), Say(LEDGER % "true"), Say(FINAL))
+    chat = MagenticOneGroupChat([a], model_client=boss)
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+async def own_runtime(scene: Scene) -> str:
+    """The runtime was started before the block, by somebody who knows nothing of it."""
+    runtime = SingleThreadedAgentRuntime()
+    runtime.start()
+    a = actor(scene, "a", Call("act", n=0), Say("more"))
+    chat = SelectorGroupChat(
+        [a, actor(scene, "b", Say(FINAL))], model_client=model(scene, "selector", Say("a"), Say("b")),
+        termination_condition=TextMentionTermination(FINAL) | MaxMessageTermination(30), runtime=runtime,
+    )
+    try:
+        async with held(scene):
+            return last(await chat.run(task="go"))
+    finally:
+        with contextlib.suppress(BaseException):
+            await runtime.stop()
+
+
+async def own_token(scene: Scene) -> str:
+    chat = team(actor(scene))
+    async with held(scene):
+        return last(await chat.run(task="go", cancellation_token=CancellationToken()))
+
+
+async def workbench(scene: Scene) -> str:
+    async def act(n: int) -> str:
+        """Acts."""
+        return await scene.atool(n)
+
+    bench = StaticWorkbench([FunctionTool(act, description="Acts.")])
+    agent = AssistantAgent(
+        "a", model_client=model(scene, "a", *[Call("act", n=n) for n in range(4)], Say(FINAL)), workbench=bench, max_tool_iterations=10
+    )
+    async with held(scene):
+        return last(await agent.run(task="go"))
+
+
+async def reflecting(scene: Scene) -> str:
+    agent = actor(scene, "a", Call("act", n=0), Say(FINAL), reflect_on_tool_use=True, max_tool_iterations=1)
+    async with held(scene):
+        return last(await team(agent).run(task="go"))
+
+
+async def retried(scene: Scene) -> str:
+    """The model is overloaded when the revoke comes, and its client tries again by itself."""
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return f"did {n}"
+
+    client = model(scene, "a", Call("act", n=0), While(scene.end, Fail(429)), Fail(429), Say(FINAL), max_retries=5)
+    agent = AssistantAgent("a", model_client=client, tools=[act], max_tool_iterations=10)
+    async with held(scene):
+        return last(await team(agent).run(task="go"))
+
+
+class Runner(CodeExecutor):  # type: ignore[misc]
+    """Runs no code, but says so."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    async def execute_code_blocks(self, code_blocks: Sequence[Any], cancellation_token: CancellationToken) -> CodeResult:
+        return CodeResult(exit_code=1, output=await self.scene.atool(len(code_blocks)))
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def restart(self) -> None: ...
+
+
+async def code(scene: Scene) -> str:
+    block = Say("```python\nprint(1)\n```")
+    retry, enough = (Say('{"reason": "r", "retry": %s}' % more) for more in ("true", "false"))
+    client = model(scene, "a", block, retry, block, enough, Say(FINAL), model_info=dict(INFO, structured_output=True))
+    agent = CodeExecutorAgent("a", Runner(scene), model_client=client, max_retries_on_error=3)
+    async with held(scene):
+        return last(await team(agent, actor(scene, "b", Say(FINAL))).run(task="go"))
+
+
+class Counting(BaseChatAgent):  # type: ignore[misc]
+    """An agent without a model: its turns are what begins."""
+
+    def __init__(self, name: str, scene: Scene) -> None:
+        super().__init__(name, "counts")
+        self.scene, self.turns = scene, 0
+
+    @property
+    def produced_message_types(self) -> Sequence[Any]:
+        return (TextMessage,)
+
+    async def on_messages(self, messages: Sequence[Any], cancellation_token: CancellationToken) -> Response:
+        self.turns += 1
+        await self.scene.atool(self.turns)
+        return Response(chat_message=TextMessage(content=FINAL if self.turns > 2 else "more", source=self.name))
+
+    async def on_reset(self, cancellation_token: CancellationToken) -> None: ...
+
+
+async def own_agents(scene: Scene) -> str:
+    chat = team(Counting("a", scene), Counting("b", scene))
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+async def background(scene: Scene) -> str:
+    """The run is begun in the block and goes on behind its end."""
+    chat = team(actor(scene))
+    async with held(scene):
+        task = asyncio.ensure_future(chat.run(task="go"))
+        await asyncio.sleep(0)
+    return last(await task)
+
+
+async def several(scene: Scene) -> str:
+    """Two runs of one switch at once: the denial of one device ends both, each with its own Denied."""
+    switch = OffSwitch(scene.async_client, scene.device)
+
+    async def one(name: str) -> str:
+        async with switch.run() if scene.guarded else contextlib.nullcontext():
+            return last(await team(actor(scene, name)).run(task="go"))
+
+    results = await asyncio.gather(one("a"), one("b"), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    assert type(results[0]) is type(results[1])
+    return " ".join(map(str, results))
+
+
+async def interrupted(scene: Scene) -> str:
+    """The revoke comes while a tool waits for something that does not come: the watch ends it."""
+
+    async def act(n: int) -> str:
+        """Acts."""
+        did = await scene.atool(n)
+        if scene.guarded and scene.ends:
+            await asyncio.Event().wait()
+        return did
+
+    chat = team(actor(scene, tools=[act]))
+    async with held(scene, every=0.1):
+        return last(await chat.run(task="go"))
+
+
+async def interrupted_model(scene: Scene) -> str:
+    """The revoke comes while the model thinks for ever."""
+
+    def think() -> None:
+        scene.end()
+        if scene.guarded and scene.ends:
+            scene.over.wait()
+
+    agent = actor(scene, "a", Call("act", n=0), While(think, Say(FINAL)), tools=[quiet])
+    async with held(scene, every=0.1):
+        return last(await team(agent).run(task="go"))
+
+
+async def quiet(n: int) -> str:
+    """Acts, and ends nothing."""
+    return f"did {n}"
+
+
+def during(steps: Callable[[Scene], List[Any]], **options: Any) -> Any:
+    """The revoke comes while the model answers with these steps: what is denied first is what they call."""
+
+    async def body(scene: Scene) -> str:
+        agents = [actor(scene, "a", *steps(scene), **options), actor(scene, "second", Say(FINAL))]
+        chat = Swarm(agents, termination_condition=TextMentionTermination(FINAL) | MaxMessageTermination(30))
+        async with held(scene):
+            return last(await chat.run(task="go"))
+
+    return body
+
+
+async def again(scene: Scene) -> str:
+    """A team that was denied works again when it may, if it is reset."""
+    chat = team(actor(scene))
+    if scene.guarded and scene.ends is None:
+        scene.ends = REVOKE
+        with contextlib.suppress(Denied):
+            async with held(scene):
+                await chat.run(task="go")
+        scene.stage.admin.unrevoke(scene.device)
+        await chat.reset()
+        scene.model.script("a", Call("act", n=0), Say(FINAL))
+    async with held(scene):
+        return last(await chat.run(task="go"))
+
+
+CELLS = [
+    Cell("sequential", sequential, EVERY_END), Cell("in a team", in_a_team, EVERY_END), Cell("parallel", parallel), Cell("plain functions", plain_functions),
+    Cell("streamed", streamed), Cell("console", console), Cell("read elsewhere", read_elsewhere), Cell("nested: agent as a tool", nested),
+    Cell("nested: team as a tool", nested_team), Cell("nested: team in a team", team_in_a_team), Cell("nested: society of mind", society),
+    Cell("hand-over: Swarm", handoff), Cell("hand-over: SelectorGroupChat", selected), Cell("hand-over: GraphFlow", graph),
+    Cell("hand-over: MagenticOne", magentic), Cell("own runtime", own_runtime), Cell("own token", own_token), Cell("workbench", workbench),
+    Cell("reflecting", reflecting), Cell("retry on", retried), Cell("code", code), Cell("own agents", own_agents), Cell("background", background),
+    Cell("several at once", several), Cell("interrupted: tool", interrupted), Cell("interrupted: model", interrupted_model), Cell("again", again),
+    Cell("during a model call: tool", during(lambda scene: [While(scene.end, Call("act", n=0)), Say(FINAL)])),
+    Cell("during a model call: tools", during(lambda scene: [While(scene.end, [Call("act", n=0), Call("act", n=1)]), Say(FINAL)])),
+    Cell("during a model call: hand-over", during(lambda scene: [While(scene.end, Call("transfer_to_second")), Say(FINAL)], handoffs=["second"])),
+    Cell("during a model call: one turn", during(lambda scene: [While(scene.end, Call("act", n=0)), Say(FINAL)], max_tool_iterations=1)),
+]
+
+if __name__ == "__main__":
+    main("autogen", CELLS, ["autogen-agentchat", "autogen-core", "autogen-ext", "openai"])
