@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -42,7 +43,7 @@ def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Calla
 def ask_first(owner: type, name: str, find: Find = _inherited, *, awaited: bool = False) -> None:
     """Has a method of a class ask before each call that is part of a run; other calls go on as ever.
 
-    Coroutine functions and async generators await the answer; plain functions block for it. awaited: the method is called in an event loop even where
+    Coroutine functions, async generators and async context managers await the answer; plain functions block for it. awaited: the method is called in an event loop even where
     it is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator.
     """
     wrap_once(owner, name, lambda inner: _asking(inner, find, awaited))
@@ -63,6 +64,17 @@ def _asking(inner: Callable[..., Any], find: Find, awaited: bool) -> Callable[..
                 await items.aclose()
 
         return stream
+    if inspect.isasyncgenfunction(getattr(inner, "__wrapped__", None)):
+
+        @contextlib.asynccontextmanager
+        async def block(self: Any, *args: Any, **options: Any) -> Any:
+            run = find(self, *args, **options)
+            if run is not None:
+                await run.acheck()
+            async with inner(self, *args, **options) as value:
+                yield value
+
+        return block
     if inspect.iscoroutinefunction(inner) or awaited:
 
         async def coroutine(self: Any, *args: Any, **options: Any) -> Any:

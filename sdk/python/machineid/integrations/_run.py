@@ -118,15 +118,6 @@ class Run:
         finally:
             _current.reset(token)
 
-    def tell(self, error: Optional[BaseException] = None) -> None:
-        """Raises the run's denial, if there was one, in the place of whatever the framework made of it. KeyboardInterrupt and the like go first."""
-        denied = self.denied
-        if denied is None or (error is not None and not isinstance(error, Exception)):
-            return
-        if isinstance(error, Denied) and error.decision is denied.decision:
-            return  # it comes by itself, with its traceback
-        raise denied from None
-
     def on_denied(self, stop: Callable[[], object]) -> None:
         """Has stop called once when the run is denied, in whatever thread that happens; at once if it was already. It must not block or raise."""
         with self._lock:

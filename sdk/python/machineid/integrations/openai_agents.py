@@ -163,7 +163,7 @@ def _tell_of_denial(result: RunResultStreaming, run: Run) -> None:
         except Exception as err:
             run.tell(err)
             raise
-        run.tell()
+        run.tell(None)
 
     result.stream_events = stream_events  # type: ignore[method-assign]
     every = run.switch.every
