@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type, Union
+from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type, Union
 
 from .._async import AsyncMachineID
 from .._async_guard import AsyncWatch
@@ -258,6 +258,42 @@ class _Scope:
         if isinstance(self._watch, AsyncWatch):
             await self._watch.stop()
         run.tell(error)
+
+
+def read(run: Run, items: Any) -> Iterator[Any]:
+    """What a generator yields, made in a run, whoever reads it and when. Errors that come of a denial are told as that."""
+    try:
+        while True:
+            try:
+                with joined(run):
+                    item = next(items)
+            except StopIteration:
+                run.tell(None)
+                return
+            except BaseException as error:
+                run.tell(error)
+                raise
+            yield item
+    finally:
+        items.close()
+
+
+async def aread(run: Run, items: Any) -> AsyncIterator[Any]:
+    """read for asynchronous generators."""
+    try:
+        while True:
+            try:
+                with joined(run):
+                    item = await items.__anext__()
+            except StopAsyncIteration:
+                run.tell(None)
+                return
+            except BaseException as error:
+                run.tell(error)
+                raise
+            yield item
+    finally:
+        await items.aclose()
 
 
 class OffSwitch:

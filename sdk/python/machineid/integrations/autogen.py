@@ -27,7 +27,7 @@ from autogen_core.tools import BaseTool, Workbench
 
 from ._ask import ask_before_requests, ask_first_everywhere, wrap_once
 from ._run import OffSwitch as _OffSwitch
-from ._run import Run, current, in_loop, joined
+from ._run import Run, aread, current, in_loop, joined
 
 __all__ = ["OffSwitch"]
 
@@ -81,21 +81,12 @@ def _stream_with_token(inner: Callable[..., Any]) -> Callable[..., Any]:
 
 async def _read(run: Run, given: Optional[CancellationToken], stream: Callable[[CancellationToken], Any]) -> Any:
     with _token(run, given) as token:
-        items = stream(token)
+        items = aread(run, stream(token))
         try:
-            while True:
-                try:
-                    with joined(run):
-                        item = await items.__anext__()
-                except StopAsyncIteration:
-                    run.tell(None)
-                    return
-                except BaseException as error:
-                    run.tell(error)
-                    raise
+            async for item in items:
                 yield item
         finally:
-            await items.aclose()
+            await items.aclose()  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

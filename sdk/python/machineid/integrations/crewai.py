@@ -16,18 +16,19 @@ is running is not interrupted. What a block leaves behind in the background (mem
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import openai  # noqa: F401  # CrewAI imports it when the first model is made; ask_before_requests has to find it by then
 from crewai.flow.runtime import Flow
 from crewai.hooks.dispatch import HookAborted, InterceptionPoint, get_hooks, register
 from crewai.llms.base_llm import BaseLLM
 from crewai.task import Task
+from crewai.types.streaming import StreamingOutputBase, StreamSessionBase
 
 from .._errors import Denied
-from ._ask import ask_before_requests, ask_first, family
+from ._ask import ask_before_requests, ask_first, family, wrap_once
 from ._run import OffSwitch as _OffSwitch
-from ._run import Run, current
+from ._run import Run, aread, current, read
 
 __all__ = ["CrewDenied", "OffSwitch"]
 
@@ -51,6 +52,8 @@ class OffSwitch(_OffSwitch):
             _ask_each_attempt(owner, "acall")
         ask_first(Flow, "_execute_method", _of_a_flow)
         ask_first(Task, "aexecute_sync")
+        for stream in (StreamingOutputBase, StreamSessionBase):
+            wrap_once(stream, "__init__", _read_in_its_run)
         ask_before_requests()
 
 
@@ -84,3 +87,18 @@ def _ask_each_attempt(model: type, method: str) -> None:
 def _of_a_flow(flow: Any, *_: Any, **__: Any) -> Optional[Run]:
     """CrewAI's own agents are flows inside; their steps are nobody's, and what they call asks."""
     return None if flow.is_crewai_internal else current()
+
+
+def _read_in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """A stream's work begins when it is first read, which may be behind the block that it was asked for in."""
+
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        inner(self, *args, **options)
+        run = current()
+        if run is not None:
+            if self._sync_iterator is not None:
+                self._sync_iterator = read(run, self._sync_iterator)
+            if self._async_iterator is not None:
+                self._async_iterator = aread(run, self._async_iterator)
+
+    return __init__

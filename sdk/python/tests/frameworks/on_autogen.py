@@ -357,7 +357,7 @@ async def interrupted_model(scene: Scene) -> str:
         if scene.guarded and scene.ends:
             scene.over.wait()
 
-    agent = actor(scene, "a", Call("act", n=0), While(think, Say(FINAL)), tools=[quiet])
+    agent = actor(scene, "a", Call("act", n=0), While(think, Call("act", n=1)), Say(FINAL), tools=[quiet])
     async with held(scene, every=0.1):
         return last(await team(agent).run(task="go"))
 
