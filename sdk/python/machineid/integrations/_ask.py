@@ -43,8 +43,8 @@ def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Calla
 def ask_first(owner: type, name: str, find: Find = _inherited, *, awaited: bool = False) -> None:
     """Has a method of a class ask before each call that is part of a run; other calls go on as ever.
 
-    Coroutine functions, async generators and async context managers await the answer; plain functions block for it. awaited: the method is called in an event loop even where
-    it is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator.
+    Coroutine functions, async generators and async context managers await the answer; plain functions block for it. awaited: the method is called in
+    an event loop even where it is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator.
     """
     wrap_once(owner, name, lambda inner: _asking(inner, find, awaited))
 
@@ -64,7 +64,7 @@ def _asking(inner: Callable[..., Any], find: Find, awaited: bool) -> Callable[..
                 await items.aclose()
 
         return stream
-    if inspect.isasyncgenfunction(getattr(inner, "__wrapped__", None)):
+    if inspect.isasyncgenfunction(inspect.unwrap(inner)):
 
         @contextlib.asynccontextmanager
         async def block(self: Any, *args: Any, **options: Any) -> Any:

@@ -58,7 +58,7 @@ class Run:
         self._lock = threading.Lock()
         self._first: Optional[Tuple[str, Mapping[str, Any]]] = None  # whose denial, and what was said with it
         self._stops: List[Callable[[], object]] = []
-        self._block: Optional[_Block] = None
+        self._block: Optional[Block] = None
         self.notes: Dict[str, Any] = {}  # what adapters remember of this run, by the adapter's name
         if outer is not None:
             outer.on_denied(self._outer_denied)
@@ -108,15 +108,6 @@ class Run:
     def _outer_denied(self) -> None:
         assert self.outer is not None and self.outer._first is not None
         self._deny(*self.outer._first)
-
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Code in the block, and the tasks that it starts, are part of the run. The run begins before and may go on after it."""
-        token = _current.set(self)
-        try:
-            yield
-        finally:
-            _current.reset(token)
 
     def on_denied(self, stop: Callable[[], object]) -> None:
         """Has stop called once when the run is denied, in whatever thread that happens; at once if it was already. It must not block or raise."""
@@ -171,7 +162,7 @@ def in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None
         pass  # closed: nothing is under way
 
 
-class _Block:
+class Block:
     """The task of an async with block, which a denial cancels unless it came up in that task itself: there the exception does it."""
 
     def __init__(self) -> None:
@@ -248,7 +239,7 @@ class _Scope:
         await run.acheck()
         if self._switch.every is not None:
             self._watch = await AsyncWatch(self._switch.async_client, run.device_id, self._switch.every, on_denied=run.deny).start()
-        run._block = _Block()
+        run._block = Block()
         return self._enter(run)
 
     async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
@@ -278,13 +269,18 @@ def read(run: Run, items: Any) -> Iterator[Any]:
         items.close()
 
 
-async def aread(run: Run, items: Any) -> AsyncIterator[Any]:
-    """read for asynchronous generators."""
+async def aread(run: Run, items: Any, *, interrupted: bool = False) -> AsyncIterator[Any]:
+    """read for asynchronous generators. interrupted: a denial cancels the task that waits for an item."""
     try:
         while True:
             try:
-                with joined(run):
-                    item = await items.__anext__()
+                run._block = Block() if interrupted else run._block
+                try:
+                    with joined(run):
+                        item = await items.__anext__()
+                finally:
+                    if interrupted and run._block is not None:
+                        run._block.end()
             except StopAsyncIteration:
                 run.tell(None)
                 return
@@ -294,6 +290,25 @@ async def aread(run: Run, items: Any) -> AsyncIterator[Any]:
             yield item
     finally:
         await items.aclose()
+
+
+async def running(switch: "OffSwitch", begin: Callable[[], Any]) -> AsyncIterator[Any]:
+    """What an asynchronous generator yields, as a run of its own that ends with it. begin makes the generator, once the run may begin.
+
+    With every a denial cancels the task that waits for the next item, while it waits.
+    """
+    switch.prepare()
+    run = Run(switch, current())
+    try:
+        await run.acheck()
+        async with contextlib.AsyncExitStack() as stack:
+            if switch.every is not None:
+                await stack.enter_async_context(AsyncWatch(switch.async_client, run.device_id, switch.every, on_denied=run.deny))
+            async for item in aread(run, begin(), interrupted=switch.every is not None):
+                yield item
+    finally:
+        if run.outer is not None:
+            run.outer.forget(run._outer_denied)
 
 
 class OffSwitch:

@@ -8,8 +8,7 @@ Agents as tools, and whatever else a tool or guardrail runs, are part of the run
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import Any, AsyncIterator, Dict, Optional
+from typing import Any, Dict, Optional
 
 import agents.run
 from agents import AgentsException, Model, RunHooks, RunResult, RunResultStreaming
@@ -20,7 +19,7 @@ from .._async_guard import AsyncWatch
 from .._errors import Denied
 from . import _run
 from ._ask import ask_before_requests, ask_first_everywhere
-from ._run import Client, Run, current
+from ._run import Client, Run, aread, current, joined
 
 __all__ = ["OffSwitch", "RunDenied"]
 
@@ -141,7 +140,7 @@ class _Runner(AgentRunner):
             return self._inner.run_streamed(starting_agent, input, **(options if outer is None else _asking(options, outer, hooks)))
         hooks.prepare()
         run = Run(hooks, current())
-        with run.active():  # the run's task begins with this context
+        with joined(run):  # the run's task begins with this context
             result = self._inner.run_streamed(starting_agent, input, **_asking(options, run, hooks.hooks))
         _tell_of_denial(result, run)
         return result
@@ -155,17 +154,7 @@ def _tell_of_denial(result: RunResultStreaming, run: Run) -> None:
     """Has the stream end in Denied, and watches while it runs."""
     task, events = result.run_loop_task, result.stream_events
 
-    async def stream_events() -> AsyncIterator[Any]:
-        try:
-            async with contextlib.aclosing(events()) as inner:
-                async for event in inner:
-                    yield event
-        except Exception as err:
-            run.tell(err)
-            raise
-        run.tell(None)
-
-    result.stream_events = stream_events  # type: ignore[method-assign]
+    result.stream_events = lambda: aread(run, events())  # type: ignore[method-assign]
     every = run.switch.every
     if every is None or task is None:
         return

@@ -17,7 +17,7 @@ from pydantic_ai.toolsets import AbstractToolset
 
 from . import _run
 from ._ask import ask_before_requests, ask_first, ask_first_everywhere
-from ._run import Client, current
+from ._run import Client, Run
 
 __all__ = ["OffSwitch"]
 
@@ -41,12 +41,46 @@ class OffSwitch(_run.OffSwitch, AbstractCapability[Any]):
     def get_ordering(self) -> CapabilityOrdering:
         return CapabilityOrdering(position="outermost")  # so that no other capability makes something else of a denial
 
+    async def for_run(self, ctx: Any) -> "_Held":
+        return _Held(self)
+
+
+class _Held(AbstractCapability[Any]):
+    """The capability in one run. The run's nodes run in the caller's task, and wrap_run beside them in one of its own."""
+
+    def __init__(self, switch: OffSwitch) -> None:
+        self._switch = switch
+        self._run: Optional[Run] = None
+        self._nodes: Optional[_run.Block] = None
+
     async def wrap_run(self, ctx: Any, *, handler: Callable[[], Awaitable[Any]]) -> Any:
-        async with self.run():
-            return await handler()
+        async with self._switch.run() as run:
+            own, run._block, self._run = run._block, None, run
+            try:
+                return await handler()
+            finally:
+                run._block = own
+                self._end()
+
+    async def before_node_run(self, ctx: Any, *, node: Any) -> Any:
+        if self._run is not None:
+            self._run.look()
+            self._end()  # the caller may go from node to node in several tasks
+            self._run._block = self._nodes = _run.Block()
+        return node
+
+    async def on_run_error(self, ctx: Any, *, error: BaseException) -> Any:
+        self._end()
+        if self._run is not None:
+            self._run.tell(error)  # here: what wrap_run makes of an error does not reach the caller
+        raise error
+
+    def _end(self) -> None:
+        if self._nodes is not None:
+            self._nodes.end()
+            self._nodes = None
 
     async def before_output_process(self, ctx: Any, *, output_context: Any, output: Any) -> Any:
-        run = current()
-        if run is not None and not ctx.partial_output:
-            await run.acheck()
+        if self._run is not None and not ctx.partial_output:
+            await self._run.acheck()
         return output

@@ -206,5 +206,26 @@ def responses(path: str, body: Mapping[str, Any], turn: str, text: str, calls: L
     return events()
 
 
-# The end of a path, and the form of the answers there. (Another provider's form is one more line.)
-FORMS: List[Tuple[str, Callable[..., Any]]] = [(r"/chat/completions$", chat), (r"/responses$", responses)]
+def gemini(path: str, body: Mapping[str, Any], turn: str, text: str, calls: List[Call]) -> Any:
+    parts = [{"functionCall": {"id": f"call_{turn}_{i}", "name": call.tool, "args": call.args}} for i, call in enumerate(calls)]
+
+    def answer(parts: Sequence[Mapping[str, Any]], end: bool) -> Dict[str, Any]:
+        candidate: Dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
+        if end:
+            candidate["finishReason"] = "STOP"
+        usage = {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}
+        return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "scripted", "responseId": turn}
+
+    if not path.partition("?")[0].endswith(":streamGenerateContent"):
+        return answer(parts or [{"text": text}], True)
+
+    def events() -> Iterator[Tuple[str, Any]]:
+        for word in re.findall(r"\S+\s*|\s+", text):
+            yield "", answer([{"text": word}], False)
+        yield "", answer(parts or [{"text": ""}], True)
+
+    return events()
+
+
+# The end of a path, and the form of the answers there.
+FORMS: List[Tuple[str, Callable[..., Any]]] = [(r"/chat/completions$", chat), (r"/responses$", responses), (r":(stream)?[gG]enerateContent(\?|$)", gemini)]
