@@ -22,6 +22,9 @@ FUZZFLAGS ?=
 SCALE ?=
 TORTURE ?= 3m
 FOREIGN ?=
+FRAMEWORKS ?= $(patsubst sdk/python/tests/frameworks/on_%.py,%,$(wildcard sdk/python/tests/frameworks/on_*.py))
+CELLS ?=
+WRITE ?=
 
 .PHONY: help
 help: ## Print this list
@@ -62,6 +65,33 @@ foreign: $(BIN)/schemathesis ## Have schemathesis try both tiers with what opena
 	  $(GO) test -tags foreign -count=1 -timeout 1h -run Foreign ./cmd/machineid
 
 $(BIN)/schemathesis: shared/openapi/schemathesis/requirements.txt
+	@rm -rf $@ && python3 -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check --retries 10 --require-hashes -r $< || { rm -rf $@; exit 1; }
+	@touch $@
+
+# The adapters in the real frameworks. Each framework has an environment of its own, at the versions that its lock file has, with hashes.
+.PHONY: frameworks
+frameworks: $(FRAMEWORKS:%=$(BIN)/frameworks/%) ## Try the adapters in the agent frameworks; FRAMEWORKS=crewai and CELLS=flow limit it, WRITE=1 writes docs/frameworks.md
+	cd sdk/python && python3 -B -m tests.frameworks.table $(if $(WRITE),--write) --cells '$(CELLS)' \
+	  $(foreach name,$(FRAMEWORKS),$(name)=$(BIN)/frameworks/$(name)/bin/python)
+
+.PHONY: frameworks-newest
+frameworks-newest: $(BIN)/uv ## The same with the newest versions that the adapters allow; the document stays as it is
+	@for name in $(FRAMEWORKS); do \
+	  $(UV) venv --quiet --allow-existing --python python3 $(BIN)/frameworks-newest/$$name; \
+	  $(UV) pip install --quiet --upgrade --python $(BIN)/frameworks-newest/$$name/bin/python -r sdk/python/tests/frameworks/$$name.in; \
+	done
+	cd sdk/python && python3 -B -m tests.frameworks.table --loose --cells '$(CELLS)' \
+	  $(foreach name,$(FRAMEWORKS),$(name)=$(BIN)/frameworks-newest/$(name)/bin/python)
+
+UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv/bin/uv
+
+$(BIN)/frameworks/%: sdk/python/tests/frameworks/%.txt $(BIN)/uv
+	@rm -rf $@ && $(UV) venv --quiet --python python3 $@
+	@$(UV) pip sync --quiet --require-hashes --python $@/bin/python $< || { rm -rf $@; exit 1; }
+	@touch $@
+
+$(BIN)/uv: sdk/python/tests/frameworks/uv.txt
 	@rm -rf $@ && python3 -m venv $@
 	@$@/bin/pip install --quiet --disable-pip-version-check --retries 10 --require-hashes -r $< || { rm -rf $@; exit 1; }
 	@touch $@

@@ -10,11 +10,12 @@ import sys
 import time
 from typing import Callable
 
-from machineid import Denied, MachineID
+from machineid import Denied, MachineID, MachineIDError
 
 
 def work(client: MachineID, device_id: str, step: Callable[[], bool], every: float = 5.0) -> int:
-    """Runs steps until one returns False; returns how many were run. Raises Denied when the worker is switched off."""
+    """Runs steps until one returns False; returns how many were run. Raises Denied when the worker is switched off, Refused or Unavailable if it cannot
+    be registered."""
     client.register(device_id)
     done = 0
     with client.guard(device_id, every=every) as permit:  # asks now, and every few seconds in the background
@@ -37,6 +38,9 @@ def main() -> int:
             work(client, sys.argv[1] if len(sys.argv) > 1 else "agent-01", step)
     except Denied as denied:
         print(f"stopped: {denied.code}", file=sys.stderr)
+        return 1
+    except MachineIDError as err:  # it was revoked before, or the edge is down
+        print(f"cannot start: {err}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,16 +1,29 @@
-"""The examples, against a real edge and doubles of the frameworks (doubles.py): each lets work run and stops it after a revoke."""
+"""The examples without a framework, against a real edge: each lets work run and stops it after a revoke. tests/frameworks has the others."""
 
 from __future__ import annotations
 
-import queue
+import importlib.util
+import os
+import subprocess
+import sys
 import threading
 import unittest
+from pathlib import Path
 from typing import Any, List
 
-from machineid import AsyncMachineID, Denied
+from machineid import Denied
 
-from . import doubles
-from .world import RealServer
+from .world import PATIENT, RealServer, free_address
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location("example_" + name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class ExamplesTest(RealServer):
@@ -18,8 +31,17 @@ class ExamplesTest(RealServer):
         super().setUp()
         self.agent.register("a")
 
+    def run_example(self, name: str, *args: str, edge: str = "") -> "subprocess.CompletedProcess[str]":
+        """Runs an example as people do; it must not end in a traceback."""
+        env = dict(os.environ, MACHINEID_ORG_KEY=self.org["agentKey"], MACHINEID_BASE_URL=edge or self.dev.edge, PYTHONPATH=str(EXAMPLES.parent))
+        done = subprocess.run(
+            [sys.executable, "-B", str(EXAMPLES / f"{name}.py"), *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", timeout=4 * PATIENT
+        )
+        self.assertNotIn("Traceback", done.stderr)
+        return done
+
     def test_worker(self) -> None:
-        example = doubles.load("worker")
+        example = load("worker")
         steps: List[int] = []
 
         def three() -> bool:
@@ -41,13 +63,19 @@ class ExamplesTest(RealServer):
             example.work(self.agent, "a", until_denied, every=0.05)
         self.assertEqual(caught.exception.code, "DEVICE_REVOKED")
 
+    def test_a_worker_that_cannot_start_says_why(self) -> None:
+        self.admin.revoke("a")
+        down = "http://" + free_address()
+        for args, edge in (("a", ""), ("b", down)):
+            done = self.run_example("worker", args, edge=edge)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, "^(stopped|cannot start): ")
+            self.assertEqual(done.stdout, "")
+
     def test_queue_worker(self) -> None:
-        example = doubles.load("queue_worker")
+        example = load("queue_worker")
         self.agent.register("b")
-        jobs: "queue.Queue[Any]" = queue.Queue()
-        for n in range(5):
-            jobs.put(n)
-        done: List[int] = []
+        jobs, done = example.Jobs(range(5)), []
 
         def run(job: int) -> None:
             done.append(job)
@@ -56,76 +84,42 @@ class ExamplesTest(RealServer):
 
         self.assertEqual(example.consume(self.agent, "a", jobs, run), "DEVICE_REVOKED")
         self.assertEqual(done, [0, 1, 2])
-        jobs.put(None)
+        self.assertEqual(jobs.left(), 2)
         self.assertEqual(example.consume(self.agent, "b", jobs, done.append), "done")
-        self.assertEqual(sorted(done), [0, 1, 2, 3, 4])
-        self.assertEqual(jobs.unfinished_tasks, 0)
+        self.assertEqual(done, [0, 1, 2, 3, 4])  # in their order: what came back was the next one
+        self.assertEqual(jobs.left(), 0)
 
-    def test_langchain(self) -> None:
-        example = doubles.load("langchain_callback", **doubles.langchain)
-        handler = example.OffSwitch(self.agent, "a")
-        done: List[str] = []
-        doubles.langchain_run(handler, ["chain", "chat_model", "tool", "llm", "retriever"], done)
-        self.assertEqual(len(done), 5)
+    def test_a_worker_waits_for_jobs_that_may_come_back(self) -> None:
+        example = load("queue_worker")
+        jobs, done, ended = example.Jobs([1]), [], []
+        job = jobs.take()  # the last one, and nobody knows yet whether it will be done
+        other = threading.Thread(target=lambda: ended.append(example.consume(self.agent, "a", jobs, done.append)))
+        other.start()
+        jobs.back(job)
+        other.join(PATIENT)
+        self.assertEqual((ended, done), (["done"], [1]))
+
+    def test_a_job_that_fails_is_not_lost(self) -> None:
+        example = load("queue_worker")
+        jobs = example.Jobs([1])
+
+        def fail(job: int) -> None:
+            raise ValueError("the job fails")
+
+        with self.assertRaises(ValueError):
+            example.consume(self.agent, "a", jobs, fail)
+        self.assertEqual(jobs.left(), 1)
+
+    def test_queue_workers_that_cannot_start_leave_the_jobs_to_the_others(self) -> None:
         self.admin.revoke("a")
-        for step in ("chain", "chat_model", "tool", "llm", "retriever"):
-            with self.assertRaises(Denied):
-                doubles.langchain_run(handler, [step], done)
-        self.assertEqual(len(done), 5)
+        done = self.run_example("queue_worker", "a", "b")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(sorted(map(int, done.stdout.split())), list(range(20)))
+        self.assertIn("b: done", done.stderr)
+        done = self.run_example("queue_worker", "a")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("20 jobs are left", done.stderr)
+        done = self.run_example("queue_worker", "a", "b", edge="http://" + free_address())
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
 
-    def test_crewai(self) -> None:
-        example = doubles.load("crewai_hooks")
-        switch = example.OffSwitch(self.agent, "a")
-        self.assertEqual(switch.kickoff(doubles.Crew(switch.step), inputs={}), "result")
-        self.assertIsNone(switch.before_tool_call(object()))
-
-        def revoke_then(output: Any) -> None:
-            if crew.done == 2:
-                self.admin.revoke("a")
-            switch.step(output)
-
-        crew = doubles.Crew(revoke_then)
-        with self.assertRaises(Denied):
-            switch.kickoff(crew)
-        self.assertEqual(crew.done, 4)  # two steps, and the first of each of the two attempts that the crew makes by itself
-        self.assertIs(switch.before_tool_call(object()), False)
-        self.admin.restore("a")
-        with self.assertRaises(Denied):  # for good
-            switch.kickoff(crew)
-
-
-class AsyncExamplesTest(RealServer, unittest.IsolatedAsyncioTestCase):
-    async def test_openai_agents(self) -> None:
-        example = doubles.load("openai_agents_hooks", **doubles.agents)
-        async with AsyncMachineID(self.org["orgApiKey"], self.dev.edge) as client:
-            await client.register("a")
-            hooks, trip = example.OffSwitch(client, "a"), example.guardrail(client, "a")
-            done: List[str] = []
-            points = ["agent_start", "llm_start", "tool_start", "handoff"]
-            await doubles.agents_run(hooks, points, done)
-            self.assertEqual(done, points)
-            self.assertFalse((await trip(None, None, "hello")).tripwire_triggered)
-            await client.revoke("a")
-            for point in points:
-                with self.assertRaises(Denied):
-                    await doubles.agents_run(hooks, [point], done)
-            self.assertEqual(done, points)
-            self.assertTrue((await trip(None, None, "hello")).tripwire_triggered)
-
-    async def test_autogen(self) -> None:
-        example = doubles.load("autogen_termination", **doubles.autogen)
-        async with AsyncMachineID(self.org["orgApiKey"], self.dev.edge) as client:
-            await client.register("a")
-            condition = example.OffSwitch(client, "a")
-            done: List[int] = []
-            self.assertIsNone(await doubles.team_run(condition, 3, done))
-            await client.revoke("a")
-            stop = await doubles.team_run(condition, 3, done)
-            assert stop is not None
-            self.assertIn("DEVICE_REVOKED", stop.content)
-            self.assertEqual(len(done), 4)
-            with self.assertRaises(doubles.TerminatedException):
-                await condition([])
-            await condition.reset()
-            self.assertFalse(condition.terminated)
 

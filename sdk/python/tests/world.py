@@ -115,14 +115,14 @@ def shared_dev() -> Dev:
 
 
 class Tiers:
-    """An authority and an edge, each a process, with a short lease."""
+    """An authority and an edge, each a process, with a short lease: one that a busy machine keeps, or the shortest there is."""
 
-    def __init__(self, data: str) -> None:
+    def __init__(self, data: str, lease: str = "1s") -> None:
         http, link, raft, ops = (free_address() for _ in range(4))
         self._parts: List[Process] = []
         try:
             self.authority = self._start(
-                "authority", "--id", "a1", "--data", data, "--bootstrap", "--open-signup", "--lease", "1s",
+                "authority", "--id", "a1", "--data", data, "--bootstrap", "--open-signup", "--lease", lease,
                 "--http", http, "--link", link, "--raft", raft, "--ops", ops,
             )
             edge, edge_ops = free_address(), free_address()

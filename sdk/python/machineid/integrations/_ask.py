@@ -95,16 +95,38 @@ def _asking(inner: Callable[..., Any], find: Find, awaited: bool) -> Callable[..
 
 
 def ask_first_everywhere(base: type, *names: str, awaited: bool = False) -> None:
-    """ask_first for a base class and all of its subclasses that exist now, wherever they define one of the methods."""
-    found = False
-    for owner in family(base):
+    """ask_first for a base class and all of its subclasses, also those that are yet to come, wherever they define one of the methods."""
+
+    def wrap(owner: type) -> bool:
+        found = False
         for name in names:
             inner = owner.__dict__.get(name)
             found = found or inner is not None
             if inner is not None and not getattr(inner, "__isabstractmethod__", False):
                 ask_first(owner, name, awaited=awaited)
-    if not found:
+        return found
+
+    if not any([wrap(owner) for owner in family(base)]):
         raise AttributeError(f"nothing of {base.__module__}.{base.__qualname__} defines {names}: this version of the framework is not supported")
+    with_subclasses(base, wrap)
+
+
+def with_subclasses(base: Any, wrap: Callable[[type], object]) -> None:
+    """Has wrap called for each class that is derived from base from now on: a module may be imported in the middle of a run. Once for each base."""
+    before = base.__dict__.get("__init_subclass__")
+    if getattr(getattr(before, "__func__", None), "machineid_wraps", False):
+        return
+
+    def __init_subclass__(cls: Any, **options: Any) -> None:
+        if before is not None:
+            before.__func__(cls, **options)
+        else:
+            super(base, cls).__init_subclass__(**options)
+        wrap(cls)
+
+    __init_subclass__.machineid_wraps = True  # type: ignore[attr-defined]
+    subclassed: Any = __init_subclass__
+    base.__init_subclass__ = classmethod(subclassed)
 
 
 def family(base: type) -> Iterator[type]:

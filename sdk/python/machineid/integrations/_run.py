@@ -8,6 +8,7 @@ import contextvars
 import threading
 from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type, Union
 
+from .. import _judge as judge
 from .._async import AsyncMachineID
 from .._async_guard import AsyncWatch
 from .._client import MachineID
@@ -73,14 +74,22 @@ class Run:
         self.look()
         if self.outer is not None and not self._same:
             self.outer.check()
-        self._take(self.switch.client.validate(self.device_id))
+        try:
+            decision = self.switch.client.validate(self.device_id)
+        except Exception as err:  # a framework may go on after an error that is not its own
+            decision = _failed(self.device_id, err)
+        self._take(decision)
 
     async def acheck(self) -> None:
         """check for coroutines: the event loop goes on while it waits."""
         self.look()
         if self.outer is not None and not self._same:
             await self.outer.acheck()
-        self._take(await self.switch.async_client.validate(self.device_id))
+        try:
+            decision = await self.switch.async_client.validate(self.device_id)
+        except Exception as err:
+            decision = _failed(self.device_id, err)
+        self._take(decision)
 
     def look(self) -> None:
         """Raises Denied if there was a denial. It asks nobody, so it never blocks; it is no permission to begin anything."""
@@ -144,16 +153,25 @@ class Run:
         self.look()  # also after an ALLOW: somebody else's question may have been denied meanwhile
 
 
-def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+def _failed(device_id: str, err: Exception) -> JSON:
+    return judge.unavailable(device_id, "client_error", f"{type(err).__name__}: {err}", "")
+
+
+def in_a_loop() -> bool:
+    """Whether this thread runs an event loop, which must not be held up."""
+    return _loop_here() is not None
+
+
+def _loop_here() -> Optional[asyncio.AbstractEventLoop]:
     try:
-        return asyncio.get_running_loop() is loop
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
+        return None
 
 
 def in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
     """Calls something that belongs to a loop's thread: at once in that thread, soon from another one, never if the loop is closed."""
-    if _runs_here(loop):
+    if _loop_here() is loop:
         call()
         return
     try:
@@ -173,7 +191,7 @@ class Block:
         self._interrupted = False
 
     def interrupt(self) -> None:
-        if not _runs_here(self._loop) or asyncio.current_task() is not self._task:
+        if _loop_here() is not self._loop or asyncio.current_task() is not self._task:
             in_loop(self._loop, self._cancel)
 
     def _cancel(self) -> None:
@@ -190,8 +208,10 @@ class Block:
 
 def _being_cancelled() -> bool:
     """Whether somebody wants the current task to end. Before Python 3.11 nobody knows."""
-    task = asyncio.current_task()
-    count = getattr(task, "cancelling", None)
+    try:
+        count = getattr(asyncio.current_task(), "cancelling", None)
+    except RuntimeError:  # no loop runs here
+        return False
     return count is not None and count() > 0
 
 

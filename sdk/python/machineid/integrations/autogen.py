@@ -29,6 +29,9 @@ from ._ask import ask_before_requests, ask_first_everywhere, wrap_once
 from ._run import OffSwitch as _OffSwitch
 from ._run import Run, aread, current, in_loop, joined
 
+with contextlib.suppress(ImportError):
+    import openai  # noqa: F401  # so that ask_before_requests finds it, also if the model's module is imported in the block
+
 __all__ = ["OffSwitch"]
 
 _runs: "weakref.WeakKeyDictionary[CancellationToken, Run]" = weakref.WeakKeyDictionary()
@@ -38,7 +41,6 @@ class OffSwitch(_OffSwitch):
     __doc__ = _OffSwitch.__doc__
 
     def prepare(self) -> None:
-        # Each time: models, tools and agents are classes of their users' too.
         ask_first_everywhere(BaseChatAgent, "on_messages", "on_messages_stream", awaited=True)
         ask_first_everywhere(ChatCompletionClient, "create", "create_stream", awaited=True)
         ask_first_everywhere(Workbench, "call_tool", "call_tool_stream", awaited=True)

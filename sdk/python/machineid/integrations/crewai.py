@@ -15,7 +15,6 @@ is running is not interrupted. What a block leaves behind in the background (mem
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Callable, Optional
 
 import openai  # noqa: F401  # CrewAI imports it when the first model is made; ask_before_requests has to find it by then
@@ -26,9 +25,9 @@ from crewai.task import Task
 from crewai.types.streaming import StreamingOutputBase, StreamSessionBase
 
 from .._errors import Denied
-from ._ask import ask_before_requests, ask_first, family, wrap_once
+from ._ask import ask_before_requests, ask_first, family, with_subclasses, wrap_once
 from ._run import OffSwitch as _OffSwitch
-from ._run import Run, aread, current, read
+from ._run import Run, aread, current, in_a_loop, read
 
 __all__ = ["CrewDenied", "OffSwitch"]
 
@@ -43,13 +42,13 @@ class OffSwitch(_OffSwitch):
     raises = CrewDenied
 
     def prepare(self) -> None:
-        # Each time: hooks can be cleared, and models are classes of their users' too.
+        # Each time: hooks can be cleared.
         for point in (InterceptionPoint.PRE_MODEL_CALL, InterceptionPoint.PRE_TOOL_CALL, InterceptionPoint.PRE_STEP):
             if _ask not in get_hooks(point):
                 register(point, _ask)
         for owner in family(BaseLLM):
-            _ask_each_attempt(owner, "call")
-            _ask_each_attempt(owner, "acall")
+            _ask_each_attempt(owner)
+        with_subclasses(BaseLLM, _ask_each_attempt)
         ask_first(Flow, "_execute_method", _of_a_flow)
         ask_first(Task, "aexecute_sync")
         for stream in (StreamingOutputBase, StreamSessionBase):
@@ -64,24 +63,28 @@ def _ask(context: Any) -> None:
     if run is None:
         return
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        run.check()
-    else:
-        run.look()
+        if in_a_loop():
+            run.look()
+        else:
+            run.check()
+    except CrewDenied:
+        raise
+    except Denied as denied:  # of another adapter's run: CrewAI would go on after it
+        raise CrewDenied(denied.device_id, denied.decision) from None
 
 
-def _ask_each_attempt(model: type, method: str) -> None:
+def _ask_each_attempt(model: type) -> None:
     """A model's calls ask, and so does each time that CrewAI repeats one because the provider says "too many requests"."""
-    outer = model.__dict__.get(method)
-    if outer is None or getattr(outer, "machineid_wraps", False):
-        return
-    repeats = getattr(outer, "_crewai_rate_limit_wrapped", False)
-    if repeats:
-        setattr(model, method, outer.__wrapped__)
-    ask_first(model, method)
-    if repeats:
-        model._wrap_call_method(method)  # type: ignore[attr-defined]
+    for method in ("call", "acall"):
+        outer = model.__dict__.get(method)
+        if outer is None or getattr(outer, "machineid_wraps", False) or getattr(outer, "__isabstractmethod__", False):
+            continue
+        repeats = getattr(outer, "_crewai_rate_limit_wrapped", False)
+        if repeats:
+            setattr(model, method, outer.__wrapped__)
+        ask_first(model, method)
+        if repeats:
+            model._wrap_call_method(method)  # type: ignore[attr-defined]
 
 
 def _of_a_flow(flow: Any, *_: Any, **__: Any) -> Optional[Run]:

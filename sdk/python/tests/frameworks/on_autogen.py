@@ -22,6 +22,7 @@ from autogen_ext.models.openai import OpenAIChatCompletionClient
 from machineid import Denied
 from machineid.integrations.autogen import OffSwitch
 
+from ..test_examples import load
 from .model import Call, Fail, Say, While
 from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
 
@@ -321,10 +322,15 @@ async def background(scene: Scene) -> str:
 async def several(scene: Scene) -> str:
     """Two runs of one switch at once: the denial of one device ends both, each with its own Denied."""
     switch = OffSwitch(scene.async_client, scene.device)
+    together = scene.atogether(2)
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return await together(n)
 
     async def one(name: str) -> str:
         async with switch.run() if scene.guarded else contextlib.nullcontext():
-            return last(await team(actor(scene, name)).run(task="go"))
+            return last(await team(actor(scene, name, tools=[act])).run(task="go"))
 
     results = await asyncio.gather(one("a"), one("b"), return_exceptions=True)
     for result in results:
@@ -332,6 +338,40 @@ async def several(scene: Scene) -> str:
             raise result
     assert type(results[0]) is type(results[1])
     return " ".join(map(str, results))
+
+
+def from_plain_code(scene: Scene) -> str:
+    """A plain block around an event loop of its own."""
+    chat = team(actor(scene))
+    with held(scene):
+        return last(asyncio.run(chat.run(task="go")))
+
+
+async def late_classes(scene: Scene) -> str:
+    """The model's class is made in the block: as when its module is imported there."""
+    scene.model.script("a", *[Call("act", n=n) for n in range(4)], Say(FINAL))
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return await scene.atool(n)
+
+    async with held(scene):
+
+        class Late(OpenAIChatCompletionClient):  # type: ignore[misc]
+            async def create(self, *args: Any, **options: Any) -> Any:
+                scene.began("late model")
+                return await super().create(*args, **options)
+
+        client = Late(model="a", base_url=scene.model_url, api_key="none", model_info=INFO, max_retries=0)
+        return last(await team(AssistantAgent("a", model_client=client, tools=[act], max_tool_iterations=10)).run(task="go"))
+
+
+async def example(scene: Scene) -> str:
+    """examples/autogen_team.py."""
+    chat = team(actor(scene))
+    if scene.guarded:
+        return str(await load("autogen_team").run(scene.async_client, scene.device, chat, "go"))
+    return last(await chat.run(task="go"))
 
 
 async def interrupted(scene: Scene) -> str:
@@ -398,10 +438,11 @@ CELLS = [
     Cell("sequential", sequential, EVERY_END), Cell("in a team", in_a_team, EVERY_END), Cell("parallel", parallel), Cell("plain functions", plain_functions),
     Cell("streamed", streamed), Cell("console", console), Cell("read elsewhere", read_elsewhere), Cell("nested: agent as a tool", nested),
     Cell("nested: team as a tool", nested_team), Cell("nested: team in a team", team_in_a_team), Cell("nested: society of mind", society),
-    Cell("hand-over: Swarm", handoff), Cell("hand-over: SelectorGroupChat", selected), Cell("hand-over: GraphFlow", graph),
+    Cell("hand-over: Swarm", handoff), Cell("hand-over: SelectorGroupChat", selected), Cell("hand-over: GraphFlow", graph, varies=True),
     Cell("hand-over: MagenticOne", magentic), Cell("own runtime", own_runtime), Cell("own token", own_token), Cell("workbench", workbench),
     Cell("reflecting", reflecting), Cell("retry on", retried), Cell("code", code), Cell("own agents", own_agents), Cell("background", background),
-    Cell("several at once", several), Cell("interrupted: tool", interrupted), Cell("interrupted: model", interrupted_model), Cell("again", again),
+    Cell("several at once", several, varies=True), Cell("interrupted: tool", interrupted), Cell("interrupted: model", interrupted_model), Cell("again", again), Cell("from plain code", from_plain_code),
+    Cell("late classes", late_classes), Cell("example", example),
     Cell("during a model call: tool", during(lambda scene: [While(scene.end, Call("act", n=0)), Say(FINAL)])),
     Cell("during a model call: tools", during(lambda scene: [While(scene.end, [Call("act", n=0), Call("act", n=1)]), Say(FINAL)])),
     Cell("during a model call: hand-over", during(lambda scene: [While(scene.end, Call("transfer_to_second")), Say(FINAL)], handoffs=["second"])),

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import tempfile
 from typing import Any, List, Optional
 
 os.environ.update(OTEL_SDK_DISABLED="true", CREWAI_DISABLE_TELEMETRY="true", CREWAI_TRACING_ENABLED="false", CREWAI_TESTING="true", OPENAI_API_KEY="none")
-os.environ["CREWAI_STORAGE_DIR"] = tempfile.mkdtemp(prefix="crewai-")
 
 from crewai import LLM, Agent, Crew, Process, Task  # noqa: E402
 from crewai.flow.flow import Flow, listen, start  # noqa: E402
@@ -20,6 +18,7 @@ from pydantic import BaseModel  # noqa: E402
 
 from machineid.integrations.crewai import OffSwitch  # noqa: E402
 
+from ..test_examples import load  # noqa: E402
 from .model import Call, Fail, Say, While  # noqa: E402
 from .scene import EVERY_END, FINAL, Cell, Scene, main  # noqa: E402
 
@@ -46,6 +45,17 @@ def act_of(scene: Scene, **options: Any) -> Any:
     def act(n: int) -> str:
         """Acts."""
         return scene.tool(n)
+
+    return act
+
+
+def act_together(scene: Scene, count: int) -> Any:
+    together = scene.together(count)
+
+    @tool("act")
+    def act(n: int) -> str:
+        """Acts."""
+        return together(n)
 
     return act
 
@@ -93,14 +103,7 @@ sequential = of(actor)
 
 
 def parallel(scene: Scene) -> str:
-    together = scene.together(3)
-
-    @tool("act")
-    def act(n: int) -> str:
-        """Acts."""
-        return together(n)
-
-    made = crew(actor(scene, "a", [Call("act", n=n) for n in range(3)], Say(FINAL), tools=[act]))
+    made = crew(actor(scene, "a", [Call("act", n=n) for n in range(3)], Say(FINAL), tools=[act_together(scene, 3)]))
     with held(scene):
         return str(made.kickoff())
 
@@ -283,7 +286,7 @@ def for_each(scene: Scene) -> str:
 
 
 async def for_each_async(scene: Scene) -> str:
-    made = crew(actor(scene, "a", Call("act", n=0), Say(FINAL)))
+    made = crew(actor(scene, "a", Call("act", n=0), Call("act", n=1), Say(FINAL), tools=[act_together(scene, 2)]))
     async with held(scene):
         return " ".join(map(str, await made.akickoff_for_each(inputs=[{}, {}])))
 
@@ -412,9 +415,10 @@ def several(scene: Scene) -> str:
     from concurrent.futures import ThreadPoolExecutor
 
     switch = OffSwitch(scene.client, scene.device)
+    act = act_together(scene, 2)
 
     def one(name: str) -> str:
-        made = crew(actor(scene, name))
+        made = crew(actor(scene, name, tools=[act]))
         with switch.run() if scene.guarded else contextlib.nullcontext():
             return str(made.kickoff())
 
@@ -425,6 +429,33 @@ def several(scene: Scene) -> str:
             if error is not None:
                 raise error
         return " ".join(result.result() for result in results)
+
+
+def late_classes(scene: Scene) -> str:
+    """The model's class is made in the block: as when its module is imported there."""
+    with held(scene):
+
+        class Late(Own):
+            def call(self, messages: Any, *args: Any, **options: Any) -> str:
+                return super().call(messages, *args, **options)
+
+        model = Late(model="late", scene=scene)
+        scene.tool(0)
+        return str(model.call("go"))
+
+
+def cleared(scene: Scene) -> str:
+    """Somebody cleared all hooks between two runs."""
+    from crewai.hooks.dispatch import clear_all
+
+    clear_all()
+    return str(sequential(scene))
+
+
+def example(scene: Scene) -> str:
+    """examples/crewai_crew.py."""
+    made = crew(actor(scene))
+    return str(load("crewai_crew").run(scene.client, scene.device, made) if scene.guarded else made.kickoff())
 
 
 async def interrupted(scene: Scene) -> str:
@@ -458,7 +489,8 @@ CELLS = [
     Cell("agent alone, async", alone_async), Cell("flow", flow), Cell("flow, async", flow_async, EVERY_END), Cell("flow with crews", flow_with_crews),
     Cell("own model", own_model), Cell("during a model call: tool", during(Call("act", n=0), Say("done"))),
     Cell("during a model call: tools", during([Call("act", n=0), Call("act", n=1)], Say("done"))),
-    Cell("during a model call: answer", during(Say("done"))), Cell("several at once", several), Cell("interrupted", interrupted),
+    Cell("during a model call: answer", during(Say("done"))), Cell("several at once", several, varies=True), Cell("interrupted", interrupted), Cell("late classes", late_classes),
+    Cell("hooks were cleared", cleared), Cell("example", example),
 ]
 
 if __name__ == "__main__":
