@@ -20,7 +20,7 @@ from google.genai import types
 from machineid.integrations.google_adk import OffSwitch
 
 from .model import Call, Fail, Say, While
-from .scene import EVERY_END, FINAL, PATIENT, Cell, Scene, main
+from .scene import EVERY_END, FINAL, Cell, Scene, main
 
 logging.disable(logging.CRITICAL)
 
@@ -228,7 +228,8 @@ async def interrupted(scene: Scene) -> Any:
     async def wait() -> str:
         """waits"""
         await scene.atool()
-        await asyncio.sleep(2 * PATIENT if scene.guarded and scene.ends else 0)
+        if scene.guarded and scene.ends:
+            await asyncio.Event().wait()
         scene.began("the rest of the tool")
         return "did"
 
@@ -250,7 +251,7 @@ CELLS = [
     Cell("retry: tool that fails", tool_that_fails),
     Cell("retry: the provider's client", model_that_fails),
     Cell("compaction", compacted),
-    Cell("background", in_the_background),
+    Cell("background", in_the_background, varies=True),
     Cell("block without plugins", in_a_block),
     Cell("interrupted: every=", interrupted),
 ]

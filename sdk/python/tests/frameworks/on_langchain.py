@@ -20,8 +20,9 @@ from openai import DefaultAsyncHttpxClient
 
 from machineid.integrations.langchain import OffSwitch
 
-from .model import Call, Say
-from .scene import EVERY_END, FINAL, PATIENT, Cell, Scene, main
+from ..test_examples import load
+from .model import Call, Fail, Say, While
+from .scene import EVERY_END, FINAL, Cell, Scene, main
 
 GO = {"messages": [("user", "go")]}
 
@@ -362,7 +363,8 @@ async def interrupted(scene: Scene) -> Any:
     async def wait() -> str:
         "waits"
         await scene.atool(0)
-        await asyncio.sleep(2 * PATIENT if scene.guarded and scene.ends else 0)
+        if scene.guarded and scene.ends:
+            await asyncio.Event().wait()
         scene.began("the rest of the tool")
         return "did"
 
@@ -370,6 +372,20 @@ async def interrupted(scene: Scene) -> Any:
         if scene.guarded:
             await stack.enter_async_context(OffSwitch(scene.async_client, scene.device, every=0.1).run())
         return last(await create_agent(chat(scene), [StructuredTool.from_function(coroutine=wait)]).ainvoke(GO))
+
+
+def example(scene: Scene) -> Any:
+    """examples/langchain_agent.py."""
+    calls(scene)
+    agent = create_agent(chat(scene), [act(scene)])
+    return load("langchain_agent").run(scene.client, scene.device, agent, "go") if scene.guarded else last(agent.invoke(GO))
+
+
+def client_that_retries(scene: Scene) -> Any:
+    """The provider's client tries again by itself."""
+    scene.model.script("m", While(scene.end, Fail(503)), Fail(503), Say(FINAL))
+    with OffSwitch(scene.client, scene.device).run() if scene.guarded else contextlib.nullcontext():
+        return (ChatPromptTemplate.from_template("{x}") | chat(scene, retries=4)).invoke({"x": "go"}).content
 
 
 CELLS = [
@@ -391,14 +407,16 @@ CELLS = [
     Cell("retry: fallback models", middleware_that_falls_back),
     Cell("retry: node", node_that_retries),
     Cell("retry: with_fallbacks, with_retry", chain_that_falls_back),
+    Cell("retry: the provider's client", client_that_retries),
     Cell("chain", chain),
     Cell("chain, async", chain_async, EVERY_END),
     Cell("batch", batch),
     Cell("batch, async", abatch),
     Cell("functional", functional),
-    Cell("background", in_the_background),
+    Cell("background", in_the_background, varies=True),
     Cell("block without callbacks", in_a_block),
     Cell("interrupted: every=", interrupted),
+    Cell("example", example),
 ]
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from mcp.types import (
 from machineid import Denied
 from machineid.integrations.mcp import DENIED, OffSwitch
 
-from .scene import EVERY_END, FINAL, PATIENT, Cell, Scene, main
+from .scene import EVERY_END, FINAL, Cell, Scene, main
 
 
 def middleware(scene: Scene, **options: Any) -> List[Any]:
@@ -172,7 +172,8 @@ async def interrupted(scene: Scene) -> Any:
     @made.tool()
     async def wait() -> str:
         await scene.atool()
-        await asyncio.sleep(2 * PATIENT if scene.guarded and scene.ends else 0)
+        if scene.guarded and scene.ends:
+            await asyncio.Event().wait()
         scene.began("the rest of the tool")
         return "did"
 

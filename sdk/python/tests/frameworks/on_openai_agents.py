@@ -14,8 +14,9 @@ from openai import AsyncOpenAI
 
 from machineid.integrations.openai_agents import OffSwitch
 
-from .model import Call, Say
-from .scene import EVERY_END, FINAL, PATIENT, Cell, Scene, main
+from ..test_examples import load
+from .model import Call, Fail, Say, While
+from .scene import EVERY_END, FINAL, Cell, Scene, main
 
 set_tracing_disabled(True)
 
@@ -252,7 +253,8 @@ def wait(scene: Scene) -> Any:
     async def wait() -> str:
         "waits"
         await scene.atool(0)
-        await asyncio.sleep(2 * PATIENT if scene.guarded and scene.ends else 0)
+        if scene.guarded and scene.ends:
+            await asyncio.Event().wait()
         scene.began("the rest of the tool")
         return "did"
 
@@ -294,6 +296,21 @@ async def hooks_of_ones_own(scene: Scene) -> Any:
     return said
 
 
+async def example(scene: Scene) -> Any:
+    """examples/openai_agents_run.py."""
+    scene.model.script("m", Call("act", n=0), Call("act", n=1), Say(FINAL))
+    agent = Agent("a", model=chat(scene), tools=[act(scene)])
+    if not scene.guarded:
+        return (await Runner.run(agent, "go")).final_output
+    return await load("openai_agents_run").run(scene.async_client, scene.device, agent, "go")
+
+
+async def client_that_retries(scene: Scene) -> Any:
+    """The provider's client tries again by itself."""
+    scene.model.script("m", While(scene.end, Fail(503)), Fail(503), Say(FINAL))
+    return (await Runner.run(Agent("a", model=OpenAIChatCompletionsModel("m", openai(scene, retries=4))), "go", hooks=hooks(scene))).final_output
+
+
 CELLS = [
     Cell("sequential", sequential, EVERY_END),
     Cell("responses API", responses),
@@ -310,12 +327,14 @@ CELLS = [
     Cell("guardrail with an agent", guardrail_with_an_agent),
     Cell("retry: tool that fails", tool_that_fails),
     Cell("retry: model", model_retried),
+    Cell("retry: the provider's client", client_that_retries),
     Cell("session", with_a_session),
-    Cell("background", in_the_background),
+    Cell("background", in_the_background, varies=True),
     Cell("block of several runs", in_a_block),
     Cell("interrupted: every=", interrupted),
     Cell("interrupted: every=, streamed", interrupted_stream),
     Cell("hooks of one's own", hooks_of_ones_own),
+    Cell("example", example),
 ]
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from machineid.integrations.pydantic_ai import OffSwitch
 
 from .model import Call, Fail, Say, While
-from .scene import EVERY_END, FINAL, PATIENT, Cell, Scene, main
+from .scene import EVERY_END, FINAL, Cell, Scene, main
 
 
 def chat(scene: Scene, name: str = "m", retries: int = 0) -> OpenAIChatModel:
@@ -252,7 +252,8 @@ async def in_a_block(scene: Scene) -> Any:
 def waits(scene: Scene) -> Any:
     async def wait() -> str:
         await scene.atool()
-        await asyncio.sleep(2 * PATIENT if scene.guarded and scene.ends else 0)
+        if scene.guarded and scene.ends:
+            await asyncio.Event().wait()
         scene.began("the rest of the tool")
         return "did"
 
@@ -289,7 +290,7 @@ CELLS = [
     Cell("retry: output that fails", output_that_fails),
     Cell("retry: fallback models", fallback),
     Cell("retry: the provider's client", client_that_retries),
-    Cell("background", in_the_background),
+    Cell("background", in_the_background, varies=True),
     Cell("block without capabilities", in_a_block),
     Cell("interrupted: every=", interrupted),
     Cell("interrupted: every=, streamed", interrupted_stream),
