@@ -259,13 +259,13 @@ class _Scope:
         await run.acheck()
         if self._switch.every is not None:
             self._watch = await AsyncWatch(self._switch.async_client, run.device_id, self._switch.every, on_denied=run.deny).start()
-        run._block = Block()
+        run._block = Block() if self._switch.cancels else None
         return self._enter(run)
 
     async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         run = self._leave()
-        assert run._block is not None
-        run._block.end()
+        if run._block is not None:
+            run._block.end()
         if isinstance(self._watch, AsyncWatch):
             await self._watch.stop()
         run.tell(error)
@@ -289,18 +289,13 @@ def read(run: Run, items: Any) -> Iterator[Any]:
         items.close()
 
 
-async def aread(run: Run, items: Any, *, interrupted: bool = False) -> AsyncIterator[Any]:
-    """read for asynchronous generators. interrupted: a denial cancels the task that waits for an item."""
+async def aread(run: Run, items: Any) -> AsyncIterator[Any]:
+    """read for asynchronous generators."""
     try:
         while True:
             try:
-                run._block = Block() if interrupted else run._block
-                try:
-                    with joined(run):
-                        item = await items.__anext__()
-                finally:
-                    if interrupted and run._block is not None:
-                        run._block.end()
+                with joined(run):
+                    item = await items.__anext__()
             except StopAsyncIteration:
                 run.tell(None)
                 return
@@ -312,11 +307,8 @@ async def aread(run: Run, items: Any, *, interrupted: bool = False) -> AsyncIter
         await items.aclose()
 
 
-async def running(switch: "OffSwitch", begin: Callable[[], Any]) -> AsyncIterator[Any]:
-    """What an asynchronous generator yields, as a run of its own that ends with it. begin makes the generator, once the run may begin.
-
-    With every a denial cancels the task that waits for the next item, while it waits.
-    """
+async def running(switch: "OffSwitch", begin: Callable[[Run], Any]) -> AsyncIterator[Any]:
+    """What an asynchronous generator yields, as a run of its own that ends with it. begin makes the generator, once the run may begin."""
     switch.prepare()
     run = Run(switch, current())
     try:
@@ -324,8 +316,12 @@ async def running(switch: "OffSwitch", begin: Callable[[], Any]) -> AsyncIterato
         async with contextlib.AsyncExitStack() as stack:
             if switch.every is not None:
                 await stack.enter_async_context(AsyncWatch(switch.async_client, run.device_id, switch.every, on_denied=run.deny))
-            async for item in aread(run, begin(), interrupted=switch.every is not None):
-                yield item
+            items = aread(run, begin(run))
+            try:
+                async for item in items:
+                    yield item
+            finally:
+                await items.aclose()  # type: ignore[attr-defined]
     finally:
         if run.outer is not None:
             run.outer.forget(run._outer_denied)
@@ -341,6 +337,7 @@ class OffSwitch:
     client: a MachineID or an AsyncMachineID, either serves sync and async runs.
     """
 
+    cancels = True  # whether a denial cancels the task of an async with block: not where the framework is stopped by another means
     raises: Type[Denied] = Denied  # what stands in the framework's way: also of the framework's own kind, where it needs that
 
     def __init__(self, client: Client, device_id: str, *, every: Optional[float] = None) -> None:

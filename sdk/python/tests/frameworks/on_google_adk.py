@@ -221,9 +221,8 @@ async def in_a_block(scene: Scene) -> Any:
         return await play(scene, agent(scene), plugins=[])
 
 
-async def interrupted(scene: Scene) -> Any:
-    """every=: what is under way is cancelled."""
-    scene.model.script("m", Call("wait"), Say(FINAL))
+def wait(scene: Scene) -> Any:
+    """A tool that goes on until it is cancelled, if anything is to cancel it."""
 
     async def wait() -> str:
         """waits"""
@@ -233,7 +232,38 @@ async def interrupted(scene: Scene) -> Any:
         scene.began("the rest of the tool")
         return "did"
 
-    return await play(scene, agent(scene, "m", wait), plugins=held(scene, every=0.1))
+    return wait
+
+
+async def interrupted(scene: Scene) -> Any:
+    """every=: what is under way is cancelled."""
+    scene.model.script("m", Call("wait"), Say(FINAL))
+    return await play(scene, agent(scene, "m", wait(scene)), plugins=held(scene, every=0.1))
+
+
+async def nested_in_a_block(scene: Scene) -> Any:
+    """A denial deep inside: the block's task waits for the one that is denied."""
+    calls(scene, 2, "inner", "done")
+    scene.model.script("m", Call("inner", request="x"), Call("inner", request="y"), Say(FINAL))
+    async with contextlib.AsyncExitStack() as stack:
+        if scene.guarded:
+            await stack.enter_async_context(OffSwitch(scene.async_client, scene.device).run())
+        return await play(scene, agent(scene, "m", AgentTool(agent(scene, "inner"))), plugins=[])
+
+
+async def interrupted_nested(scene: Scene) -> Any:
+    scene.model.script("inner", Call("wait"), Say("done"))
+    scene.model.script("m", Call("inner", request="x"), Say(FINAL))
+    tool = AgentTool(agent(scene, "inner", wait(scene)), include_plugins=False)
+    return await play(scene, agent(scene, "m", tool), plugins=held(scene, every=0.1))
+
+
+async def denied_nested(scene: Scene) -> Any:
+    """every= beside a nested run that asks by itself: both meet the denial."""
+    calls(scene, 2, "inner", "done")
+    scene.model.script("m", Call("inner", request="x"), Call("inner", request="y"), Say(FINAL))
+    tool = AgentTool(agent(scene, "inner"), include_plugins=False)
+    return await play(scene, agent(scene, "m", tool), plugins=held(scene, every=30.0))
 
 
 CELLS = [
@@ -253,7 +283,10 @@ CELLS = [
     Cell("compaction", compacted),
     Cell("background", in_the_background, varies=True),
     Cell("block without plugins", in_a_block),
+    Cell("block, nested", nested_in_a_block),
     Cell("interrupted: every=", interrupted),
+    Cell("interrupted: every=, nested", interrupted_nested),
+    Cell("every= and nested", denied_nested),
 ]
 
 if __name__ == "__main__":
