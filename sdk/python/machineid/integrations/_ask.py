@@ -40,16 +40,17 @@ def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Calla
         setattr(owner, name, staticmethod(made) if static else made)
 
 
-def ask_first(owner: type, name: str, find: Find = _inherited, *, awaited: bool = False) -> None:
+def ask_first(owner: type, name: str, find: Find = _inherited, *, awaited: bool = False, tell: bool = False) -> None:
     """Has a method of a class ask before each call that is part of a run; other calls go on as ever.
 
     Coroutine functions, async generators and async context managers await the answer; plain functions block for it. awaited: the method is called in
-    an event loop even where it is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator.
+    an event loop even where it is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator. tell: where that is
+    awaited, what the method raises after a denial is Denied, also if it is a cancellation by the framework's own means.
     """
-    wrap_once(owner, name, lambda inner: _asking(inner, find, awaited))
+    wrap_once(owner, name, lambda inner: _asking(inner, find, awaited, tell))
 
 
-def _asking(inner: Callable[..., Any], find: Find, awaited: bool) -> Callable[..., Any]:
+def _asking(inner: Callable[..., Any], find: Find, awaited: bool, tell: bool) -> Callable[..., Any]:
     if inspect.isasyncgenfunction(inner) or (awaited and inner.__name__.endswith("_stream")):
 
         async def stream(self: Any, *args: Any, **options: Any) -> Any:
@@ -60,6 +61,10 @@ def _asking(inner: Callable[..., Any], find: Find, awaited: bool) -> Callable[..
             try:
                 async for item in items:
                     yield item
+            except BaseException as error:
+                if tell and run is not None:
+                    run.tell(error)
+                raise
             finally:
                 await items.aclose()
 
@@ -81,7 +86,12 @@ def _asking(inner: Callable[..., Any], find: Find, awaited: bool) -> Callable[..
             run = find(self, *args, **options)
             if run is not None:
                 await run.acheck()
-            return await inner(self, *args, **options)
+            try:
+                return await inner(self, *args, **options)
+            except BaseException as error:
+                if tell and run is not None:
+                    run.tell(error)
+                raise
 
         return coroutine
 
@@ -94,7 +104,7 @@ def _asking(inner: Callable[..., Any], find: Find, awaited: bool) -> Callable[..
     return plain
 
 
-def ask_first_everywhere(base: type, *names: str, awaited: bool = False) -> None:
+def ask_first_everywhere(base: type, *names: str, awaited: bool = False, tell: bool = False) -> None:
     """ask_first for a base class and all of its subclasses, also those that are yet to come, wherever they define one of the methods."""
 
     def wrap(owner: type) -> bool:
@@ -103,7 +113,7 @@ def ask_first_everywhere(base: type, *names: str, awaited: bool = False) -> None
             inner = owner.__dict__.get(name)
             found = found or inner is not None
             if inner is not None and not getattr(inner, "__isabstractmethod__", False):
-                ask_first(owner, name, awaited=awaited)
+                ask_first(owner, name, awaited=awaited, tell=tell)
         return found
 
     if not any([wrap(owner) for owner in family(base)]):

@@ -41,7 +41,8 @@ class OffSwitch(_OffSwitch):
     __doc__ = _OffSwitch.__doc__
 
     def prepare(self) -> None:
-        ask_first_everywhere(BaseChatAgent, "on_messages", "on_messages_stream", awaited=True)
+        # A turn that was cancelled ends in Denied: a team waits for the end of each turn, and a CancelledError is none to it.
+        ask_first_everywhere(BaseChatAgent, "on_messages", "on_messages_stream", awaited=True, tell=True)
         ask_first_everywhere(ChatCompletionClient, "create", "create_stream", awaited=True)
         ask_first_everywhere(Workbench, "call_tool", "call_tool_stream", awaited=True)
         ask_first_everywhere(BaseTool, "run_json", "run_json_stream", awaited=True)
@@ -114,10 +115,17 @@ def _token(run: Run, given: Optional[CancellationToken]) -> Iterator[Cancellatio
 def _in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
     async def on_message(self: Any, message: Any, ctx: Any) -> Any:
         run = _runs.get(ctx.cancellation_token)
-        if run is None or run is current():
+        run = current() if run is None else run
+        if run is None:
             return await inner(self, message, ctx)
         with joined(run):
-            return await inner(self, message, ctx)
+            try:
+                return await inner(self, message, ctx)
+            except BaseException as error:
+                if run.explains(error) and not ctx.is_rpc:
+                    return None  # nobody waits for it, and the runtime would keep it: the next run of the team would never end
+                run.tell(error)
+                raise
 
     return on_message
 

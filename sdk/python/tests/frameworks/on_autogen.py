@@ -419,19 +419,34 @@ def during(steps: Callable[[Scene], List[Any]], **options: Any) -> Any:
     return body
 
 
-async def again(scene: Scene) -> str:
+def again(**options: Any) -> Any:
     """A team that was denied works again when it may, if it is reset."""
-    chat = team(actor(scene))
-    if scene.guarded and scene.ends is None:
-        scene.ends = REVOKE
-        with contextlib.suppress(Denied):
-            async with held(scene):
-                await chat.run(task="go")
-        scene.stage.admin.unrevoke(scene.device)
-        await chat.reset()
-        scene.model.script("a", Call("act", n=0), Say(FINAL))
-    async with held(scene):
-        return last(await chat.run(task="go"))
+
+    async def body(scene: Scene) -> str:
+        denied = scene.guarded and scene.ends is None
+        waits = [denied and bool(options)]
+
+        async def act(n: int) -> str:
+            """Acts."""
+            did = await scene.atool(n)
+            if waits[0]:
+                await asyncio.Event().wait()
+            return did
+
+        chat = team(actor(scene, tools=[act]))
+        if denied:
+            scene.ends = REVOKE
+            with contextlib.suppress(Denied):
+                async with held(scene, **options):
+                    return "not denied: " + last(await chat.run(task="go"))
+            waits[0] = False
+            scene.stage.admin.unrevoke(scene.device)
+            await chat.reset()
+            scene.model.script("a", Call("act", n=0), Say(FINAL))
+        async with held(scene):
+            return last(await chat.run(task="go"))
+
+    return body
 
 
 CELLS = [
@@ -441,7 +456,9 @@ CELLS = [
     Cell("hand-over: Swarm", handoff), Cell("hand-over: SelectorGroupChat", selected), Cell("hand-over: GraphFlow", graph, varies=True),
     Cell("hand-over: MagenticOne", magentic), Cell("own runtime", own_runtime), Cell("own token", own_token), Cell("workbench", workbench),
     Cell("reflecting", reflecting), Cell("retry on", retried), Cell("code", code), Cell("own agents", own_agents), Cell("background", background),
-    Cell("several at once", several, varies=True), Cell("interrupted: tool", interrupted), Cell("interrupted: model", interrupted_model), Cell("again", again), Cell("from plain code", from_plain_code),
+    Cell("several at once", several, varies=True), Cell("interrupted: tool", interrupted),
+    Cell("interrupted: model", interrupted_model), Cell("again", again()), Cell("again, interrupted", again(every=0.1)),
+    Cell("from plain code", from_plain_code),
     Cell("late classes", late_classes), Cell("example", example),
     Cell("during a model call: tool", during(lambda scene: [While(scene.end, Call("act", n=0)), Say(FINAL)])),
     Cell("during a model call: tools", during(lambda scene: [While(scene.end, [Call("act", n=0), Call("act", n=1)]), Say(FINAL)])),

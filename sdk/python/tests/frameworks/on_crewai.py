@@ -16,11 +16,12 @@ from crewai.llms.providers.openai.completion import OpenAICompletion  # noqa: E4
 from crewai.tools import tool  # noqa: E402
 from pydantic import BaseModel  # noqa: E402
 
+from machineid import Denied  # noqa: E402
 from machineid.integrations.crewai import OffSwitch  # noqa: E402
 
 from ..test_examples import load  # noqa: E402
 from .model import Call, Fail, Say, While  # noqa: E402
-from .scene import EVERY_END, FINAL, Cell, Scene, main  # noqa: E402
+from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main  # noqa: E402
 
 
 def held(scene: Scene, **options: Any) -> Any:
@@ -431,6 +432,43 @@ def several(scene: Scene) -> str:
         return " ".join(result.result() for result in results)
 
 
+def more_than_fit(scene: Scene) -> str:
+    """More parallel calls than CrewAI has threads for: the first eight begin, the others wait."""
+    together = scene.together(8)
+
+    @tool("act")
+    def act(n: int) -> str:
+        """Acts."""
+        return together(n) if n < 8 else scene.tool(n)
+
+    made = crew(actor(scene, "a", [Call("act", n=n) for n in range(12)], Say(FINAL), tools=[act]))
+    with held(scene):
+        return str(made.kickoff())
+
+
+def again(scene: Scene) -> str:
+    """A crew that was denied works again when it may."""
+    made = crew(actor(scene))
+    if scene.guarded and scene.ends is None:
+        scene.ends = REVOKE
+        with contextlib.suppress(Denied):
+            with held(scene):
+                return "not denied: " + str(made.kickoff())
+        scene.stage.admin.unrevoke(scene.device)
+        scene.model.script("a", Call("act", n=0), Say(FINAL))
+    with held(scene):
+        return str(made.kickoff())
+
+
+def reasoned(scene: Scene) -> str:
+    """The agent makes itself a plan before it acts, and has each step judged."""
+    plan = Call("create_reasoning_plan", plan="act", steps=[], ready=True)
+    model = llm(scene, "a", plan, Call("act", n=0), Call("act", n=1), Say(FINAL), Say(FINAL))
+    made = crew(actor(scene, model=model, reasoning=True))
+    with held(scene):
+        return str(made.kickoff())
+
+
 def late_classes(scene: Scene) -> str:
     """The model's class is made in the block: as when its module is imported there."""
     with held(scene):
@@ -489,7 +527,8 @@ CELLS = [
     Cell("agent alone, async", alone_async), Cell("flow", flow), Cell("flow, async", flow_async, EVERY_END), Cell("flow with crews", flow_with_crews),
     Cell("own model", own_model), Cell("during a model call: tool", during(Call("act", n=0), Say("done"))),
     Cell("during a model call: tools", during([Call("act", n=0), Call("act", n=1)], Say("done"))),
-    Cell("during a model call: answer", during(Say("done"))), Cell("several at once", several, varies=True), Cell("interrupted", interrupted), Cell("late classes", late_classes),
+    Cell("during a model call: answer", during(Say("done"))), Cell("several at once", several, varies=True), Cell("interrupted", interrupted), Cell("parallel: more than fit", more_than_fit), Cell("again", again),
+    Cell("reasoning", reasoned), Cell("late classes", late_classes),
     Cell("hooks were cleared", cleared), Cell("example", example),
 ]
 
