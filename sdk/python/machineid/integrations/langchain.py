@@ -10,8 +10,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -34,7 +33,7 @@ class _Handler(BaseCallbackHandler):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._parts: "OrderedDict[UUID, Run]" = OrderedDict()  # by LangChain's run ids
+        self._parts: Dict[UUID, Run] = {}  # by LangChain's run ids
 
     def _new(self) -> Run:
         raise NotImplementedError
@@ -46,7 +45,7 @@ class _Handler(BaseCallbackHandler):
                 run = self._new()
             self._parts[run_id] = run
             while len(self._parts) > MOST:
-                self._parts.popitem(last=False)
+                del self._parts[next(iter(self._parts))]
         try:
             run.check()
         except BaseException:
@@ -118,4 +117,4 @@ class _Present:
         return handler
 
 
-register_configure_hook(_Present(), inheritable=True)  # type: ignore[arg-type]
+register_configure_hook(_Present(), inheritable=True)

@@ -45,7 +45,6 @@ class OffSwitch:
     def __init__(self, client: Client, device_id: DeviceID, *, every: Optional[float] = None) -> None:
         self._find = device_id if callable(device_id) else None
         self._switch = _Switch(client, "" if callable(device_id) else device_id, every=every)
-        self._made = client, every
 
     def __repr__(self) -> str:
         return repr(self._switch)
@@ -73,8 +72,7 @@ class OffSwitch:
             device_id = await device_id
         if not isinstance(device_id, str) or not device_id:
             raise MCPError(DENIED, "it is not known which agent this request is of", {"code": "DEVICE_UNKNOWN"})
-        client, every = self._made
-        return _Switch(client, device_id, every=every)
+        return _Switch(self._switch.async_client, device_id, every=self._switch.every)  # one client, so one pool of threads for all callers
 
 
 class _Switch(_run.OffSwitch):

@@ -154,7 +154,7 @@ def _tell_of_denial(result: RunResultStreaming, run: Run) -> None:
     """Has the stream end in Denied, and watches while it runs."""
     task, events = result.run_loop_task, result.stream_events
 
-    result.stream_events = lambda: aread(run, events())  # type: ignore[method-assign]
+    result.stream_events = lambda: aread(run, events())
     every = run.switch.every
     if every is None or task is None:
         return

@@ -124,6 +124,22 @@ async def runner_in_a_tool(scene: Scene) -> Any:
     return await play(scene, agent(scene, "m", delegate))
 
 
+async def restored_meanwhile(scene: Scene) -> Any:
+    """The first denial is kept: a tool swallows it, and the device may work again before the run asks next."""
+    calls(scene, 2, "inner", "done")
+    scene.model.script("m", Call("delegate"), Call("delegate"), Say(FINAL))
+
+    async def delegate() -> str:
+        """delegates"""
+        try:
+            return await play(scene, agent(scene, "inner"), plugins=[])
+        except Exception as err:
+            await asyncio.to_thread(scene.stage.admin.restore, scene.device)
+            return f"failed: {err}"
+
+    return await play(scene, agent(scene, "m", delegate))
+
+
 async def handed_over(scene: Scene) -> Any:
     """A transfer to a sub-agent, in the answer after which the end comes."""
     scene.model.script("m", [Call("act", n=0), Call("transfer_to_agent", agent_name="b")])
@@ -274,6 +290,7 @@ CELLS = [
     Cell("nested: agent as tool", agent_as_tool, EVERY_END),
     Cell("nested: agent as tool, no plugins", agent_as_tool_without_plugins),
     Cell("nested: runner in a tool", runner_in_a_tool),
+    Cell("restored meanwhile", restored_meanwhile),
     Cell("hand-over", handed_over),
     Cell("next agent", one_after_the_other),
     Cell("parallel agents", side_by_side),

@@ -142,6 +142,23 @@ async def agent_in_a_tool_async(scene: Scene) -> Any:
     return last(await create_agent(chat(scene), [StructuredTool.from_function(coroutine=delegate)]).ainvoke(GO, config(scene)))
 
 
+def restored_meanwhile(scene: Scene) -> Any:
+    """The first denial is kept: a tool swallows it, and the device may work again before the run asks next."""
+    calls(scene, 2, "inner", "done")
+    scene.model.script("m", Call("delegate"), Call("delegate"), Say(FINAL))
+    inner = create_agent(chat(scene, "inner"), [act(scene)])
+
+    def delegate() -> str:
+        "delegates"
+        try:
+            return last(inner.invoke(GO))
+        except Exception as err:
+            scene.stage.admin.restore(scene.device)
+            return f"failed: {err}"
+
+    return last(create_agent(chat(scene), [StructuredTool.from_function(delegate)]).invoke(GO, config(scene)))
+
+
 def subgraph(scene: Scene) -> Any:
     calls(scene, 2, "inner", "done")
     scene.model.script("m", Say(FINAL))
@@ -397,19 +414,20 @@ CELLS = [
     Cell("parallel", parallel),
     Cell("parallel, async", aparallel),
     Cell("parallel, one at a time", one_at_a_time),
-    Cell("parallel nodes", parallel_nodes, EVERY_END),
+    Cell("parallel nodes", parallel_nodes),
     Cell("nested: agent in a tool", agent_in_a_tool),
     Cell("nested: agent in a tool, async", agent_in_a_tool_async, EVERY_END),
     Cell("nested: subgraph", subgraph),
+    Cell("restored meanwhile", restored_meanwhile),
     Cell("hand-over", handed_over),
     Cell("retry: tool node that swallows", tool_node_that_swallows),
-    Cell("retry: middleware", middleware_that_retries, EVERY_END),
+    Cell("retry: middleware", middleware_that_retries),
     Cell("retry: fallback models", middleware_that_falls_back),
     Cell("retry: node", node_that_retries),
     Cell("retry: with_fallbacks, with_retry", chain_that_falls_back),
     Cell("retry: the provider's client", client_that_retries),
     Cell("chain", chain),
-    Cell("chain, async", chain_async, EVERY_END),
+    Cell("chain, async", chain_async),
     Cell("batch", batch),
     Cell("batch, async", abatch),
     Cell("functional", functional),

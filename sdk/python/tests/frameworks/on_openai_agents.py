@@ -138,6 +138,23 @@ async def runs_inside_tools(scene: Scene) -> Any:
     return (await Runner.run(Agent("a", model=chat(scene), tools=[function_tool(delegate)]), "go", hooks=hooks(scene))).final_output
 
 
+async def restored_meanwhile(scene: Scene) -> Any:
+    """The first denial is kept: a tool swallows it, and the device may work again before the run asks next."""
+    scene.model.script("inner", Call("act", n=0), Call("act", n=1), Say("done"))
+    scene.model.script("m", Call("delegate"), Call("delegate"), Say(FINAL))
+    inner = Agent("inner", model=chat(scene, "inner"), tools=[act(scene)])
+
+    async def delegate() -> str:
+        "delegates"
+        try:
+            return str((await Runner.run(inner, "go")).final_output)
+        except Exception as err:
+            await asyncio.to_thread(scene.stage.admin.restore, scene.device)
+            return f"failed: {err}"
+
+    return (await Runner.run(Agent("a", model=chat(scene), tools=[function_tool(delegate)]), "go", hooks=hooks(scene))).final_output
+
+
 async def handed_over(scene: Scene) -> Any:
     """One answer with a tool and a hand-over, whose own callback would run before any hook does."""
     scene.model.script("m", [Call("act", n=0), Call("transfer_to_b")], Say(FINAL))
@@ -322,6 +339,7 @@ CELLS = [
     Cell("nested: its answer is the last", agent_as_last_tool),
     Cell("nested, streamed", agents_as_tools_streamed),
     Cell("nested: run in a tool", runs_inside_tools),
+    Cell("restored meanwhile", restored_meanwhile),
     Cell("hand-over", handed_over),
     Cell("hand-over, streamed", handed_over_streamed),
     Cell("guardrail with an agent", guardrail_with_an_agent),

@@ -140,6 +140,22 @@ async def streaming_agent_in_a_tool(scene: Scene) -> Any:
     return (await agent(scene, "m", delegate).run("go")).output
 
 
+async def restored_meanwhile(scene: Scene) -> Any:
+    """The first denial is kept: a tool swallows it, and the device may work again before the run asks next."""
+    calls(scene, 2, "inner", "done")
+    scene.model.script("m", Call("delegate"), Call("delegate"), Say(FINAL))
+    inner = agent(scene, "inner", capabilities=[])
+
+    async def delegate() -> str:
+        try:
+            return str((await inner.run("go")).output)
+        except Exception as err:
+            await asyncio.to_thread(scene.stage.admin.restore, scene.device)
+            return f"failed: {err}"
+
+    return (await agent(scene, "m", delegate).run("go")).output
+
+
 async def handed_over(scene: Scene) -> Any:
     """An output function that hands over to another agent."""
     scene.model.script("m", Call("act", n=0), Call("final_result", query="x"))
@@ -284,6 +300,7 @@ CELLS = [
     Cell("nested: agent in a tool", agent_in_a_tool, EVERY_END),
     Cell("nested: streaming agent in a tool", streaming_agent_in_a_tool),
     Cell("nested: model in a tool", model_of_ones_own),
+    Cell("restored meanwhile", restored_meanwhile),
     Cell("hand-over", handed_over),
     Cell("output function of text", text_function),
     Cell("retry: tool that fails", tool_that_fails),
