@@ -83,6 +83,8 @@ class Model:
             self.unknown.append(path)
             return 404, {"error": {"message": f"the scripted model has no {path}"}}
         self._began(name)
+        if form is embeddings:
+            return 200, embeddings(body)
         with self._lock:
             steps = self._scripts.get(name)
             nth, self._asked[name] = self._asked.get(name, 0), self._asked.get(name, 0) + 1
@@ -227,5 +229,14 @@ def gemini(path: str, body: Mapping[str, Any], turn: str, text: str, calls: List
     return events()
 
 
+def embeddings(body: Mapping[str, Any]) -> Any:
+    """All texts are alike to it. It needs no script."""
+    texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    data = [{"object": "embedding", "index": i, "embedding": [0.0] * 7 + [1.0]} for i in range(len(texts))]
+    return {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+
+
 # The end of a path, and the form of the answers there.
-FORMS: List[Tuple[str, Callable[..., Any]]] = [(r"/chat/completions$", chat), (r"/responses$", responses), (r":(stream)?[gG]enerateContent(\?|$)", gemini)]
+FORMS: List[Tuple[str, Callable[..., Any]]] = [
+    (r"/chat/completions$", chat), (r"/responses$", responses), (r"/embeddings$", embeddings), (r":(stream)?[gG]enerateContent(\?|$)", gemini),
+]

@@ -460,6 +460,15 @@ def again(scene: Scene) -> str:
         return str(made.kickoff())
 
 
+def remembering(scene: Scene) -> str:
+    """A crew with a memory, which the model keeps in the background."""
+    embedder = {"provider": "openai", "config": {"api_key": "none", "api_base": scene.model_url, "model_name": "embedder"}}
+    a = actor(scene, "a", Call("act", n=0), Say("done"))
+    made = crew(a, actor(scene, "b", Say(FINAL)), memory=True, embedder=embedder)
+    with held(scene):
+        return str(made.kickoff())
+
+
 def reasoned(scene: Scene) -> str:
     """The agent makes itself a plan before it acts, and has each step judged."""
     plan = Call("create_reasoning_plan", plan="act", steps=[], ready=True)
@@ -528,7 +537,7 @@ CELLS = [
     Cell("own model", own_model), Cell("during a model call: tool", during(Call("act", n=0), Say("done"))),
     Cell("during a model call: tools", during([Call("act", n=0), Call("act", n=1)], Say("done"))),
     Cell("during a model call: answer", during(Say("done"))), Cell("several at once", several, varies=True), Cell("interrupted", interrupted), Cell("parallel: more than fit", more_than_fit), Cell("again", again),
-    Cell("reasoning", reasoned), Cell("late classes", late_classes),
+    Cell("reasoning", reasoned), Cell("memory", remembering, varies=True), Cell("late classes", late_classes),
     Cell("hooks were cleared", cleared), Cell("example", example),
 ]
 
