@@ -17,10 +17,11 @@ from google.adk.runners import InMemoryRunner
 from google.adk.tools.agent_tool import AgentTool
 from google.genai import types
 
+from machineid import Denied
 from machineid.integrations.google_adk import OffSwitch
 
 from .model import Call, Fail, Say, While
-from .scene import EVERY_END, FINAL, Cell, Scene, main
+from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
 
 logging.disable(logging.CRITICAL)
 
@@ -147,6 +148,13 @@ async def handed_over(scene: Scene) -> Any:
     return await play(scene, agent(scene, "m", sub_agents=[agent(scene, "b")]))
 
 
+async def during_a_model_call(scene: Scene) -> Any:
+    """The end comes while the model thinks of a tool and a transfer."""
+    scene.model.script("m", While(scene.end, [Call("act", n=0), Call("transfer_to_agent", agent_name="b")]))
+    scene.model.script("b", Say(FINAL))
+    return await play(scene, agent(scene, "m", sub_agents=[agent(scene, "b")]))
+
+
 async def one_after_the_other(scene: Scene) -> Any:
     calls(scene, 1, "a", "done")
     calls(scene, 1, "b")
@@ -227,6 +235,39 @@ async def in_the_background(scene: Scene) -> Any:
         await asyncio.gather(*left, return_exceptions=True)
 
 
+async def several(scene: Scene) -> Any:
+    """Two runs of one plugin at once."""
+    both, plugins = scene.atogether(2), held(scene)
+
+    async def act(n: int) -> str:
+        """acts"""
+        return await both(n)
+
+    def one(name: str) -> Any:
+        calls(scene, 2, name)
+        return play(scene, agent(scene, name, act), plugins=plugins)
+
+    said = await asyncio.gather(one("a"), one("b"), return_exceptions=True)
+    for error in said:
+        if isinstance(error, BaseException):
+            raise error
+    return said[0]
+
+
+async def again(scene: Scene) -> Any:
+    """A plugin whose run was denied serves the next run, when the device may work again."""
+    plugins = held(scene)
+    calls(scene)
+    if scene.guarded and scene.ends is None:
+        scene.ends = REVOKE
+        with contextlib.suppress(Denied):
+            await play(scene, agent(scene), plugins=plugins)
+            return "not denied"
+        scene.stage.admin.restore(scene.device)
+        calls(scene)
+    return await play(scene, agent(scene), plugins=plugins)
+
+
 async def in_a_block(scene: Scene) -> Any:
     """async with switch.run(): no runner has the plugin."""
     calls(scene)
@@ -292,6 +333,7 @@ CELLS = [
     Cell("nested: runner in a tool", runner_in_a_tool),
     Cell("restored meanwhile", restored_meanwhile),
     Cell("hand-over", handed_over),
+    Cell("during a model call", during_a_model_call),
     Cell("next agent", one_after_the_other),
     Cell("parallel agents", side_by_side),
     Cell("agent in a loop", in_a_loop),
@@ -300,6 +342,8 @@ CELLS = [
     Cell("compaction", compacted),
     Cell("background", in_the_background, varies=True),
     Cell("block without plugins", in_a_block),
+    Cell("several at once", several),
+    Cell("again", again),
     Cell("block, nested", nested_in_a_block),
     Cell("interrupted: every=", interrupted),
     Cell("interrupted: every=, nested", interrupted_nested),

@@ -18,11 +18,12 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, RetryPolicy
 from openai import DefaultAsyncHttpxClient
 
+from machineid import Denied
 from machineid.integrations.langchain import OffSwitch
 
 from ..test_examples import load
 from .model import Call, Fail, Say, While
-from .scene import EVERY_END, FINAL, Cell, Scene, main
+from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
 
 GO = {"messages": [("user", "go")]}
 
@@ -185,6 +186,12 @@ def handed_over(scene: Scene) -> Any:
     graph.add_node("b", lambda state: {"messages": [chat(scene, "b").invoke([("user", "go")])]})
     graph.add_edge(START, "a")
     return last(graph.compile().invoke(GO, config(scene)))
+
+
+async def during_a_model_call(scene: Scene) -> Any:
+    """The end comes while the model thinks of its tools."""
+    scene.model.script("m", While(scene.end, [Call("act", n=0), Call("act", n=1)]), Say(FINAL))
+    return last(await create_agent(chat(scene), [act(scene)]).ainvoke(GO, config(scene)))
 
 
 async def parallel_nodes(scene: Scene) -> Any:
@@ -365,6 +372,35 @@ async def in_the_background(scene: Scene) -> Any:
         await asyncio.gather(*left, return_exceptions=True)
 
 
+async def several(scene: Scene) -> Any:
+    """Two runs of one callback at once."""
+    given, tool = config(scene), together(scene, 2)
+
+    def one(name: str) -> Any:
+        calls(scene, 2, name)
+        return create_agent(chat(scene, name), [tool]).ainvoke(GO, given)
+
+    said = await asyncio.gather(one("a"), one("b"), return_exceptions=True)
+    for error in said:
+        if isinstance(error, BaseException):
+            raise error
+    return last(said[0])
+
+
+def again(scene: Scene) -> Any:
+    """A callback whose run was denied serves the next run, when the device may work again."""
+    agent, given = create_agent(chat(scene), [act(scene)]), config(scene)
+    calls(scene)
+    if scene.guarded and scene.ends is None:
+        scene.ends = REVOKE
+        with contextlib.suppress(Denied):
+            agent.invoke(GO, given)
+            return "not denied"
+        scene.stage.admin.restore(scene.device)
+        calls(scene)
+    return last(agent.invoke(GO, given))
+
+
 def in_a_block(scene: Scene) -> Any:
     """with switch.run(): nothing is given any callbacks."""
     calls(scene)
@@ -420,6 +456,7 @@ CELLS = [
     Cell("nested: subgraph", subgraph),
     Cell("restored meanwhile", restored_meanwhile),
     Cell("hand-over", handed_over),
+    Cell("during a model call", during_a_model_call),
     Cell("retry: tool node that swallows", tool_node_that_swallows),
     Cell("retry: middleware", middleware_that_retries),
     Cell("retry: fallback models", middleware_that_falls_back),
@@ -433,6 +470,8 @@ CELLS = [
     Cell("functional", functional),
     Cell("background", in_the_background, varies=True),
     Cell("block without callbacks", in_a_block),
+    Cell("several at once", several),
+    Cell("again", again),
     Cell("interrupted: every=", interrupted),
     Cell("example", example),
 ]

@@ -12,11 +12,12 @@ from agents import (
 )
 from openai import AsyncOpenAI
 
+from machineid import Denied
 from machineid.integrations.openai_agents import OffSwitch
 
 from ..test_examples import load
 from .model import Call, Fail, Say, While
-from .scene import EVERY_END, FINAL, Cell, Scene, main
+from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
 
 set_tracing_disabled(True)
 
@@ -176,6 +177,24 @@ async def handed_over_streamed(scene: Scene) -> Any:
     return result.final_output
 
 
+async def during_a_model_call(scene: Scene) -> Any:
+    """The end comes while the model thinks of a tool and a hand-over."""
+    scene.model.script("m", While(scene.end, [Call("act", n=0), Call("transfer_to_b")]), Say(FINAL))
+    scene.model.script("b", Say(FINAL))
+    over = handoff(Agent("b", model=chat(scene, "b")), on_handoff=lambda context: scene.began("hand-over"))
+    return (await Runner.run(Agent("a", model=chat(scene), tools=[act(scene)], handoffs=[over]), "go", hooks=hooks(scene))).final_output
+
+
+async def during_a_stream(scene: Scene) -> Any:
+    scene.model.script("m", While(scene.end, Call("transfer_to_b")), Say(FINAL))
+    scene.model.script("b", Say(FINAL))
+    over = handoff(Agent("b", model=chat(scene, "b")), on_handoff=lambda context: scene.began("hand-over"))
+    result = Runner.run_streamed(Agent("a", model=chat(scene), handoffs=[over]), "go", hooks=hooks(scene))
+    async for _ in result.stream_events():
+        pass
+    return result.final_output
+
+
 async def guardrail_with_an_agent(scene: Scene) -> Any:
     """A guardrail that runs an agent, beside the first model call."""
     scene.model.script("judge", Call("act", n=0), Call("act", n=1), Say("fine"))
@@ -251,6 +270,39 @@ async def in_the_background(scene: Scene) -> Any:
             return said
     finally:
         await asyncio.gather(*left, return_exceptions=True)
+
+
+async def several(scene: Scene) -> Any:
+    """Two runs of one switch at once."""
+    both, switch = scene.atogether(2), hooks(scene)
+
+    async def act(n: int) -> str:
+        "acts"
+        return await both(n)
+
+    def one(name: str) -> Any:
+        scene.model.script(name, Call("act", n=0), Call("act", n=1), Say(FINAL))
+        return Runner.run(Agent(name, model=chat(scene, name), tools=[function_tool(act)]), "go", hooks=switch)
+
+    said = await asyncio.gather(one("a"), one("b"), return_exceptions=True)
+    for error in said:
+        if isinstance(error, BaseException):
+            raise error
+    return said[0].final_output
+
+
+async def again(scene: Scene) -> Any:
+    """A switch whose run was denied serves the next run, when the device may work again."""
+    agent, switch = Agent("a", model=chat(scene), tools=[act(scene)]), hooks(scene)
+    scene.model.script("m", Call("act", n=0), Call("act", n=1), Say(FINAL))
+    if scene.guarded and scene.ends is None:
+        scene.ends = REVOKE
+        with contextlib.suppress(Denied):
+            await Runner.run(agent, "go", hooks=switch)
+            return "not denied"
+        scene.stage.admin.restore(scene.device)
+        scene.model.script("m", Call("act", n=0), Say(FINAL))
+    return (await Runner.run(agent, "go", hooks=switch)).final_output
 
 
 async def in_a_block(scene: Scene) -> Any:
@@ -342,6 +394,8 @@ CELLS = [
     Cell("restored meanwhile", restored_meanwhile),
     Cell("hand-over", handed_over),
     Cell("hand-over, streamed", handed_over_streamed),
+    Cell("during a model call", during_a_model_call),
+    Cell("during a model call, streamed", during_a_stream),
     Cell("guardrail with an agent", guardrail_with_an_agent),
     Cell("retry: tool that fails", tool_that_fails),
     Cell("retry: model", model_retried),
@@ -349,6 +403,8 @@ CELLS = [
     Cell("session", with_a_session),
     Cell("background", in_the_background, varies=True),
     Cell("block of several runs", in_a_block),
+    Cell("several at once", several),
+    Cell("again", again),
     Cell("interrupted: every=", interrupted),
     Cell("interrupted: every=, streamed", interrupted_stream),
     Cell("hooks of one's own", hooks_of_ones_own),

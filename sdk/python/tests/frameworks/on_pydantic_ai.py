@@ -14,10 +14,11 @@ from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
+from machineid import Denied
 from machineid.integrations.pydantic_ai import OffSwitch
 
 from .model import Call, Fail, Say, While
-from .scene import EVERY_END, FINAL, Cell, Scene, main
+from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
 
 
 def chat(scene: Scene, name: str = "m", retries: int = 0) -> OpenAIChatModel:
@@ -180,6 +181,12 @@ async def text_function(scene: Scene) -> Any:
     return (await agent(scene, output_type=TextOutput(last_step)).run("go")).output
 
 
+async def during_a_model_call(scene: Scene) -> Any:
+    """The end comes while the model thinks of its tools."""
+    scene.model.script("m", While(scene.end, [Call("act", n=0), Call("act", n=1)]), Say(FINAL))
+    return (await agent(scene).run("go")).output
+
+
 async def tool_that_fails(scene: Scene) -> Any:
     """The tool asks to be called again, as its retries allow."""
     calls(scene, 3)
@@ -255,6 +262,38 @@ async def in_the_background(scene: Scene) -> Any:
         await asyncio.gather(*left, return_exceptions=True)
 
 
+async def several(scene: Scene) -> Any:
+    """Two runs of one capability at once."""
+    both, capabilities = scene.atogether(2), held(scene)
+
+    async def act(n: int) -> str:
+        return await both(n)
+
+    def one(name: str) -> Any:
+        calls(scene, 2, name)
+        return agent(scene, name, act, capabilities=capabilities).run("go")
+
+    said = await asyncio.gather(one("a"), one("b"), return_exceptions=True)
+    for error in said:
+        if isinstance(error, BaseException):
+            raise error
+    return said[0].output
+
+
+async def again(scene: Scene) -> Any:
+    """An agent whose run was denied serves the next run, when the device may work again."""
+    made = agent(scene)
+    calls(scene)
+    if scene.guarded and scene.ends is None:
+        scene.ends = REVOKE
+        with contextlib.suppress(Denied):
+            await made.run("go")
+            return "not denied"
+        scene.stage.admin.restore(scene.device)
+        calls(scene)
+    return (await made.run("go")).output
+
+
 async def in_a_block(scene: Scene) -> Any:
     """async with switch.run(): no agent has the capability."""
     calls(scene)
@@ -302,6 +341,7 @@ CELLS = [
     Cell("nested: model in a tool", model_of_ones_own),
     Cell("restored meanwhile", restored_meanwhile),
     Cell("hand-over", handed_over),
+    Cell("during a model call", during_a_model_call),
     Cell("output function of text", text_function),
     Cell("retry: tool that fails", tool_that_fails),
     Cell("retry: output that fails", output_that_fails),
@@ -309,6 +349,8 @@ CELLS = [
     Cell("retry: the provider's client", client_that_retries),
     Cell("background", in_the_background, varies=True),
     Cell("block without capabilities", in_a_block),
+    Cell("several at once", several),
+    Cell("again", again),
     Cell("interrupted: every=", interrupted),
     Cell("interrupted: every=, streamed", interrupted_stream),
 ]
