@@ -21,7 +21,10 @@ STANDARD = {
 }
 
 # An adapter imports its framework besides, and nobody imports an adapter but its user.
-FRAMEWORKS = {"crewai": {"crewai", "openai"}, "autogen": {"autogen_agentchat", "autogen_core", "openai"}}
+FRAMEWORKS = {
+    "autogen": {"autogen_agentchat", "autogen_core", "openai"}, "crewai": {"crewai", "openai"}, "google_adk": {"google"}, "langchain": {"langchain_core"},
+    "mcp": {"mcp"}, "openai_agents": {"agents"}, "pydantic_ai": {"pydantic_ai"},
+}
 
 
 class PackageTest(unittest.TestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -42,9 +43,9 @@ def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Calla
 def ask_first(owner: type, name: str, find: Find = _inherited, *, awaited: bool = False, tell: bool = False) -> None:
     """Has a method of a class ask before each call that is part of a run; other calls go on as ever.
 
-    Coroutine functions and async generators await the answer; plain functions block for it. awaited: the method is called in an event loop even where
-    it is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator. tell: where that is awaited, what the method
-    raises after a denial is Denied, also if it is a cancellation by the framework's own means.
+    Coroutine functions, async generators and async context managers await the answer; plain functions block for it. awaited: the method is called in
+    an event loop even where it is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator. tell: where that is
+    awaited, what the method raises after a denial is Denied, also if it is a cancellation by the framework's own means.
     """
     wrap_once(owner, name, lambda inner: _asking(inner, find, awaited, tell))
 
@@ -68,6 +69,17 @@ def _asking(inner: Callable[..., Any], find: Find, awaited: bool, tell: bool) ->
                 await items.aclose()
 
         return stream
+    if inspect.isasyncgenfunction(inspect.unwrap(inner)):
+
+        @contextlib.asynccontextmanager
+        async def block(self: Any, *args: Any, **options: Any) -> Any:
+            run = find(self, *args, **options)
+            if run is not None:
+                await run.acheck()
+            async with inner(self, *args, **options) as value:
+                yield value
+
+        return block
     if inspect.iscoroutinefunction(inner) or awaited:
 
         async def coroutine(self: Any, *args: Any, **options: Any) -> Any:

@@ -59,7 +59,8 @@ class Run:
         self._lock = threading.Lock()
         self._first: Optional[Tuple[str, Mapping[str, Any]]] = None  # whose denial, and what was said with it
         self._stops: List[Callable[[], object]] = []
-        self._block: Optional[_Block] = None
+        self._block: Optional[Block] = None
+        self.notes: Dict[str, Any] = {}  # what adapters remember of this run, by the adapter's name
         if outer is not None:
             outer.on_denied(self._outer_denied)
 
@@ -179,7 +180,7 @@ def in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None
         pass  # closed: nothing is under way
 
 
-class _Block:
+class Block:
     """The task of an async with block, which a denial cancels unless it came up in that task itself: there the exception does it."""
 
     def __init__(self) -> None:
@@ -258,13 +259,13 @@ class _Scope:
         await run.acheck()
         if self._switch.every is not None:
             self._watch = await AsyncWatch(self._switch.async_client, run.device_id, self._switch.every, on_denied=run.deny).start()
-        run._block = _Block()
+        run._block = Block() if self._switch.cancels else None
         return self._enter(run)
 
     async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         run = self._leave()
-        assert run._block is not None
-        run._block.end()
+        if run._block is not None:
+            run._block.end()
         if isinstance(self._watch, AsyncWatch):
             await self._watch.stop()
         run.tell(error)
@@ -306,6 +307,26 @@ async def aread(run: Run, items: Any) -> AsyncIterator[Any]:
         await items.aclose()
 
 
+async def running(switch: "OffSwitch", begin: Callable[[Run], Any]) -> AsyncIterator[Any]:
+    """What an asynchronous generator yields, as a run of its own that ends with it. begin makes the generator, once the run may begin."""
+    switch.prepare()
+    run = Run(switch, current())
+    try:
+        await run.acheck()
+        async with contextlib.AsyncExitStack() as stack:
+            if switch.every is not None:
+                await stack.enter_async_context(AsyncWatch(switch.async_client, run.device_id, switch.every, on_denied=run.deny))
+            items = aread(run, begin(run))
+            try:
+                async for item in items:
+                    yield item
+            finally:
+                await items.aclose()  # type: ignore[attr-defined]
+    finally:
+        if run.outer is not None:
+            run.outer.forget(run._outer_denied)
+
+
 class OffSwitch:
     """Stops a framework's runs when a device may not work any more: the base of all adapters. Safe for concurrent use; each run has its own state.
 
@@ -316,6 +337,7 @@ class OffSwitch:
     client: a MachineID or an AsyncMachineID, either serves sync and async runs.
     """
 
+    cancels = True  # whether a denial cancels the task of an async with block: not where the framework is stopped by another means
     raises: Type[Denied] = Denied  # what stands in the framework's way: also of the framework's own kind, where it needs that
 
     def __init__(self, client: Client, device_id: str, *, every: Optional[float] = None) -> None:

@@ -11,10 +11,10 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 
 class Say:
-    """An answer in words."""
+    """An answer in words. first is called before it is given."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, first: Callable[[], object] = lambda: None) -> None:
+        self.text, self.first = text, first
 
 
 class Call:
@@ -208,6 +208,27 @@ def responses(path: str, body: Mapping[str, Any], turn: str, text: str, calls: L
     return events()
 
 
+def gemini(path: str, body: Mapping[str, Any], turn: str, text: str, calls: List[Call]) -> Any:
+    parts = [{"functionCall": {"id": f"call_{turn}_{i}", "name": call.tool, "args": call.args}} for i, call in enumerate(calls)]
+
+    def answer(parts: Sequence[Mapping[str, Any]], end: bool) -> Dict[str, Any]:
+        candidate: Dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
+        if end:
+            candidate["finishReason"] = "STOP"
+        usage = {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}
+        return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "scripted", "responseId": turn}
+
+    if not path.partition("?")[0].endswith(":streamGenerateContent"):
+        return answer(parts or [{"text": text}], True)
+
+    def events() -> Iterator[Tuple[str, Any]]:
+        for word in re.findall(r"\S+\s*|\s+", text):
+            yield "", answer([{"text": word}], False)
+        yield "", answer(parts or [{"text": ""}], True)
+
+    return events()
+
+
 def embeddings(body: Mapping[str, Any]) -> Any:
     """All texts are alike to it. It needs no script."""
     texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
@@ -215,5 +236,7 @@ def embeddings(body: Mapping[str, Any]) -> Any:
     return {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
 
 
-# The end of a path, and the form of the answers there. (Another provider's form is one more line.)
-FORMS: List[Tuple[str, Callable[..., Any]]] = [(r"/chat/completions$", chat), (r"/responses$", responses), (r"/embeddings$", embeddings)]
+# The end of a path, and the form of the answers there.
+FORMS: List[Tuple[str, Callable[..., Any]]] = [
+    (r"/chat/completions$", chat), (r"/responses$", responses), (r"/embeddings$", embeddings), (r":(stream)?[gG]enerateContent(\?|$)", gemini),
+]
