@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 import threading
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, AsyncGenerator, Callable, Iterator, Optional
 
 from ._run import Run, current
 
@@ -72,7 +72,7 @@ def _asking(inner: Callable[..., Any], find: Find, awaited: bool, tell: bool) ->
     if inspect.isasyncgenfunction(inspect.unwrap(inner)):
 
         @contextlib.asynccontextmanager
-        async def block(self: Any, *args: Any, **options: Any) -> Any:
+        async def block(self: Any, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
             run = find(self, *args, **options)
             if run is not None:
                 await run.acheck()

@@ -1,12 +1,15 @@
 """What every adapter does: it asks before each step, keeps the first denial, and gives it to the caller."""
 
+# pyright: reportPrivateUsage=false
+# Run, its block and its scope are one idea in three classes.
+
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import contextvars
 import threading
-from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type, Union
+from typing import Any, AsyncIterator, Callable, Dict, Generator, Iterator, List, Mapping, Optional, Tuple, Type, Union
 
 from .. import _judge as judge
 from .._async import AsyncMachineID
@@ -28,7 +31,7 @@ def current() -> "Optional[Run]":
 
 
 @contextlib.contextmanager
-def joined(run: "Run") -> Iterator[None]:
+def joined(run: "Run") -> Generator[None, None, None]:
     """Makes this code part of a run that its context does not know of."""
     token = _current.set(run)
     try:
@@ -52,9 +55,9 @@ class Run:
     """
 
     def __init__(self, switch: "OffSwitch", outer: "Optional[Run]" = None) -> None:
-        self.switch = switch
-        self.device_id = switch.device_id
-        self.outer = outer
+        self.switch: OffSwitch = switch
+        self.device_id: str = switch.device_id
+        self.outer: Optional[Run] = outer
         self._same = outer is not None and outer.device_id == self.device_id and outer.switch.client is switch.client
         self._lock = threading.Lock()
         self._first: Optional[Tuple[str, Mapping[str, Any]]] = None  # whose denial, and what was said with it
@@ -202,8 +205,9 @@ class Block:
     def end(self) -> None:
         """From here on nobody cancels the task, and a cancellation that came from here is no more."""
         task, self._task = self._task, None
-        if self._interrupted and task is not None and hasattr(task, "uncancel"):
-            task.uncancel()
+        uncancel = getattr(task, "uncancel", None)  # since Python 3.11
+        if self._interrupted and uncancel is not None:
+            uncancel()
 
 
 def _being_cancelled() -> bool:
@@ -337,17 +341,16 @@ class OffSwitch:
     client: a MachineID or an AsyncMachineID, either serves sync and async runs.
     """
 
-    cancels = True  # whether a denial cancels the task of an async with block: not where the framework is stopped by another means
+    cancels: bool = True  # whether a denial cancels the task of an async with block: not where the framework is stopped by another means
     raises: Type[Denied] = Denied  # what stands in the framework's way: also of the framework's own kind, where it needs that
 
     def __init__(self, client: Client, device_id: str, *, every: Optional[float] = None) -> None:
         if not isinstance(device_id, str):
             raise TypeError(f"a device id is a str, not {type(device_id).__name__}")
-        self.client, self.async_client = (
-            (client._client, client) if isinstance(client, AsyncMachineID) else (client, AsyncMachineID.over(client))
-        )
-        self.device_id = device_id
-        self.every = None if every is None else seconds(every, "every")
+        self.client: MachineID = client._client if isinstance(client, AsyncMachineID) else client
+        self.async_client: AsyncMachineID = client if isinstance(client, AsyncMachineID) else AsyncMachineID.over(client)
+        self.device_id: str = device_id
+        self.every: Optional[float] = None if every is None else seconds(every, "every")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.client!r}, {self.device_id!r}, every={self.every!r})"

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Generator, Optional
 
 from autogen_agentchat.agents import AssistantAgent, BaseChatAgent
 from autogen_agentchat.teams import BaseGroupChat
@@ -93,7 +93,7 @@ async def _read(run: Run, given: Optional[CancellationToken], stream: Callable[[
 
 
 @contextlib.contextmanager
-def _token(run: Run, given: Optional[CancellationToken]) -> Iterator[CancellationToken]:
+def _token(run: Run, given: Optional[CancellationToken]) -> Generator[CancellationToken, None, None]:
     """The token of what is begun in a run: a denial cancels it. For the loop that everything with this token runs in."""
     token = CancellationToken() if given is None else given
     loop = asyncio.get_running_loop()
