@@ -338,9 +338,13 @@ func httpRows() map[string]httpRow {
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	w := newHostileWorld(t)
-	tag, err := talk(w.edge, document+"Connection: close\r\n\r\n", false)
-	if err != nil || len(tag) != 1 {
-		t.Fatalf("%v, %v", tag, err)
+	tags := map[string]string{} // each tier has a document of its own
+	for tier, addr := range w.tiers() {
+		said, err := talk(addr, document+"Connection: close\r\n\r\n", false)
+		if err != nil || len(said) != 1 || said[0].header.Get("ETag") == "" {
+			t.Fatalf("%s: %v, %v", tier, said, err)
+		}
+		tags[tier] = said[0].header.Get("ETag")
 	}
 	id, err := newClient(t, w.authority).get("org", w.full.admin)
 	if err != nil {
@@ -350,11 +354,11 @@ func TestHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	filled := strings.NewReplacer("$AGENT", w.full.agent, "$ADMIN", w.full.admin, "$ORG", id.text("orgId"), "$TOKEN", strings.TrimSpace(string(token)), "$TAG", tag[0].header.Get("ETag"))
+	filled := strings.NewReplacer("$AGENT", w.full.agent, "$ADMIN", w.full.admin, "$ORG", id.text("orgId"), "$TOKEN", strings.TrimSpace(string(token)))
 	for name, row := range httpRows() {
 		answers := map[string]said{}
 		for tier, addr := range w.tiers() {
-			raw, want := filled.Replace(row.raw), 1
+			raw, want := strings.ReplaceAll(filled.Replace(row.raw), "$TAG", tags[tier]), 1
 			if row.end != cut {
 				raw += filled.Replace("GET /api/v1/devices/get?deviceId=d1 HTTP/1.1\r\n" + host + adminKey + "Connection: close\r\n\r\n")
 			}
@@ -367,6 +371,9 @@ func TestHTTP(t *testing.T) {
 				continue
 			}
 			a := list[0]
+			if a.header.Get("ETag") == tags[tier] {
+				a.header.Set("ETag", "$TAG")
+			}
 			if a.status != row.status {
 				t.Errorf("%s, %s: HTTP %d, want %d: %v", tier, name, a.status, row.status, a.body)
 			}
@@ -387,7 +394,11 @@ func TestHTTP(t *testing.T) {
 			if a.status >= 400 && a.body["allowed"] == true || a.interim > 0 && row.status != http.StatusOK {
 				t.Errorf("%s, %s: %+v", tier, name, a)
 			}
-			answers[tier] = a.alike()
+			if a = a.alike(); a.header.Get("ETag") == "$TAG" && a.status == http.StatusOK {
+				a.header.Del("Content-Length")
+				a.body = nil
+			}
+			answers[tier] = a
 		}
 		if diff := cmp.Diff(answers["edge"], answers["authority"], cmp.AllowUnexported(said{})); diff != "" {
 			t.Errorf("%s (-edge +authority):\n%s", name, diff)
