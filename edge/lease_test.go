@@ -57,57 +57,85 @@ func TestWithoutALeaseNothingIsAnswered(t *testing.T) {
 	}
 }
 
-// TestTheClockIsReadWhenARequestIsThere, not when its connection began to wait for
-// it, nor when its first byte came: the reading must not be from before it was sent.
-// A mutant that takes the connection's time answers from a lease that has run out.
+// TestTheClockIsReadWhenARequestIsThere, with the last byte of its body, however that comes: not when its connection began to wait for it, nor when its head
+// came. The reading must not be from before the question was put. Mutants that take the connection's time, or the head's, answer from a lease that has run out.
 func TestTheClockIsReadWhenARequestIsThere(t *testing.T) {
-	inWorld(t, func(w *world) {
-		t := w.t
-		w.start()
-		c, err := w.http.Dial()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = c.Close() }()
-		r := bufio.NewReader(c)
-		head := "POST /api/v1/devices/validate HTTP/1.1\r\nHost: edge\r\nX-Org-Key: " + w.key.Reveal() + "\r\nContent-Length: 16\r\n\r\n"
-		ask := func(pause time.Duration) string {
-			_, _ = io.WriteString(c, head)
-			time.Sleep(pause)
-			_, _ = io.WriteString(c, `{"deviceId":"d"}`)
-			resp, err := http.ReadResponse(r, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = resp.Body.Close() }()
-			var a answer
-			if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-				t.Error(err)
-			}
-			return a.Code
-		}
-		ask(0)
-		synctest.Wait()
-		w.a.set(func() { w.a.grant = func(*link.Renew) *link.Grant { return nil } })
-		end := clock.Time(w.e.lease.Load())
-		w.until(end - clock.Time(time.Second))
-		if got := ask(0); got != "ALLOW" {
-			t.Errorf("under the lease: %s", got)
-		}
-		if got := ask(time.Second); got != "SYSTEM_UNAVAILABLE" {
-			t.Errorf("the body came at the lease's end: %s", got)
-		}
-		w.a.set(func() { w.a.grant = nil })
-		time.Sleep(2 * testLease)
-		if got := ask(0); got != "ALLOW" {
-			t.Errorf("under a new lease: %s", got)
-		}
-		w.a.set(func() { w.a.grant = func(*link.Renew) *link.Grant { return nil } })
-		time.Sleep(testLease)
-		if got := ask(0); got != "SYSTEM_UNAVAILABLE" {
-			t.Errorf("on a connection that waited through the lease's end: %s", got)
-		}
-	})
+	const one, several, body = "devices/validate", "devices/validate_batch", `{"deviceId":"d"}`
+	for name, shape := range map[string]struct{ call, headers, first, rest string }{
+		"at once":           {one, "Content-Length: 16", "", body},
+		"in two":            {one, "Content-Length: 16", body[:15], body[15:]},
+		"large":             {one, "Content-Length: 9000", `{"deviceId":`, strings.Repeat(" ", 9000-16) + `"d"}`},
+		"large, last byte":  {one, "Content-Length: 9000", `{"deviceId":"d"` + strings.Repeat(" ", 9000-16), "}"},
+		"chunked":           {one, "Transfer-Encoding: chunked", "", "10\r\n" + body + "\r\n0\r\n\r\n"},
+		"chunked, its end":  {one, "Transfer-Encoding: chunked", "10\r\n" + body + "\r\n", "0\r\n\r\n"},
+		"expecting":         {one, "Expect: 100-continue\r\nContent-Length: 16", "", body},
+		"expecting, large":  {one, "Expect: 100-continue\r\nContent-Length: 9000", "", strings.Repeat(" ", 9000-16) + body},
+		"several":           {several, "Content-Length: 19", "", `{"deviceIds":["d"]}`},
+		"several, large":    {several, "Content-Length: 9000", "", strings.Repeat(" ", 9000-19) + `{"deviceIds":["d"]}`},
+		"several, in parts": {several, "Transfer-Encoding: chunked", "", "13\r\n" + `{"deviceIds":["d"]}` + "\r\n0\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				t := w.t
+				w.start()
+				c, err := w.http.Dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = c.Close() }()
+				r := bufio.NewReader(c)
+				head := "POST /api/v1/" + shape.call + " HTTP/1.1\r\nHost: edge\r\nX-Org-Key: " + w.key.Reveal() + "\r\n" + shape.headers + "\r\n\r\n"
+				ask := func(pause time.Duration) string {
+					_, _ = io.WriteString(c, head+shape.first)
+					time.Sleep(pause)
+					_, _ = io.WriteString(c, shape.rest)
+					for {
+						resp, err := http.ReadResponse(r, nil)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if resp.StatusCode == http.StatusContinue {
+							continue
+						}
+						var a struct {
+							answer
+
+							Decisions []answer
+						}
+						err = json.NewDecoder(resp.Body).Decode(&a)
+						if _ = resp.Body.Close(); err != nil {
+							t.Error(err)
+						}
+						for _, one := range a.Decisions {
+							a.Code = one.Code
+						}
+						return a.Code
+					}
+				}
+				ask(0)
+				synctest.Wait()
+				w.a.set(func() { w.a.grant = func(*link.Renew) *link.Grant { return nil } })
+				end := clock.Time(w.e.lease.Load())
+				w.until(end - clock.Time(time.Second))
+				if got := ask(0); got != "ALLOW" {
+					t.Errorf("under the lease: %s", got)
+				}
+				if got := ask(time.Second); got != "SYSTEM_UNAVAILABLE" {
+					t.Errorf("the body came at the lease's end: %s", got)
+				}
+				w.a.set(func() { w.a.grant = nil })
+				time.Sleep(2 * testLease)
+				if got := ask(0); got != "ALLOW" {
+					t.Errorf("under a new lease: %s", got)
+				}
+				w.a.set(func() { w.a.grant = func(*link.Renew) *link.Grant { return nil } })
+				time.Sleep(testLease)
+				if got := ask(0); got != "SYSTEM_UNAVAILABLE" {
+					t.Errorf("on a connection that waited through the lease's end: %s", got)
+				}
+			})
+		})
+	}
 }
 
 // TestAnswersWithoutAGrant: an authority that answers fetches and grants nothing.

@@ -28,7 +28,7 @@ func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	hit := true
 	q := question{sum: v.Sum, device: v.DeviceID}
 	if code == 0 {
-		if code = e.recall(&q, ctx.Time()); code == 0 {
+		if code = e.recall(&q, r.Whole); code == 0 {
 			hit = false
 			wire.Waits(ctx)
 			q.from = e.clientAddress(ctx)
@@ -39,7 +39,7 @@ func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	}
 	e.metrics.answered(code, hit)
 	if !hit || rand.Uint32()%sampleEvery == 0 { //nolint:gosec // a sample
-		e.metrics.load.answered(e.memory.Load(), &v.Sum, hit, ctx.Time())
+		e.metrics.load.answered(e.memory.Load(), &v.Sum, hit, r.Whole)
 	}
 	d := wire.Decision{Code: code, RequestID: r.ID, DeviceID: v.DeviceID, Fault: v.Fault}
 	if q.over.wait != 0 {
@@ -54,10 +54,10 @@ func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 // lease: read before, it may miss an invalidation that was acknowledged under
 // the lease that is then read.
 //
-// The clock was read by the server, when the whole request was there: the earlier
-// it is read, the earlier the request was sent.
-func (e *Edge) recall(q *question, began time.Time) decision.Code {
-	now := clock.At(e.clock, began)
+// whole is when the server had the whole request (wire.Request.Whole), the device's
+// id too: earlier than the look at the lease, and not before the question was put.
+func (e *Edge) recall(q *question, whole time.Time) decision.Code {
+	now := clock.At(e.clock, whole)
 	if now >= clock.Time(e.lease.Load()) {
 		return 0
 	}

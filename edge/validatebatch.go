@@ -30,7 +30,7 @@ func (e *Edge) validateBatch(ctx *fasthttp.RequestCtx, r *wire.Request) {
 		if q.ID == nil {
 			continue
 		}
-		if q.Code = e.recall(&question{sum: sum, device: q.ID}, ctx.Time()); q.Code == 0 {
+		if q.Code = e.recall(&question{sum: sum, device: q.ID}, r.Whole); q.Code == 0 {
 			missed[string(q.ID)] = append(missed[string(q.ID)], i)
 		} else {
 			e.metrics.answered(q.Code, true)

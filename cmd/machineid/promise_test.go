@@ -203,7 +203,20 @@ func live(t *testing.T, seed uint64, length time.Duration, bad mutant) *history 
 						m := w.edges[i]
 						mu.Unlock()
 						v := validated{edge: m.name, device: r.IntN(len(h.changes)), sent: at()}
-						a, status := w.call(m, "devices/validate", device(strconv.Itoa(v.device)))
+						var (
+							a      answer
+							status int
+						)
+						if r.IntN(8) > 0 {
+							a, status = w.call(m, "devices/validate", device(strconv.Itoa(v.device)))
+						} else { // the question is put when its body comes
+							pause := time.Duration(r.IntN(4000)) * time.Millisecond
+							a, status = w.hesitate(m, "devices/validate", func() string {
+								time.Sleep(pause)
+								v.sent = at()
+								return device(strconv.Itoa(v.device))
+							})
+						}
 						if v.code, v.answeredTime = a.Code, at(); status == 0 {
 							continue // the edge was stopped
 						}

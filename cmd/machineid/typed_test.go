@@ -208,7 +208,10 @@ func TestMessagesNameTheFlagsThatWereUsed(t *testing.T) {
 			if path == "cluster init" {
 				own = "--at"
 			}
-			code, out, errs := 0, "", ""
+			var (
+				code      int
+				out, errs string
+			)
 			for within := 300 * time.Millisecond; ; within *= 2 { // most ask until their time is over, so that is short: longer only where the machine is slow
 				code, out, errs = commandLine(append(args, own, url, "--timeout", within.String())...)
 				if within >= patient || !strings.Contains(errs, "no answer in time") {

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -68,8 +70,11 @@ type drifting struct {
 	rate  float64
 }
 
-func (d drifting) Now() clock.Time {
-	return clock.Time(float64(time.Since(d.start))*d.rate) + clock.Time(time.Hour)
+func (d drifting) Now() clock.Time { return d.At(time.Now()) }
+
+// At is what clock.At counts from what a server has read already.
+func (d drifting) At(t time.Time) clock.Time {
+	return clock.Time(float64(t.Sub(d.start))*d.rate) + clock.Time(time.Hour)
 }
 
 func newWorld(t *testing.T) *world {
@@ -197,11 +202,46 @@ func (w *world) do(m *member, method, path, body string, headers ...string) (a a
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	req.SetBodyString(body)
+	return w.answered(m, req, resp)
+}
+
+// hesitate makes a call whose head and first byte arrive before its body does: rest is called for that, and says when it has come to it.
+func (w *world) hesitate(m *member, path string, rest func() string) (a answer, status int) {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	req.SetRequestURI("http://" + m.name + "/api/v1/" + path)
+	req.Header.SetMethod("POST")
+	req.Header.Set("X-Org-Key", w.key)
+	req.SetBodyStream(&hesitant{rest: rest}, -1)
+	return w.answered(m, req, resp)
+}
+
+// hesitant is read as a space, and then as what rest says.
+type hesitant struct {
+	begun bool
+	rest  func() string
+	then  io.Reader
+}
+
+// Read implements io.Reader.
+func (h *hesitant) Read(p []byte) (int, error) {
+	if !h.begun {
+		h.begun = true
+		return copy(p, " "), nil
+	}
+	if h.then == nil {
+		h.then = strings.NewReader(h.rest())
+	}
+	return h.then.Read(p) //nolint:wrapcheck // io.EOF
+}
+
+func (w *world) answered(m *member, req *fasthttp.Request, resp *fasthttp.Response) (a answer, status int) {
 	if err := m.client.Do(req, resp); err != nil {
 		return answer{}, 0
 	}
 	if err := json.Unmarshal(resp.Body(), &a); err != nil {
-		w.t.Errorf("%s answers %q", path, resp.Body())
+		w.t.Errorf("%s answers %q", req.URI().Path(), resp.Body())
 	}
 	return a, resp.StatusCode()
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
@@ -177,6 +178,7 @@ func (s *server) body(ctx *fasthttp.RequestCtx, r *Request, h *holding) *Error {
 			return e
 		}
 		ctx.Request.SetBodyRaw(b)
+		r.Whole = time.Now() // I1
 	}
 	if r.Head.Chunked && hasTrailer(&ctx.Request.Header) {
 		return BadRequest(ErrHeadTrailer.Error())

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"sync"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -15,6 +16,10 @@ type Request struct {
 	Head  Head   // Head holds the headers that the API reads. Prefer it to fasthttp's own.
 	Query []byte // Query is the raw query string, for ParseQuery.
 	ID    []byte // ID is the request id that every answer carries.
+
+	// Whole is a moment at which all of the request was there: what is decided as of it is decided after the request was sent.
+	// RequestCtx.Time is none: a body that is large or comes in chunks is read after it.
+	Whole time.Time
 
 	uuid  [36]byte
 	small [256]byte // holds a small body

@@ -144,6 +144,7 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 		holds = &c.holding
 		c.holding.drop() // of the request before, if no read came between
 	}
+	r.Whole = ctx.Time()
 	e := s.admit(ctx, r, 1)
 	if e == nil || !e.close {
 		if fault := s.body(ctx, r, holds); fault != nil {
