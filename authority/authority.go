@@ -30,6 +30,7 @@ import (
 	"machineid/raftstore"
 	"machineid/shared/clock"
 	"machineid/shared/dial"
+	"machineid/shared/format"
 	"machineid/shared/hint"
 	"machineid/shared/link"
 	"machineid/shared/seldom"
@@ -86,6 +87,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Version is what this node says of its program.
 	Version string
+	// Formats says what belongs to which format; nil is this program's.
+	Formats *format.Table
 	// Wall is the wall clock; nil is time.Now.
 	Wall func() time.Time
 	// FS and RaftTransport replace the disk and Raft, in tests.
@@ -160,6 +163,9 @@ func New(cfg Config) *Node {
 	}
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
+	}
+	if cfg.Formats == nil {
+		cfg.Formats = &format.Current
 	}
 	if cfg.Dial == nil {
 		cfg.Dial = dial.TCP
@@ -255,7 +261,7 @@ func (n *Node) open() error {
 	n.hub = hub.New(hub.Config{
 		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,
 		State: n.state, Now: n.Now, Time: n.edgeTime, Reserve: func(ctx context.Context) error { return n.reserve(ctx, 0) },
-		LeaderLink: n.leaderLink, Limits: n.cfg.Edges, Logger: n.log, Registerer: n.cfg.Registerer,
+		LeaderLink: n.leaderLink, Formats: n.cfg.Formats, Limits: n.cfg.Edges, Logger: n.log, Registerer: n.cfg.Registerer,
 		Propose: func(ctx context.Context, cmd *statepb.Command) (state.Outcome, error) {
 			_, out, err := n.propose(ctx, cmd) // the hub's own pass the gate: a hand-over waits for one of them
 			return out, err
@@ -263,7 +269,7 @@ func (n *Node) open() error {
 	})
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
-		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
+		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), NewestFormat: n.cfg.Formats.Newest, Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
 		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, BallastBytes: n.cfg.Ballast, OpenFiles: n.cfg.OpenFiles, CacheBytes: n.cfg.CacheSize, Logger: seldom.Logger(n.log), Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
 		LeaderSeen: n.leaders.seen,
 	}, n.state)
@@ -275,7 +281,7 @@ func (n *Node) open() error {
 	n.exportState(n.cfg.Registerer)
 	n.hub.Attach(store)
 	calls := api.New(api.Config{
-		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Debris: n.state.Debris, Orgs: n.state.Orgs, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
+		Store: n, Hub: n.hub, Billing: n.billing, Recover: n.recover.Ask, Nodes: nodes{store, n}, StartToken: n.startToken(), Formats: n.cfg.Formats, Forward: n.forward, FromNode: n.fromNode, Cluster: n.state.Cluster, Debris: n.state.Debris, Orgs: n.state.Orgs, Now: n.Now, Time: n.time, Told: n.Told, OpenSignup: n.cfg.OpenSignup, MaxOrgs: n.cfg.MaxOrgs, DefaultVersion: n.cfg.DefaultVersion,
 		Logger: n.log, Registerer: n.cfg.Registerer, Changed: n.cfg.Changed,
 	})
 	n.http = wire.NewServer(calls.Handler(), wire.Options{
@@ -357,6 +363,10 @@ func (n *Node) Propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 }
 
 func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state.Outcome, error) {
+	at := n.store.Format()
+	if f := n.cfg.Formats.Beyond(at, cmd); f != nil { // a node that does not know it would stop, or misread it
+		return 0, state.Outcome{}, &format.UpgradeError{Feature: f.Name, At: at, To: f.Format}
+	}
 	if !n.clockFits() {
 		return 0, state.Outcome{}, errSkewed
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"machineid/shared/format"
 	"machineid/shared/link"
 	"machineid/shared/seldom"
 )
@@ -201,7 +202,7 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 	hello := &link.Hello{
 		Session: l.begun,
 		EdgeId:  l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
-		DecisionVersion: decisionVersion, Term: l.term, Reign: l.reign,
+		DecisionVersion: decisionVersion, Term: l.term, Reign: l.reign, Format: format.Newest,
 	}
 	if m := l.memory; m != nil {
 		hello.Incarnation, hello.LastIndex, hello.ReadIndex = m.incarnation, m.current, m.read

@@ -67,6 +67,9 @@ type Config struct {
 	// Version is what this node says of its program in NodeStatus, and About what else: a few short strings, 2 KiB at most.
 	Version string
 	About   map[string]string
+	// NewestFormat is the newest format that Machine knows; a new cluster begins with it, an older one is at it after RaiseFormat. Default: the newest of
+	// this package. What the numbers mean to Machine is its own affair: an entry of the log says from where on they count (Store.Format).
+	NewestFormat int
 	// Wall is this node's wall clock as it tells others; nil means time.Now.
 	Wall func() time.Time
 	// ClockOff says how far that clock is off those of the others, ahead is positive, and false while this node does not know; nil: it never does.
@@ -153,7 +156,7 @@ type knobs struct {
 	sparseLog        bool // the log takes index 0 and gaps, as raft's own benchmarks write them
 	ballastStays     bool // a full disk does not release the ballast (R10)
 	countsPauses     bool // the watchdog takes the clock's time, pauses included (R11)
-	newestFormat     int  // not 0: a program that knows formats up to this one
+	beginsFirst      bool // a new cluster begins with the first format
 	anyLife          bool // a caller is let in that means another life of this node (R14)
 	noHysteresis     bool // a disk that is low is open again as soon as it is not (R10)
 }

@@ -17,20 +17,25 @@ import (
 // never lowered.
 const (
 	formatFirst  = 1
-	formatNewest = 2
+	formatNewest = 2 // the newest that means something to Pebble
 )
 
-// pebbleFormats are what the formats mean to Pebble. All are at or above FormatWALSyncChunks, by which Pebble tells some damage in a WAL from
+// pebbleFormats are what the formats mean to Pebble; those after the last mean the same as that. All are at or above FormatWALSyncChunks, by which Pebble tells some damage in a WAL from
 // its torn end: not what is in the newest block, nor anything in a new database's first WAL, nor, reliably, behind full blocks. wal.go does.
 var pebbleFormats = [formatNewest + 1]pebble.FormatMajorVersion{
 	formatFirst: pebble.FormatTableFormatV6,
 	2:           pebble.FormatValueSeparation,
 }
 
+// pebbleFormat is what a format means to Pebble.
+func pebbleFormat(format int) pebble.FormatMajorVersion {
+	return pebbleFormats[min(format, formatNewest)]
+}
+
 // newestFormat is the newest that this program knows.
 func (c *Config) newestFormat() int {
-	if c.knobs.newestFormat > 0 {
-		return c.knobs.newestFormat
+	if c.NewestFormat > 0 {
+		return c.NewestFormat
 	}
 	return formatNewest
 }
@@ -48,7 +53,7 @@ func (d *databases) raise(db *pebble.DB, format int) error {
 	if err := d.cfg.tooNew(format); err != nil {
 		return err
 	}
-	if v := pebbleFormats[format]; db.FormatMajorVersion() < v {
+	if v := pebbleFormat(format); db.FormatMajorVersion() < v {
 		if err := db.RatchetFormatMajorVersion(v); err != nil {
 			return fmt.Errorf("raise the database to format %d: %w", format, err)
 		}

@@ -13,7 +13,10 @@ import (
 	"machineid/internal/testkit/bubble"
 )
 
-func olderProgram(cfg *Config) { cfg.knobs.newestFormat = formatFirst }
+// beginsFirst has a cluster begin as one of before did.
+func beginsFirst(cfg *Config) { cfg.knobs.beginsFirst = true }
+
+func olderProgram(cfg *Config) { cfg.NewestFormat = formatFirst }
 
 func atFormat(tb testing.TB, s *Store, want int) {
 	tb.Helper()
@@ -25,10 +28,37 @@ func atFormat(tb testing.TB, s *Store, want int) {
 	}
 }
 
+// A new cluster begins with the newest format, also if its beginning is repeated, and so do those who join it; one that is there stays as it is.
+func TestAClusterBeginsWithTheNewestFormat(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		const later = formatNewest + 3
+		c := newCluster(t, 3, with(func(cfg *Config) { cfg.NewestFormat = formatNewest + 2 }))
+		defer c.stop()
+		c.settle()
+		for _, m := range c.members {
+			if got := m.store.Format(); got != formatNewest+2 {
+				t.Errorf("%s is at %d", m.name, got)
+			}
+		}
+		c.options = []option{with(func(cfg *Config) { cfg.NewestFormat = later })}
+		for _, m := range c.members {
+			c.down(m)
+			c.start(m, false)
+			c.settle()
+		}
+		if got := c.leader().store.Format(); got != formatNewest+2 {
+			t.Errorf("it was raised by a restart: %d", got)
+		}
+		if got, err := c.leader().store.RaiseFormat(within(t, 5*time.Second), 0); err != nil || got != later {
+			t.Errorf("raised to %d: %v", got, err)
+		}
+	})
+}
+
 // A format is raised on every node by one entry of the log, and not before every member knows it.
 func TestRaiseFormat(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		c := newCluster(t, 3)
+		c := newCluster(t, 3, with(beginsFirst))
 		defer c.stop()
 		s := c.leader().store
 		old := c.followers()[0]
@@ -105,7 +135,7 @@ func TestRaiseFormat(t *testing.T) {
 // A raise whose outcome is unknown may still come: until that is decided, nobody is let in who could not follow it.
 func TestNobodyOlderJoinsDuringARaise(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		c := newCluster(t, 3)
+		c := newCluster(t, 3, with(beginsFirst))
 		defer c.stop()
 		l := c.leader()
 		options := c.options
@@ -146,7 +176,7 @@ func TestNobodyOlderJoinsDuringARaise(t *testing.T) {
 // An older program may join as long as nothing was raised.
 func TestAnOlderProgramJoins(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		c := newCluster(t, 1)
+		c := newCluster(t, 1, with(beginsFirst))
 		defer c.stop()
 		c.options = append(slices.Clip(c.options), with(olderProgram))
 		late := c.add()

@@ -134,6 +134,9 @@ func (l *leadership) barrier(ctx context.Context, term uint64) bool {
 	look := time.NewTicker(barrierLook)
 	defer look.Stop()
 	for {
+		if to := l.store.cfg.newestFormat(); l.store.beginsNow() && l.store.Format() < to {
+			l.store.raft.Apply(encodeFormat(to), barrierRetry) // ahead of the barrier: all of the cluster is of this format. If it is lost, RaiseFormat does it
+		}
 		l.store.raft.Apply(bar.encode(), barrierRetry)
 	wait:
 		for {
@@ -154,6 +157,11 @@ func (l *leadership) barrier(ctx context.Context, term uint64) bool {
 			}
 		}
 	}
+}
+
+// beginsNow reports whether a cluster begins with this node, and nothing was written by anybody yet.
+func (s *Store) beginsNow() bool {
+	return s.pinned.Load().Began && len(s.fsm.history()) == 0 && !s.cfg.knobs.beginsFirst
 }
 
 // end stops following, and waits until the call of the last term returned.

@@ -27,6 +27,7 @@ import (
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/format"
 	"machineid/shared/openapi"
 	"machineid/shared/page"
 	"machineid/shared/wire"
@@ -38,6 +39,8 @@ type Config struct {
 	Hub   Hub
 	// Cluster returns what all nodes share, nil before the cluster's first command.
 	Cluster func() *statepb.Cluster
+	// Formats says what belongs to which format; nil: this program's.
+	Formats *format.Table
 	// Debris is what deleted orgs have left on this node; nil: nothing ever.
 	Debris func() state.Debris
 	// Orgs is how many orgs there are, 0 as long as nobody has counted (state.Machine.Orgs); nil: nobody does.
@@ -132,6 +135,9 @@ func New(cfg Config) *API {
 	}
 	if cfg.Billing == nil {
 		cfg.Billing = billing.New(billing.Config{})
+	}
+	if cfg.Formats == nil {
+		cfg.Formats = &format.Current
 	}
 	if cfg.Time == nil {
 		cfg.Time = cfg.Now

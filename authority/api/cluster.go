@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -243,7 +245,8 @@ func transfer(r *request) (step, error) {
 // raiseFormat answers with the format that was reached.
 func raiseFormat(r *request) (step, error) {
 	to, given, err := r.body.Int("to")
-	if err != nil {
+	force, _, forceErr := r.body.Bool("force")
+	if err = cmp.Or(err, forceErr); err != nil {
 		return step{}, err //nolint:wrapcheck // an answer
 	}
 	if given && (to < 1 || to > maxFormat) {
@@ -252,6 +255,11 @@ func raiseFormat(r *request) (step, error) {
 	reached := 0
 	s := r.onCluster("", func(ctx context.Context, nodes Nodes) (err error) {
 		was := nodes.Status().Format
+		if !force {
+			if err := r.edgesFollow(ctx, nodes, int(to)); err != nil {
+				return err
+			}
+		}
 		if reached, err = nodes.RaiseFormat(ctx, int(to)); err == nil && reached != was {
 			r.note(ctx, "cluster.format_raised", r.api.cfg.Cluster().GetClusterId(), state.Setting("format", state.Number(int64(was)), state.Number(int64(reached))))
 		}
@@ -268,6 +276,41 @@ func raiseFormat(r *request) (step, error) {
 		}{r.in.Envelope("ok"), reached}, nil
 	}
 	return s, nil
+}
+
+// edgesFollow refuses a raise to a format, 0 the newest that every node knows, at which some edges could not go on: they would deny everything.
+func (r *request) edgesFollow(ctx context.Context, nodes Nodes, to int) error {
+	if to == 0 {
+		members, err := nodes.Members(ctx)
+		if err != nil {
+			return err //nolint:wrapcheck // onCluster makes an answer of it
+		}
+		for i, m := range members { // one that does not answer knows 0: RaiseFormat tells of it
+			if to = min(to, m.Status.NewestFormat); i == 0 {
+				to = m.Status.NewestFormat
+			}
+		}
+	}
+	need := r.api.cfg.Formats.Edges(to)
+	var older []string
+	for _, s := range r.api.cfg.Hub.Sessions() {
+		if s.Format < need {
+			older = append(older, s.EdgeID+" (version "+cmp.Or(s.Version, "unknown")+", up to format "+strconv.Itoa(s.Format)+")")
+		}
+	}
+	if len(older) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d edges do not understand format %d, and would deny everything: install the newer program there, or send force ('machineid cluster raise-format --force'). They are %s",
+		raftstore.ErrRefused, len(older), to, some(older, 20))
+}
+
+// some names the first of a list, and how many more there are.
+func some(list []string, most int) string {
+	if len(list) <= most {
+		return strings.Join(list, ", ")
+	}
+	return strings.Join(list[:most], ", ") + " and " + strconv.Itoa(len(list)-most) + " more"
 }
 
 // maxFormat bounds what may be asked for; raftstore knows what there is.

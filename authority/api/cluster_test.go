@@ -16,10 +16,13 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"machineid/authority/api"
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/format"
 )
 
 // fakeNodes are a cluster that does what the test says, and notes what it was asked.
@@ -109,6 +112,26 @@ func (f *fakeNodes) RaiseFormat(ctx context.Context, to int) (int, error) {
 	return max(to, 1), f.do(ctx, "raise", strconv.Itoa(to))
 }
 
+// TestARaiseThatEdgesDoNotUnderstand is refused and names them, unless it is forced; one that is of the nodes alone is not.
+func TestARaiseThatEdgesDoNotUnderstand(t *testing.T) {
+	const right = "Authorization: Bearer " + operatorToken
+	for of, refused := range map[string]bool{"machineid.link.v1.Report.hits": true, "machineid.state.v1.Command.note": false} {
+		nodes := &fakeNodes{}
+		n := start(t, func(c *api.Config) {
+			c.Nodes = nodes
+			c.Formats = &format.Table{Newest: format.Newest + 1, Features: []format.Feature{{Name: "tests", Format: format.Newest + 1, Fields: []protoreflect.FullName{protoreflect.FullName(of)}}}}
+		})
+		to := strconv.Itoa(format.Newest + 1)
+		a := n.with("", "POST", "operator/cluster/format", `{"to":`+to+`}`, right)
+		if got := a.StatusCode == 409 && strings.Contains(a.raw, "e1 (version v1") && strings.Contains(a.raw, "--force"); got != refused || (len(nodes.asked) == 0) != refused {
+			t.Errorf("%s: HTTP %d %s; asked %q", of, a.StatusCode, a.raw, nodes.asked)
+		}
+		if a := n.with("", "POST", "operator/cluster/format", `{"to":`+to+`,"force":true}`, right); a.StatusCode != 200 {
+			t.Errorf("%s, forced: HTTP %d %s", of, a.StatusCode, a.raw)
+		}
+	}
+}
+
 // TestOperatorsCalls: each needs the token, before its parameters are looked at, and does one thing.
 func TestOperatorsCalls(t *testing.T) {
 	nodes := &fakeNodes{}
@@ -153,6 +176,8 @@ func TestOperatorsCalls(t *testing.T) {
 		{"POST", "operator/cluster/format", `{"to":0}`, 400, "to", nil},
 		{"POST", "operator/cluster/format", `{"to":99999999999}`, 400, "to", nil},
 		{"POST", "operator/cluster/format", `{"to":"2"}`, 400, "to", nil},
+		{"POST", "operator/cluster/format", `{"force":true}`, 200, "", []string{"[raise 0]"}},
+		{"POST", "operator/cluster/format", `{"force":"yes"}`, 400, "force", nil},
 	} {
 		nodes.asked = nil
 		a := n.with("", c.method, c.path, c.body, right)

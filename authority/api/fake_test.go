@@ -14,6 +14,7 @@ import (
 	"machineid/authority/state"
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/format"
 	"machineid/shared/orgkey"
 )
 
@@ -251,10 +252,10 @@ func (h *testHub) Sessions() []hub.Session {
 	}
 	return []hub.Session{
 		{
-			EdgeID: "e1", Version: "v1", Address: "10.0.0.1:5", Connected: true, Since: time.Hour, LeaseLeft: 2900 * time.Millisecond, Acked: 7,
+			EdgeID: "e1", Version: "v1", Format: format.Newest, Address: "10.0.0.1:5", Connected: true, Since: time.Hour, LeaseLeft: 2900 * time.Millisecond, Acked: 7,
 			AckTook: 400 * time.Microsecond, Reported: true, Hits: 75, Misses: 25, Entries: 12,
 		},
-		{EdgeID: "e2", Behind: 2, BehindFor: time.Second},
+		{EdgeID: "e2", Format: format.Baseline, Behind: 2, BehindFor: time.Second},
 	}
 }
 

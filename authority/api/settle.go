@@ -13,6 +13,7 @@ import (
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
 	"machineid/shared/decision"
+	"machineid/shared/format"
 	"machineid/shared/wire"
 )
 
@@ -159,6 +160,9 @@ func (r *request) propose(ctx context.Context, cmd *statepb.Command) (index uint
 		defer leave()
 	}
 	if index, out, err = r.api.cfg.Store.Propose(ctx, cmd); err != nil {
+		if early, is := errors.AsType[*format.UpgradeError](err); is {
+			return 0, out, wire.UpgradeNotFinished(early.Error())
+		}
 		return 0, out, notProposed(err)
 	}
 	return index, out, nil

@@ -20,6 +20,7 @@ import (
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
 	"machineid/shared/clock"
+	"machineid/shared/format"
 	"machineid/shared/link"
 	"machineid/shared/seldom"
 )
@@ -40,7 +41,9 @@ type Config struct {
 	// Time is the authority's time in milliseconds and whether edges may be told it now; nil: Now, and they may. It never goes back.
 	Time func() (ms int64, ok bool)
 	// Reserve makes Time fit to be told, if that can be; nil: it always is.
-	Reserve    func(context.Context) error
+	Reserve func(context.Context) error
+	// Formats says what an edge must understand at which format; nil: this program's.
+	Formats    *format.Table
 	Limits     Limits
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -63,6 +66,8 @@ type Store interface {
 	View() (*raftstore.View, error)
 	ReignAt(index uint64) (raftstore.Reign, bool)
 	Judge(index, term uint64, id raftstore.ReignID) raftstore.Verdict
+	// Format is the cluster's, as far as this node has applied.
+	Format() int
 }
 
 // Errors of Settle.
@@ -98,6 +103,7 @@ type Hub struct {
 	mu         sync.Mutex
 	reign      *reign        // nil while this node does not lead
 	changed    chan struct{} // closed and replaced when reign or dispatched changes
+	spokenAt   int           // the format of the cluster when something was told last
 	dispatched uint64        // every session has been queued what this index concerns
 	recent     [recentMax]*change
 	ring       ring
@@ -114,6 +120,9 @@ const recentMax = 8192
 func New(cfg Config) *Hub {
 	if cfg.Time == nil {
 		cfg.Time = func() (int64, bool) { return cfg.Now(), true }
+	}
+	if cfg.Formats == nil {
+		cfg.Formats = &format.Current
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	h := &Hub{
@@ -219,6 +228,7 @@ func (h *Hub) dispatch(n notice) {
 	hashes := h.hash(n.concerns, ch)
 
 	h.mu.Lock()
+	h.endOlder()
 	if n.restored {
 		h.ring.reset(n.index)
 	}

@@ -23,10 +23,17 @@ type fakeStore struct {
 	mu      sync.Mutex
 	term    uint64
 	leads   bool
+	format  int
 	confirm func() (uint64, error) // nil: the term is confirmed at once
 	view    func() (*raftstore.View, error)
 	reignAt func(index uint64) (raftstore.Reign, bool)                       // nil: all is of the term that is led
 	judge   func(index, term uint64, id raftstore.ReignID) raftstore.Verdict // nil: what was dispatched is of one history
+}
+
+func (s *fakeStore) Format() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.format
 }
 
 // reignOf is the reign of a term.

@@ -147,6 +147,11 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 		r.freeSlot(slot)
 		return nil, whyOvertaken
 	}
+	if why := h.tooOld(formatOf(hello)); why != "" { // under the lock: a raise that is applied from here on finds the session
+		r.freeSlot(slot)
+		h.voice.say(ctx, slog.LevelWarn, host, hello.GetEdgeId(), "an edge is turned away", slog.String("because", why))
+		return nil, why
+	}
 	if goesOn {
 		var rest []*link.Invalidate
 		rest, goesOn = h.ring.past().replay(from, hello.GetHeld())
@@ -164,7 +169,7 @@ func (h *Hub) join(ctx context.Context, hello *link.Hello, address string, cance
 	}
 	now := h.cfg.Clock.Now()
 	s = &session{
-		number: hello.GetSession(), slot: slot, invals: replay, bytes: size, outgoing: &h.outgoing,
+		number: hello.GetSession(), slot: slot, format: formatOf(hello), invals: replay, bytes: size, outgoing: &h.outgoing,
 		edgeID: hello.GetEdgeId(), version: hello.GetVersion(), address: address, host: host, process: [16]byte(hello.GetProcessId()),
 		token: rand.Text(), reign: r, since: now, ackedAt: now, cancel: cancel, wake: make(chan struct{}, 1),
 		// The process may hold a lease from an earlier session (I1.2), and from a leader whose

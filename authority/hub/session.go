@@ -21,6 +21,7 @@ type session struct {
 	token           string
 	reign           *reign
 	slot            int // in the reign's directory
+	format          int // the newest that the edge understands
 	since           clock.Time
 	cancel          func()        // ends the stream
 	wake            chan struct{} // there is something to send

@@ -9,6 +9,7 @@ import (
 // Session describes one edge's session.
 type Session struct {
 	EdgeID, Version string
+	Format          int    // the newest that the edge understands
 	Address         string // of the edge's end of the stream
 	Connected       bool   // else its stream broke, and its lease runs on
 	Since           time.Duration
@@ -36,7 +37,7 @@ func (h *Hub) Sessions() []Session {
 	for s := range h.reign.sessions {
 		s.mu.Lock()
 		one := Session{
-			EdgeID: s.edgeID, Version: s.version, Address: s.address, Connected: !s.broken, Since: now.Sub(s.since),
+			EdgeID: s.edgeID, Version: s.version, Format: s.format, Address: s.address, Connected: !s.broken, Since: now.Sub(s.since),
 			LeaseLeft: max(0, s.leaseEnd.Sub(now)), Acked: s.acked, Behind: s.lapsed.n + len(s.waits), AckTook: s.ackTook,
 			Reported: s.reported, Hits: s.hits, Misses: s.misses, Entries: s.entries,
 		}

@@ -92,8 +92,12 @@ func newClusterCommand(settings *config.Settings, env environment) *cobra.Comman
 		onMember(http.MethodDelete, "", "is no member any more"))
 	sub("readdress ID RAFT_ADDRESS", "Tell the members the address at which a node is reached for Raft since its last start", cobra.ExactArgs(2), clusterReaddress)
 	sub("transfer [ID]", "Hand the leadership over, to a node or to the one that is furthest", cobra.MaximumNArgs(1), clusterTransfer)
-	sub("raise-format [FORMAT]", "Let the nodes write newer files than before, for good; without FORMAT the newest that every node knows", cobra.MaximumNArgs(1),
-		clusterRaiseFormat)
+	var force bool
+	raise := sub("raise-format [FORMAT]", "Use what is new in the nodes' program, for good; without FORMAT the newest that every node knows", cobra.MaximumNArgs(1),
+		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+			return clusterRaiseFormat(ctx, cmd, f, args, force)
+		})
+	raise.Flags().BoolVar(&force, "force", false, "also where edges do not understand the format: they deny everything until they are upgraded")
 	return cluster
 }
 
@@ -334,8 +338,11 @@ func (v *clusterView) newestFormat() int {
 	return slices.MinFunc(v.Members, func(a, b memberView) int { return a.NewestFormat - b.NewestFormat }).NewestFormat
 }
 
-func clusterRaiseFormat(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
+func clusterRaiseFormat(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string, force bool) error {
 	body := map[string]any{}
+	if force {
+		body["force"] = true
+	}
 	if len(args) > 0 {
 		to, err := config.Whole(args[0], math.MaxInt32)
 		if err != nil || to < 1 {

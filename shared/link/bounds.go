@@ -53,7 +53,7 @@ var bounds = map[protoreflect.Name]map[protoreflect.Name]bound{
 	},
 	"Hello": {
 		"edge_id": {1, MaxName}, "process_id": {1, maxID}, "version": {1, MaxName}, "decision_version": {count: 1}, "term": {count: 1},
-		"incarnation": {1, maxID}, "last_index": {count: 1}, "held": {1, HeldBytes}, "session": {count: 1}, "reign": {1, maxID},
+		"incarnation": {1, maxID}, "last_index": {count: 1}, "held": {1, HeldBytes}, "session": {count: 1}, "reign": {1, maxID}, "format": {count: 1},
 		"read_index": {count: 1},
 	},
 	"Renew": {"asked_at_ns": {count: 1}},

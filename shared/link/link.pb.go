@@ -217,8 +217,10 @@ type Hello struct {
 	// The reign of the newest Welcome, 16 bytes: it wrote, in term, the newest of what
 	// the process has heard of (I13). That stands at last_index, or at read_index: what
 	// was fetched may be newer than all that was told.
-	Reign         []byte `protobuf:"bytes,10,opt,name=reign,proto3" json:"reign,omitempty"`
-	ReadIndex     uint64 `protobuf:"varint,11,opt,name=read_index,json=readIndex,proto3" json:"read_index,omitempty"`
+	Reign     []byte `protobuf:"bytes,10,opt,name=reign,proto3" json:"reign,omitempty"`
+	ReadIndex uint64 `protobuf:"varint,11,opt,name=read_index,json=readIndex,proto3" json:"read_index,omitempty"`
+	// The newest format (shared/format) of which the edge understands every frame; 0: the first.
+	Format        uint32 `protobuf:"varint,12,opt,name=format,proto3" json:"format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -326,6 +328,13 @@ func (x *Hello) GetReign() []byte {
 func (x *Hello) GetReadIndex() uint64 {
 	if x != nil {
 		return x.ReadIndex
+	}
+	return 0
+}
+
+func (x *Hello) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
 	}
 	return 0
 }
@@ -1427,7 +1436,7 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\x05grant\x18\x03 \x01(\v2\x18.machineid.link.v1.GrantR\x05grant\x123\n" +
 	"\aanswers\x18\x04 \x03(\v2\x19.machineid.link.v1.AnswerR\aanswers\x124\n" +
 	"\agoodbye\x18\x05 \x01(\v2\x1a.machineid.link.v1.GoodbyeR\agoodbye\x12\x15\n" +
-	"\x06now_ms\x18\x06 \x01(\x03R\x05nowMs\"\xbc\x02\n" +
+	"\x06now_ms\x18\x06 \x01(\x03R\x05nowMs\"\xd4\x02\n" +
 	"\x05Hello\x12\x17\n" +
 	"\aedge_id\x18\x01 \x01(\tR\x06edgeId\x12\x1d\n" +
 	"\n" +
@@ -1443,7 +1452,8 @@ const file_shared_link_link_proto_rawDesc = "" +
 	"\x05reign\x18\n" +
 	" \x01(\fR\x05reign\x12\x1d\n" +
 	"\n" +
-	"read_index\x18\v \x01(\x04R\treadIndex\"'\n" +
+	"read_index\x18\v \x01(\x04R\treadIndex\x12\x16\n" +
+	"\x06format\x18\f \x01(\rR\x06format\"'\n" +
 	"\x05Renew\x12\x1e\n" +
 	"\vasked_at_ns\x18\x01 \x01(\x03R\taskedAtNs\"8\n" +
 	"\x03Ack\x12\x14\n" +

@@ -128,6 +128,9 @@ func LastAdminKey() *Error {
 	return conflict("last_admin_key", "this is the org's last admin key in force: create another first, or rotate this one")
 }
 
+// UpgradeNotFinished answers a call for which the cluster's format must be raised first.
+func UpgradeNotFinished(message string) *Error { return conflict("upgrade_not_finished", message) }
+
 // SecretAlreadyShown answers a request that was sent again after it had made a key, whose secret nobody keeps.
 func SecretAlreadyShown(keyID string) *Error {
 	return conflict("secret_already_shown", "this Idempotency-Key has made a key, which is shown once only: revoke it by its keyId if it is lost").With("keyId", keyID)
