@@ -8,8 +8,10 @@ import contextlib
 import functools
 import gc
 import inspect
+import sys
 import threading
 import types
+import unittest.mock
 from typing import Any, AsyncIterator, Callable, List
 from unittest import IsolatedAsyncioTestCase
 
@@ -107,6 +109,25 @@ class ThreadsTest(Case, IsolatedAsyncioTestCase):
         ask_in_threads(module)
         async with self.switch(ALLOW).run():
             self.assertEqual(await module.go(Pool(1), len), (len, ()))
+
+    async def test_a_frameworks_own_way_to_a_thread(self) -> None:
+        ways, module = types.ModuleType("ways"), types.ModuleType("framework")
+        exec("import asyncio\nasync def hop(call, *args): return await asyncio.get_running_loop().run_in_executor(None, call, *args)", ways.__dict__)
+        hop, ways.__dict__["other"] = ways.__dict__["hop"], 1
+        hop.__module__ = "ways"
+        with unittest.mock.patch.dict(sys.modules, ways=ways):
+            module.__dict__.update(hop=hop, ways=ways)
+            for _ in range(2):
+                ask_in_threads(module, hop)
+        begun: List[int] = []
+        for way in (module.__dict__["hop"], module.__dict__["ways"].hop):
+            await way(begun.append, 0)
+            with self.assertRaises(Denied):
+                async with self.switch(ALLOW, ALLOW, DENY).run():
+                    await way(begun.append, 1)
+                    await way(begun.append, 2)
+        self.assertEqual(begun, [0, 1, 0, 1])
+        self.assertEqual((module.__dict__["ways"].other, ways.__dict__["hop"]), (1, hop))  # the framework's other modules are as they were
 
     def test_a_module_without_threads_is_a_fault(self) -> None:
         with self.assertRaises(AttributeError):

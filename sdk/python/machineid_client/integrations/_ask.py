@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import threading
-from typing import Any, AsyncIterator, Callable, Iterator, Optional
+from typing import Any, AsyncIterator, Callable, Iterator, Mapping, Optional
 
 from ._run import Run, aclose, current, in_a_loop, joined
 
@@ -19,8 +19,8 @@ def _inherited(*_: Any, **__: Any) -> Optional[Run]:
     return current()
 
 
-def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Puts wrap(method) in the place of a class's method. Doing it again does nothing.
+def wrap_once(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Puts wrap(method) in the place of a class's method, or of a module's function. Doing it again does nothing.
 
     Raises AttributeError if the class does not define the method itself: the framework is another one than it was, and an adapter that does not stop
     must not look as if it did.
@@ -28,7 +28,7 @@ def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Calla
     with _lock:
         inner = owner.__dict__.get(name)
         if inner is None:
-            raise AttributeError(f"{owner.__module__}.{owner.__qualname__} defines no {name}: this version of the framework is not supported")
+            raise AttributeError(f"{owner!r} defines no {name}: this version of the framework is not supported")
         static = isinstance(inner, staticmethod)
         inner = inner.__func__ if static else inner
         if getattr(inner, "machineid_wraps", False):
@@ -176,20 +176,25 @@ class _StreamOrBlock:
         return self._call.run
 
 
-def ask_first_everywhere(base: type, *names: str, awaited: bool = False, tell: bool = False) -> None:
+def ask_first_everywhere(base: type, *names: str, find: Find = _inherited, awaited: bool = False, tell: bool = False) -> None:
     """ask_first for a base class and all of its subclasses, also those that are yet to come, wherever they define one of the methods."""
+    wrap_everywhere(base, {name: lambda inner: _asking(inner, find, awaited, tell) for name in names})
+
+
+def wrap_everywhere(base: type, wraps: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]]) -> None:
+    """wrap_once for a base class and all of its subclasses, as ask_first_everywhere. All methods of one base belong into one call."""
 
     def wrap(owner: type) -> bool:
         found = False
-        for name in names:
+        for name, wrap_one in wraps.items():
             inner = owner.__dict__.get(name)
             found = found or inner is not None
             if inner is not None and not getattr(inner, "__isabstractmethod__", False):
-                ask_first(owner, name, awaited=awaited, tell=tell)
+                wrap_once(owner, name, wrap_one)
         return found
 
     if not any([wrap(owner) for owner in family(base)]):
-        raise AttributeError(f"nothing of {base.__module__}.{base.__qualname__} defines {names}: this version of the framework is not supported")
+        raise AttributeError(f"nothing of {base.__module__}.{base.__qualname__} defines {list(wraps)}: this version of the framework is not supported")
     with_subclasses(base, wrap)
 
 

@@ -299,7 +299,8 @@ def read(run: Run, items: Any) -> Iterator[Any]:
                 raise
             yield item
     finally:
-        items.close()
+        with joined(run):
+            items.close()
 
 
 async def aread(run: Run, items: Any) -> AsyncIterator[Any]:
