@@ -19,17 +19,19 @@ import sys
 import weakref
 from typing import Any, Callable, Generator, Optional
 
-from autogen_agentchat.agents import AssistantAgent, BaseChatAgent
-from autogen_agentchat.teams import BaseGroupChat
-from autogen_core import BaseAgent, CancellationToken, FunctionCall, SingleThreadedAgentRuntime
-from autogen_core.code_executor import CodeExecutor
-from autogen_core.models import ChatCompletionClient, FunctionExecutionResult
-from autogen_core.tools import BaseTool, Workbench, _function_tool
-
 from ._ask import ask_before_requests, ask_first_everywhere, wrap_once
+from ._extra import extra
 from ._run import OffSwitch as _OffSwitch
 from ._run import Run, aread, current, in_loop, joined
 from ._threads import ask_in_threads
+
+with extra("autogen"):
+    from autogen_agentchat.agents import AssistantAgent, BaseChatAgent
+    from autogen_agentchat.teams import BaseGroupChat
+    from autogen_core import BaseAgent, CancellationToken, FunctionCall, SingleThreadedAgentRuntime
+    from autogen_core.code_executor import CodeExecutor
+    from autogen_core.models import ChatCompletionClient, FunctionExecutionResult
+    from autogen_core.tools import BaseTool, Workbench, _function_tool
 
 with contextlib.suppress(ImportError):
     import openai  # noqa: F401  # so that ask_before_requests finds it, also if the model's module is imported in the block

@@ -18,19 +18,21 @@ from __future__ import annotations
 import inspect
 from typing import Any, Callable
 
-import openai  # noqa: F401  # CrewAI imports it when the first model is made; ask_before_requests has to find it by then
-from crewai.flow.runtime import Flow, _actions
-from crewai.hooks.dispatch import HookAborted, InterceptionPoint, get_hooks, register
-from crewai.llms.base_llm import BaseLLM
-from crewai.task import Task
-from crewai.tools.base_tool import BaseTool
-from crewai.types.streaming import StreamingOutputBase, StreamSessionBase
-
 from .._errors import Denied
 from ._ask import ask_before_requests, ask_first, ask_first_everywhere, family, with_subclasses, wrap_once
+from ._extra import extra
 from ._run import OffSwitch as _OffSwitch
 from ._run import Run, aread, current, in_a_loop, read
 from ._threads import ask_in_threads, starting
+
+with extra("crewai"):
+    import openai  # noqa: F401  # CrewAI imports it when the first model is made; ask_before_requests has to find it by then
+    from crewai.flow.runtime import Flow, _actions
+    from crewai.hooks.dispatch import HookAborted, InterceptionPoint, get_hooks, register
+    from crewai.llms.base_llm import BaseLLM
+    from crewai.task import Task
+    from crewai.tools.base_tool import BaseTool
+    from crewai.types.streaming import StreamingOutputBase, StreamSessionBase
 
 __all__ = ["CrewDenied", "OffSwitch"]
 

@@ -12,21 +12,23 @@ import asyncio
 import inspect
 from typing import Any, AsyncIterator, Callable, Iterator, Optional
 
-from google.adk.agents.base_agent import BaseAgent
-from google.adk.code_executors.base_code_executor import BaseCodeExecutor
-from google.adk.models.base_llm import BaseLlm
-from google.adk.plugins.base_plugin import BasePlugin
-from google.adk.runners import Runner
-from google.adk.tools.base_tool import BaseTool
-from google.adk.utils import _sync_runner
-from google.adk.workflow import _function_node
-from google.adk.workflow._node_runner import NodeRunner
-from google.genai._api_client import BaseApiClient
-
 from . import _run
 from ._ask import ask_before_requests, ask_first, ask_first_everywhere, wrap_once
+from ._extra import extra
 from ._run import Client, Run, aread, current, in_loop, read, running
 from ._threads import starting
+
+with extra("google-adk"):
+    from google.adk.agents.base_agent import BaseAgent
+    from google.adk.code_executors.base_code_executor import BaseCodeExecutor
+    from google.adk.models.base_llm import BaseLlm
+    from google.adk.plugins.base_plugin import BasePlugin
+    from google.adk.runners import Runner
+    from google.adk.tools.base_tool import BaseTool
+    from google.adk.utils import _sync_runner
+    from google.adk.workflow import _function_node
+    from google.adk.workflow._node_runner import NodeRunner
+    from google.genai._api_client import BaseApiClient
 
 __all__ = ["OffSwitch"]
 

@@ -17,18 +17,20 @@ import inspect
 import sys
 from typing import Any, Awaitable, Callable, Dict, Optional, Union
 
-from mcp.server.mcpserver import MCPServer, resolve
-from mcp.server.mcpserver.prompts import base as prompts
-from mcp.server.mcpserver.resources import templates, types
-from mcp.server.mcpserver.utilities import func_metadata
-from mcp.server.session import ServerSession
-from mcp.shared.exceptions import MCPError
-
 from .._errors import Denied
 from . import _run
 from ._ask import ask_first
+from ._extra import extra
 from ._run import Client
 from ._threads import ask_in_threads
+
+with extra("mcp"):
+    from mcp.server.mcpserver import MCPServer, resolve
+    from mcp.server.mcpserver.prompts import base as prompts
+    from mcp.server.mcpserver.resources import templates, types
+    from mcp.server.mcpserver.utilities import func_metadata
+    from mcp.server.session import ServerSession
+    from mcp.shared.exceptions import MCPError
 
 __all__ = ["DENIED", "OffSwitch"]
 
