@@ -68,6 +68,7 @@ class Run:
         self._stops: List[Callable[[], object]] = []
         self._inner: "weakref.WeakSet[Run]" = weakref.WeakSet()  # weak: an outer run may be long, and need not know which of these are over
         self._block: Optional[Block] = None
+        self._turns: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = weakref.WeakKeyDictionary()
         self.notes: Dict[str, Any] = {}  # what adapters remember of this run, by the adapter's name
         if outer is not None:
             outer._holds(self)
@@ -89,15 +90,34 @@ class Run:
         self._take(decision)
 
     async def acheck(self) -> None:
-        """check for coroutines: the event loop goes on while it waits."""
+        """check for coroutines: the event loop goes on while it waits.
+
+        A run's questions in one loop take turns: the next one is put when the code that this one lets go on has come to an await. If that code holds
+        the loop up, nothing else begins afterwards on an answer from before.
+        """
         self.look()
-        if self.outer is not None and not self._same:
-            await self.outer.acheck()
+        loop = asyncio.get_running_loop()
+        turn = self._turn(loop)
+        await turn.acquire()
         try:
-            decision = await self.switch.async_client.validate(self.device_id)
-        except Exception as err:
-            decision = _failed(self.device_id, err)
-        self._take(decision)
+            self.look()
+            if self.outer is not None and not self._same:
+                await self.outer.acheck()
+            try:
+                decision = await self.switch.async_client.validate(self.device_id)
+            except Exception as err:
+                decision = _failed(self.device_id, err)
+            self._take(decision)
+        except BaseException:
+            turn.release()
+            raise
+        loop.call_soon(turn.release)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
+        if self.outer is not None and self._same:
+            return self.outer._turn(loop)
+        with self._lock:
+            return self._turns.setdefault(loop, asyncio.Lock())
 
     def look(self) -> None:
         """Raises Denied if there was a denial. It asks nobody, so it never blocks; it is no permission to begin anything."""

@@ -15,19 +15,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import weakref
 from typing import Any, Callable, Generator, Optional
 
-from autogen_agentchat.agents import AssistantAgent, BaseChatAgent
-from autogen_agentchat.teams import BaseGroupChat
-from autogen_core import BaseAgent, CancellationToken, FunctionCall
-from autogen_core.code_executor import CodeExecutor
-from autogen_core.models import ChatCompletionClient, FunctionExecutionResult
-from autogen_core.tools import BaseTool, Workbench
-
 from ._ask import ask_before_requests, ask_first_everywhere, wrap_once
+from ._extra import extra
 from ._run import OffSwitch as _OffSwitch
 from ._run import Run, aread, current, in_loop, joined
+from ._threads import ask_in_threads
+
+with extra("autogen"):
+    from autogen_agentchat.agents import AssistantAgent, BaseChatAgent
+    from autogen_agentchat.teams import BaseGroupChat
+    from autogen_core import BaseAgent, CancellationToken, FunctionCall, SingleThreadedAgentRuntime
+    from autogen_core.code_executor import CodeExecutor
+    from autogen_core.models import ChatCompletionClient, FunctionExecutionResult
+    from autogen_core.tools import BaseTool, Workbench, _function_tool
 
 with contextlib.suppress(ImportError):
     import openai  # noqa: F401  # so that ask_before_requests finds it, also if the model's module is imported in the block
@@ -52,7 +56,13 @@ class OffSwitch(_OffSwitch):
         wrap_once(BaseChatAgent, "run_stream", _stream_with_token)
         wrap_once(BaseGroupChat, "run_stream", _stream_with_token)  # which its run consists of
         wrap_once(BaseAgent, "on_message", _in_its_run)
+        wrap_once(SingleThreadedAgentRuntime, "send_message", _with_its_token)
+        wrap_once(SingleThreadedAgentRuntime, "publish_message", _with_its_token)
         wrap_once(AssistantAgent, "_execute_tool_call", _with_a_result)
+        ask_in_threads(_function_tool)
+        for name in ("autogen_ext.tools.langchain._langchain_adapter", "autogen_ext.models.llama_cpp._llama_cpp_completion_client"):
+            if name in sys.modules:
+                ask_in_threads(sys.modules[name])
 
 
 def _run_with_token(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -120,6 +130,8 @@ def _in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
             return await inner(self, message, ctx)
         with joined(run):
             try:
+                if not type(self).__module__.startswith("autogen_agentchat."):  # a team's own agents are nobody's steps, and what they call asks
+                    await run.acheck()
                 return await inner(self, message, ctx)
             except BaseException as error:
                 if run.explains(error) and not ctx.is_rpc:
@@ -128,6 +140,20 @@ def _in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
                 raise
 
     return on_message
+
+
+def _with_its_token(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """A runtime handles a message in a task of its own, which knows its sender's run by the token that comes with the message."""
+
+    async def send(self: Any, *args: Any, cancellation_token: Optional[CancellationToken] = None, **options: Any) -> Any:
+        run = current()
+        if run is None:
+            return await inner(self, *args, cancellation_token=cancellation_token, **options)
+        token = CancellationToken() if cancellation_token is None else cancellation_token
+        _runs[token] = run
+        return await inner(self, *args, cancellation_token=token, **options)
+
+    return send
 
 
 def _with_a_result(inner: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,15 +14,23 @@ Refused requests end in the protocol's error DENIED; its data says which decisio
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any, Awaitable, Callable, Dict, Optional, Union
-
-from mcp.server.session import ServerSession
-from mcp.shared.exceptions import MCPError
 
 from .._errors import Denied
 from . import _run
 from ._ask import ask_first
+from ._extra import extra
 from ._run import Client
+from ._threads import ask_in_threads
+
+with extra("mcp"):
+    from mcp.server.mcpserver import MCPServer, resolve
+    from mcp.server.mcpserver.prompts import base as prompts
+    from mcp.server.mcpserver.resources import templates, types
+    from mcp.server.mcpserver.utilities import func_metadata
+    from mcp.server.session import ServerSession
+    from mcp.shared.exceptions import MCPError
 
 __all__ = ["DENIED", "OffSwitch"]
 
@@ -78,6 +86,12 @@ class OffSwitch:
 class _Switch(_run.OffSwitch):
     def prepare(self) -> None:
         ask_first(ServerSession, "send_request")
+        for method in ("call_tool", "read_resource", "get_prompt"):  # by a handler: fastmcp's have the middleware ask
+            ask_first(MCPServer, method)
+        for module in (func_metadata, prompts, resolve, templates, types):
+            ask_in_threads(module)
+        if "fastmcp.utilities.async_utils" in sys.modules:
+            ask_in_threads(sys.modules["fastmcp.utilities.async_utils"])
 
 
 async def _nothing(_: Any) -> None:
