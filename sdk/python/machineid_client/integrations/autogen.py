@@ -6,9 +6,10 @@
     async with switch.run():                             # raises machineid_client.Denied
         await team.run(task="...")                       # or an agent's run, run_stream, Console(team.run_stream(...))
 
-Whatever AutoGen does in the block asks before each agent's turn, model call, tool call, hand-over and run of code. A denial cancels what is under way
-by AutoGen's CancellationToken: a run gets one if its caller gives none. A plain function that is a tool, and runs in a thread, goes on to its end.
-Runs on a runtime of their own (SingleThreadedAgentRuntime, started by you) are known by their token.
+Whatever AutoGen does in the block asks before each agent's turn, model call, tool call, hand-over and run of code, and before each message that an
+agent of AutoGen's core handles. A denial cancels what is under way by AutoGen's CancellationToken: a run gets one if its caller gives none. A plain
+function that is a tool runs in a thread: it asks again where it begins, and then goes on to its end. On a runtime of its own
+(SingleThreadedAgentRuntime, started by you) a run is known by its messages' tokens.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@
     async with switch.run():
         await crew.akickoff()                # or kickoff_async, kickoff_for_each_async, a flow's kickoff_async
 
-Whatever CrewAI does in the block asks before each model call, tool call, task and step of a flow, in the threads that it makes as well. A tool that
-is running is not interrupted. What a block leaves behind in the background (memory that is being saved) goes on asking.
+Whatever CrewAI does in the block asks before each model call, tool call, task and step of a flow, in the threads that it makes as well. So do tools
+that you call by run() or arun(). A tool that is running is not interrupted. What a block leaves behind in the background (memory that is being saved)
+goes on asking.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ __all__ = ["OffSwitch"]
 class OffSwitch(_run.OffSwitch, BasePlugin):
     """A plugin: each run of a runner that has it is a run of the switch. It serves any number of runners and runs, also at once.
 
-    It asks before each agent, node of a workflow, model call, attempt of one, and tool, and after model calls and tools, because what comes next may be
-    a transfer or a code executor. ADK makes a RuntimeError of what a plugin raises; the runner's caller gets Denied.
+    It asks before each agent, node of a workflow, model call, attempt of one, tool and run of code, and after model calls and tools, because what comes
+    next may be a transfer. ADK makes a RuntimeError of what a plugin raises; the runner's caller gets Denied.
     """
 
     cancels = False

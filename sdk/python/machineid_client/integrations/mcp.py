@@ -43,8 +43,9 @@ DeviceID = Union[str, Callable[[Any], Union[Optional[str], Awaitable[Optional[st
 
 
 class OffSwitch:
-    """Middleware of a server. Each request is a run of its own: it asks before the tool, resource or prompt, and before each thing that they ask of the
-    client (sampling, elicitation). So a request after a restore goes through, and one that was denied stays so to its end.
+    """Middleware of a server. Each request is a run of its own: it asks before the tool, resource or prompt, where a plain function begins, and before
+    each thing that they ask of the client (sampling, elicitation) or have the server do. So a request after a restore goes through, and one that was
+    denied stays so to its end.
 
     device_id: the agent's, or a function (also async) from the request's context to it. None, or what is no string, is refused.
     every: seconds between questions while a request is served; a denial then cancels it, where it awaits.

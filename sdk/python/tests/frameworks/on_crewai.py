@@ -546,7 +546,7 @@ def threads_of_steps(scene: Scene, threads: int) -> Any:
 
 def more_steps_than_fit(scene: Scene) -> str:
     """More first steps of a flow than asyncio has threads: those that fit begin, the others wait."""
-    threads = min(32, (os.cpu_count() or 1) + 4)
+    threads = min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
     made = starts(threads + 4, threads_of_steps(scene, threads))
     with held(scene):
         return str(made.kickoff())
