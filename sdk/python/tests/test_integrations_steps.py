@@ -270,7 +270,7 @@ class DecoratedTest(Case, IsolatedAsyncioTestCase):
     async def test_the_loop_goes_on_while_a_decorated_coroutine_asks(self) -> None:
         made, ticks = streams(), []
         with self.assertRaises(Denied):
-            async with self.switch(ALLOW, hang, timeout=1.0).run():
+            async with self.switch(ALLOW, hang, timeout=3.0).run():
                 ticker = asyncio.ensure_future(tick(ticks))
                 try:
                     await made.decorated_step("a")

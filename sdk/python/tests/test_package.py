@@ -23,7 +23,7 @@ STANDARD = {
 # An adapter imports its framework besides, and nobody imports an adapter but its user.
 FRAMEWORKS = {
     "autogen": {"autogen_agentchat", "autogen_core", "openai"}, "crewai": {"crewai", "openai"}, "google_adk": {"google"}, "langchain": {"langchain_core"},
-    "mcp": {"mcp"}, "openai_agents": {"agents"}, "pydantic_ai": {"pydantic_ai"},
+    "mcp": {"mcp"}, "openai_agents": {"agents"}, "pydantic_ai": {"pydantic_ai", "pydantic_graph"},
 }
 
 

@@ -20,7 +20,7 @@ def _inherited(*_: Any, **__: Any) -> Optional[Run]:
 
 
 def wrap_once(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Puts wrap(method) in the place of a class's method, or of a module's function. Doing it again does nothing.
+    """Puts wrap(method) in the place of a class's method, or of a module's function, unless that is the method itself. Doing it again does nothing.
 
     Raises AttributeError if the class does not define the method itself: the framework is another one than it was, and an adapter that does not stop
     must not look as if it did.
@@ -34,6 +34,8 @@ def wrap_once(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callab
         if getattr(inner, "machineid_wraps", False):
             return
         made = wrap(inner)
+        if made is inner:
+            return
         functools.update_wrapper(made, inner)
         made.machineid_wraps = True  # type: ignore[attr-defined]
         setattr(owner, name, staticmethod(made) if static else made)
@@ -47,10 +49,11 @@ def ask_first(owner: type, name: str, find: Find = _inherited, *, awaited: bool 
     is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator. tell: where that is awaited, what the method
     raises after a denial is Denied, also if it is a cancellation by the framework's own means.
     """
-    wrap_once(owner, name, lambda inner: _asking(inner, find, awaited, tell))
+    wrap_once(owner, name, lambda inner: asking(inner, find, awaited, tell))
 
 
-def _asking(inner: Callable[..., Any], find: Find, awaited: bool, tell: bool) -> Callable[..., Any]:
+def asking(inner: Callable[..., Any], find: Find = _inherited, awaited: bool = False, tell: bool = False) -> Callable[..., Any]:
+    """The method, asking as ask_first says."""
     within = inspect.unwrap(inner)
     if inspect.isasyncgenfunction(inner):
 
@@ -178,7 +181,7 @@ class _StreamOrBlock:
 
 def ask_first_everywhere(base: type, *names: str, find: Find = _inherited, awaited: bool = False, tell: bool = False) -> None:
     """ask_first for a base class and all of its subclasses, also those that are yet to come, wherever they define one of the methods."""
-    wrap_everywhere(base, {name: lambda inner: _asking(inner, find, awaited, tell) for name in names})
+    wrap_everywhere(base, {name: lambda inner: asking(inner, find, awaited, tell) for name in names})
 
 
 def wrap_everywhere(base: type, wraps: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]]) -> None:

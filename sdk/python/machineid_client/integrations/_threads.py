@@ -49,10 +49,12 @@ def _stand_in(value: Any, hops: Sequence[Callable[..., Any]]) -> Any:
         return _Module(value, to_thread=_stand_in(to_thread, hops))
     if to_thread is not None and value is to_thread:
         return _Module(to_thread, run_sync=_by(to_thread.run_sync))
-    for hop in (asyncio.to_thread, getattr(to_thread, "run_sync", None), *hops):
-        if hop is not None and value is hop:
+    if value is asyncio.to_thread or (to_thread is not None and value is to_thread.run_sync):
+        return _by(value)
+    for hop in hops:
+        if value is hop:
             return _by(hop)
-        if hop in hops and value is sys.modules.get(hop.__module__):
+        if value is sys.modules.get(hop.__module__):
             return _Module(value, **{hop.__name__: _by(hop)})
     return None
 

@@ -15,20 +15,22 @@ import types
 from typing import Any, Callable, Dict, Iterable, Optional
 from uuid import UUID
 
-from langchain_core.caches import BaseCache
-from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, manager
-from langchain_core.callbacks.manager import BaseRunManager
-from langchain_core.chat_history import BaseChatMessageHistory
-from langchain_core.language_models import LLM, BaseChatModel
-from langchain_core.output_parsers.base import BaseLLMOutputParser
-from langchain_core.runnables import Runnable, RunnablePassthrough, passthrough
-from langchain_core.runnables import config as runnable_config
-from langchain_core.tracers.context import register_configure_hook
-
 from . import _run
-from ._ask import ask_before_requests, ask_first, ask_first_everywhere, wrap_everywhere, wrap_once
+from ._ask import ask_before_requests, ask_first, ask_first_everywhere, asking, wrap_everywhere, wrap_once
+from ._extra import extra
 from ._run import Client, Run, aread, current, in_a_loop, read
 from ._threads import starting
+
+with extra("langchain"):
+    from langchain_core.caches import BaseCache
+    from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, manager
+    from langchain_core.callbacks.manager import BaseRunManager
+    from langchain_core.chat_history import BaseChatMessageHistory
+    from langchain_core.language_models import LLM, BaseChatModel
+    from langchain_core.output_parsers.base import BaseLLMOutputParser
+    from langchain_core.runnables import Runnable, RunnablePassthrough, passthrough
+    from langchain_core.runnables import config as runnable_config
+    from langchain_core.tracers.context import register_configure_hook
 
 __all__ = ["OffSwitch"]
 
@@ -259,6 +261,20 @@ def _before_passing_through_async(inner: Callable[..., Any]) -> Callable[..., An
     return acall_func_with_variable_args
 
 
+def _of_a_plain_function(passing: Any, input: Any, config: Any = None, **_: Any) -> Optional[Run]:
+    """The function is called in the loop itself there, where only looking is left to it."""
+    return _passed_through(runnable_config.ensure_config(config)) if passing.func is not None else None
+
+
+def _of_a_step(step: Any, input: Any = None, config: Any = None, *_: Any, **__: Any) -> Optional[Run]:
+    return _passed_through(runnable_config.ensure_config(config))
+
+
+def _of_ones_own(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """A Runnable of one's own need not call any handlers."""
+    return inner if inner.__module__.partition(".")[0] in ("langchain_core", "langchain", "langgraph") else asking(inner, _of_a_step)
+
+
 async def _hop(executor_or_config: Any, func: Any, *args: Any, **options: Any) -> Any:
     from machineid_client.integrations.langchain import _in_a_thread, _run_in_executor  # its names are LangChain's
 
@@ -279,10 +295,11 @@ register_configure_hook(_Present(), inheritable=True)
 wrap_once(manager, "_ahandle_event_for_handler", _awaited)
 wrap_once(passthrough, "call_func_with_variable_args", _before_passing_through)
 wrap_once(passthrough, "acall_func_with_variable_args", _before_passing_through_async)
+ask_first(RunnablePassthrough, "ainvoke", _of_a_plain_function)
 _STREAMS = (
     "stream", "astream", "transform", "atransform", "stream_events", "astream_events", "astream_log", "batch_as_completed", "abatch_as_completed",
 )
-wrap_everywhere(Runnable, {name: _where_it_reads for name in _STREAMS})
+wrap_everywhere(Runnable, {**{name: _where_it_reads for name in _STREAMS}, "invoke": _of_ones_own, "ainvoke": _of_ones_own})
 # A model is asked for several prompts at once: the handlers are called for all of them before the first is answered.
 ask_first(BaseChatModel, "_generate_with_cache", _of_call)
 ask_first(BaseChatModel, "_agenerate_with_cache", _of_call)

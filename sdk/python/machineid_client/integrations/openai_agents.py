@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Callable, Dict, Optional
 
-import agents.tool
-from agents import AgentsException, Model, RunHooks, RunResult, RunResultStreaming
-from agents.lifecycle import RunHooksBase
-from agents.run import AgentRunner
-
 from .._async_guard import AsyncWatch
 from .._errors import Denied
 from . import _run
 from ._ask import ask_before_requests, ask_first_everywhere, wrap_everywhere
+from ._extra import extra
 from ._run import Client, Run, aread, current, joined
 from ._threads import ask_in_threads
+
+with extra("openai-agents"):
+    import agents.tool
+    from agents import AgentsException, Model, RunHooks, RunResult, RunResultStreaming
+    from agents.lifecycle import RunHooksBase
+    from agents.run import AgentRunner
 
 __all__ = ["OffSwitch", "RunDenied"]
 

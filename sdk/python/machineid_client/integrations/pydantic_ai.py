@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from typing import Any, Awaitable, Callable, Optional
 
-from pydantic_ai import _function_schema, _output, _utils
-from pydantic_ai._agent_graph import GraphAgentState
-from pydantic_ai.agent.abstract import _RunStreamEventsContext
-from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
-from pydantic_ai.embeddings import EmbeddingModel
-from pydantic_ai.models import Model, function
-from pydantic_ai.tool_manager import ToolManager
-from pydantic_ai.toolsets import AbstractToolset
-from pydantic_graph.graph_builder import _GraphIterator
-
 from . import _run
 from ._ask import ask_before_requests, ask_first, ask_first_everywhere, wrap_once
+from ._extra import extra
 from ._run import Client, Run, current, joined
 from ._threads import ask_in_threads
+
+with extra("pydantic-ai"):
+    from pydantic_ai import _function_schema, _output, _utils
+    from pydantic_ai._agent_graph import GraphAgentState
+    from pydantic_ai.agent.abstract import _RunStreamEventsContext
+    from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
+    from pydantic_ai.embeddings import EmbeddingModel
+    from pydantic_ai.models import Model, function
+    from pydantic_ai.tool_manager import ToolManager
+    from pydantic_ai.toolsets import AbstractToolset
+    from pydantic_graph.graph_builder import _GraphIterator
 
 __all__ = ["OffSwitch"]
 

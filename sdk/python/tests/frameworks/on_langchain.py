@@ -3,87 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
-import threading
-from typing import Annotated, Any, AsyncContextManager, Dict, List, Optional, TypedDict
+from typing import Any, List
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware, ToolRetryMiddleware
-from langchain_core.language_models import LLM
-from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import StructuredTool
-from langchain_openai import ChatOpenAI
 from langgraph.func import entrypoint, task
-from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
-from langgraph.types import Command, RetryPolicy, Send
-from openai import DefaultAsyncHttpxClient
+from langgraph.types import Command, RetryPolicy
 
-from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main, one_thread
+from machineid_client import Denied
 
-
-class State(TypedDict):
-    said: Annotated[List[str], lambda old, new: old + new]
-
-
-def fan_out(work: Any) -> Any:
-    graph = StateGraph(State)
-    graph.add_node("work", work)
-    graph.add_node("join", lambda state: {"said": [FINAL]})
-    graph.add_conditional_edges(START, lambda state: [Send("work", n) for n in range(6)], ["work"])
-    graph.add_edge("work", "join")
-    return graph.compile()
-
-
-EARLY: List[Scene] = []
-BEFORE = fan_out(lambda n: {"said": [EARLY[-1].tool(n)]})  # a graph that is there before the adapter is imported
-
-from machineid_client import Denied  # noqa: E402
-from machineid_client.integrations.langchain import OffSwitch  # noqa: E402
-
-from ..test_examples import load  # noqa: E402
-from .model import Call, Fail, Say, While  # noqa: E402
-
-GO = {"messages": [("user", "go")]}
-
-
-def chat(scene: Scene, name: str = "m", retries: int = 0, **options: Any) -> ChatOpenAI:
-    client = DefaultAsyncHttpxClient()  # its own: the one that LangChain keeps for all belongs to the event loop of an earlier play
-    return ChatOpenAI(model=name, base_url=scene.model_url, api_key="none", max_retries=retries, http_async_client=client, **options)
-
-
-def config(scene: Scene) -> Dict[str, Any]:
-    return {"callbacks": [OffSwitch(scene.client, scene.device)]} if scene.guarded else {}
-
-
-def block(scene: Scene) -> Any:
-    return OffSwitch(scene.client, scene.device).run() if scene.guarded else contextlib.nullcontext()
-
-
-def ablock(scene: Scene, **options: Any) -> "AsyncContextManager[Any]":
-    return OffSwitch(scene.async_client, scene.device, **options).run() if scene.guarded else contextlib.nullcontext()
-
-
-def act(scene: Scene, **options: Any) -> StructuredTool:
-    def act(n: int) -> str:
-        "acts"
-        return scene.tool(n)
-
-    async def aact(n: int) -> str:
-        return await scene.atool(n)
-
-    return StructuredTool.from_function(act, coroutine=aact, name="act", **options)
-
-
-def last(state: Dict[str, Any]) -> str:
-    return str(state["messages"][-1].content)
-
-
-def calls(scene: Scene, count: int = 2, name: str = "m", text: str = FINAL) -> None:
-    scene.model.script(name, *[Call("act", n=i) for i in range(count)], Say(text))
+from ..test_examples import load
+from .langchain_parts import GO, OffSwitch, State, act, calls, chat, config, last, together
+from .langchain_waiting import WAITING
+from .model import Call, Fail, Say, While
+from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
 
 
 def sequential(scene: Scene) -> Any:
@@ -112,19 +51,6 @@ async def as_events(scene: Scene) -> Any:
     calls(scene)
     said = [one async for one in create_agent(chat(scene), [act(scene)]).astream_events(GO, config(scene), version="v2")]
     return last(said[-1]["data"]["output"])
-
-
-def together(scene: Scene, count: int) -> StructuredTool:
-    tool, atool = scene.together(count), scene.atogether(count)
-
-    def act(n: int) -> str:
-        "acts"
-        return tool(n)
-
-    async def aact(n: int) -> str:
-        return await atool(n)
-
-    return StructuredTool.from_function(act, coroutine=aact, name="act")
 
 
 def parallel(scene: Scene) -> Any:
@@ -468,165 +394,6 @@ def client_that_retries(scene: Scene) -> Any:
         return (ChatPromptTemplate.from_template("{x}") | chat(scene, retries=4)).invoke({"x": "go"}).content
 
 
-async def more_nodes_than_fit(scene: Scene) -> Any:
-    """Plain functions in coroutines wait for a thread: all are asked for before the first one begins."""
-    one_thread()
-    graph = fan_out(lambda n: {"said": [scene.tool(n)]})
-    return (await graph.ainvoke({"said": []}, config(scene)))["said"][-1]
-
-
-async def more_nodes_than_fit_made_before(scene: Scene) -> Any:
-    one_thread()
-    EARLY.append(scene)
-    async with ablock(scene):
-        return (await BEFORE.ainvoke({"said": []}))["said"][-1]
-
-
-async def more_tasks_than_fit(scene: Scene) -> Any:
-    one_thread()
-
-    @task
-    def step(n: int) -> str:
-        return scene.tool(n)
-
-    @entrypoint()
-    async def flow(given: Any) -> str:
-        await asyncio.gather(*[step(n) for n in range(6)])
-        return FINAL
-
-    return await flow.ainvoke("go", config(scene))
-
-
-async def more_steps_than_fit(scene: Scene) -> Any:
-    one_thread()
-
-    def step(n: int) -> str:
-        scene.tool(n)
-        return FINAL
-
-    return (await RunnableLambda(step).abatch(list(range(6)), config(scene)))[-1]
-
-
-async def more_branches_than_fit(scene: Scene) -> Any:
-    one_thread()
-
-    def branch(n: int) -> Any:
-        return RunnableLambda(lambda given: scene.tool(n) and FINAL)
-
-    async with ablock(scene):
-        return (await RunnableParallel({str(n): branch(n) for n in range(6)}).ainvoke("go"))["0"]
-
-
-async def more_tools_than_fit(scene: Scene) -> Any:
-    one_thread()
-    scene.model.script("m", [Call("act", n=n) for n in range(6)], Say(FINAL))
-
-    def act(n: int) -> str:
-        "acts"
-        return scene.tool(n)
-
-    return last(await create_agent(chat(scene), [StructuredTool.from_function(act)]).ainvoke(GO, config(scene)))
-
-
-class OwnModel(LLM):
-    """A model of one's own that is a plain function."""
-
-    scene: Any
-
-    @property
-    def _llm_type(self) -> str:
-        return "own"
-
-    def _call(self, prompt: str, stop: Optional[List[str]] = None, run_manager: Any = None, **_: Any) -> str:
-        self.scene.tool()
-        return FINAL
-
-
-async def more_models_than_fit(scene: Scene) -> Any:
-    one_thread()
-    given = config(scene)
-    return (await asyncio.gather(*[OwnModel(scene=scene).ainvoke("go", given) for _ in range(6)]))[-1]
-
-
-async def without_a_free_thread(scene: Scene) -> Any:
-    """Asking needs no thread of the program's: there may be none for long."""
-    free = threading.Event()
-    one_thread().submit(free.wait)
-    with concurrent.futures.ThreadPoolExecutor(1) as other:
-
-        async def step(n: int) -> int:
-            scene.began(f"step {n}")
-            await asyncio.get_running_loop().run_in_executor(other, scene.end)
-            return n + 1
-
-        async def finish(n: int) -> str:
-            scene.began(f"step {n}")
-            return FINAL
-
-        try:
-            return await (RunnableLambda(step) | RunnableLambda(finish)).ainvoke(0, config(scene))
-        finally:
-            free.set()
-
-
-def several_prompts(scene: Scene) -> Any:
-    """Several prompts in one call: their start is told for all of them before the first is answered."""
-    scene.model.script("m", While(scene.end, Say("one")), Say("two"), Say(FINAL))
-    said = chat(scene).generate([[HumanMessage("go")]] * 3, callbacks=config(scene).get("callbacks"))
-    return said.generations[-1][0].text
-
-
-def several_prompts_of_ones_own(scene: Scene) -> Any:
-    with block(scene):
-        return OwnModel(scene=scene).generate(["go"] * 3).generations[-1][0].text
-
-
-def passed_through(scene: Scene) -> Any:
-    """A RunnablePassthrough's function, which is called before any handler is."""
-    scene.model.script("m", While(scene.end, Say(FINAL)))
-    made = chat(scene) | RunnablePassthrough(lambda said: scene.began("function"))
-    return made.invoke("go", config(scene)).content
-
-
-async def passed_through_async(scene: Scene) -> Any:
-    scene.model.script("m", While(scene.end, Say(FINAL)))
-
-    async def function(said: Any) -> None:
-        scene.began("function")
-
-    async with ablock(scene):
-        return (await (chat(scene) | RunnablePassthrough(function)).ainvoke("go")).content
-
-
-def read_elsewhere(scene: Scene) -> Any:
-    """A stream that is asked for in the block, and read behind it."""
-    calls(scene)
-    with block(scene):
-        items = create_agent(chat(scene), [act(scene)]).stream(GO, stream_mode="values")
-    return last(list(items)[-1])
-
-
-async def read_elsewhere_async(scene: Scene) -> Any:
-    calls(scene)
-    async with ablock(scene):
-        items = create_agent(chat(scene), [act(scene)]).astream(GO, stream_mode="values")
-    return last([one async for one in items][-1])
-
-
-async def read_by_another_task(scene: Scene) -> Any:
-    """The task was there before the block."""
-    calls(scene)
-    given: "asyncio.Queue[Any]" = asyncio.Queue()
-
-    async def reader() -> Any:
-        return [one async for one in await given.get()][-1]
-
-    reading = asyncio.ensure_future(reader())
-    async with ablock(scene):
-        await given.put(create_agent(chat(scene), [act(scene)]).astream_events(GO, version="v2"))
-        return last((await reading)["data"]["output"])
-
-
 CELLS = [
     Cell("sequential", sequential, EVERY_END),
     Cell("async", in_coroutines, EVERY_END),
@@ -660,21 +427,7 @@ CELLS = [
     Cell("again", again),
     Cell("interrupted: every=", interrupted),
     Cell("example", example),
-    Cell("more than fit: nodes", more_nodes_than_fit),
-    Cell("more than fit: nodes, made before", more_nodes_than_fit_made_before),
-    Cell("more than fit: tasks", more_tasks_than_fit),
-    Cell("more than fit: batch", more_steps_than_fit),
-    Cell("more than fit: branches", more_branches_than_fit),
-    Cell("more than fit: tools", more_tools_than_fit),
-    Cell("more than fit: models", more_models_than_fit),
-    Cell("without a free thread", without_a_free_thread),
-    Cell("several prompts", several_prompts),
-    Cell("several prompts: own model", several_prompts_of_ones_own),
-    Cell("passed through", passed_through),
-    Cell("passed through, async", passed_through_async),
-    Cell("read elsewhere", read_elsewhere),
-    Cell("read elsewhere, async", read_elsewhere_async),
-    Cell("read elsewhere: another task", read_by_another_task),
+    *WAITING,
 ]
 
 if __name__ == "__main__":

@@ -382,7 +382,7 @@ async def client_that_retries(scene: Scene) -> Any:
     return (await Runner.run(Agent("a", model=OpenAIChatCompletionsModel("m", openai(scene, retries=4))), "go", hooks=hooks(scene))).final_output
 
 
-def block(scene: Scene) -> "AsyncContextManager[Any]":
+def block(scene: Scene) -> AsyncContextManager[Any]:
     return OffSwitch(scene.async_client, scene.device).run() if scene.guarded else contextlib.nullcontext()
 
 

@@ -334,7 +334,7 @@ async def interrupted_stream(scene: Scene) -> Any:
         return await result.get_output()
 
 
-def block(scene: Scene) -> "AsyncContextManager[Any]":
+def block(scene: Scene) -> AsyncContextManager[Any]:
     return OffSwitch(scene.async_client, scene.device).run() if scene.guarded else contextlib.nullcontext()
 
 
