@@ -221,3 +221,41 @@ func TestTimesBeyondMeasure(t *testing.T) {
 		}
 	})
 }
+
+// TestGuardOfAWatchThatDoesNotKeepUp: what work made counts only if an ALLOW was in force when it ended, also where nobody has said no: the question hangs, beyond
+// all bounds, and work does not ask.
+func TestGuardOfAWatchThatDoesNotKeepUp(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		works time.Duration
+		late  bool
+	}{{6 * time.Second, false}, {8 * time.Second, true}, {time.Hour, true}} {
+		over, n := make(chan struct{}), 0
+		var client *Client
+		hangs := func(w io.Writer, req seen) bool {
+			if n++; n == 1 {
+				client.timeout = 100 * time.Hour // of the next question: as if its watch hung
+				return say(200, allow)(w, req)
+			}
+			<-over
+			return false
+		}
+		inBubble(t, Config{Timeout: 5 * time.Second}, hangs, func(ctx context.Context, c2 *Client) {
+			client = c2
+			failed := errors.New("of the work")
+			for _, result := range []error{nil, failed} {
+				n, client.timeout = 0, 5*time.Second
+				over = make(chan struct{})
+				err := client.Guard(ctx, "a", time.Second, func(context.Context) error { // its ALLOW counts for 7 s
+					time.Sleep(c.works)
+					return result
+				})
+				close(over)
+				if denied, ok := errors.AsType[*DeniedError](err); ok != c.late || ok && !errors.Is(denied.Decision.Err, errStale) || !ok && !errors.Is(err, result) {
+					t.Errorf("after %v of work that returns %v: %v", c.works, result, err)
+				}
+				client.transport.CloseIdleConnections()
+			}
+		})
+	}
+}
