@@ -226,12 +226,14 @@ func TestTimesBeyondMeasure(t *testing.T) {
 // all bounds, and work does not ask.
 func TestGuardOfAWatchThatDoesNotKeepUp(t *testing.T) {
 	t.Parallel()
+	failed := errors.New("of the work")
 	for _, c := range []struct {
-		works time.Duration
-		late  bool
-	}{{6 * time.Second, false}, {8 * time.Second, true}, {time.Hour, true}} {
-		over, n := make(chan struct{}), 0
+		works  time.Duration
+		result error
+		late   bool
+	}{{6 * time.Second, nil, false}, {6 * time.Second, failed, false}, {8 * time.Second, nil, true}, {8 * time.Second, failed, true}, {time.Hour, nil, true}} {
 		var client *Client
+		over, n := make(chan struct{}), 0
 		hangs := func(w io.Writer, req seen) bool {
 			if n++; n == 1 {
 				client.timeout = 100 * time.Hour // of the next question: as if its watch hung
@@ -240,21 +242,15 @@ func TestGuardOfAWatchThatDoesNotKeepUp(t *testing.T) {
 			<-over
 			return false
 		}
-		inBubble(t, Config{Timeout: 5 * time.Second}, hangs, func(ctx context.Context, c2 *Client) {
-			client = c2
-			failed := errors.New("of the work")
-			for _, result := range []error{nil, failed} {
-				n, client.timeout = 0, 5*time.Second
-				over = make(chan struct{})
-				err := client.Guard(ctx, "a", time.Second, func(context.Context) error { // its ALLOW counts for 7 s
-					time.Sleep(c.works)
-					return result
-				})
-				close(over)
-				if denied, ok := errors.AsType[*DeniedError](err); ok != c.late || ok && !errors.Is(denied.Decision.Err, errStale) || !ok && !errors.Is(err, result) {
-					t.Errorf("after %v of work that returns %v: %v", c.works, result, err)
-				}
-				client.transport.CloseIdleConnections()
+		inBubble(t, Config{Timeout: 5 * time.Second}, hangs, func(ctx context.Context, made *Client) {
+			defer close(over)
+			client = made
+			err := client.Guard(ctx, "a", time.Second, func(context.Context) error { // its ALLOW counts for 7 s
+				time.Sleep(c.works)
+				return c.result
+			})
+			if denied, ok := errors.AsType[*DeniedError](err); ok != c.late || ok && !errors.Is(denied.Decision.Err, errStale) || !ok && !errors.Is(err, c.result) {
+				t.Errorf("after %v of work that returns %v: %v", c.works, c.result, err)
 			}
 		})
 	}
