@@ -232,8 +232,11 @@ func TestGuardOfAWatchThatDoesNotKeepUp(t *testing.T) {
 		result error
 		late   bool
 	}{{6 * time.Second, nil, false}, {6 * time.Second, failed, false}, {8 * time.Second, nil, true}, {8 * time.Second, failed, true}, {time.Hour, nil, true}} {
-		var client *Client
-		over, n := make(chan struct{}), 0
+		var (
+			client *Client
+			over   chan struct{}
+			n      int
+		)
 		hangs := func(w io.Writer, req seen) bool {
 			if n++; n == 1 {
 				client.timeout = 100 * time.Hour // of the next question: as if its watch hung
@@ -243,6 +246,7 @@ func TestGuardOfAWatchThatDoesNotKeepUp(t *testing.T) {
 			return false
 		}
 		inBubble(t, Config{Timeout: 5 * time.Second}, hangs, func(ctx context.Context, made *Client) {
+			over = make(chan struct{}) // of the bubble: what waits for it does not hold its time up
 			defer close(over)
 			client = made
 			err := client.Guard(ctx, "a", time.Second, func(context.Context) error { // its ALLOW counts for 7 s
