@@ -95,6 +95,10 @@ var brokenOutside = []broken{
 		edits: []edit{{hubLimits, "(site == host || t[site] < budget.Site(perHost, all))", "site != \"\""}},
 	},
 	{
+		rule: "I14", name: "connections to the link have no bound in all", by: "authority/hub TestConnectionsAreBoundedInAll",
+		edits: []edit{{hubLimits, "len(c.at) >= spare*l.Edges || ", ""}},
+	},
+	{
 		rule: "I14", name: "one site takes all connections", by: "shared/listener TestASiteIsBounded",
 		edits: []edit{{"shared/listener/listener.go", "			bound = budget.Site(bound, l.opts.Max)\n", "			bound = 0\n"}},
 	},

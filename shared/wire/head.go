@@ -226,10 +226,11 @@ func (h *Head) noteLength(value []byte) error {
 		if c < '0' || c > '9' {
 			return ErrHeadLength
 		}
-		if h.Length > (math.MaxInt-9)/10 {
-			h.Length = math.MaxInt / 10 // as good as any: no body may be so long
+		if digit := int(c - '0'); h.Length > (math.MaxInt-digit)/10 {
+			h.Length = math.MaxInt // and so it stays, whatever follows
+		} else {
+			h.Length = 10*h.Length + digit
 		}
-		h.Length = 10*h.Length + int(c-'0')
 	}
 	if h.seen&fieldTransfer != 0 {
 		return ErrHeadBothLengths
