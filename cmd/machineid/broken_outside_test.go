@@ -167,6 +167,14 @@ var brokenOutside = []broken{
 		edits: []edit{{"authority/state/audit.go", "	if w.GetEntries() < most {\n", "	if w.GetEntries() < most<<20 {\n"}},
 	},
 	{
+		rule: "I14", name: "an agent whose devices end and come anew fills the audit", by: "authority/state TestAnAgentsAuditIsBounded",
+		edits: []edit{{"authority/state/audit.go", "	if t.bounded() {\n", "	if t.dry && t.bounded() {\n"}},
+	},
+	{
+		rule: "I14", name: "what bounds an agent bounds an admin", by: "authority/state TestAnAgentsAuditIsBounded",
+		edits: []edit{{"authority/state/audit.go", " && t.cmd.GetCaller() != nil && t.scope != statepb.Key_ADMIN\n", " && t.cmd.GetCaller() != nil\n"}},
+	},
+	{
 		rule: "I14", name: "a flood of names leaves out ends", by: "authority/state TestAuditIsBounded",
 		edits: []edit{{"authority/state/commands.go", "t.auditSome(endKind(before, out.Device), ", "t.auditSome(describes, "}},
 	},

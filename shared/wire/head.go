@@ -252,7 +252,7 @@ func (h *Head) notePrefer(value []byte) {
 // that (RFC 9112, 6.1 and 6.3).
 func (h *Head) noteTransfer(value []byte) error {
 	if !equalFold(value, "chunked") {
-		if i := bytes.LastIndexByte(value, ','); i >= 0 && h.seen&(fieldTransfer|fieldLength) == 0 &&
+		if i := bytes.LastIndexByte(value, ','); i >= 0 && !listOnly(value[:i], "") && h.seen&(fieldTransfer|fieldLength) == 0 &&
 			equalFold(trimBlank(value[i+1:]), "chunked") && !listHas(value[:i], "chunked") {
 			return ErrHeadCoding
 		}
