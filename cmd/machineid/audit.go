@@ -143,7 +143,7 @@ func auditTail(ctx context.Context, cmd *cobra.Command, o *operatorFlags, f *tai
 			shown = shown[:min(f.lines, len(shown))]
 		}
 	} else if older := more || len(shown) < len(entries); older && !cmd.Flags().Changed("lines") {
-		printf(cmd.ErrOrStderr(), "older changes are not shown: -n shows as many as you say, %d at most; GET %s goes through all, page by page\n", maxLines, path)
+		printf(cmd.ErrOrStderr(), "older changes are not shown: -n shows as many as you say, %d at most, --since TIME all since then\n", maxLines)
 	}
 	if err := printAudit(w, o.output, shown); err != nil || !f.follow {
 		return err

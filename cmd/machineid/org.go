@@ -93,7 +93,7 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return tellOrg(ctx, cmd, f, http.MethodPatch, args[0], body)
+			return planRefused(ctx, f, strings.Join(args[1:], ""), tellOrg(ctx, cmd, f, http.MethodPatch, args[0], body))
 		})
 	plan.Flags().StringVar(&p.limit, "limit", "", "how many devices: a `NUMBER`, or plan for what the plan gives")
 	plan.Flags().StringVar(&p.accessUntil, "access-until", "", "when access ends: a `TIME` like 2030-01-02T15:04:05Z, or never")
@@ -243,7 +243,7 @@ func createOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, c *org
 	}
 	var raw json.RawMessage
 	if err := f.client().call(ctx, http.MethodPost, "operator/orgs", body, &raw); err != nil {
-		return err
+		return planRefused(ctx, f, c.plan, err)
 	}
 	var made struct{ OrgID, OrgAPIKey, AgentKey string }
 	if err := json.Unmarshal(raw, &made); err != nil {
