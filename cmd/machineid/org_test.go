@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -78,6 +79,27 @@ func TestOrgCommands(t *testing.T) {
 	has(line(exitDone, "device", "restore", org, "a"), "a: ok")
 	check(made.AgentKey, "a", codeAllow)
 	has(line(exitDone, "device", "restore", org, "--all"), "devices changed: 2")
+	// Where not all find a seat, it is said why and what to type, and that works: for all, for named ones, and if none finds any.
+	line(exitDone, "device", "revoke", org, "--all")
+	line(exitDone, "org", "plan", org, "--limit", "1")
+	some := line(exitFailed, "device", "restore", org, "--all")
+	has(some, "devices changed: 1", "2 stay revoked", "of the 1 devices that may be active 1 are", "--limit 3 ")
+	has(line(exitFailed, "device", "restore", org, "--all"), "devices changed: 0", "2 stay revoked", "--limit 3 ")
+	has(line(exitFailed, "device", "restore", org, "--all", "--output", "json"), "at_cap", "2 stay revoked")
+	has(line(exitFailed, "device", "restore", org, "a", "b", "c"), "stays revoked, no seat is free", "2 stay revoked", "--limit 3 ")
+	typed := regexp.MustCompile(`'machineid (org plan [^']*)'`).FindStringSubmatch(some)
+	if typed == nil {
+		t.Fatal(some)
+	}
+	if code, out, errs := commandLine(strings.Fields(typed[1])...); code != exitDone {
+		t.Errorf("%s: exit code %d: %s%s", typed[1], code, out, errs)
+	}
+	has(line(exitDone, "device", "restore", org, "--all"), "devices changed: 2")
+	has(line(exitDone, "device", "restore", org, "--all"), "devices changed: 0")
+	if said := line(exitFailed, "device", "revoke", org, "nobody"); strings.Contains(said, "in force") {
+		t.Error(said)
+	}
+	line(exitDone, "org", "plan", org, "--limit", "plan")
 	has(line(exitDone, "device", "remove", org, "c"), "device c is removed")
 	has(line(exitFailed, "device", "remove", org, "c"), "no device has this id")
 	var devices []map[string]any
