@@ -101,13 +101,13 @@ type attempts struct {
 	method, path string
 	body, out    any
 	key          string // its Idempotency-Key
-	// poor reports whether an answer is taken only if no address has a better one; nil: none is.
-	poor func(raw []byte) bool
+	// rank is how poor an answer is: one above 0 is taken only if no address has a better one; nil: each is good.
+	rank func(raw []byte) int
 
 	unknown error         // of an attempt that may have been done
 	last    error         // of one that surely was not
 	pause   time.Duration // before the next round
-	second  []byte        // a poor answer of this round
+	second  []byte        // the best poor answer of this round
 }
 
 // errPoor says that another address may have a better answer.
@@ -376,8 +376,10 @@ func (a *attempts) take(resp *http.Response, raw []byte, id string) error {
 	if err := refusedBy(resp, raw, a.path, id); err != nil {
 		return err
 	}
-	if a.poor != nil && a.poor(raw) {
-		a.second = raw
+	if a.rank != nil && a.rank(raw) > 0 {
+		if a.second == nil || a.rank(raw) < a.rank(a.second) {
+			a.second = raw
+		}
 		return errPoor
 	}
 	return a.decode(raw)

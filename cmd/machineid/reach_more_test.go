@@ -241,6 +241,19 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		if code, out, errs := operateAt([]string{gone, there}, "cluster", "status"); code != exitDone || !strings.Contains(out, "asked   there") {
 			t.Errorf("exit code %d: %s%s", code, out, errs)
 		}
+		// For a moment after it was removed it still knows a leader, and reaches nobody.
+		const members = `{"status":"ok","clusterId":"c","node":"just","phase":"member","leader":"there","members":[{"id":"there","voter":true,"leader":true,"error":"a1 is no member: wipe its folder"},{"id":"third","voter":true,"error":"wipe it"}]}`
+		just, _ := answering(t, saying(http.StatusOK, members))
+		for _, urls := range [][]string{{just, there}, {just, gone, there}, {gone, just, there}} {
+			if code, out, errs := operateAt(urls, "cluster", "status"); code != exitDone || !strings.Contains(out, "asked   there") {
+				t.Errorf("just removed: exit code %d: %s%s", code, out, errs)
+			}
+		}
+		for _, urls := range [][]string{{just}, {gone, just}, {just, gone}} {
+			if code, out, errs := operateAt(urls, "cluster", "status"); code != exitUnavailable || !strings.Contains(out, "asked   just") {
+				t.Errorf("none better: exit code %d: %s%s", code, out, errs)
+			}
+		}
 		if code, out, errs := operateAt([]string{"http://" + freeAddress(t), gone}, "cluster", "status"); code != exitUnavailable || !strings.Contains(out, "asked   gone") {
 			t.Errorf("alone: exit code %d: %s%s", code, out, errs)
 		}
