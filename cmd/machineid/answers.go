@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"machineid/cmd/machineid/config"
+	"machineid/shared/hint"
 	"machineid/shared/wire"
 )
 
@@ -24,11 +26,14 @@ type refusedError struct {
 	Code, Message, Outcome, Param, Path string
 	keyID                               string
 	retryAfter                          time.Duration
+
+	org  string         // that the call was for; "": it was for none
+	body map[string]any // of the call
 }
 
 func (e *refusedError) Error() string {
 	if e.Message != "" {
-		return plain(spoken(e))
+		return plain(e.filled(spoken(e)))
 	}
 	return fmt.Sprintf("a balancer answers (%d %s), and no authority node behind it", e.status, http.StatusText(e.status))
 }
@@ -124,7 +129,8 @@ func spoken(e *refusedError) string {
 	said := e.Message
 	switch {
 	case e.Code == "secret_already_shown":
-		return fmt.Sprintf("key %s is made, and the answer that showed it was lost: 'machineid key revoke ORG %[1]s' ends it, 'machineid key create ORG' makes another", e.keyID)
+		return fmt.Sprintf("key %s is made, and the answer that showed it was lost: 'machineid key revoke ORG %[1]s' ends it, %[2]s makes another",
+			e.keyID, createKey("ORG", e.text("scope"), e.text("name"), e.text("expiresAt")))
 	case e.Code == "system_unavailable" && strings.HasPrefix(said, "the system cannot answer now"):
 		return map[string]string{
 			wire.OutcomeNotDone: "it cannot be served now, and nothing was changed: no node leads, or it is stopping ('machineid cluster status')",
@@ -138,6 +144,26 @@ func spoken(e *refusedError) string {
 	return said
 }
 
+// filled has the commands in a message name what the call was about.
+func (e *refusedError) filled(said string) string {
+	if e.org == "" {
+		return said
+	}
+	names := []string{"ORG", config.Word(e.org)}
+	for place, member := range map[string]string{"KEY_ID": "keyId", "DEVICE": "deviceId"} {
+		if given := e.text(member); given != "" {
+			names = append(names, place, config.Word(given))
+		}
+	}
+	return hint.Each(said, strings.NewReplacer(names...).Replace)
+}
+
+// text is what the call said of something, "" if it said nothing.
+func (e *refusedError) text(member string) string {
+	text, _ := e.body[member].(string)
+	return text
+}
+
 // inCommands says in commands and flags what the API says in calls and headers.
 var inCommands = strings.NewReplacer(
 	"GET operator/plans lists those there are", "'machineid plan list' lists those there are",
@@ -146,11 +172,11 @@ var inCommands = strings.NewReplacer(
 	"no org has this key, or it was revoked or has expired: check the key", "no org has this id: 'machineid org list' lists those there are",
 	"register it with devices/register", "'machineid device list ORG' lists those there are",
 	"call devices/unrevoke with an admin key", "'machineid device restore ORG DEVICE' does",
-	"revoke or remove a device, or choose a larger plan", "revoke or remove a device, or 'machineid org plan ORG' for more",
+	"revoke or remove a device, or choose a larger plan", "revoke or remove a device, or put the org in a larger plan ('machineid plan list')",
 	"settle the billing or ask the operator", "'machineid org unfreeze ORG' ends an operator's hold, and what is not paid is settled at Stripe",
-	"so no device can be added or restored: renew it", "so no device can be added or restored: 'machineid org plan ORG --access-until' renews it",
-	"revoke one first", "'machineid key revoke ORG KEY_ID' one first",
-	"create another first, or rotate this one", "'machineid key create ORG --scope admin' first, or 'machineid key rotate' this one",
+	"so no device can be added or restored: renew it", "so no device can be added or restored: 'machineid org plan ORG --access-until never' renews it, or a time in the place of never",
+	"revoke one first", "revoke one first, 'machineid key list ORG' names them",
+	"create another first, or rotate this one", "'machineid key create ORG --scope admin' makes another first, or 'machineid key rotate ORG KEY_ID' puts one in the place of this",
 	"the operator's token is missing or wrong: send it as Authorization: Bearer TOKEN",
 	"the operator's token is not the one that is good there: name its file in --operator-token-file, or set "+operatorTokenEnv,
 	"the operator has to make room there", "make room there ('machineid cluster status' names it), and do it again",
@@ -176,7 +202,7 @@ var inCommands = strings.NewReplacer(
 
 // flagOf is what the command line calls a parameter of a call.
 func flagOf(path, param string) string {
-	if param == "limit" && !strings.HasPrefix(path, "operator/orgs/") {
+	if param == "limit" && !strings.HasPrefix(path, orgsPath) {
 		return ""
 	}
 	return map[string]string{

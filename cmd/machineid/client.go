@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -275,7 +276,7 @@ func stops(path string, body any) bool {
 		return true
 	case path == "org/execution":
 		return set["enabled"] == false
-	case strings.HasPrefix(path, "operator/orgs/"):
+	case strings.HasPrefix(path, orgsPath):
 		return stopsOrg(set)
 	}
 	return false
@@ -374,6 +375,10 @@ func (a *attempts) once(ctx context.Context, base string) error {
 // take judges an answer, and decodes it if it is one of success.
 func (a *attempts) take(resp *http.Response, raw []byte, id string) error {
 	if err := refusedBy(resp, raw, a.path, id); err != nil {
+		if refused, ok := errors.AsType[*refusedError](err); ok {
+			refused.org = a.org()
+			refused.body, _ = a.body.(map[string]any)
+		}
 		return err
 	}
 	if a.rank != nil && a.rank(raw) > 0 {
@@ -383,6 +388,19 @@ func (a *attempts) take(resp *http.Response, raw []byte, id string) error {
 		return errPoor
 	}
 	return a.decode(raw)
+}
+
+// org is the org that the call is for, "" if it is for none.
+func (a *attempts) org() string {
+	if a.client.org != "" {
+		return a.client.org
+	}
+	escaped, _ := strings.CutPrefix(a.path, orgsPath)
+	id, _ := url.PathUnescape(escaped) //nolint:errcheck // it was escaped by this program
+	if id == a.path {
+		return ""
+	}
+	return id
 }
 
 func (a *attempts) decode(raw []byte) error {

@@ -169,7 +169,7 @@ func welcome(ctx context.Context, out io.Writer, data string, at, typed []string
   admins call     http://%[2]s/api/v1/ (through the edge) or http://%s/api/v1/ (the authority)
   operators read  http://%s/metrics (edge), http://%s/metrics (authority), also /readyz
   org key         %s (kept in %s)
-  operator token  kept in %s: machineid org list %s
+  operator token  kept in %s: %s org list %s
 
 Type next:
   export MACHINEID_ORG_KEY=$(cat %[7]s)
@@ -178,7 +178,7 @@ Type next:
   curl -sS http://%[2]s/api/v1/devices/revoke   -H "x-org-key: $MACHINEID_ORG_KEY" -d '{"deviceId":"agent-01"}'
 
 Ctrl-C stops; the next start has every org and device of this one.
-`, took.Milliseconds(), at[0], at[2], at[1], at[5], key, path, filepath.Join(data, "authority", authority.OperatorTokenFile), strings.Join(typed, " "))
+`, took.Milliseconds(), at[0], at[2], at[1], at[5], key, path, filepath.Join(data, "authority", authority.OperatorTokenFile), typedAs(), strings.Join(typed, " "))
 	return nil
 }
 

@@ -187,7 +187,7 @@ func (r *deviceDone) said() string {
 func (b *batchCall) stayRevoked(ctx context.Context, f *operatorFlags, org string, noSeat int) error {
 	const notKnown = "whether any device stays revoked for want of a seat is not known: 'machineid device list %s' tells: %w"
 	var o orgView
-	if err := f.client().call(ctx, http.MethodGet, "operator/orgs/"+url.PathEscape(org), nil, &o); err != nil {
+	if err := f.client().call(ctx, http.MethodGet, orgsPath+url.PathEscape(org), nil, &o); err != nil {
 		return unavailableError{fmt.Errorf(notKnown, org, err)}
 	}
 	if noSeat == 0 && o.DevicesUsed >= o.Limit {

@@ -97,7 +97,7 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 	}
 	var made struct {
 		KeyID, OrgAPIKey, Scope string
-		ExpiresAt               *string
+		Name, ExpiresAt         *string
 		CreatedAt               string
 		Replaced                *struct{ KeyID, ExpiresAt string }
 		Propagation             propagationView
@@ -106,8 +106,8 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 		return unreadable(err)
 	}
 	w := cmd.OutOrStdout()
-	shows(w, "key %s is made, and was shown to nobody: 'machineid key revoke %s %[1]s' ends it, 'machineid key create %[2]s --scope %s' makes another",
-		plain(made.KeyID), plain(org), plain(made.Scope))
+	shows(w, "key %s is made, and was shown to nobody: 'machineid key revoke %[2]s %[1]s' ends it, %[3]s makes another",
+		plain(made.KeyID), plain(org), createKey(org, made.Scope, unless(made.Name), unless(made.ExpiresAt)))
 	if f.output == "json" {
 		return printChange(w, raw, late)
 	}
@@ -121,4 +121,23 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 	}
 	printf(w, "%s\n", made.Propagation.told(late))
 	return nil
+}
+
+// createKey is the command that makes a key like another, which may have a name and an end.
+func createKey(org, scope, name, ends string) string {
+	c := "'machineid key create " + org
+	for _, flag := range [][2]string{{"scope", scope}, {"name", name}, {"expires-at", ends}} {
+		if flag[1] != "" && flag[1] == plain(flag[1]) {
+			c += " --" + flag[0] + " " + config.Word(flag[1])
+		}
+	}
+	return c + "'"
+}
+
+// unless is an optional text, "" if there is none.
+func unless(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

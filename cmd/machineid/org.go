@@ -180,10 +180,13 @@ func orgList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []stri
 	})
 }
 
+// orgsPath is where operators' calls about an org begin.
+const orgsPath = "operator/orgs/"
+
 // tellOrg makes a call whose answer is an org, and shows it.
 func tellOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method, id string, body any) error {
 	var raw json.RawMessage
-	late, err := f.client().change(ctx, method, "operator/orgs/"+url.PathEscape(id), body, &raw)
+	late, err := f.client().change(ctx, method, orgsPath+url.PathEscape(id), body, &raw)
 	if err != nil {
 		return err
 	}

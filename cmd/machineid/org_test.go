@@ -101,7 +101,7 @@ func TestOrgCommands(t *testing.T) {
 	}
 	line(exitDone, "org", "plan", org, "--limit", "plan")
 	has(line(exitDone, "device", "remove", org, "c"), "device c is removed")
-	has(line(exitFailed, "device", "remove", org, "c"), "no device has this id")
+	has(line(exitFailed, "device", "remove", org, "c"), "no device has this id", "'machineid device list "+org+" ")
 	var devices []map[string]any
 	if asJSON(&devices, "device", "list", org); len(devices) != 2 || devices[0]["deviceId"] != "a" {
 		t.Errorf("listed %v", devices)
@@ -114,9 +114,17 @@ func TestOrgCommands(t *testing.T) {
 	out := line(exitDone, "key", "rotate", org, key.KeyID, "--grace", "0s")
 	has(out, "scope   validate", "Key "+key.KeyID+" has ended.", "not shown again")
 	check(key.OrgAPIKey, "a", "ORG_NOT_FOUND")
+	// A key that was shown to nobody is made again by what is told to type: with its scope, name and end.
+	var errs strings.Builder
+	create := append([]string{"key", "create", org, "--scope", "validate", "--name", "it's \"b\"", "--expires-at", "2077-01-01T00:00:00.000Z"}, flags...)
+	if code := run(create, bareEnviron(), failing{}, &errs); code != exitUnshown {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+	_, told, _ := strings.Cut(errs.String(), "'machineid key create ")
+	has(told, " --scope validate ", ` --name "it's \"b\""`, " --expires-at 2077-01-01T00:00:00.000Z", flags[1], flags[3])
 	has(line(exitDone, "key", "revoke", org, made.AgentKey[4:12]), "is revoked; in force")
 	check(made.AgentKey, "a", "ORG_NOT_FOUND")
-	has(line(exitFailed, "key", "revoke", org, made.OrgAPIKey[4:12]), "last admin key")
+	has(line(exitFailed, "key", "revoke", org, made.OrgAPIKey[4:12]), "last admin key", "'machineid key create "+org+" --scope admin ", "'machineid key rotate "+org+" "+made.OrgAPIKey[4:12]+" ")
 
 	for _, args := range [][]string{
 		{"org", "plan", org},
