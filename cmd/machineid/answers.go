@@ -1,21 +1,19 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"machineid/cmd/machineid/config"
+	"machineid/shared/dial"
 	"machineid/shared/hint"
 	"machineid/shared/wire"
 )
@@ -66,8 +64,8 @@ func refusedBy(resp *http.Response, raw []byte, path, id string) error {
 		return nil
 	case ours && said.Error == "not_found" && strings.HasPrefix(path, "operator/"), said.Param == "x-org-key":
 		return strange("is an edge, not an authority node, by its answer")
-	case !ours && resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusTooManyRequests:
-		return strange("is no authority node: what answers there says %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	case !ours && dial.NoNode(resp.StatusCode) != "":
+		return strange("%s", dial.NoNode(resp.StatusCode))
 	case !ours && !slices.Contains(balancers, resp.StatusCode) && resp.StatusCode != http.StatusTooManyRequests:
 		e.Message = fmt.Sprintf("what answers there says %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	case !ours && resp.StatusCode == http.StatusTooManyRequests:
@@ -87,15 +85,8 @@ func retryAfter(resp *http.Response) time.Duration {
 
 // foreignSpeech recognises who does not speak HTTP/1, nil if that is not what is wrong.
 func foreignSpeech(err error) error {
-	switch text := err.Error(); {
-	case strings.Contains(text, `malformed HTTP response "\x00\x00`):
-		return strange("speaks HTTP/2 alone, as --link does")
-	case errors.Is(err, errSpeaksFirst):
-		return strange("speaks before it is asked, which is not HTTP, as --link does")
-	case strings.Contains(text, "malformed HTTP "):
-		return strange("does not speak HTTP")
-	case strings.Contains(text, "server gave HTTP response to HTTPS client"), strings.Contains(text, "first record does not look like a TLS handshake"):
-		return strange("speaks no TLS; write http://, not https://")
+	if who := dial.Foreign(err); who != "" {
+		return strange("%s", who)
 	}
 	return nil
 }
@@ -105,23 +96,7 @@ func reason(err error) error {
 	if call, ok := errors.AsType[*url.Error](err); ok {
 		err = call.Err
 	}
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return errors.New("connection refused")
-	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		return errors.New("no answer in time")
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
-		return errors.New("it hangs up without an answer, as --raft does; is this the address of --http?")
-	}
-	return err
-}
-
-func isTimeout(err error) bool {
-	t, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err)
-	return ok && t.Timeout()
+	return dial.Reason(err) //nolint:wrapcheck // it is the reason
 }
 
 // spoken is a message of the API in the words of the command line: commands and flags.

@@ -62,32 +62,8 @@ var operatorTransport = &http.Transport{
 		if err != nil {
 			return nil, err //nolint:wrapcheck // names the address
 		}
-		return &asking{Conn: conn}, nil
+		return &dial.Asking{Conn: conn}, nil
 	},
-}
-
-// asking is a connection on which nothing is to come before something was asked: who speaks first speaks no HTTP/1.
-type asking struct {
-	net.Conn
-
-	asked atomic.Bool
-}
-
-var errSpeaksFirst = errors.New("it speaks before it is asked")
-
-// Write implements net.Conn.
-func (a *asking) Write(p []byte) (int, error) {
-	a.asked.Store(true)
-	return a.Conn.Write(p) //nolint:wrapcheck // the transport's
-}
-
-// Read implements net.Conn.
-func (a *asking) Read(p []byte) (int, error) {
-	n, err := a.Conn.Read(p)
-	if n > 0 && !a.asked.Load() {
-		return 0, errSpeaksFirst
-	}
-	return n, err //nolint:wrapcheck // the transport's, io.EOF too
 }
 
 // shareKey is where a call's context says how long connecting may take.
