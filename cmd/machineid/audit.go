@@ -294,17 +294,17 @@ func printAudit(w io.Writer, output string, list []auditView) error {
 		}
 		who := e.Actor.Type
 		if e.Actor.ID != nil {
-			who += " " + *e.Actor.ID
+			who += " " + shown(*e.Actor.ID)
 		}
 		line := e.At + "  " + e.what() + "  by " + who
 		if e.Address != nil {
-			line += " at " + *e.Address
+			line += " at " + cell(*e.Address)
 		}
 		if e.OrgID != nil && (e.Target == nil || *e.OrgID != *e.Target) {
-			line += "  org " + *e.OrgID
+			line += "  org " + shown(*e.OrgID)
 		}
 		if e.RequestID != nil {
-			line += "  request " + *e.RequestID
+			line += "  request " + shown(*e.RequestID)
 		}
 		line += "  entry " + e.ID
 		_, err := fmt.Fprintln(w, plain(line))
@@ -318,7 +318,7 @@ func (e *auditView) what() string {
 	var b strings.Builder
 	b.WriteString(e.Action)
 	if e.Target != nil {
-		fmt.Fprintf(&b, " %q", *e.Target)
+		b.WriteString(" " + shown(*e.Target))
 	}
 	switch {
 	case e.LeftOut:
@@ -329,7 +329,7 @@ func (e *auditView) what() string {
 	if len(e.Targets) > 1 || e.Target != nil && len(e.Targets) == 1 && e.Targets[0] != *e.Target {
 		b.WriteString(":")
 		for _, id := range e.Targets {
-			fmt.Fprintf(&b, " %q", id)
+			b.WriteString(" " + shown(id))
 		}
 		if e.TargetsLeftOut > 0 {
 			fmt.Fprintf(&b, " and %d more", e.TargetsLeftOut)

@@ -83,6 +83,7 @@ type attempts struct {
 
 	unknown error         // of an attempt that may have been done
 	last    error         // of one that surely was not
+	told    error         // of the newest that said why, which one that only took too long does not
 	pause   time.Duration // before the next round
 	second  []byte        // the best poor answer of this round
 }
@@ -142,7 +143,10 @@ func (e *attemptError) Unwrap() error { return e.error }
 // givenUp is what is known when the time is up.
 func (a *attempts) givenUp(ctx context.Context) error {
 	if a.unknown != nil {
-		return unavailableError{a.unknown}
+		return unavailableError{a.because(a.unknown)}
+	}
+	if a.told != nil && tookTooLong(a.last) { // the end of the time cut it off
+		a.last = a.told
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
 		return unavailableError{fmt.Errorf("not done, it was stopped before: %w", a.last)}
@@ -151,6 +155,19 @@ func (a *attempts) givenUp(ctx context.Context) error {
 		return unavailableError{fmt.Errorf("not done: %w; is a node running there? Others are named in --operator-url", a.last)}
 	}
 	return unavailableError{fmt.Errorf("not done: %w", a.last)}
+}
+
+// because adds to what is not known what was said before the time was up.
+func (a *attempts) because(unknown error) error {
+	if a.told == nil || strings.Contains(unknown.Error(), a.told.Error()) || strings.HasSuffix(unknown.Error(), reason(errors.Unwrap(a.told)).Error()) {
+		return unknown
+	}
+	return fmt.Errorf("%w; before that, %w", unknown, a.told)
+}
+
+// tookTooLong reports whether an attempt says nothing but that its time was up.
+func tookTooLong(err error) bool {
+	return reason(err).Error() == reason(context.DeadlineExceeded).Error() && !errors.Is(err, errNotConnected)
 }
 
 // round asks each address once. done says that there is no sense in another round.
@@ -184,9 +201,12 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 				if others := slices.Concat(urls[:i], urls[i+1:]); len(others) > 0 {
 					a.unknown = fmt.Errorf("%w; it may still be done, so others were not asked: once you have looked, do it again with --operator-url %s", a.unknown, strings.Join(others, ","))
 				}
-				return true, unavailableError{a.unknown}
+				return true, unavailableError{a.because(a.unknown)}
 			}
 			ours = ours || refused != nil
+		}
+		if !tookTooLong(err) {
+			a.told = &attemptError{base, err}
 		}
 		w.failed(base, reason(err))
 		said = append(said, attemptError{base, err})

@@ -188,14 +188,14 @@ func (v *clusterView) table(w io.Writer) error {
 			role = "leader"
 		}
 		if !m.Reachable {
-			printf(t, "%s\t%s\tunreachable\t-\t-\t-\t%s\t-\t-\t-\n", m.ID, role, m.Raft)
+			printf(t, "%s\t%s\tunreachable\t-\t-\t-\t%s\t-\t-\t-\n", shown(m.ID), role, cell(m.Raft))
 			continue
 		}
 		disk := "-"
 		if m.DiskLeft != nil {
 			disk = raftstore.Size(*m.DiskLeft)
 		}
-		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, role, m.State, m.Applied, newest-min(newest, m.Applied), disk, m.Raft, m.HTTP, m.Link, m.Version)
+		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", shown(m.ID), role, cell(m.State), m.Applied, newest-min(newest, m.Applied), disk, cell(m.Raft), cell(m.HTTP), cell(m.Link), cell(m.Version))
 	}
 	return t.Flush() //nolint:wrapcheck // standard output is gone
 }

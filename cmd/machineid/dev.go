@@ -230,5 +230,5 @@ func tellChange(out io.Writer, action, target string, p hub.Propagation) {
 	case p.Edges > 1:
 		where = fmt.Sprintf("all %d edges acknowledged", p.Edges)
 	}
-	printf(out, "%s %s: in force after %.2f ms (%s)\n", action, target, p.ElapsedMs, where)
+	printf(out, "%s %s: in force after %.2f ms (%s)\n", action, shown(target), p.ElapsedMs, where)
 }

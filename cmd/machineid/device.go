@@ -32,7 +32,7 @@ func newDeviceCommand(settings *config.Settings, env environment) *cobra.Command
 	}
 	sub("remove ORG DEVICE", "Delete a device; its id is free again. To keep a device out, revoke it", cobra.ExactArgs(2),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-			return changeFor(ctx, cmd, f, args[0], "devices/remove", map[string]any{"deviceId": trimmed(args[1])}, "device "+trimmed(args[1])+" is removed")
+			return changeFor(ctx, cmd, f, args[0], "devices/remove", map[string]any{"deviceId": trimmed(args[1])}, "device "+shown(trimmed(args[1]))+" is removed")
 		})
 	return parent
 }
@@ -55,7 +55,7 @@ func deviceList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args 
 	return table(w, "DEVICE STATUS NAME REGISTERED REVOKED ENDS", all, func(raw json.RawMessage) ([]string, error) {
 		var d deviceView
 		err := json.Unmarshal(raw, &d)
-		return []string{d.DeviceID, d.Status, text(d.Name), text(d.CreatedAt), text(d.RevokedAt), text(d.ExpiresAt)}, err
+		return []string{shown(d.DeviceID), cell(d.Status), text(d.Name), text(d.CreatedAt), text(d.RevokedAt), text(d.ExpiresAt)}, err
 	})
 }
 
@@ -147,7 +147,7 @@ func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 		failed = errors.Join(failed, printChange(w, raw, late))
 	} else {
 		for _, r := range done.Results {
-			printf(w, "%s: %s\n", r.DeviceID, r.said())
+			printf(w, "%s: %s\n", shown(r.DeviceID), r.said())
 		}
 		said := ""
 		if stood {

@@ -58,7 +58,7 @@ func newKeyCommand(settings *config.Settings, env environment) *cobra.Command {
 		})
 	rotate.Flags().DurationVar(&grace, "grace", 24*time.Hour, "how long the old key goes on, at most 720h; 0s ends it at once")
 	sub("revoke ORG KEY_ID", "End a key at once", cobra.ExactArgs(2), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-		return changeFor(ctx, cmd, f, args[0], "org/keys/revoke", map[string]any{"keyId": args[1]}, "key "+args[1]+" is revoked")
+		return changeFor(ctx, cmd, f, args[0], "org/keys/revoke", map[string]any{"keyId": args[1]}, "key "+shown(args[1])+" is revoked")
 	})
 	return parent
 }
@@ -82,7 +82,7 @@ func keyList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []s
 			Name, CreatedAt, ExpiresAt, RevokedAt *string
 		}
 		err := json.Unmarshal(raw, &k)
-		return []string{k.KeyID, k.Scope, text(k.Name), text(k.CreatedAt), text(k.ExpiresAt), text(k.RevokedAt)}, err
+		return []string{shown(k.KeyID), cell(k.Scope), text(k.Name), text(k.CreatedAt), text(k.ExpiresAt), text(k.RevokedAt)}, err
 	})
 }
 

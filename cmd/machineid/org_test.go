@@ -68,7 +68,9 @@ func TestOrgCommands(t *testing.T) {
 	has(line(exitDone, "org", "disable", org), "it was so before")
 	line(exitDone, "org", "enable", org)
 	check(made.AgentKey, "a", codeAllow)
-	has(line(exitDone, "org", "plan", org, "free", "--limit", "2", "--access-until", "2001-01-01T00:00:00Z"), "free, active", "3 of 2, over the limit")
+	has(line(exitDone, "org", "plan", org, "free", "--limit", "2", "--access-until", "2001-01-01T00:00:00Z"), "free, access ended", "3 of 2, over the limit", "note: access has ended", "'machineid org plan "+org+" --access-until never ")
+	has(line(exitDone, "org", "show", org), "free, access ended", "ENTITLEMENT_EXPIRED")
+	has(line(exitDone, "org", "list"), "access ended")
 	check(made.AgentKey, "a", "ENTITLEMENT_EXPIRED")
 	has(line(exitDone, "org", "plan", org, "--limit", "plan", "--access-until", "never"), "3 of 3")
 

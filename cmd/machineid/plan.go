@@ -131,7 +131,7 @@ func tellPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method
 	err := table(w, "PLAN DEVICES", all.Plans, func(raw json.RawMessage) ([]string, error) {
 		var p planView
 		err := json.Unmarshal(raw, &p)
-		return []string{p.Tier, strconv.FormatUint(uint64(p.Limit), 10)}, err
+		return []string{shown(p.Tier), strconv.FormatUint(uint64(p.Limit), 10)}, err
 	})
 	printf(w, "\ndays of grace after a payment failed: %d\n", all.GraceDays)
 	return err
