@@ -219,7 +219,7 @@ func auditFrom(ctx context.Context, cmd *cobra.Command, c *operatorClient, path 
 		return nil, err
 	case len(list) > sinceMost:
 		return nil, fmt.Errorf("more than %d changes were made since then: give a later --since, or --org", sinceMost)
-	case !found && f.after != "":
+	case !found && f.after != "" && f.after != "0-0": // before that there was nothing
 		printf(cmd.ErrOrStderr(), "what came right after %s may be missing: entries are kept for 90 days, and no older one is there\n", f.after)
 	}
 	return list, nil

@@ -105,7 +105,7 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 	std.register(authorityReg)
 	typed := append(reaching(ls[2].Addr().String()), "--operator-token-file "+config.Word(filepath.Join(f.data, "authority", authority.OperatorTokenFile)))
 	node := authority.New(authority.Config{
-		Typed: typed, ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
+		Typed: typed, ID: "dev", Version: Version(), Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
 		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans,
 		Ballast: devBallast, Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), OpenFiles: nodeShare.files, Logger: logger, Flush: std.flush, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },

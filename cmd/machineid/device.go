@@ -29,6 +29,7 @@ func newDeviceCommand(settings *config.Settings, env environment) *cobra.Command
 			return b.run(ctx, cmd, f, args[0], args[1:])
 		})
 		cmd.Flags().BoolVar(&all, "all", false, "all that there are")
+		config.TypedOnly(cmd, "all")
 	}
 	sub("remove ORG DEVICE", "Delete a device; its id is free again. To keep a device out, revoke it", cobra.ExactArgs(2),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {

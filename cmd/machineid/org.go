@@ -116,6 +116,7 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 		})
 	plan.Flags().StringVar(&p.limit, "limit", "", "how many devices: a `NUMBER`, or plan for what the plan gives")
 	plan.Flags().StringVar(&p.accessUntil, "access-until", "", "when access ends: a `TIME` like 2030-01-02T15:04:05Z, or never")
+	config.TypedOnly(plan, "limit", "access-until")
 	for use, held := range map[string]bool{"freeze": true, "unfreeze": false} {
 		short := "Hold an org: every validate says PLAN_FROZEN"
 		if !held {
@@ -148,6 +149,7 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 		})
 	del.Flags().StringVar(&subscription, "subscription", "", "what becomes of a subscription that it pays for: `WAY` is cancel (at once, without a refund) or leave; unsaid, such an org is not deleted")
 	del.Flags().StringVar(&confirm, "confirm", "", "the org's `ID` once more")
+	config.TypedOnly(del, "subscription", "confirm")
 	return parent
 }
 

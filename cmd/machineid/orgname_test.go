@@ -88,6 +88,13 @@ func TestOrgsGoByName(t *testing.T) {
 	if code := run(append([]string{"device", "revoke", "acme inc"}, flags...), append(bareEnviron(), "MACHINEID_ORG=twin"), &out, &errs); code != exitUsage {
 		t.Errorf("exit code %d: %s%s", code, out.String(), errs.String())
 	}
+	// How much is done is typed, and nothing that the environment says for others.
+	for setting, args := range map[string][]string{"MACHINEID_ALL=true": {"device", "revoke", "acme inc"}, "MACHINEID_LIMIT=1": {"org", "plan", "acme inc"}, "MACHINEID_CONFIRM=" + acme: {"org", "delete", "acme inc"}} {
+		var out, errs strings.Builder
+		if code := run(append(args, flags...), append(bareEnviron(), setting), &out, &errs); code != exitUsage {
+			t.Errorf("%v with %s: exit code %d: %s%s", args, setting, code, out.String(), errs.String())
+		}
+	}
 	if out := line(exitUsage, "org", "delete", "acme inc", "--confirm", "acme inc"); !strings.Contains(out, acme) {
 		t.Errorf("deleted by a name: %s", out)
 	}

@@ -91,6 +91,9 @@ func (l *loader) set(f *pflag.Flag) {
 		return // cobra's own --help
 	}
 	values, origin := d.given, "flag --"+f.Name
+	if _, typed := f.Annotations[typedOnly]; typed && len(values) == 0 {
+		return
+	}
 	if len(values) == 0 {
 		if value := l.fromEnv[f.Name]; value != "" {
 			values, origin = []string{value}, "env "+variable(f.Name)
