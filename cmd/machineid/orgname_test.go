@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,10 +64,36 @@ func TestOrgsGoByName(t *testing.T) {
 	if out := line(exitFailed, "device", "revoke", "--org", "acme inc", "a"); !strings.Contains(out, "a: not_found") {
 		t.Errorf("a device behind --org: %s", out)
 	}
-	// What the environment says does not make a device of an org.
+	// What the environment or a file says is taken where no ORG is given.
+	settings := filepath.Join(dir, "settings")
+	if err := os.WriteFile(settings, []byte("org = acme inc\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"device", "list"}, {"org", "disable"}, {"org", "enable"}, {"org", "show"}, {"device", "revoke", "--all"}, {"audit", "tail"}} {
+		for _, from := range []struct{ args, environ []string }{{nil, []string{"MACHINEID_ORG=acme inc"}}, {[]string{"--config", settings}, nil}} {
+			var out, errs strings.Builder
+			if code := run(append(append(args, from.args...), flags...), append(bareEnviron(), from.environ...), &out, &errs); code != exitDone {
+				t.Errorf("%v with %v: exit code %d: %s%s", args, from, code, out.String(), errs.String())
+			}
+		}
+	}
+	if out := line(exitUsage, "device", "list"); !strings.Contains(out, "ORG is missing") {
+		t.Errorf("no org: %s", out)
+	}
+	if out := line(exitUsage, "org", "disable", "--org", "acme inc", "d1"); !strings.Contains(out, `"d1" is too much`) {
+		t.Errorf("an org too many: %s", out)
+	}
+	// It does not make a device of an org.
 	var out, errs strings.Builder
 	if code := run(append([]string{"device", "revoke", "acme inc"}, flags...), append(bareEnviron(), "MACHINEID_ORG=twin"), &out, &errs); code != exitUsage {
 		t.Errorf("exit code %d: %s%s", code, out.String(), errs.String())
+	}
+	// How much is done is typed, and nothing that the environment says for others.
+	for setting, args := range map[string][]string{"MACHINEID_ALL=true": {"device", "revoke", "acme inc"}, "MACHINEID_LIMIT=1": {"org", "plan", "acme inc"}, "MACHINEID_CONFIRM=" + acme: {"org", "delete", "acme inc"}} {
+		var out, errs strings.Builder
+		if code := run(append(args, flags...), append(bareEnviron(), setting), &out, &errs); code != exitUsage {
+			t.Errorf("%v with %s: exit code %d: %s%s", args, setting, code, out.String(), errs.String())
+		}
 	}
 	if out := line(exitUsage, "org", "delete", "acme inc", "--confirm", "acme inc"); !strings.Contains(out, acme) {
 		t.Errorf("deleted by a name: %s", out)
@@ -104,7 +131,7 @@ func TestPlanCommands(t *testing.T) {
 	for _, args := range [][]string{{"plan", "set"}, {"plan", "set", "free"}, {"plan", "set", "a=1", "a=2"}, {"plan", "set", "--grace-days", "91"}, {"plan", "set", "a=-1"}} {
 		line(exitUsage, args...)
 	}
-	if out := line(exitFailed, "org", "create", "--plan", "nosuch"); !strings.Contains(out, "machineid plan list") {
+	if out := line(exitFailed, "org", "create", "--plan", "nosuch"); !strings.Contains(out, `no plan "nosuch": there are free, `) {
 		t.Errorf("a plan that is none: %s", out)
 	}
 }
