@@ -18,6 +18,7 @@ import (
 func TestAChangeNamesTheEdgesThatItWaitedFor(t *testing.T) {
 	t.Parallel()
 	answer := func(t *testing.T, waits bool) string {
+		t.Helper()
 		asked := make(chan struct{}, 64)
 		s := httptest.NewServer(asNode(func(w http.ResponseWriter, r *http.Request) {
 			switch {
