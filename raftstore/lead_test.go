@@ -303,7 +303,7 @@ func TestMux(t *testing.T) {
 			if said, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusMisdirectedRequest || !strings.Contains(string(said), "--raft") {
 				t.Errorf("HTTP is answered %s, %q, %v", resp.Status, said, err)
 			}
-			_ = c.Close()
+			_ = errors.Join(resp.Body.Close(), c.Close())
 		}
 		silent, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {

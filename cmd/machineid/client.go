@@ -392,7 +392,7 @@ func (a *attempts) org() string {
 		return a.client.org
 	}
 	escaped, _ := strings.CutPrefix(a.path, orgsPath)
-	id, _ := url.PathUnescape(escaped) //nolint:errcheck // it was escaped by this program
+	id, _ := url.PathUnescape(escaped) // it was escaped by this program
 	if id == a.path {
 		return ""
 	}

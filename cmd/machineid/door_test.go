@@ -154,7 +154,7 @@ func TestWhatIsShownCanBeTypedBack(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no bash")
 	}
-	cmd := exec.CommandContext(t.Context(), bash, "-c", `printf '%s\0' `+strings.Join(all, " ")) //nolint:gosec // that is what is tried
+	cmd := exec.CommandContext(t.Context(), bash, "-c", `printf '%s\0' `+strings.Join(all, " "))
 	cmd.Env = []string{"LC_ALL=C.UTF-8", "HOME=/"}
 	out, err := cmd.Output()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -125,13 +126,13 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 
 // createKey is the command that makes a key like another, which may have a name and an end.
 func createKey(org, scope, name, ends string) string {
-	c := "'machineid key create " + org
+	words := []string{"'machineid key create", org}
 	for _, flag := range [][2]string{{"scope", scope}, {"name", name}, {"expires-at", ends}} {
 		if flag[1] != "" && flag[1] == plain(flag[1]) {
-			c += " --" + flag[0] + " " + config.Word(flag[1])
+			words = append(words, "--"+flag[0], config.Word(flag[1]))
 		}
 	}
-	return c + "'"
+	return strings.Join(words, " ") + "'"
 }
 
 // unless is an optional text, "" if there is none.

@@ -55,7 +55,7 @@ var synonyms = map[string]map[string]string{
 	},
 	"audit":    {"audit tail": "list ls show log get follow"},
 	"operator": {"operator token rotate": "rotate rotate-token"},
-	"token":    {"operator token rotate": "renew replace roll new create"},
+	"token":    {"operator token rotate": "renew replace roll new create"}, //nolint:gosec // words, no credentials
 	"snapshot": {"snapshot save": "create make take new backup", "snapshot inspect": "show check verify info"},
 }
 

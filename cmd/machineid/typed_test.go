@@ -170,7 +170,7 @@ func TestCommandsToTypeWork(t *testing.T) {
 		t.Errorf("only %d commands were seen", seen)
 	}
 	for path, want := range map[string]bool{
-		"/tmp/go-build1/b001/exe/machineid": true, "/home/x/.cache/go-build/aa/b-d/machineid": false, "/usr/bin/machineid": false, "/tmp/go-build1/b001/machineid.test": false,
+		"/tmp/go-build1/b001/exe/machineid": true, "/var/cache/go-build/aa/b-d/machineid": false, "/usr/bin/machineid": false, "/tmp/go-build1/b001/machineid.test": false,
 	} {
 		if isGoRun(path) != want {
 			t.Errorf("%s: made by go run: %t", path, !want)
@@ -261,10 +261,8 @@ func TestMessagesNameTheFlagsThatWereUsed(t *testing.T) {
 			if path == "cluster init" {
 				own = "--at"
 			}
-			var (
-				code      int
-				out, errs string
-			)
+			var code int
+			var out, errs string
 			for within := 300 * time.Millisecond; ; within *= 2 { // most ask until their time is over, so that is short: longer only where the machine is slow
 				code, out, errs = commandLine(append(args, own, url, "--timeout", within.String())...)
 				if within >= patient || !strings.Contains(errs, "no answer in time") {
