@@ -31,7 +31,7 @@ func TestAGroupThatCannotBeKept(t *testing.T) {
 		t.Skip("only root can make files of a group that it is not in, and then be another")
 	}
 	dir := t.TempDir()
-	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil { //nolint:gosec // nobody goes through it
+	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil { // nobody goes through it
 		t.Fatal(err)
 	}
 	if err := os.Chown(dir, nobody, nobody); err != nil {
@@ -53,7 +53,7 @@ func TestAGroupThatCannotBeKept(t *testing.T) {
 		if err := os.Chmod(at, c.mode); err != nil {
 			t.Fatal(err)
 		}
-		other := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAGroupThatCannotBeKept$") //nolint:gosec // this test
+		other := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAGroupThatCannotBeKept$")
 		other.Env = append(os.Environ(), takesAs+"="+at)
 		if out, err := other.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
