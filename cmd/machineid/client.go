@@ -31,7 +31,11 @@ type operatorClient struct {
 	org   string // the org that calls are made for; "": operators' own calls
 	http  *http.Client
 	notes io.Writer
+	// rehearses has every call fail before it is made: what a command judges by itself is judged by then.
+	rehearses bool
 }
+
+var errRehearsed = errors.New("it would be called")
 
 // Times of one call.
 const (
@@ -42,7 +46,7 @@ const (
 )
 
 func (f *operatorFlags) client() *operatorClient {
-	return &operatorClient{urls: f.urls, token: string(f.token), notes: f.notes, http: &http.Client{
+	return &operatorClient{urls: f.urls, token: string(f.token), notes: f.notes, rehearses: f.rehearses, http: &http.Client{
 		Timeout:       operatorCall,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
 		Transport:     operatorTransport,
@@ -97,6 +101,9 @@ var errPoor = errors.New("a better answer is looked for")
 func (c *operatorClient) call(ctx context.Context, method, path string, body, out any) error {
 	if err := sound(body); err != nil {
 		return err
+	}
+	if c.rehearses {
+		return errRehearsed
 	}
 	return c.try(ctx, &attempts{method: method, path: path, body: body, out: out})
 }

@@ -138,7 +138,7 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 	var confirm, subscription string
 	del := sub("delete ORG", "Delete an org with its devices, keys and audit trail, for good", cobra.ExactArgs(1),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-			if confirm != args[0] {
+			if confirm == "" || confirm != args[0] && !f.rehearses { // whose id it is, is not known by then
 				return usageError{fmt.Errorf("--confirm must repeat the org's id, %s: there is no way back", args[0])}
 			}
 			body := map[string]any{"confirm": confirm}
@@ -266,6 +266,9 @@ func createOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, c *org
 		body["planTier"] = c.plan
 	}
 	if cmd.Flags().Changed("version") {
+		if c.version != 1 && c.version != 2 {
+			return usageError{fmt.Errorf("--version: %d is no generation of the API; choose 1 or 2", c.version)}
+		}
 		body["version"] = c.version
 	}
 	var raw json.RawMessage

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -45,6 +46,12 @@ func byOrg(cmd *cobra.Command, takes cobra.PositionalArgs, run orgRun) orgRun {
 			args = append([]string{name}, args...)
 		case typed == 0:
 			return usageError{fmt.Errorf("ORG is missing: give it, or --org, MACHINEID_ORG or org in a file of settings; it is called so: %s", cmd.UseLine())}
+		}
+		// What a command says of its own arguments needs no cluster, and is said before the org is looked for.
+		first := *f
+		first.rehearses = true
+		if usage, is := errors.AsType[usageError](run(ctx, cmd, &first, args)); is {
+			return usage
 		}
 		id, err := orgID(ctx, f.client(), args[0])
 		if err != nil {

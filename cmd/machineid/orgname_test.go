@@ -4,9 +4,12 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -153,4 +156,28 @@ func TestAChangeNamesWhomItWaitedFor(t *testing.T) {
 		}
 	}
 	w.edge.resume()
+}
+
+// TestArgumentsAreJudgedFirst: what is wrong with a command's own arguments is told at once, and not after a cluster was looked for that does not answer.
+func TestArgumentsAreJudgedFirst(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Bool
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) }))
+	t.Cleanup(s.Close)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(strings.Repeat("t", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"org plan dev --limit x", "org plan dev --limit 007", "org plan dev --access-until yesterday", "org plan dev", "key create dev --scope foo", "key create dev --expires-at soon",
+		"key rotate dev x --grace 721h", "key rotate dev x --grace 1ms", "device revoke dev", "device restore dev", "device revoke dev a --all", "org delete dev", "org create --version 3",
+	} {
+		code, out, errs := commandLine(append(strings.Fields(line), "--operator-url", s.URL, "--operator-token-file", token)...)
+		if code != exitUsage || out != "" || asked.Load() || strings.Contains(errs, "trying") {
+			t.Errorf("%s: exit code %d, asked: %t\n%s%s", line, code, asked.Swap(false), out, errs)
+		}
+	}
+	if code, _, errs := commandLine("org", "freeze", "dev", "--operator-url", s.URL, "--operator-token-file", token); code == exitUsage || !asked.Load() {
+		t.Errorf("nobody was asked: exit code %d: %s", code, errs)
+	}
 }
