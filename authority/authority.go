@@ -269,7 +269,7 @@ func (n *Node) open() error {
 	})
 	store, err := raftstore.Open(raftstore.Config{
 		ID: n.cfg.ID, Dir: filepath.Join(n.cfg.Dir, storeDir), Listener: n.cfg.Raft, Advertise: n.cfg.AdvertiseRaft, Bootstrap: n.cfg.Bootstrap,
-		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Version: n.cfg.Version, About: n.about(), NewestFormat: n.cfg.Formats.Newest, Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
+		FS: n.cfg.FS, Transport: n.cfg.RaftTransport, Dial: n.cfg.Dial, Speaks: dial.Speaks, Version: n.cfg.Version, About: n.about(), NewestFormat: n.cfg.Formats.Newest, Wall: n.cfg.Wall, ClockOff: n.clockOff, Unfit: n.unfit,
 		HeartbeatTimeout: n.cfg.HeartbeatTimeout, DeadServerAfter: n.cfg.DeadServerAfter, MinVoters: n.cfg.MinVoters, DiskReserveBytes: n.cfg.DiskReserve, BallastBytes: n.cfg.Ballast, OpenFiles: n.cfg.OpenFiles, CacheBytes: n.cfg.CacheSize, Logger: seldom.Logger(n.log), Flush: n.cfg.Flush, Registerer: n.cfg.Registerer, Lead: n.lead,
 		LeaderSeen: n.leaders.seen,
 	}, n.state)

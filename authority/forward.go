@@ -125,10 +125,7 @@ func (n *Node) hand(ctx *fasthttp.RequestCtx, in *wire.Request, l *leader, deadl
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
-	if e := wire.Pass(req, ctx, in); e != nil {
-		in.Error(ctx, e)
-		return "", true
-	}
+	wire.Pass(req, ctx, in)
 	req.SetHost(l.http)
 	req.Header.Set(wire.NodeHeader, nodeToken(n.state.Cluster()))
 	req.Header.Set(wire.PeerHeader, ctx.RemoteIP().String())

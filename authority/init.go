@@ -18,6 +18,7 @@ import (
 
 	"machineid/authority/api"
 	"machineid/raftstore"
+	"machineid/shared/dial"
 	"machineid/shared/wire"
 )
 
@@ -136,8 +137,14 @@ func (n *Node) peers() []string {
 // peerClient asks other nodes. The token must not follow to another host.
 func (n *Node) peerClient(timeout time.Duration) *http.Client {
 	return &http.Client{
-		Timeout:       timeout,
-		Transport:     &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return n.cfg.Dial(ctx, addr) }},
+		Timeout: timeout,
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			conn, err := n.cfg.Dial(ctx, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &dial.Asking{Conn: conn}, nil
+		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

@@ -12,12 +12,14 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"machineid/shared/dial"
 	"machineid/shared/hint"
 	"machineid/shared/seldom"
 	"machineid/shared/wire"
@@ -44,6 +46,7 @@ var errWrongToken = errors.New("the operator's token is not this cluster's: give
 var (
 	errOtherStore = errors.New("this node's disk was lost, or its name is another's") // what is to be done stands behind it
 	errNoCluster  = errors.New("it waits too")                                        // the node asked is in no cluster itself
+	errNoNode     = errors.New("name the addresses of authority nodes' --http in --join")
 	// errNoMember says that this node was taken out again before it had a vote: it begins anew.
 	errNoMember = errors.New("this node is no member any more")
 )
@@ -227,13 +230,19 @@ func (t *told) why(wanted, addr string, err error) (why string, waits, decides b
 	if !waits {
 		return fmt.Sprintf("join: not %s yet: %s: %v", wanted, addr, err), false, false
 	}
-	said := make([]string, 0, len(t.said))
+	said, mistaken := make([]string, 0, len(t.said)), 0
 	for at, e := range t.said {
 		said = append(said, fmt.Sprintf("%s: %v", at, e))
+		if errors.Is(e, errNoNode) {
+			mistaken++
+		}
 	}
 	slices.Sort(said)
 	if len(said) == 0 {
 		said = []string{"--join names no other node"}
+	}
+	if mistaken > 0 { // who is not asked may know a cluster: it is no time to begin one
+		return fmt.Sprintf("join: this node is in no cluster, and --join names what is no authority node (%s): start it with the addresses of the nodes' --http", strings.Join(said, "; ")), true, false
 	}
 	return fmt.Sprintf("join: this node is in no cluster, and none of the others has told of one (%s); it goes on asking. If there has been a cluster, start its other nodes; if there has been none, begin one: %s",
 		strings.Join(said, "; "), t.node.initCommand()), true, false
@@ -266,13 +275,13 @@ func (n *Node) ask(ctx context.Context, client *http.Client, method, addr, path 
 	req.Header.Set("Authorization", "Bearer "+string(n.cfg.OperatorToken))
 	resp, err := client.Do(req)
 	if err != nil {
-		return err //nolint:wrapcheck // names the address
+		return notAsked(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, joinAnswerMax))
 	switch {
 	case err != nil:
-		return fmt.Errorf("read the answer: %w", err)
+		return notAsked(fmt.Errorf("read the answer: %w", err))
 	case resp.StatusCode == http.StatusOK:
 		return decodeAnswer(answer, out)
 	case resp.StatusCode == http.StatusUnauthorized:
@@ -283,13 +292,32 @@ func (n *Node) ask(ctx context.Context, client *http.Client, method, addr, path 
 	var said struct{ Error, Message string }
 	switch {
 	case json.Unmarshal(answer, &said) != nil || said.Message == "":
-		return fmt.Errorf("it answers %s: is it an authority's HTTP address?", resp.Status)
+		if who := dial.NoNode(resp.StatusCode); who != "" {
+			return fmt.Errorf("it %s: %w", who, errNoNode)
+		}
+		return fmt.Errorf("it answers %s: is it the address of an authority node's --http?", resp.Status)
+	case said.Error == wire.NotFound().Code:
+		return fmt.Errorf("it is an edge, not an authority node: %w", errNoNode)
 	case said.Error == wire.MemberNotFound("").Code:
 		return fmt.Errorf("%w: %s", errNoMember, said.Message)
 	case said.Error == wire.OtherStore("").Code:
 		return &answerError{fmt.Errorf("%w: %s", errOtherStore, said.Message)}
 	}
 	return &answerError{errors.New(said.Message)}
+}
+
+// notAsked says why a call got no answer, in words for people, and whom it met if that is no node.
+func notAsked(err error) error {
+	if who := dial.Foreign(err); who != "" {
+		return fmt.Errorf("it %s: %w", who, errNoNode)
+	}
+	if dial.HangsUp(err) {
+		return dial.Reason(err) //nolint:wrapcheck // it is the reason
+	}
+	if call, ok := errors.AsType[*url.Error](err); ok {
+		err = call.Err // its address stands before it
+	}
+	return err
 }
 
 func (n *Node) advertisedRaft() string {

@@ -81,12 +81,15 @@ func (l *linker) met(ctx context.Context, addr string, f *foreign) {
 	}
 }
 
-// strangers are the foreign clusters that the newest attempts met, by address.
+// strangers are the foreign clusters, and those who are no node's --link, that the newest attempts met, by address.
 func (l *linker) strangers() (list []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, f := range l.foreign {
 		list = append(list, "cluster: "+f.Error())
+	}
+	for addr, who := range l.others {
+		list = append(list, fmt.Sprintf("link: %s %s, and is no --link: name the addresses of authority nodes' --link in --authority", addr, who))
 	}
 	slices.SortFunc(list, cmp.Compare[string])
 	return list

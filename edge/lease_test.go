@@ -188,7 +188,7 @@ func TestALeaseCountsFromWhenItWasAsked(t *testing.T) {
 	}
 }
 
-// TestAGrantOfMoreThanALeaseIsNone: a leader that says how long its leases are gives no longer one.
+// TestAGrantOfMoreThanALeaseIsNone: a leader that says how long its leases are gives no longer one, and none for a time that has not begun.
 func TestAGrantOfMoreThanALeaseIsNone(t *testing.T) {
 	inWorld(t, func(w *world) {
 		t := w.t
@@ -209,6 +209,42 @@ func TestAGrantOfMoreThanALeaseIsNone(t *testing.T) {
 			if got := w.e.lease.Load(); got != want {
 				t.Errorf("granted %v, the lease ends at %v, want %v", c.granted, got, want)
 			}
+		}
+	})
+	// Nor one that was asked for when nobody can have asked yet: its end would be as far away as its sender likes. Nor one that was never asked for, or of nothing.
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.start()
+		w.a.set(func() { w.a.grant = func(*link.Renew) *link.Grant { return nil } })
+		before := w.e.lease.Load()
+		time.Sleep(time.Second)
+		now := int64(w.a.Now())
+		for _, g := range []*link.Grant{
+			{AskedAtNs: now + 1, GrantedNs: int64(testLease)},
+			{AskedAtNs: now + int64(time.Hour), GrantedNs: int64(testLease)},
+			{AskedAtNs: now + 1, GrantedNs: 1},
+			{AskedAtNs: math.MaxInt64 - int64(testLease), GrantedNs: int64(testLease)},
+			{AskedAtNs: math.MaxInt64, GrantedNs: int64(testLease)},
+			{AskedAtNs: 0, GrantedNs: int64(testLease)},
+			{AskedAtNs: -1, GrantedNs: int64(testLease)},
+			{AskedAtNs: math.MinInt64, GrantedNs: int64(testLease)},
+			{AskedAtNs: now, GrantedNs: 0},
+			{AskedAtNs: now, GrantedNs: -1},
+			{AskedAtNs: now, GrantedNs: math.MinInt64},
+		} {
+			asked := w.e.asked.Load()
+			g.NowMs = 1
+			w.a.say(&link.ToEdge{Grant: g})
+			if got := w.e.lease.Load(); got != before || w.e.asked.Load() != asked {
+				t.Errorf("asked for %v from now, granted %v: the lease ends at %v, want %v", g.GetAskedAtNs()-now, g.GetGrantedNs(), got, before)
+			}
+		}
+		w.until(clock.Time(before))
+		w.want("d", "SYSTEM_UNAVAILABLE", false)
+		now = int64(w.a.Now())
+		w.a.say(&link.ToEdge{Grant: &link.Grant{AskedAtNs: now, GrantedNs: int64(testLease), NowMs: 1}}) // asked for just now, it is one
+		if got := w.e.lease.Load(); got != now+int64(testLease) {
+			t.Errorf("the lease ends at %v, want %v", got, now+int64(testLease))
 		}
 	})
 	// One that says that its leases are for ever gives none of them.

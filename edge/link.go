@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"machineid/shared/dial"
 	"machineid/shared/format"
 	"machineid/shared/link"
 	"machineid/shared/seldom"
@@ -53,13 +55,15 @@ type linker struct {
 	session *session            // the newest
 	closing bool                // no session is begun any more
 	foreign map[string]*foreign // by address; what the newest attempt met there
+	heard   map[string]*dial.First
+	others  map[string]string // by address: who the newest attempt met, where that is no --link
 
 	clearing sync.WaitGroup
 	busy     atomic.Bool
 }
 
 func newLinker(e *Edge) *linker {
-	l := &linker{e: e, cluster: allegiance{name: e.cfg.Cluster, told: e.cfg.Cluster != ""}, foreign: map[string]*foreign{}, why: map[string]string{}}
+	l := &linker{e: e, cluster: allegiance{name: e.cfg.Cluster, told: e.cfg.Cluster != ""}, foreign: map[string]*foreign{}, heard: map[string]*dial.First{}, others: map[string]string{}, why: map[string]string{}}
 	l.lost.Most, l.found.Most = seldom.Changes, seldom.Changes
 	return l
 }
@@ -102,6 +106,7 @@ func (l *linker) run(ctx context.Context) {
 		if time.Since(began) > minPatience {
 			pause = minPause
 		}
+		err = l.recognised(addr, err)
 		var stranger *foreign
 		errors.As(err, &stranger)
 		l.met(ctx, addr, stranger)
@@ -120,6 +125,25 @@ func (l *linker) run(ctx context.Context) {
 		pause = min(2*pause, maxPause)
 	}
 }
+
+// recognised says of an attempt that failed whom it met, where that is no --link. gRPC tells of it what only its programmers read.
+func (l *linker) recognised(addr string, err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.others, addr)
+	if l.heard[addr] == nil || err == nil {
+		return err
+	}
+	who := l.heard[addr].Who()
+	if who == "" || who == dial.Speaks(linkBegins) {
+		return err
+	}
+	l.others[addr] = who
+	return fmt.Errorf("%s %s, and is no --link: name the addresses of authority nodes' --link in --authority", addr, who)
+}
+
+// linkBegins is how a --link, which speaks HTTP/2, begins.
+var linkBegins = []byte{0, 0, 0, 4}
 
 // without tells that there is no session. Leaders come and go, and an authority that starts beside the edge may not lead yet, so that is information, once. If it lasts it is
 // a warning: of each node once, until the node has another reason or there was a session.
@@ -157,6 +181,9 @@ func (l *linker) connect(ctx context.Context, conns map[string]*grpc.ClientConn,
 			if !slices.Contains(l.e.cfg.Authority, old) {
 				_ = c.Close() // nobody uses it
 				delete(conns, old)
+				l.mu.Lock()
+				delete(l.heard, old)
+				l.mu.Unlock()
 				break
 			}
 		}
@@ -178,7 +205,17 @@ func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause},
 			MinConnectTimeout: minPatience,
 		}),
-		grpc.WithContextDialer(l.e.cfg.Dial),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			conn, err := l.e.cfg.Dial(ctx, addr)
+			if err != nil {
+				return nil, err //nolint:wrapcheck // gRPC's caller is told who was called
+			}
+			first := &dial.First{Conn: conn}
+			l.mu.Lock()
+			l.heard[addr] = first
+			l.mu.Unlock()
+			return first, nil
+		}),
 	)
 	c, err := grpc.NewClient("passthrough:///"+addr, opts...)
 	if err != nil {
@@ -278,6 +315,7 @@ func (l *linker) accept(ctx context.Context, w *link.Welcome, stream link.Link_S
 	l.mu.Lock()
 	l.session = s
 	clear(l.foreign)
+	clear(l.others)
 	l.mu.Unlock()
 	clear(l.why)
 	l.found.Say(ctx, l.e.log, slog.LevelInfo, "session with the authority",

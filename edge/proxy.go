@@ -112,10 +112,7 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
-	if e := wire.Pass(req, ctx, r); e != nil {
-		r.Error(ctx, e)
-		return
-	}
+	wire.Pass(req, ctx, r)
 	from := p.e.clientAddress(ctx)
 	call, met, limit := p.e.limits.call(ctx, r, from)
 	if met.wait != 0 {

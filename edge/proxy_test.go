@@ -207,7 +207,8 @@ func TestOnlyWhatIsNamedIsForwarded(t *testing.T) {
 	}
 }
 
-// TestQueriesAreWrittenAnew, from the names that the route has.
+// TestQueriesAreWrittenAnew, from the names that the route has. One that cannot be read becomes another that cannot, for the same reason: the authority says so, in its place
+// among what else is wrong.
 func TestQueriesAreWrittenAnew(t *testing.T) {
 	u := newUpstream(t, okAnswer)
 	f := newFront(t, u.Addr().String())
@@ -217,6 +218,9 @@ func TestQueriesAreWrittenAnew(t *testing.T) {
 		"/api/v1/devices/list/":                              "/api/v1/devices/list",
 		"/api/v1/devices/get?deviceId=%CE%B1%26x%3D1":        "/api/v1/devices/get?deviceId=%CE%B1%26x%3D1",
 		"/api/v1/usage?limit=5":                              "/api/v1/usage",
+		"/api/v1/devices/list?limit=1&limit=2":               "/api/v1/devices/list?a&a",
+		"/api/v1/devices/list?limit=%zz":                     "/api/v1/devices/list?%",
+		"/api/v1/devices/list?limit=1#/../x":                 "/api/v1/devices/list?#",
 	} {
 		if status, _, body := f.raw("GET " + target + " HTTP/1.1\r\nHost: x\r\nX-Org-Key: k\r\n\r\n"); status != 200 {
 			t.Errorf("%s: %d %v", target, status, body)
@@ -228,9 +232,6 @@ func TestQueriesAreWrittenAnew(t *testing.T) {
 	}
 	before, _ := u.seen()
 	for request, want := range map[string]int{
-		"GET /api/v1/devices/list?limit=1&limit=2 HTTP/1.1\r\nHost: x\r\n\r\n":                                                400, // no key
-		"GET /api/v1/devices/list?limit=1&limit=2 HTTP/1.1\r\nHost: x\r\nX-Org-Key: k\r\n\r\n":                                401,
-		"GET /api/v1/devices/list?limit=%zz HTTP/1.1\r\nHost: x\r\nX-Org-Key: " + keyOf(1).Reveal() + "\r\n\r\n":              400,
 		"GET /api/v1/operator/orgs HTTP/1.1\r\nHost: x\r\n\r\n":                                                               404,
 		"GET /api/v1/devices%2Flist HTTP/1.1\r\nHost: x\r\n\r\n":                                                              404,
 		"GET /api/v1/x/../devices/list HTTP/1.1\r\nHost: x\r\n\r\n":                                                           404,

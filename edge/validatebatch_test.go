@@ -3,6 +3,7 @@ package edge
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,6 +123,41 @@ func TestBatchIsBounded(t *testing.T) {
 		time.Sleep(testLease)
 		if codes, _ := w.batch("d", "d"); !all(codes, "SYSTEM_UNAVAILABLE") {
 			t.Errorf("without a lease: %q", codes)
+		}
+	})
+}
+
+// TestBatchOutlivesAPanic: a decision that ends in a panic is no permission, and no end of the process; the others are made all the same.
+func TestBatchOutlivesAPanic(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		w.start()
+		w.want("d", "ALLOW", false)
+		w.a.set(func() {
+			for _, id := range []string{"x1", "x2"} {
+				w.a.devices[id] = active()
+			}
+			w.a.devices["gone"] = revoked()
+		})
+		w.want("gone", "DEVICE_REVOKED", false)
+		m := w.e.memory.Load()
+		flights := m.flights.Swap(nil) // who misses meets a pointer to nothing
+		codes, hit := w.batch("x1", "d", "x2", "gone", "x1")
+		if fmt.Sprint(codes) != "[SYSTEM_UNAVAILABLE ALLOW SYSTEM_UNAVAILABLE DEVICE_REVOKED SYSTEM_UNAVAILABLE]" || hit {
+			t.Errorf("hit %t, %q", hit, codes)
+		}
+		if n := strings.Count(w.log.String(), "panic in a decision"); n != 2 {
+			t.Errorf("%d panics are logged: %s", n, w.log.String())
+		}
+		if got := w.validate("x1"); got.Code != "SYSTEM_UNAVAILABLE" || got.Allowed { // alone it is the same
+			t.Errorf("alone: %+v", got)
+		}
+		if n := w.e.waiting.Load(); n != 0 {
+			t.Errorf("%d wait still", n)
+		}
+		m.flights.Store(flights)
+		if codes, _ := w.batch("x1", "d", "x2", "gone", "x1"); fmt.Sprint(codes) != "[ALLOW ALLOW ALLOW DEVICE_REVOKED ALLOW]" {
+			t.Errorf("afterwards: %q", codes)
 		}
 	})
 }

@@ -93,6 +93,9 @@ func (s *Store) waiting(ctx context.Context, id, addr string) (NodeStatus, error
 	status, err := s.asking.ask(ctx, target{life: Life{ID: id}, addr: addr})
 	switch {
 	case err != nil:
+		if who := s.mux.whoIsAt(ctx, addr); who != "" {
+			return status, fmt.Errorf("%w: %s %s, and is not the --raft of %s: name that one", ErrRefused, addr, who, id)
+		}
 		return status, fmt.Errorf("%w: it must be running: ask it at %s: %w", ErrRefused, addr, err)
 	case status.ID != id || CheckID(id) != nil || status.Store == "":
 		return status, fmt.Errorf("%w: at %s is node %q", ErrRefused, addr, status.ID)

@@ -39,7 +39,7 @@ func TestAFloodOnAFullDiskLeavesOthersRoom(t *testing.T) {
 							taken++
 						}
 					}
-					if !errors.Is(err, ErrNoSpace) {
+					if !errors.Is(err, ErrNoSpace) || !errors.Is(err, ErrSpent) {
 						t.Fatalf("the flood ends with %v after %d commands", err, taken)
 					}
 				}

@@ -58,6 +58,8 @@ type Config struct {
 	Advertise string
 	// Dial opens a connection to another node's Listener; nil means TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Speaks says of the first bytes that came from an address who is there instead of a node, "" if that is not known; nil: it is never known.
+	Speaks func(first []byte) string
 	// Transport replaces Listener in tests, and Peers what else Listener carries; without Peers, a node can neither confirm that
 	// it leads among several voters nor change who they are.
 	Transport raft.Transport

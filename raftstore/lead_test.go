@@ -1,10 +1,14 @@
 package raftstore
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -270,7 +274,7 @@ func TestMux(t *testing.T) {
 		if _, err := in.Read(b); err != nil || b[0] != 'x' {
 			t.Errorf("read %q, %v", b, err)
 		}
-		for _, first := range []byte{0, 1, 2, 'G'} {
+		for _, first := range []byte{0, 1, 2, 'g'} {
 			c, err := net.Dial("tcp", l.Addr().String())
 			if err != nil {
 				t.Fatal(err)
@@ -282,6 +286,24 @@ func TestMux(t *testing.T) {
 				t.Errorf("first byte %d is served", first)
 			}
 			_ = c.Close()
+		}
+		// Who speaks HTTP is told where it is, and hears all of it however much it sends.
+		for _, request := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST /api/v1/org HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n" + strings.Repeat("x", 5000)} {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(c, request); err != nil {
+				t.Error(err)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusMisdirectedRequest || !strings.Contains(string(said), "--raft") {
+				t.Errorf("HTTP is answered %s, %q, %v", resp.Status, said, err)
+			}
+			_ = errors.Join(resp.Body.Close(), c.Close())
 		}
 		silent, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {

@@ -279,7 +279,7 @@ func (s *Store) leave(
 			return nil, nil //nolint:nilnil // nothing to do
 		}
 		if id == s.cfg.ID {
-			return nil, fmt.Errorf("%w: it leads; hand over first, and ask the new leader", ErrRefused)
+			return nil, fmt.Errorf("%w: it leads: 'machineid cluster transfer' hands over to another, then do it again", ErrRefused)
 		}
 		if server.Suffrage == raft.Voter {
 			left := slices.DeleteFunc(m.voters(), func(v raft.Server) bool { return v.ID == server.ID })

@@ -245,6 +245,7 @@ func (s *Store) startRaft() error {
 	switch {
 	case s.trans == nil:
 		s.mux = newMux(s.cfg.Listener, &s.door, s.cfg.Advertise, s.cfg.Dial, newPace(&s.cfg, s.lastContact), s.cfg.Logger)
+		s.mux.speaks = s.cfg.Speaks
 		s.trans, s.asking.peers = newTransport(s.mux, &s.cfg), newOwnPeers(s.mux, s.cfg.Logger)
 	case s.asking.peers == nil:
 		s.asking.peers = noPeers{}

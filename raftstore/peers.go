@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -184,7 +183,7 @@ func readFrame(r io.Reader, v any) error {
 	}
 	body := make([]byte, size)
 	if _, err := io.ReadFull(r, body); err != nil {
-		return errors.Join(errors.New("a frame is cut short"), err)
+		return fmt.Errorf("a frame is cut short: %w", err)
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		return fmt.Errorf("decode a frame: %w", err)

@@ -16,6 +16,8 @@ var (
 	ErrOverloaded = errors.New("too many commands are under way")
 	// ErrNoSpace: the disk of this node is nearly full, and the command is not essential. Free space, or enlarge the disk.
 	ErrNoSpace = errors.New("the disk is nearly full")
+	// ErrSpent: beside ErrNoSpace, of an essential command: what the disk has left for those, or for its party's, is used up.
+	ErrSpent = errors.New("what takes rights away has used up the room that there is for it")
 	// ErrTooLarge: the command is larger than MaxPackBytes. Split it.
 	ErrTooLarge = errors.New("command is too large")
 	// ErrClosed: the store is closed or closing, or stopped after a fault.

@@ -271,10 +271,15 @@ func (s *space) refuse() error {
 	if s == nil || !s.closed.Load() {
 		return nil
 	}
+	return fmt.Errorf("%w, only what takes rights away is done here: %s", ErrNoSpace, s.shortage())
+}
+
+// shortage is Shortage as far as it is known.
+func (s *space) shortage() string {
 	if left, reserve := s.room(); reserve > 0 {
-		return fmt.Errorf("%w, only what takes rights away is done here: %s", ErrNoSpace, Shortage(left, reserve))
+		return Shortage(left, reserve)
 	}
-	return fmt.Errorf("%w, only what takes rights away is done here: make room", ErrNoSpace)
+	return "make room"
 }
 
 // Shortage says how full a nearly full disk is, of what NodeStatus tells of it, and what is to be done.
@@ -313,7 +318,7 @@ func (s *space) spend(of Party, bytes int) (spending, error) {
 	if sp, ok := s.spare.take(of, diskBytes*int64(bytes)); ok {
 		return sp, nil
 	}
-	return spending{}, s.refuse()
+	return spending{}, fmt.Errorf("%w, and %w: %s", ErrNoSpace, ErrSpent, s.shortage())
 }
 
 func isNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }

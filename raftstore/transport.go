@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type mux struct {
 	dialler   func(ctx context.Context, addr string) (net.Conn, error)
 	advertise net.Addr
 	pace      *pace
+	speaks    func(first []byte) string // Config.Speaks
 	logger    *slog.Logger
 	swept     chan struct{} // capacity 1: the members have changed
 	raftC     chan net.Conn
@@ -155,7 +157,10 @@ func (m *mux) letIn(c *muxConn) (kind byte, err error) {
 	if _, err := io.ReadFull(c, first[:]); err != nil {
 		return 0, err
 	}
-	if kind = first[0]; kind != muxRaft && kind != muxOwn {
+	if kind = first[0]; kind >= 'A' && kind <= 'Z' {
+		m.misdirected(c)
+	}
+	if kind != muxRaft && kind != muxOwn {
 		return 0, fmt.Errorf("first byte %d is not one this program serves", kind)
 	}
 	var g Greeting
@@ -184,6 +189,22 @@ func (m *mux) letIn(c *muxConn) (kind byte, err error) {
 	c.greeted, c.raft = &g, kind == muxRaft
 	c.mu.Unlock()
 	return kind, c.begin(kind)
+}
+
+// misdirected is how that answer begins.
+const misdirected = "HTTP/1.1 421"
+
+// misdirected answers who speaks HTTP, whose requests begin with a method's name: it is told where it is, and need not guess whether anything was done.
+func (m *mux) misdirected(c *muxConn) {
+	const (
+		said    = "this is the --raft of an authority node: calls go to its --http\n"
+		patient = time.Second
+		rest    = 64 << 10 // of the request: what is not read would take the answer away
+	)
+	_, err := fmt.Fprintf(c, misdirected+" Misdirected Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s", len(said), said)
+	if err == nil && c.SetDeadline(time.Now().Add(patient)) == nil {
+		_, _ = io.CopyN(io.Discard, c, rest) // until the caller has read it, and goes
+	}
 }
 
 // sweepSoon has the callers judged again. It does not wait.
@@ -285,7 +306,7 @@ func (m *mux) greet(ctx context.Context, c *muxConn, to Life, kind byte) error {
 	}
 	var w Welcome
 	if err := readFrame(c, &w); err != nil {
-		return fmt.Errorf("wait for an answer (is it a node of another version?): %w", err)
+		return fmt.Errorf("wait for an answer (is it the node's --raft, and its program of the same version?): %w", err)
 	}
 	at, err := visit.Welcomed(w)
 	if err == nil {
@@ -302,6 +323,34 @@ func (m *mux) greet(ctx context.Context, c *muxConn, to Life, kind byte) error {
 		return err
 	}
 	return c.begin(kind)
+}
+
+// whoIsAt says who is at an address that is no node's, "" if that is not known: a listener of another kind answers a request of HTTP.
+func (m *mux) whoIsAt(ctx context.Context, addr string) string {
+	const patient, most = time.Second, 16
+	if m == nil || m.speaks == nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, patient)
+	defer cancel()
+	conn, err := m.dialler(ctx, addr)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = conn.Close() }()
+	first := make([]byte, most)
+	end, _ := ctx.Deadline()
+	if err := conn.SetDeadline(end); err != nil {
+		return ""
+	}
+	if _, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		return ""
+	}
+	n, _ := io.ReadFull(conn, first)
+	if bytes.HasPrefix(first, []byte(misdirected)) {
+		return "" // it is a node, whatever it has against this one
+	}
+	return m.speaks(first[:n])
 }
 
 // Addr is the address that other nodes are told.

@@ -29,6 +29,8 @@ func (u *unavailable) answer() *wire.Error {
 	switch {
 	case u.message != "":
 		e.Message = u.message
+	case errors.Is(u.cause, raftstore.ErrSpent) && u.outcome == wire.OutcomeNotDone:
+		e.Message = noRoomLeft
 	case errors.Is(u.cause, raftstore.ErrNoSpace) && u.outcome == wire.OutcomeNotDone:
 		e.Message = noRoom
 	}
@@ -37,6 +39,9 @@ func (u *unavailable) answer() *wire.Error {
 
 // noRoom is why a change is refused that a nearly full disk has no room for. Which disk, and how full, operators ask the cluster.
 const noRoom = "the disk of the node that leads is nearly full, so only what takes rights away is done (revoke, remove, disable, hold, delete), and nothing was changed: the operator has to make room there"
+
+// noRoomLeft is why even a revoke is refused.
+const noRoomLeft = "the disk of the node that leads is full: there is no room left even to take rights away, or your org has used up its share of it, and nothing was changed: the operator has to make room there"
 
 // notProposed is what a failed Propose means.
 func notProposed(err error) *unavailable {

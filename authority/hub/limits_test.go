@@ -263,6 +263,31 @@ func TestASiteIsBounded(t *testing.T) {
 	}
 }
 
+// TestConnectionsAreBoundedInAll: however many addresses they come from, there are no more than all edges may have. One that ends makes room for one.
+func TestConnectionsAreBoundedInAll(t *testing.T) {
+	limits := Limits{Edges: 10, PerAddress: 3}
+	for name, at := range map[string]func(i int) string{
+		"hosts": func(i int) string { return fmt.Sprintf("10.0.%d.%d:70", i/250, 1+i%250) },
+		"sites": func(i int) string { return fmt.Sprintf("[2001:db8:%x::1]:70", i) },
+		"pipes": strconv.Itoa,
+	} {
+		var c conns
+		for i := range 10 * spare * limits.Edges {
+			if got, want := c.enter(nil, at(i), limits), i < spare*limits.Edges; got != want {
+				t.Fatalf("connection %d of as many %s enters: %t, want %t", i, name, got, want)
+			}
+		}
+		for i := range 3 {
+			c.leave(at(i))
+		}
+		for i := range 10 {
+			if got, want := c.enter(nil, at(1000+i), limits), i < 3; got != want {
+				t.Errorf("connection %d of as many %s, after 3 have left, enters: %t, want %t", i, name, got, want)
+			}
+		}
+	}
+}
+
 // TestConnectionsAreBounded, over sockets: those beyond are closed as they come, those that say nothing soon, and a place is free again when one is closed.
 func TestConnectionsAreBounded(t *testing.T) {
 	h := New(Config{Limits: Limits{Edges: 10, PerAddress: 3}})

@@ -17,6 +17,8 @@ const (
 	// auditForm is how this program has the audit told: with settings, with the ids of batches, and with what may be left out bounded. A command says
 	// how, so that an old log comes to the state that it came to (S10).
 	auditForm = 1
+	// boundForm is the form in which all is bounded that a key which is no admin's has written.
+	boundForm = 1
 
 	// Of a batch so many ids are named at most, and so many bytes of them.
 	targetsMax   = 100
@@ -25,6 +27,7 @@ const (
 	// What may be left out: so many entries of a kind by one caller in so much time, the rest are counted in one.
 	writtenMax    = 100
 	shortensMax   = 1000               // of what takes rights away
+	othersMax     = 1000               // of all else that an agent's key can do: as many as the largest plan has devices
 	writtenWindow = int64(3600 * 1000) // milliseconds
 )
 
@@ -35,6 +38,7 @@ const (
 	prolongs                     // a device's later end, or none
 	versions                     // an org's API generation
 	shortens                     // a device's earlier end
+	others                       // whatever else a key does that is no admin's
 )
 
 // endKind is the kind of a change of a device's end.
@@ -47,12 +51,30 @@ func endKind(before, after *statepb.Occupant) uint32 {
 
 // Encode returns a command as this program writes it into the log, and has it told in this program's form of the audit.
 func Encode(cmd *statepb.Command) ([]byte, error) {
-	cmd.AuditForm = auditForm
+	ofToday(cmd)
 	raw, err := proto.Marshal(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("encode a command: %w", err)
 	}
 	return raw, nil
+}
+
+// ofToday gives a command the forms of this program: the later one only where it matters, so that a node of an older program goes on until then.
+func ofToday(cmd *statepb.Command) {
+	cmd.AuditForm, cmd.Form = auditForm, 0
+	if slices.ContainsFunc(cmd.GetCaller().GetScopes(), func(s statepb.Key_Scope) bool { return s != statepb.Key_ADMIN }) {
+		cmd.Form = boundForm
+	}
+}
+
+// formKnown tells whether this program knows how the command is to be carried out and told.
+func formKnown(cmd *statepb.Command) bool {
+	return cmd.GetAuditForm() <= auditForm && cmd.GetForm() <= boundForm
+}
+
+// bounded tells whether the caller's key is one that may not fill the audit by anything that it can do: whoever carries it need not be who governs the org.
+func (t *tx) bounded() bool {
+	return t.cmd.GetForm() >= boundForm && t.cmd.GetCaller() != nil && t.scope != statepb.Key_ADMIN
 }
 
 // detailed tells whether the command is told in full; in the first form it has neither settings nor the ids of batches.
@@ -66,8 +88,17 @@ func (t *tx) named(target string) string {
 	return ""
 }
 
-// audit records who changed what (S9), and how it was set before and after.
+// audit records who changed what (S9), and how it was set before and after. What an agent's key does is bounded here, whichever command it is.
 func (t *tx) audit(org OrgID, action, target string, set ...*statepb.Setting) {
+	if t.bounded() {
+		t.auditSome(others, org, action, target, set...)
+		return
+	}
+	t.entry(org, action, target, set)
+}
+
+// entry writes one of audit's.
+func (t *tx) entry(org OrgID, action, target string, set []*statepb.Setting) {
 	t.write(org, &statepb.AuditEntry{Action: action, Target: target, Count: 1, Settings: differing(set)})
 }
 
@@ -94,10 +125,10 @@ func (t *tx) tell(e *statepb.AuditEntry) {
 	}
 }
 
-// auditSome is audit for what gives nobody a right and takes none, of one kind: who does it again and again would fill the disk with it.
+// auditSome is audit for what is bounded, of one kind: who does it again and again would fill the disk with it.
 func (t *tx) auditSome(kind uint32, org OrgID, action, target string, set ...*statepb.Setting) {
 	if !t.detailed() {
-		t.audit(org, action, target, set...)
+		t.entry(org, action, target, set)
 		return
 	}
 	by := t.cmd.GetActor()
@@ -108,12 +139,15 @@ func (t *tx) auditSome(kind uint32, org OrgID, action, target string, set ...*st
 	}
 	w := windowOf(rec, kind, t.now)
 	most := uint32(writtenMax)
-	if kind == shortens {
+	switch kind {
+	case shortens:
 		most = shortensMax
+	case others:
+		most = othersMax
 	}
 	if w.GetEntries() < most {
 		w.Entries++
-		t.audit(org, action, target, set...)
+		t.entry(org, action, target, set)
 	} else {
 		t.leaveOut(org, w, action, target)
 	}

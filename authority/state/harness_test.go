@@ -217,7 +217,7 @@ func edit(key []byte, record proto.Message) []byte {
 // encode is a record as it is stored, or a command as this program writes it.
 func encode(m proto.Message) []byte {
 	if cmd, ok := m.(*statepb.Command); ok {
-		cmd.AuditForm = auditForm
+		ofToday(cmd)
 	}
 	return bytesOf(m)
 }

@@ -132,7 +132,7 @@ func (m *Machine) Apply(w *pebble.Batch, at raftstore.Position, raw []byte) any 
 	if err := proto.Unmarshal(raw, &cmd); err != nil {
 		panic(fmt.Errorf("read the command at index %d: %w", at.Index, err))
 	}
-	if cmd.GetChange() == nil || !understood(cmd.ProtoReflect()) {
+	if cmd.GetChange() == nil || !understood(cmd.ProtoReflect()) || !formKnown(&cmd) {
 		panic(fmt.Errorf("the command at index %d says what this version does not know: install the version of the other nodes", at.Index))
 	}
 	t := &tx{m: m, w: w, r: Reader{src: w, steps: &m.steps}, at: at, cmd: &cmd, emit: &m.pending[len(m.pending)-1]}

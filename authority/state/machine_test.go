@@ -230,6 +230,8 @@ func TestFailStop(t *testing.T) {
 		"a newer field":       later(encode(register(0, "a"))),
 		"a newer field below": encode(nested),
 		"and further below":   encode(deep),
+		"a newer form":        bytesOf(&statepb.Command{TimeMs: start, Form: boundForm + 1, Change: register(0, "a").GetChange()}),
+		"told in a newer one": bytesOf(&statepb.Command{TimeMs: start, AuditForm: auditForm + 1, Change: register(0, "a").GetChange()}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := seeded(t)

@@ -35,6 +35,7 @@ func (t *tx) authorize() Refusal {
 	}
 	hash, org := [32]byte(c.GetKeyHash()), subject(t.cmd)
 	key := t.key(hash)
+	t.scope = key.GetScope()
 	switch {
 	case !KeyOf(key).Alive(t.now) || idOf(key.GetOrgId()) != org:
 		// Who is told that the key is none must wait for what made it so (S1).

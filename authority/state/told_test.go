@@ -249,6 +249,70 @@ func TestAuditIsBounded(t *testing.T) {
 	}
 }
 
+// asAgent is a command that an org's key 2 asked for, which is an agent's.
+func asAgent(c *statepb.Command) *statepb.Command {
+	hash := hashOf(0, 2)
+	c.Caller = &statepb.Caller{KeyHash: hash[:], Scopes: []statepb.Key_Scope{statepb.Key_ADMIN, statepb.Key_AGENT}}
+	c.Actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: "key00002"}
+	return c
+}
+
+// TestAnAgentsAuditIsBounded holds S9: whatever an agent's key does, again and again, writes so many entries an hour of each kind and one that counts the rest. Ids
+// that end by themselves and come anew, others or the same, are no way round it. What admins and operators do meanwhile has its entry.
+func TestAnAgentsAuditIsBounded(t *testing.T) {
+	n := seeded(t)
+	n.do(addKey(0, 2, statepb.Key_AGENT))
+	before := len(audits(t, n.reader()))
+	now := start
+	const many = othersMax + 250
+	for i := range many {
+		n.restartIf(i == othersMax+7)
+		now += 1000 // what was registered before has ended, and its seat is free
+		device := fmt.Sprintf("d%d", i)
+		if i%2 == 1 {
+			device = "again"
+		}
+		out, _ := n.apply(entry{raws: [][]byte{encode(at(now, asAgent(registerFor(0, device, 1))))}})[0].(Outcome)
+		if out.Action != "device.registered" || out.Target != device || out.Existed {
+			t.Fatalf("%d: %+v", i, out)
+		}
+	}
+	n.commit()
+	list := audits(t, n.reader())[before:]
+	sum := list[len(list)-1]
+	if len(list) != othersMax+1 || !sum.GetLeftOut() || sum.GetCount() != many-othersMax || sum.GetAction() != "device.registered" ||
+		len(sum.GetTargets()) != targetsMax || sum.GetTarget() != orgs[0].String() || sum.GetActor().GetId() != "key00002" {
+		t.Fatalf("%d entries, and then %v", len(list), sum)
+	}
+	// What others do is told, and of the agent what is of another kind.
+	adminsOwn := register(0, "admins")
+	hash := hashOf(0, 0)
+	adminsOwn.Caller = &statepb.Caller{KeyHash: hash[:], Scopes: asAgent(register(0, "x")).GetCaller().GetScopes()}
+	adminsOwn.Actor = &statepb.Actor{Type: statepb.Actor_KEY, Id: "key00002"} // even then: it is the key's scope that counts
+	for _, c := range []*statepb.Command{
+		adminsOwn, register(0, "operators"), revoke(0, "admins"), unrevoke(0, "admins"), remove(0, "admins"), setExecution(0, false), setExecution(0, true), revokeBatchOf(0, "operators"),
+		revokeKey(0, 1), setPlan(0, func(c *statepb.UpdateOrg) { c.Held = new(true) }), setPlan(0, func(c *statepb.UpdateOrg) { c.Held = new(false) }),
+	} {
+		if said := n.told(t, at(now, c)); len(said) != 1 || strings.Contains(said[0], "(2") {
+			t.Errorf("%v is told as %q", c.GetChange(), said)
+		}
+	}
+	n.do(at(now, asAgent(register(0, "late"))))
+	if sum = audits(t, n.reader())[before+othersMax]; sum.GetCount() != many-othersMax+1 {
+		t.Errorf("in the same hour: %v", sum)
+	}
+	if said := n.told(t, at(now, asAgent(registerFor(0, "late", 60)))); len(said) != 1 {
+		t.Errorf("a device that is to end is told as %q", said)
+	}
+	// An hour after the window began there is another.
+	if said := n.told(t, at(start+1000+writtenWindow, asAgent(register(0, "anew")))); len(said) != 1 || said[0] != "device.registered anew" {
+		t.Errorf("after an hour: %q", said)
+	}
+	if err := check(n.reader()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAuditBoundsEveryKind: each thing that is left out is bounded by itself.
 func TestAuditBoundsEveryKind(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -368,5 +432,22 @@ func TestAuditOfOldLogs(t *testing.T) {
 	list := audits(t, n.reader())
 	if want := (&statepb.AuditEntry{AtMs: start, Action: "device.updated", OrgId: orgs[0][:], Target: "a", Count: 1}); !proto.Equal(list[len(list)-1], want) || len(list) != 7+2*writtenMax {
 		t.Errorf("%d entries, %v", len(list), list[len(list)-1])
+	}
+}
+
+// TestAgentsOfOldLogs: what an agent's key did before there was a bound has its entry, also where the audit was told as it is today.
+func TestAgentsOfOldLogs(t *testing.T) {
+	n := seeded(t)
+	n.do(addKey(0, 2, statepb.Key_AGENT))
+	before := len(audits(t, n.reader()))
+	const many = othersMax + 50
+	for i := range many {
+		c := at(start+int64(i)*1000, asAgent(registerFor(0, "a", 1)))
+		c.AuditForm = 1
+		n.apply(entry{raws: [][]byte{bytesOf(c)}})
+	}
+	n.commit()
+	if list := audits(t, n.reader())[before:]; len(list) != many || list[many-1].GetLeftOut() {
+		t.Errorf("%d entries of %d", len(list), many)
 	}
 }

@@ -22,7 +22,8 @@ type tx struct {
 	now  int64 // the state's time, at least 1: zero in a record is "never"
 	emit *emission
 
-	dry bool // a look ahead (first.go): nothing is written, and no devices are counted that have ended
+	scope statepb.Key_Scope // of the key that asked, NONE where none did
+	dry   bool              // a look ahead (first.go): nothing is written, and no devices are counted that have ended
 	// action and target are of the first audit entry that it comes to, "" if none.
 	action, target string
 }

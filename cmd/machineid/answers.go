@@ -1,20 +1,20 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
+	"machineid/cmd/machineid/config"
+	"machineid/shared/dial"
+	"machineid/shared/hint"
 	"machineid/shared/wire"
 )
 
@@ -24,11 +24,14 @@ type refusedError struct {
 	Code, Message, Outcome, Param, Path string
 	keyID                               string
 	retryAfter                          time.Duration
+
+	org  string         // that the call was for; "": it was for none
+	body map[string]any // of the call
 }
 
 func (e *refusedError) Error() string {
 	if e.Message != "" {
-		return plain(spoken(e))
+		return plain(e.filled(spoken(e)))
 	}
 	return fmt.Sprintf("a balancer answers (%d %s), and no authority node behind it", e.status, http.StatusText(e.status))
 }
@@ -61,8 +64,8 @@ func refusedBy(resp *http.Response, raw []byte, path, id string) error {
 		return nil
 	case ours && said.Error == "not_found" && strings.HasPrefix(path, "operator/"), said.Param == "x-org-key":
 		return strange("is an edge, not an authority node, by its answer")
-	case !ours && resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusTooManyRequests:
-		return strange("is no authority node: what answers there says %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	case !ours && dial.NoNode(resp.StatusCode) != "":
+		return strange("%s", dial.NoNode(resp.StatusCode))
 	case !ours && !slices.Contains(balancers, resp.StatusCode) && resp.StatusCode != http.StatusTooManyRequests:
 		e.Message = fmt.Sprintf("what answers there says %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	case !ours && resp.StatusCode == http.StatusTooManyRequests:
@@ -82,15 +85,8 @@ func retryAfter(resp *http.Response) time.Duration {
 
 // foreignSpeech recognises who does not speak HTTP/1, nil if that is not what is wrong.
 func foreignSpeech(err error) error {
-	switch text := err.Error(); {
-	case strings.Contains(text, `malformed HTTP response "\x00\x00`):
-		return strange("speaks HTTP/2 alone, as --link does")
-	case errors.Is(err, errSpeaksFirst):
-		return strange("speaks before it is asked, which is not HTTP, as --link does")
-	case strings.Contains(text, "malformed HTTP "):
-		return strange("does not speak HTTP")
-	case strings.Contains(text, "server gave HTTP response to HTTPS client"), strings.Contains(text, "first record does not look like a TLS handshake"):
-		return strange("speaks no TLS; write http://, not https://")
+	if who := dial.Foreign(err); who != "" {
+		return strange("%s", who)
 	}
 	return nil
 }
@@ -100,23 +96,7 @@ func reason(err error) error {
 	if call, ok := errors.AsType[*url.Error](err); ok {
 		err = call.Err
 	}
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return errors.New("connection refused")
-	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		return errors.New("no answer in time")
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
-		return errors.New("it hangs up without an answer, as --raft does; is this the address of --http?")
-	}
-	return err
-}
-
-func isTimeout(err error) bool {
-	t, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err)
-	return ok && t.Timeout()
+	return dial.Reason(err) //nolint:wrapcheck // it is the reason
 }
 
 // spoken is a message of the API in the words of the command line: commands and flags.
@@ -124,7 +104,8 @@ func spoken(e *refusedError) string {
 	said := e.Message
 	switch {
 	case e.Code == "secret_already_shown":
-		return fmt.Sprintf("key %s is made, and the answer that showed it was lost: 'machineid key revoke ORG %[1]s' ends it, 'machineid key create ORG' makes another", e.keyID)
+		return fmt.Sprintf("key %s is made, and the answer that showed it was lost: 'machineid key revoke ORG %[1]s' ends it, %[2]s makes another",
+			e.keyID, createKey("ORG", e.text("scope"), e.text("name"), e.text("expiresAt")))
 	case e.Code == "system_unavailable" && strings.HasPrefix(said, "the system cannot answer now"):
 		return map[string]string{
 			wire.OutcomeNotDone: "it cannot be served now, and nothing was changed: no node leads, or it is stopping ('machineid cluster status')",
@@ -138,6 +119,26 @@ func spoken(e *refusedError) string {
 	return said
 }
 
+// filled has the commands in a message name what the call was about.
+func (e *refusedError) filled(said string) string {
+	if e.org == "" {
+		return said
+	}
+	names := []string{"ORG", config.Word(e.org)}
+	for place, member := range map[string]string{"KEY_ID": "keyId", "DEVICE": "deviceId"} {
+		if given := e.text(member); given != "" {
+			names = append(names, place, config.Word(given))
+		}
+	}
+	return hint.Each(said, strings.NewReplacer(names...).Replace)
+}
+
+// text is what the call said of something, "" if it said nothing.
+func (e *refusedError) text(member string) string {
+	text, _ := e.body[member].(string)
+	return text
+}
+
 // inCommands says in commands and flags what the API says in calls and headers.
 var inCommands = strings.NewReplacer(
 	"GET operator/plans lists those there are", "'machineid plan list' lists those there are",
@@ -146,11 +147,11 @@ var inCommands = strings.NewReplacer(
 	"no org has this key, or it was revoked or has expired: check the key", "no org has this id: 'machineid org list' lists those there are",
 	"register it with devices/register", "'machineid device list ORG' lists those there are",
 	"call devices/unrevoke with an admin key", "'machineid device restore ORG DEVICE' does",
-	"revoke or remove a device, or choose a larger plan", "revoke or remove a device, or 'machineid org plan ORG' for more",
+	"revoke or remove a device, or choose a larger plan", "revoke or remove a device, or put the org in a larger plan ('machineid plan list')",
 	"settle the billing or ask the operator", "'machineid org unfreeze ORG' ends an operator's hold, and what is not paid is settled at Stripe",
-	"so no device can be added or restored: renew it", "so no device can be added or restored: 'machineid org plan ORG --access-until' renews it",
-	"revoke one first", "'machineid key revoke ORG KEY_ID' one first",
-	"create another first, or rotate this one", "'machineid key create ORG --scope admin' first, or 'machineid key rotate' this one",
+	"so no device can be added or restored: renew it", "so no device can be added or restored: 'machineid org plan ORG --access-until never' renews it, or a time in the place of never",
+	"revoke one first", "revoke one first, 'machineid key list ORG' names them",
+	"create another first, or rotate this one", "'machineid key create ORG --scope admin' makes another first, or 'machineid key rotate ORG KEY_ID' puts one in the place of this",
 	"the operator's token is missing or wrong: send it as Authorization: Bearer TOKEN",
 	"the operator's token is not the one that is good there: name its file in --operator-token-file, or set "+operatorTokenEnv,
 	"the operator has to make room there", "make room there ('machineid cluster status' names it), and do it again",
@@ -176,7 +177,7 @@ var inCommands = strings.NewReplacer(
 
 // flagOf is what the command line calls a parameter of a call.
 func flagOf(path, param string) string {
-	if param == "limit" && !strings.HasPrefix(path, "operator/orgs/") {
+	if param == "limit" && !strings.HasPrefix(path, orgsPath) {
 		return ""
 	}
 	return map[string]string{

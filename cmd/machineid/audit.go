@@ -143,7 +143,7 @@ func auditTail(ctx context.Context, cmd *cobra.Command, o *operatorFlags, f *tai
 			shown = shown[:min(f.lines, len(shown))]
 		}
 	} else if older := more || len(shown) < len(entries); older && !cmd.Flags().Changed("lines") {
-		printf(cmd.ErrOrStderr(), "older changes are not shown: -n shows as many as you say, %d at most; GET %s goes through all, page by page\n", maxLines, path)
+		printf(cmd.ErrOrStderr(), "older changes are not shown: -n shows as many as you say, %d at most, --since TIME all since then\n", maxLines)
 	}
 	if err := printAudit(w, o.output, shown); err != nil || !f.follow {
 		return err
@@ -219,7 +219,7 @@ func auditFrom(ctx context.Context, cmd *cobra.Command, c *operatorClient, path 
 		return nil, err
 	case len(list) > sinceMost:
 		return nil, fmt.Errorf("more than %d changes were made since then: give a later --since, or --org", sinceMost)
-	case !found && f.after != "":
+	case !found && f.after != "" && f.after != "0-0": // before that there was nothing
 		printf(cmd.ErrOrStderr(), "what came right after %s may be missing: entries are kept for 90 days, and no older one is there\n", f.after)
 	}
 	return list, nil
@@ -294,17 +294,17 @@ func printAudit(w io.Writer, output string, list []auditView) error {
 		}
 		who := e.Actor.Type
 		if e.Actor.ID != nil {
-			who += " " + *e.Actor.ID
+			who += " " + shown(*e.Actor.ID)
 		}
 		line := e.At + "  " + e.what() + "  by " + who
 		if e.Address != nil {
-			line += " at " + *e.Address
+			line += " at " + cell(*e.Address)
 		}
 		if e.OrgID != nil && (e.Target == nil || *e.OrgID != *e.Target) {
-			line += "  org " + *e.OrgID
+			line += "  org " + shown(*e.OrgID)
 		}
 		if e.RequestID != nil {
-			line += "  request " + *e.RequestID
+			line += "  request " + shown(*e.RequestID)
 		}
 		line += "  entry " + e.ID
 		_, err := fmt.Fprintln(w, plain(line))
@@ -318,7 +318,7 @@ func (e *auditView) what() string {
 	var b strings.Builder
 	b.WriteString(e.Action)
 	if e.Target != nil {
-		fmt.Fprintf(&b, " %q", *e.Target)
+		b.WriteString(" " + shown(*e.Target))
 	}
 	switch {
 	case e.LeftOut:
@@ -329,7 +329,7 @@ func (e *auditView) what() string {
 	if len(e.Targets) > 1 || e.Target != nil && len(e.Targets) == 1 && e.Targets[0] != *e.Target {
 		b.WriteString(":")
 		for _, id := range e.Targets {
-			fmt.Fprintf(&b, " %q", id)
+			b.WriteString(" " + shown(id))
 		}
 		if e.TargetsLeftOut > 0 {
 			fmt.Fprintf(&b, " and %d more", e.TargetsLeftOut)

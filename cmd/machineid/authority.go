@@ -73,7 +73,7 @@ func newAuthorityCommand(settings *config.Settings, env environment, std *standa
 	fs.StringVar(&f.advertiseHTTP, "advertise-http", "", "the `ADDRESS` at which edges reach --http, where it differs")
 	fs.StringVar(&f.advertiseRaft, "advertise-raft", "", "the `ADDRESS` at which nodes reach --raft, where it differs")
 	fs.StringVar(&f.advertiseLink, "advertise-link", "", "the `ADDRESS` at which edges reach --link, where it differs")
-	fs.StringSliceVar(&f.join, "join", nil, "the HTTP `ADDRESSES` of the cluster's nodes, this one too if you like: become a member of their cluster, or wait for 'machineid cluster init'; does nothing where state exists")
+	fs.StringSliceVar(&f.join, "join", nil, "the HTTP `ADDRESSES` of the cluster's nodes, this one too if you like: become a member of their cluster, or wait for 'machineid cluster init --at ADDRESS'; does nothing where state exists")
 	fs.BoolVar(&f.replaceLost, "replace-lost", false, "where the disk of this node was lost: have it exchanged for the member of its name, if that does not answer and the others are a majority")
 	fs.BoolVar(&f.bootstrap, "bootstrap", false, "begin a cluster with this node alone; does nothing where state exists")
 	fs.Uint32Var(&f.version, "default-version", 2, "the API generation of new orgs, 1 or 2 (in 1, register with an admin key undoes a revoke)")
@@ -119,7 +119,7 @@ func (f *authorityFlags) validate(env environment) error {
 	faults = append(faults, checkAdvertised(address{"raft", f.raft}, address{"advertise-raft", f.advertiseRaft})...)
 	faults = append(faults, checkAdvertised(address{"link", f.link}, address{"advertise-link", f.advertiseLink})...)
 	if f.bootstrap && len(f.join) > 0 {
-		faults = append(faults, errors.New("--join: --bootstrap is set too; start every node with the same --join and begin the cluster with 'machineid cluster init'; --bootstrap is for one node alone"))
+		faults = append(faults, errors.New("--join: --bootstrap is set too; start every node with the same --join and begin the cluster with 'machineid cluster init --at ADDRESS'; --bootstrap is for one node alone"))
 	}
 	if f.replaceLost && len(f.join) == 0 {
 		faults = append(faults, errors.New("--replace-lost: is for a node that comes back to its cluster; name the others in --join"))
@@ -200,7 +200,7 @@ func runAuthority(cmd *cobra.Command, f *authorityFlags, std *standard, logger *
 	case err != nil:
 		return err
 	case fresh && !f.bootstrap && len(f.join) == 0:
-		return usageError{fmt.Errorf("%s holds no state: start every node of a cluster with --join NODES and then, once, 'machineid cluster init'; "+
+		return usageError{fmt.Errorf("%s holds no state: start every node of a cluster with --join NODES and then, once, 'machineid cluster init --at ADDRESS'; "+
 			"or one node alone with --bootstrap; or name the right folder with --data", filepath.Clean(f.data))}
 	case (fresh || joins) && len(f.join) > 0 && f.token == "":
 		return usageError{fmt.Errorf("--join takes the operator's token of the cluster, or of the one that is to begin: give it in --operator-token-file or %s", operatorTokenEnv)}

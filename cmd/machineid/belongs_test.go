@@ -73,10 +73,8 @@ func TestOldAnswersAreNone(t *testing.T) {
 			w.WriteHeader(c.status)
 			_, _ = io.WriteString(w, c.body)
 		}))
-		var (
-			code      int
-			out, errs string
-		)
+		var code int
+		var out, errs string
 		for within := 300 * time.Millisecond; ; within *= 2 { // it asks until its time is over, so that is short: longer only where the machine is slow
 			code, out, errs = commandLine("device", "revoke", org, "a", "--operator-url", s.URL, "--operator-token-file", token, "--timeout", within.String())
 			if within >= patient || !strings.Contains(errs, "no answer in time") {

@@ -95,6 +95,10 @@ var brokenOutside = []broken{
 		edits: []edit{{hubLimits, "(site == host || t[site] < budget.Site(perHost, all))", "site != \"\""}},
 	},
 	{
+		rule: "I14", name: "connections to the link have no bound in all", by: "authority/hub TestConnectionsAreBoundedInAll",
+		edits: []edit{{hubLimits, "len(c.at) >= spare*l.Edges || ", ""}},
+	},
+	{
 		rule: "I14", name: "one site takes all connections", by: "shared/listener TestASiteIsBounded",
 		edits: []edit{{"shared/listener/listener.go", "			bound = budget.Site(bound, l.opts.Max)\n", "			bound = 0\n"}},
 	},
@@ -161,6 +165,14 @@ var brokenOutside = []broken{
 	{
 		rule: "I14", name: "whoever renames again and again fills the audit", by: "authority/state TestAuditIsBounded",
 		edits: []edit{{"authority/state/audit.go", "	if w.GetEntries() < most {\n", "	if w.GetEntries() < most<<20 {\n"}},
+	},
+	{
+		rule: "I14", name: "an agent whose devices end and come anew fills the audit", by: "authority/state TestAnAgentsAuditIsBounded",
+		edits: []edit{{"authority/state/audit.go", "	if t.bounded() {\n", "	if t.dry && t.bounded() {\n"}},
+	},
+	{
+		rule: "I14", name: "what bounds an agent bounds an admin", by: "authority/state TestAnAgentsAuditIsBounded",
+		edits: []edit{{"authority/state/audit.go", " && t.cmd.GetCaller() != nil && t.scope != statepb.Key_ADMIN\n", " && t.cmd.GetCaller() != nil\n"}},
 	},
 	{
 		rule: "I14", name: "a flood of names leaves out ends", by: "authority/state TestAuditIsBounded",

@@ -72,6 +72,10 @@ var brokenRules = []broken{
 		edits: []edit{{edgeSession, "granted > int64(min(s.lease, grantMax)) {", "granted > int64(grantMax) {"}},
 	},
 	{
+		rule: "I1.3", name: "a grant is taken that was asked for in the future", by: "edge TestAGrantOfMoreThanALeaseIsNone",
+		edits: []edit{{edgeSession, " || asked > int64(s.e.clock.Now()) || granted <= 0", " || granted <= 0"}},
+	},
+	{
 		rule: "I1", name: "answers without a lease", by: "edge TestWithoutALeaseNothingIsAnswered", short: true,
 		edits: []edit{{edgeValidate, "	if now >= clock.Time(e.lease.Load()) {\n		return 0\n", "	if e.memory.Load() == nil {\n		return 0\n"}},
 	},
@@ -86,6 +90,14 @@ var brokenRules = []broken{
 	{
 		rule: "I1", name: "answers without a lease, over a cluster",
 		edits: []edit{{edgeValidate, "	if now >= clock.Time(e.lease.Load()) {\n		return 0\n", "	if e.memory.Load() == nil {\n		return 0\n"}},
+	},
+	{
+		rule: "I1", name: "a decision of a batch that ends in a panic is a permission", by: "edge TestBatchOutlivesAPanic",
+		edits: []edit{{"edge/validatebatch.go", "			code := decision.SystemUnavailable\n", "			code := decision.Allow\n"}},
+	},
+	{
+		rule: "I2", name: "a call is carried out whose connection a stop has ended", by: "shared/wire TestWhatIsCutIsNotServed",
+		edits: []edit{{"shared/wire/server.go", "	if timed && !c.begin() {\n", "	if timed && !c.begin() && r == nil {\n"}},
 	},
 	{
 		rule: "I2", name: "a change does not wait",
@@ -206,6 +218,10 @@ var brokenRules = []broken{
 	{
 		rule: "I4", name: "the way from key to org is not judged",
 		edits: []edit{{edgeMemory, "o != nil && m.counts(o.stamp, k.orgHash, now) {\n		return o\n	}\n	if o, ok", "o != nil {\n		return o\n	}\n	if o, ok"}},
+	},
+	{
+		rule: "I4", name: "a head that comes again is judged by the key of the one between", by: "shared/wire TestEachRequestHasItsOwnKey", short: true,
+		edits: []edit{{"shared/wire/memo.go", "		m.raw = m.raw[:0]\n		m.fault", "		m.fault"}},
 	},
 	{
 		rule: "I5", name: "a fetch stalls behind its reading", harmless: true, edits: fetchStalls,

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -30,7 +31,11 @@ type operatorClient struct {
 	org   string // the org that calls are made for; "": operators' own calls
 	http  *http.Client
 	notes io.Writer
+	// rehearses has every call fail before it is made: what a command judges by itself is judged by then.
+	rehearses bool
 }
+
+var errRehearsed = errors.New("it would be called")
 
 // Times of one call.
 const (
@@ -41,7 +46,7 @@ const (
 )
 
 func (f *operatorFlags) client() *operatorClient {
-	return &operatorClient{urls: f.urls, token: string(f.token), notes: f.notes, http: &http.Client{
+	return &operatorClient{urls: f.urls, token: string(f.token), notes: f.notes, rehearses: f.rehearses, http: &http.Client{
 		Timeout:       operatorCall,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
 		Transport:     operatorTransport,
@@ -61,32 +66,8 @@ var operatorTransport = &http.Transport{
 		if err != nil {
 			return nil, err //nolint:wrapcheck // names the address
 		}
-		return &asking{Conn: conn}, nil
+		return &dial.Asking{Conn: conn}, nil
 	},
-}
-
-// asking is a connection on which nothing is to come before something was asked: who speaks first speaks no HTTP/1.
-type asking struct {
-	net.Conn
-
-	asked atomic.Bool
-}
-
-var errSpeaksFirst = errors.New("it speaks before it is asked")
-
-// Write implements net.Conn.
-func (a *asking) Write(p []byte) (int, error) {
-	a.asked.Store(true)
-	return a.Conn.Write(p) //nolint:wrapcheck // the transport's
-}
-
-// Read implements net.Conn.
-func (a *asking) Read(p []byte) (int, error) {
-	n, err := a.Conn.Read(p)
-	if n > 0 && !a.asked.Load() {
-		return 0, errSpeaksFirst
-	}
-	return n, err //nolint:wrapcheck // the transport's, io.EOF too
 }
 
 // shareKey is where a call's context says how long connecting may take.
@@ -101,13 +82,14 @@ type attempts struct {
 	method, path string
 	body, out    any
 	key          string // its Idempotency-Key
-	// poor reports whether an answer is taken only if no address has a better one; nil: none is.
-	poor func(raw []byte) bool
+	// rank is how poor an answer is: one above 0 is taken only if no address has a better one; nil: each is good.
+	rank func(raw []byte) int
 
 	unknown error         // of an attempt that may have been done
 	last    error         // of one that surely was not
+	told    error         // of the newest that said why, which one that only took too long does not
 	pause   time.Duration // before the next round
-	second  []byte        // a poor answer of this round
+	second  []byte        // the best poor answer of this round
 }
 
 // errPoor says that another address may have a better answer.
@@ -119,6 +101,9 @@ var errPoor = errors.New("a better answer is looked for")
 func (c *operatorClient) call(ctx context.Context, method, path string, body, out any) error {
 	if err := sound(body); err != nil {
 		return err
+	}
+	if c.rehearses {
+		return errRehearsed
 	}
 	return c.try(ctx, &attempts{method: method, path: path, body: body, out: out})
 }
@@ -165,7 +150,10 @@ func (e *attemptError) Unwrap() error { return e.error }
 // givenUp is what is known when the time is up.
 func (a *attempts) givenUp(ctx context.Context) error {
 	if a.unknown != nil {
-		return unavailableError{a.unknown}
+		return unavailableError{a.because(a.unknown)}
+	}
+	if a.told != nil && tookTooLong(a.last) { // the end of the time cut it off
+		a.last = a.told
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
 		return unavailableError{fmt.Errorf("not done, it was stopped before: %w", a.last)}
@@ -174,6 +162,19 @@ func (a *attempts) givenUp(ctx context.Context) error {
 		return unavailableError{fmt.Errorf("not done: %w; is a node running there? Others are named in --operator-url", a.last)}
 	}
 	return unavailableError{fmt.Errorf("not done: %w", a.last)}
+}
+
+// because adds to what is not known what was said before the time was up.
+func (a *attempts) because(unknown error) error {
+	if a.told == nil || strings.Contains(unknown.Error(), a.told.Error()) || strings.HasSuffix(unknown.Error(), reason(errors.Unwrap(a.told)).Error()) {
+		return unknown
+	}
+	return fmt.Errorf("%w; before that, %w", unknown, a.told)
+}
+
+// tookTooLong reports whether an attempt says nothing but that its time was up.
+func tookTooLong(err error) bool {
+	return reason(err).Error() == reason(context.DeadlineExceeded).Error() && !errors.Is(err, errNotConnected)
 }
 
 // round asks each address once. done says that there is no sense in another round.
@@ -207,9 +208,12 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 				if others := slices.Concat(urls[:i], urls[i+1:]); len(others) > 0 {
 					a.unknown = fmt.Errorf("%w; it may still be done, so others were not asked: once you have looked, do it again with --operator-url %s", a.unknown, strings.Join(others, ","))
 				}
-				return true, unavailableError{a.unknown}
+				return true, unavailableError{a.because(a.unknown)}
 			}
 			ours = ours || refused != nil
+		}
+		if !tookTooLong(err) {
+			a.told = &attemptError{base, err}
 		}
 		w.failed(base, reason(err))
 		said = append(said, attemptError{base, err})
@@ -275,7 +279,7 @@ func stops(path string, body any) bool {
 		return true
 	case path == "org/execution":
 		return set["enabled"] == false
-	case strings.HasPrefix(path, "operator/orgs/"):
+	case strings.HasPrefix(path, orgsPath):
 		return stopsOrg(set)
 	}
 	return false
@@ -374,13 +378,32 @@ func (a *attempts) once(ctx context.Context, base string) error {
 // take judges an answer, and decodes it if it is one of success.
 func (a *attempts) take(resp *http.Response, raw []byte, id string) error {
 	if err := refusedBy(resp, raw, a.path, id); err != nil {
+		if refused, ok := errors.AsType[*refusedError](err); ok {
+			refused.org = a.org()
+			refused.body, _ = a.body.(map[string]any)
+		}
 		return err
 	}
-	if a.poor != nil && a.poor(raw) {
-		a.second = raw
+	if a.rank != nil && a.rank(raw) > 0 {
+		if a.second == nil || a.rank(raw) < a.rank(a.second) {
+			a.second = raw
+		}
 		return errPoor
 	}
 	return a.decode(raw)
+}
+
+// org is the org that the call is for, "" if it is for none.
+func (a *attempts) org() string {
+	if a.client.org != "" {
+		return a.client.org
+	}
+	escaped, _ := strings.CutPrefix(a.path, orgsPath)
+	id, _ := url.PathUnescape(escaped) // it was escaped by this program
+	if id == a.path {
+		return ""
+	}
+	return id
 }
 
 func (a *attempts) decode(raw []byte) error {

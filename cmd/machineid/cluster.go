@@ -138,6 +138,9 @@ func clusterStatus(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ 
 	if view.Leader == nil {
 		return unavailableError{errors.New("no leader is known: changes and leases wait until a majority of the voters can reach each other")}
 	}
+	if view.rank() > 0 {
+		return unavailableError{fmt.Errorf("%s reaches too few of the voters to know how the cluster is: ask another node (--operator-url)", view.Node)}
+	}
 	return nil
 }
 
@@ -155,12 +158,14 @@ func clusterMembers(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _
 // look asks how the cluster is, as this program knows it and as it was said.
 func look(ctx context.Context, f *operatorFlags) (view clusterView, raw map[string]any, err error) {
 	var answer json.RawMessage
-	// A node that was removed, or waits, answers as well as it can: one that knows a leader knows better.
-	poor := func(raw []byte) bool {
+	rank := func(raw []byte) int {
 		var v clusterView
-		return json.Unmarshal(raw, &v) == nil && (v.Leader == nil || v.outside())
+		if json.Unmarshal(raw, &v) != nil {
+			return 0
+		}
+		return v.rank()
 	}
-	if err := f.client().try(ctx, &attempts{method: http.MethodGet, path: clusterPath, out: &answer, poor: poor}); err != nil {
+	if err := f.client().try(ctx, &attempts{method: http.MethodGet, path: clusterPath, out: &answer, rank: rank}); err != nil {
 		return view, nil, err
 	}
 	if err := errors.Join(json.Unmarshal(answer, &view), json.Unmarshal(answer, &raw)); err != nil {
@@ -187,16 +192,52 @@ func (v *clusterView) table(w io.Writer) error {
 			role = "leader"
 		}
 		if !m.Reachable {
-			printf(t, "%s\t%s\tunreachable\t-\t-\t-\t%s\t-\t-\t-\n", m.ID, role, m.Raft)
+			printf(t, "%s\t%s\tunreachable\t-\t-\t-\t%s\t-\t-\t-\n", shown(m.ID), role, cell(m.Raft))
 			continue
 		}
 		disk := "-"
 		if m.DiskLeft != nil {
 			disk = raftstore.Size(*m.DiskLeft)
 		}
-		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, role, m.State, m.Applied, newest-min(newest, m.Applied), disk, m.Raft, m.HTTP, m.Link, m.Version)
+		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", shown(m.ID), role, cell(m.State), m.Applied, newest-min(newest, m.Applied), disk, cell(m.Raft), cell(m.HTTP), cell(m.Link), cell(m.Version))
 	}
 	return t.Flush() //nolint:wrapcheck // standard output is gone
+}
+
+// rank is how little an answer says of the cluster, 0 if it is good. A node that was removed, or waits, answers as well as it can. For a moment a removed one still knows a leader, but the
+// others turn it away.
+func (v *clusterView) rank() int {
+	voters, reachable := v.reached()
+	switch {
+	case v.outside():
+		return 3 //nolint:mnd // the poorest
+	case v.Leader == nil:
+		return 2 //nolint:mnd // poorer
+	case reachable < quorum(voters):
+		return 1
+	}
+	return 0
+}
+
+// reached counts the voters there are, and those that the asked node reaches.
+func (v *clusterView) reached() (all, reachable int) {
+	for _, m := range v.Members {
+		if m.Voter {
+			all++
+			if m.Reachable {
+				reachable++
+			}
+		}
+	}
+	return all, reachable
+}
+
+// quorum is how many of so many voters are needed, 0 if none is known.
+func quorum(voters int) int {
+	if voters == 0 {
+		return 0
+	}
+	return voters/2 + 1
 }
 
 // outside reports whether the asked node is in no cluster.
@@ -215,14 +256,9 @@ func (v *clusterView) notes() (notes []string) {
 	if v.outside() {
 		return nil
 	}
-	voters, reachable, turnedAway := 0, 0, false
+	turnedAway := false
+	voters, reachable := v.reached()
 	for _, m := range v.Members {
-		if m.Voter {
-			voters++
-			if m.Reachable {
-				reachable++
-			}
-		}
 		if !m.Reachable && m.Error != nil {
 			turnedAway = turnedAway || strings.Contains(*m.Error, "wipe ") // what a node is told that is a member no more, or an older copy
 			note := fmt.Sprintf("%s cannot be reached: %s", m.ID, *m.Error)
@@ -244,7 +280,7 @@ func (v *clusterView) notes() (notes []string) {
 			notes = append(notes, fmt.Sprintf("the clock of %s is %v off: look at its time synchronisation", m.ID, off))
 		}
 	}
-	switch quorum := voters/2 + 1; {
+	switch quorum := quorum(voters); {
 	case turnedAway: // what this node takes for the cluster is none: the others have said so, and go on
 		notes = append(notes, "the others are there and turn this node away, so they may well serve: ask one of them (--operator-url) before anything else is done")
 	case reachable < quorum:

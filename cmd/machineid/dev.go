@@ -105,7 +105,7 @@ func runDev(cmd *cobra.Command, f *devFlags, std *standard, logger *slog.Logger)
 	std.register(authorityReg)
 	typed := append(reaching(ls[2].Addr().String()), "--operator-token-file "+config.Word(filepath.Join(f.data, "authority", authority.OperatorTokenFile)))
 	node := authority.New(authority.Config{
-		Typed: typed, ID: "dev", Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
+		Typed: typed, ID: "dev", Version: Version(), Dir: filepath.Join(f.data, "authority"), HTTP: ls[2], Link: ls[3], Raft: ls[4], Bootstrap: true, OpenSignup: true, DefaultVersion: f.version,
 		Times: f.times.times(), Billing: f.billing.config, GraceDays: &f.billing.graceDays, Plans: f.billing.plans.plans,
 		Ballast: devBallast, Mail: mail.NewPrinter(out), PublicURL: "http://" + ls[2].Addr().String(), OpenFiles: nodeShare.files, Logger: logger, Flush: std.flush, Registerer: authorityReg,
 		Changed: func(action, target string, p hub.Propagation) { tellChange(out, action, target, p) },
@@ -169,7 +169,7 @@ func welcome(ctx context.Context, out io.Writer, data string, at, typed []string
   admins call     http://%[2]s/api/v1/ (through the edge) or http://%s/api/v1/ (the authority)
   operators read  http://%s/metrics (edge), http://%s/metrics (authority), also /readyz
   org key         %s (kept in %s)
-  operator token  kept in %s: machineid org list %s
+  operator token  kept in %s: %s org list %s
 
 Type next:
   export MACHINEID_ORG_KEY=$(cat %[7]s)
@@ -178,7 +178,7 @@ Type next:
   curl -sS http://%[2]s/api/v1/devices/revoke   -H "x-org-key: $MACHINEID_ORG_KEY" -d '{"deviceId":"agent-01"}'
 
 Ctrl-C stops; the next start has every org and device of this one.
-`, took.Milliseconds(), at[0], at[2], at[1], at[5], key, path, filepath.Join(data, "authority", authority.OperatorTokenFile), strings.Join(typed, " "))
+`, took.Milliseconds(), at[0], at[2], at[1], at[5], key, path, filepath.Join(data, "authority", authority.OperatorTokenFile), typedAs(), strings.Join(typed, " "))
 	return nil
 }
 
@@ -230,5 +230,5 @@ func tellChange(out io.Writer, action, target string, p hub.Propagation) {
 	case p.Edges > 1:
 		where = fmt.Sprintf("all %d edges acknowledged", p.Edges)
 	}
-	printf(out, "%s %s: in force after %.2f ms (%s)\n", action, target, p.ElapsedMs, where)
+	printf(out, "%s %s: in force after %.2f ms (%s)\n", action, shown(target), p.ElapsedMs, where)
 }

@@ -29,17 +29,41 @@ func newDeviceCommand(settings *config.Settings, env environment) *cobra.Command
 			return b.run(ctx, cmd, f, args[0], args[1:])
 		})
 		cmd.Flags().BoolVar(&all, "all", false, "all that there are")
+		config.TypedOnly(cmd, "all")
 	}
 	sub("remove ORG DEVICE", "Delete a device; its id is free again. To keep a device out, revoke it", cobra.ExactArgs(2),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-			return changeFor(ctx, cmd, f, args[0], "devices/remove", map[string]any{"deviceId": trimmed(args[1])}, "device "+trimmed(args[1])+" is removed")
+			return changeFor(ctx, cmd, f, args[0], "devices/remove", map[string]any{"deviceId": trimmed(args[1])}, "device "+shown(trimmed(args[1]))+" is removed")
 		})
 	return parent
 }
 
+// deviceView is a device as an org sees it.
+type deviceView struct {
+	DeviceID, Status                      string
+	Name, CreatedAt, RevokedAt, ExpiresAt *string
+}
+
 func deviceList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-	client, all := f.client(), []json.RawMessage{}
-	client.org = args[0]
+	all := []json.RawMessage{}
+	if err := eachDevice(ctx, f, args[0], func(_ *deviceView, raw json.RawMessage) { all = append(all, raw) }); err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if f.output == "json" {
+		return printJSON(w, all)
+	}
+	return table(w, "DEVICE STATUS NAME REGISTERED REVOKED ENDS", all, func(raw json.RawMessage) ([]string, error) {
+		var d deviceView
+		err := json.Unmarshal(raw, &d)
+		return []string{shown(d.DeviceID), cell(d.Status), text(d.Name), text(d.CreatedAt), text(d.RevokedAt), text(d.ExpiresAt)}, err
+	})
+}
+
+// eachDevice reads all devices of an org, page by page.
+func eachDevice(ctx context.Context, f *operatorFlags, org string, take func(*deviceView, json.RawMessage)) error {
+	client := f.client()
+	client.org = org
 	for cursor := ""; ; {
 		q := url.Values{"limit": {"1000"}}
 		if cursor != "" {
@@ -52,23 +76,17 @@ func deviceList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args 
 		if err := client.call(ctx, http.MethodGet, "devices/list?"+q.Encode(), nil, &page); err != nil {
 			return err
 		}
-		all = append(all, page.Devices...)
+		for _, raw := range page.Devices {
+			var d deviceView
+			if err := json.Unmarshal(raw, &d); err != nil {
+				return unreadable(err)
+			}
+			take(&d, raw)
+		}
 		if cursor = page.NextCursor; cursor == "" {
-			break
+			return nil
 		}
 	}
-	w := cmd.OutOrStdout()
-	if f.output == "json" {
-		return printJSON(w, all)
-	}
-	return table(w, "DEVICE STATUS NAME REGISTERED REVOKED ENDS", all, func(raw json.RawMessage) ([]string, error) {
-		var d struct {
-			DeviceID, Status                      string
-			Name, CreatedAt, RevokedAt, ExpiresAt *string
-		}
-		err := json.Unmarshal(raw, &d)
-		return []string{d.DeviceID, d.Status, text(d.Name), text(d.CreatedAt), text(d.RevokedAt), text(d.ExpiresAt)}, err
-	})
 }
 
 // trimmed is a device's id as every tier understands it.
@@ -103,10 +121,7 @@ func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 		return err
 	}
 	var done struct {
-		Results []struct {
-			DeviceID, Status string
-			Changed          bool
-		}
+		Results     []deviceDone
 		Propagation propagationView
 		Reason      string
 	}
@@ -116,27 +131,79 @@ func (b *batchCall) run(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 	}
 	w := cmd.OutOrStdout()
 	var failed error
+	stood, noSeat := len(done.Results) == 0, 0
 	for _, r := range done.Results {
-		if r.Status != "ok" {
+		stood = stood || r.Status == deviceOK
+		if r.Status != deviceOK {
 			failed = errNotAll
+		}
+		if r.Error == wire.DeviceLimitReached().Code {
+			noSeat++
 		}
 	}
 	if done.Reason == "at_cap" {
 		failed = errNotAll
 	}
 	if f.output == "json" {
-		if err := printChange(w, raw, late); failed == nil {
+		failed = errors.Join(failed, printChange(w, raw, late))
+	} else {
+		for _, r := range done.Results {
+			printf(w, "%s: %s\n", shown(r.DeviceID), r.said())
+		}
+		said := ""
+		if stood {
+			said = "; " + done.Propagation.told(late)
+		}
+		printf(w, "devices changed: %v%s\n", counts[b.count], said)
+	}
+	if b.scope == "all_revoked" && done.Reason != "none_revoked" && (noSeat > 0 || len(ids) == 0) {
+		if err := b.stayRevoked(ctx, f, org, noSeat); err != nil {
 			return err
 		}
-		return failed
 	}
-	for _, r := range done.Results {
-		said := r.Status
-		if r.Status == "ok" && !r.Changed {
-			said = "it was so before"
-		}
-		printf(w, "%s: %s\n", r.DeviceID, said)
-	}
-	printf(w, "devices changed: %v; %s\n", counts[b.count], done.Propagation.told(late))
 	return failed
+}
+
+// deviceOK is what stands so now.
+const deviceOK = "ok"
+
+// deviceDone is what became of one device of a batch.
+type deviceDone struct {
+	DeviceID, Status, Error string
+	Changed                 bool
+}
+
+func (r *deviceDone) said() string {
+	switch {
+	case r.Status == deviceOK && !r.Changed:
+		return "it was so before"
+	case r.Error == wire.DeviceLimitReached().Code:
+		return "stays revoked, no seat is free"
+	}
+	return r.Status
+}
+
+// stayRevoked says which devices found no seat: of named ones so many, of all those that are revoked still if no seat is free. The answer to a call for all tells it only if none
+// was restored, and to call again would restore what somebody revoked meanwhile.
+func (b *batchCall) stayRevoked(ctx context.Context, f *operatorFlags, org string, noSeat int) error {
+	const notKnown = "whether any device stays revoked for want of a seat is not known: 'machineid device list %s' tells: %w"
+	var o orgView
+	if err := f.client().call(ctx, http.MethodGet, orgsPath+url.PathEscape(org), nil, &o); err != nil {
+		return unavailableError{fmt.Errorf(notKnown, org, err)}
+	}
+	if noSeat == 0 && o.DevicesUsed >= o.Limit {
+		err := eachDevice(ctx, f, org, func(d *deviceView, _ json.RawMessage) {
+			if d.Status == "revoked" {
+				noSeat++
+			}
+		})
+		if err != nil {
+			return unavailableError{fmt.Errorf(notKnown, org, err)}
+		}
+	}
+	if noSeat == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d stay revoked: of the %d devices that may be active %d are, so no seat is free; 'machineid org plan %s --limit %d' makes room for them, or revoke or remove others",
+		noSeat, o.Limit, o.DevicesUsed, org, o.DevicesUsed+noSeat)
 }

@@ -143,6 +143,55 @@ func announcef(w io.Writer, format string, args ...any) {
 // plain is a text that others chose, in the one line or cell that it is shown in.
 func plain(s string) string { return escape(s, "") }
 
+// shown is a name or an id that others chose, as it can be typed back into a shell (bash, zsh): as it is; in quotes if it has spaces or signs of the shell; and as $'...', with escapes, if a
+// terminal would not just show it, or it has a backslash, so that none is taken for an escape. Two that differ are shown differently, and none has the look of two cells.
+func shown(s string) string {
+	bare := func(r rune) bool {
+		return unicode.IsLetter(r) || unicode.IsDigit(r) || r > unicode.MaxASCII || strings.ContainsRune("-_./:,=@%+", r)
+	}
+	switch {
+	case s != plain(s) || strings.ContainsAny(s, `\'`):
+	case s == "" || s == "-" || strings.ContainsFunc(s, func(r rune) bool { return !bare(r) }):
+		return "'" + s + "'"
+	default:
+		return s
+	}
+	var b strings.Builder
+	b.WriteString("$'")
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r == '\\' || r == '\'':
+			b.WriteString(`\` + string(r))
+		case plain(string(r)) == string(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String() + "'"
+}
+
+// shownAll is shown of each.
+func shownAll(names []string) string {
+	list := make([]string, len(names))
+	for i, name := range names {
+		list[i] = shown(name)
+	}
+	return strings.Join(list, ", ")
+}
+
+// cell is another text that others chose, in a table: as it is, unless it could be taken for two cells.
+func cell(s string) string {
+	if s == plain(s) && !strings.Contains(s, "  ") && strings.TrimSpace(s) == s && !strings.ContainsAny(s, `\`) {
+		return s
+	}
+	return shown(s)
+}
+
 // escape writes what a terminal would not just show as \u and four digits, twice where UTF-16 takes two. keep is left as it is.
 func escape(s, keep string) string {
 	shown := func(r rune) bool {

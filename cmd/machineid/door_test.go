@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"unicode"
@@ -120,3 +121,52 @@ func TestDevTellsOfChangesInALineEach(t *testing.T) {
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// TestWhatIsShownCanBeTypedBack has bash read each: it is the same text, and of two that differ no two look alike.
+func TestWhatIsShownCanBeTypedBack(t *testing.T) {
+	t.Parallel()
+	names := []string{
+		"agent-01", "", "-", "Acme Inc", "it's", `bi\u202eid`, "bi\u202eid", `$'bi\u202eid'`, "prod-01   revoked  -", " x", "x ", "$HOME", "a;b", "*", `a\`, `"q"`, "日本語", "naïve 🙂", "tag\U000e0041", "nl\nx", "e\u0301", "wide\u3000space", "#x", "~",
+	}
+	for _, r := range harmful[1:] { // no argument has a zero
+		names = append(names, fmt.Sprintf("a%cb", r))
+	}
+	as, all := map[string]string{}, make([]string, len(names))
+	for i, name := range names {
+		s := shown(name)
+		if other, again := as[s]; again && other != name {
+			t.Errorf("%q and %q are both shown as %s", name, other, s)
+		}
+		as[s], all[i] = name, s
+		if fault := faultOf(s); fault != "" || s != plain(s) {
+			t.Errorf("%q is shown as %s: %s", name, s, fault)
+		}
+		if cells := strings.Split(s, "  "); len(cells) > 1 && (s[0] != '\'' || s[len(s)-1] != '\'') {
+			t.Errorf("%q has the look of several cells: %s", name, s)
+		}
+	}
+	for _, same := range []string{"agent-01", "crewai:dev:runner:01", "worker/prod/α", "日本語", "b2469749-4abd-45c1-946a-799ce518d2b7", "2030-01-02T15:04:05Z"} {
+		if shown(same) != same {
+			t.Errorf("%s is shown as %s", same, shown(same))
+		}
+	}
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("there is no bash")
+	}
+	cmd := exec.CommandContext(t.Context(), bash, "-c", `printf '%s\0' `+strings.Join(all, " "))
+	cmd.Env = []string{"LC_ALL=C.UTF-8", "HOME=/"}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+	if len(back) != len(names) {
+		t.Fatalf("%d were typed, %d were read", len(names), len(back))
+	}
+	for i, name := range names {
+		if back[i] != name {
+			t.Errorf("%q is shown as %s, which bash reads as %q", name, all[i], back[i])
+		}
+	}
+}

@@ -75,7 +75,7 @@ func (v *edgesView) table(w io.Writer) error {
 		if e.Entries != nil {
 			entries = strconv.FormatInt(*e.Entries, 10)
 		}
-		printf(t, "%s\t%s\t%s\t%s\t%.1fs\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Address, e.Version, e.State,
+		printf(t, "%s\t%s\t%s\t%s\t%.1fs\t%s\t%s\t%s\t%s\t%s\n", shown(e.ID), cell(e.Address), cell(e.Version), cell(e.State),
 			float64(e.LeaseLeftMs)/1000, behind, ack, hits, entries, e.Since.Format(time.RFC3339))
 	}
 	return t.Flush() //nolint:wrapcheck // standard output is gone

@@ -111,6 +111,7 @@ const (
 	kept   = "kept"   // a request that follows is answered
 	closed = "closed" // nothing that follows is
 	cut    = "cut"    // closed; the client says that it is done
+	silent = "silent" // closed; the client sends nothing more and waits, and is not told 408
 )
 
 // httpRow is bytes, the status of the answer, what becomes of the connection, and headers that the answer has ("" for none of that name), by name and value in turn.
@@ -180,6 +181,10 @@ func httpRows() map[string]httpRow {
 		"no HTTP":                 {"hello\r\n\r\n", 400, closed, nil, ""},
 		"binary":                  {"\x00\x01\x02\xff\xfe\r\n\r\n", 400, closed, nil, ""},
 		"TLS":                     {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x5a", 500), 400, cut, nil, ""},
+		"TLS, that waits":         {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x5a", 500), 400, silent, nil, ""},
+		"NULs, that wait":         {"\r\n" + strings.Repeat("\x00", 20), 400, silent, nil, ""},
+		"LF only, that waits":     {strings.ReplaceAll(good, "\r\n", "\n"), 400, silent, nil, "INVALID_DEVICE_ID bad_request"},
+		"bare LF, that waits":     {onValidate + host + "x-a: b\n", 400, silent, nil, "INVALID_DEVICE_ID bad_request"},
 		"two spaces":              {strings.Replace(good, "POST ", "POST  ", 1), 400, closed, nil, ""},
 		"no target":               {"GET HTTP/1.1\r\n" + host + "\r\n", 400, closed, nil, ""},
 		"empty lines first":       {"\r\n\r\n" + good, 200, kept, nil, ""},
@@ -265,6 +270,8 @@ func httpRows() map[string]httpRow {
 		"encoding twice":             {strings.Replace(chunked("0\r\n\r\n"), chunks, chunks+chunks, 1), 400, closed, nil, ""},
 		"another, then chunked":      {strings.Replace(chunked("0\r\n\r\n"), ": chunked", ": gzip, chunked", 1), 501, closed, nil, ""},
 		"chunked, then another":      {strings.Replace(chunked("0\r\n\r\n"), ": chunked", ": chunked, gzip", 1), 400, closed, nil, ""},
+		"nothing, then chunked":      {strings.Replace(chunked("0\r\n\r\n"), ": chunked", ": , chunked", 1), 400, closed, nil, ""},
+		"chunked, then nothing":      {strings.Replace(chunked("0\r\n\r\n"), ": chunked", ": chunked,", 1), 400, closed, nil, ""},
 		"another over two lines":     {strings.Replace(chunked("0\r\n\r\n"), chunks, "Transfer-Encoding: gzip\r\n"+chunks, 1), 400, closed, nil, ""},
 		"identity":                   {strings.Replace(chunked("0\r\n\r\n"), ": chunked", ": identity", 1), 400, closed, nil, ""},
 		"HTTP/1.0, chunked":          {strings.Replace(chunked("0\r\n\r\n"), "HTTP/1.1", "HTTP/1.0", 1), 400, closed, nil, ""},
@@ -359,7 +366,7 @@ func TestHTTP(t *testing.T) {
 		answers := map[string]said{}
 		for tier, addr := range w.tiers() {
 			raw, want := strings.ReplaceAll(filled.Replace(row.raw), "$TAG", tags[tier]), 1
-			if row.end != cut {
+			if row.end != cut && row.end != silent {
 				raw += filled.Replace("GET /api/v1/devices/get?deviceId=d1 HTTP/1.1\r\n" + host + adminKey + "Connection: close\r\n\r\n")
 			}
 			if row.end == kept {

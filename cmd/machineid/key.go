@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,7 @@ func newKeyCommand(settings *config.Settings, env environment) *cobra.Command {
 		})
 	rotate.Flags().DurationVar(&grace, "grace", 24*time.Hour, "how long the old key goes on, at most 720h; 0s ends it at once")
 	sub("revoke ORG KEY_ID", "End a key at once", cobra.ExactArgs(2), func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-		return changeFor(ctx, cmd, f, args[0], "org/keys/revoke", map[string]any{"keyId": args[1]}, "key "+args[1]+" is revoked")
+		return changeFor(ctx, cmd, f, args[0], "org/keys/revoke", map[string]any{"keyId": args[1]}, "key "+shown(args[1])+" is revoked")
 	})
 	return parent
 }
@@ -82,7 +83,7 @@ func keyList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []s
 			Name, CreatedAt, ExpiresAt, RevokedAt *string
 		}
 		err := json.Unmarshal(raw, &k)
-		return []string{k.KeyID, k.Scope, text(k.Name), text(k.CreatedAt), text(k.ExpiresAt), text(k.RevokedAt)}, err
+		return []string{shown(k.KeyID), cell(k.Scope), text(k.Name), text(k.CreatedAt), text(k.ExpiresAt), text(k.RevokedAt)}, err
 	})
 }
 
@@ -97,7 +98,7 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 	}
 	var made struct {
 		KeyID, OrgAPIKey, Scope string
-		ExpiresAt               *string
+		Name, ExpiresAt         *string
 		CreatedAt               string
 		Replaced                *struct{ KeyID, ExpiresAt string }
 		Propagation             propagationView
@@ -106,8 +107,8 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 		return unreadable(err)
 	}
 	w := cmd.OutOrStdout()
-	shows(w, "key %s is made, and was shown to nobody: 'machineid key revoke %s %[1]s' ends it, 'machineid key create %[2]s --scope %s' makes another",
-		plain(made.KeyID), plain(org), plain(made.Scope))
+	shows(w, "key %s is made, and was shown to nobody: 'machineid key revoke %[2]s %[1]s' ends it, %[3]s makes another",
+		plain(made.KeyID), plain(org), createKey(org, made.Scope, unless(made.Name), unless(made.ExpiresAt)))
 	if f.output == "json" {
 		return printChange(w, raw, late)
 	}
@@ -121,4 +122,23 @@ func tellKey(ctx context.Context, cmd *cobra.Command, f *operatorFlags, org, pat
 	}
 	printf(w, "%s\n", made.Propagation.told(late))
 	return nil
+}
+
+// createKey is the command that makes a key like another, which may have a name and an end.
+func createKey(org, scope, name, ends string) string {
+	words := []string{"'machineid key create", org}
+	for _, flag := range [][2]string{{"scope", scope}, {"name", name}, {"expires-at", ends}} {
+		if flag[1] != "" && flag[1] == plain(flag[1]) {
+			words = append(words, "--"+flag[0], config.Word(flag[1]))
+		}
+	}
+	return strings.Join(words, " ") + "'"
+}
+
+// unless is an optional text, "" if there is none.
+func unless(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -82,11 +81,11 @@ func (p propagationView) told(late []string) string {
 	said := fmt.Sprintf("in force everywhere after %.1f ms (edges told: %d", p.ElapsedMs, p.Edges)
 	switch {
 	case p.Expired > 0 && len(late) > 0:
-		said += fmt.Sprintf("; %d of them did not acknowledge until their leases had ended: %s", p.Expired, strings.Join(late, ", "))
+		said += fmt.Sprintf("; %d of them did not acknowledge until their leases had ended: %s", p.Expired, shownAll(late))
 	case p.Expired > 0:
 		said += fmt.Sprintf("; %d of them did not acknowledge until their leases had ended: 'machineid edges' lists who is behind", p.Expired)
 	case len(late) > 0:
-		said += "; the last to acknowledge: " + strings.Join(late, ", ")
+		said += "; the last to acknowledge: " + shownAll(late)
 	}
 	return said + ")"
 }

@@ -25,6 +25,8 @@ type operatorFlags struct {
 
 	share time.Duration // how long a backup may take to begin; 0: timeout
 	notes io.Writer     // where it is said that a call takes its time; nil: nowhere
+
+	rehearses bool // no call is made: see byOrg
 }
 
 func (f *operatorFlags) register(fs *pflag.FlagSet) {

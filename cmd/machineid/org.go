@@ -11,10 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"machineid/cmd/machineid/config"
+	"machineid/shared/timestamp"
 )
 
 // orgView is an org as operators see it.
@@ -32,6 +34,23 @@ type orgView struct {
 	OverLimit        bool    `json:"overLimit"`
 	Hold             bool    `json:"hold"`
 	ExecutionEnabled bool    `json:"executionEnabled"`
+}
+
+// ended reports whether access has ended: every validate says ENTITLEMENT_EXPIRED, whatever else is said of the org.
+func (o *orgView) ended() bool {
+	if o.AccessUntil == nil {
+		return false
+	}
+	ms, err := timestamp.Parse(*o.AccessUntil)
+	return err == nil && ms <= time.Now().UnixMilli()
+}
+
+// state is the plan's for people: an org whose access has ended is not active.
+func (o *orgView) state() string {
+	if o.ended() {
+		return "access ended"
+	}
+	return o.PlanState
 }
 
 // propagationView tells how a change reached the edges.
@@ -93,10 +112,11 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return tellOrg(ctx, cmd, f, http.MethodPatch, args[0], body)
+			return planRefused(ctx, f, strings.Join(args[1:], ""), tellOrg(ctx, cmd, f, http.MethodPatch, args[0], body))
 		})
 	plan.Flags().StringVar(&p.limit, "limit", "", "how many devices: a `NUMBER`, or plan for what the plan gives")
 	plan.Flags().StringVar(&p.accessUntil, "access-until", "", "when access ends: a `TIME` like 2030-01-02T15:04:05Z, or never")
+	config.TypedOnly(plan, "limit", "access-until")
 	for use, held := range map[string]bool{"freeze": true, "unfreeze": false} {
 		short := "Hold an org: every validate says PLAN_FROZEN"
 		if !held {
@@ -118,7 +138,7 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 	var confirm, subscription string
 	del := sub("delete ORG", "Delete an org with its devices, keys and audit trail, for good", cobra.ExactArgs(1),
 		func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-			if confirm != args[0] {
+			if confirm == "" || confirm != args[0] && !f.rehearses { // whose id it is, is not known by then
 				return usageError{fmt.Errorf("--confirm must repeat the org's id, %s: there is no way back", args[0])}
 			}
 			body := map[string]any{"confirm": confirm}
@@ -129,6 +149,7 @@ func newOrgCommand(settings *config.Settings, env environment) *cobra.Command {
 		})
 	del.Flags().StringVar(&subscription, "subscription", "", "what becomes of a subscription that it pays for: `WAY` is cancel (at once, without a refund) or leave; unsaid, such an org is not deleted")
 	del.Flags().StringVar(&confirm, "confirm", "", "the org's `ID` once more")
+	config.TypedOnly(del, "subscription", "confirm")
 	return parent
 }
 
@@ -175,15 +196,18 @@ func orgList(ctx context.Context, cmd *cobra.Command, f *operatorFlags, _ []stri
 		var o orgView
 		err := json.Unmarshal(raw, &o)
 		return []string{
-			o.OrgID, text(o.Name), o.PlanTier, o.PlanState, strconv.Itoa(o.DevicesUsed), strconv.Itoa(o.Limit), onOff(o.ExecutionEnabled),
+			shown(o.OrgID), text(o.Name), shown(o.PlanTier), cell(o.state()), strconv.Itoa(o.DevicesUsed), strconv.Itoa(o.Limit), onOff(o.ExecutionEnabled),
 		}, err
 	})
 }
 
+// orgsPath is where operators' calls about an org begin.
+const orgsPath = "operator/orgs/"
+
 // tellOrg makes a call whose answer is an org, and shows it.
 func tellOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method, id string, body any) error {
 	var raw json.RawMessage
-	late, err := f.client().change(ctx, method, "operator/orgs/"+url.PathEscape(id), body, &raw)
+	late, err := f.client().change(ctx, method, orgsPath+url.PathEscape(id), body, &raw)
 	if err != nil {
 		return err
 	}
@@ -197,8 +221,11 @@ func tellOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method, 
 		return unreadable(err)
 	}
 	printf(w, "org           %s\nname          %s\nexternal id   %s\ngeneration    %d\nmade          %s\nplan          %s, %s\nhold          %t\naccess until  %s\ndevices       %d of %d%s\nexecution     %s\n",
-		o.OrgID, text(o.Name), text(o.ExternalID), o.Version, text(o.CreatedAt), o.PlanTier, o.PlanState, o.Hold, text(o.AccessUntil),
+		shown(o.OrgID), text(o.Name), text(o.ExternalID), o.Version, text(o.CreatedAt), shown(o.PlanTier), o.state(), o.Hold, text(o.AccessUntil),
 		o.DevicesUsed, o.Limit, map[bool]string{true: ", over the limit"}[o.OverLimit], onOff(o.ExecutionEnabled))
+	if o.ended() {
+		printf(w, "\nnote: access has ended, so every validate says ENTITLEMENT_EXPIRED; 'machineid org plan %s --access-until never' ends that, or a time to come in the place of never\n", o.OrgID)
+	}
 	if method != http.MethodGet {
 		printf(w, "\n%s\n", inForce(c, late))
 	}
@@ -239,11 +266,14 @@ func createOrg(ctx context.Context, cmd *cobra.Command, f *operatorFlags, c *org
 		body["planTier"] = c.plan
 	}
 	if cmd.Flags().Changed("version") {
+		if c.version != 1 && c.version != 2 {
+			return usageError{fmt.Errorf("--version: %d is no generation of the API; choose 1 or 2", c.version)}
+		}
 		body["version"] = c.version
 	}
 	var raw json.RawMessage
 	if err := f.client().call(ctx, http.MethodPost, "operator/orgs", body, &raw); err != nil {
-		return err
+		return planRefused(ctx, f, c.plan, err)
 	}
 	var made struct{ OrgID, OrgAPIKey, AgentKey string }
 	if err := json.Unmarshal(raw, &made); err != nil {
@@ -276,12 +306,12 @@ func table(w io.Writer, head string, list []json.RawMessage, line func(json.RawM
 	return t.Flush() //nolint:wrapcheck // standard output is gone
 }
 
-// text is an optional text for people.
+// text is an optional name, id or time for people.
 func text(s *string) string {
 	if s == nil {
 		return "-"
 	}
-	return *s
+	return shown(*s)
 }
 
 func onOff(on bool) string {

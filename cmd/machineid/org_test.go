@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -67,7 +68,9 @@ func TestOrgCommands(t *testing.T) {
 	has(line(exitDone, "org", "disable", org), "it was so before")
 	line(exitDone, "org", "enable", org)
 	check(made.AgentKey, "a", codeAllow)
-	has(line(exitDone, "org", "plan", org, "free", "--limit", "2", "--access-until", "2001-01-01T00:00:00Z"), "free, active", "3 of 2, over the limit")
+	has(line(exitDone, "org", "plan", org, "free", "--limit", "2", "--access-until", "2001-01-01T00:00:00Z"), "free, access ended", "3 of 2, over the limit", "note: access has ended", "'machineid org plan "+org+" --access-until never ")
+	has(line(exitDone, "org", "show", org), "free, access ended", "ENTITLEMENT_EXPIRED")
+	has(line(exitDone, "org", "list"), "access ended")
 	check(made.AgentKey, "a", "ENTITLEMENT_EXPIRED")
 	has(line(exitDone, "org", "plan", org, "--limit", "plan", "--access-until", "never"), "3 of 3")
 
@@ -78,8 +81,29 @@ func TestOrgCommands(t *testing.T) {
 	has(line(exitDone, "device", "restore", org, "a"), "a: ok")
 	check(made.AgentKey, "a", codeAllow)
 	has(line(exitDone, "device", "restore", org, "--all"), "devices changed: 2")
+	// Where not all find a seat, it is said why and what to type, and that works: for all, for named ones, and if none finds any.
+	line(exitDone, "device", "revoke", org, "--all")
+	line(exitDone, "org", "plan", org, "--limit", "1")
+	some := line(exitFailed, "device", "restore", org, "--all")
+	has(some, "devices changed: 1", "2 stay revoked", "of the 1 devices that may be active 1 are", "--limit 3 ")
+	has(line(exitFailed, "device", "restore", org, "--all"), "devices changed: 0", "2 stay revoked", "--limit 3 ")
+	has(line(exitFailed, "device", "restore", org, "--all", "--output", "json"), "at_cap", "2 stay revoked")
+	has(line(exitFailed, "device", "restore", org, "a", "b", "c"), "stays revoked, no seat is free", "2 stay revoked", "--limit 3 ")
+	typed := regexp.MustCompile(`'machineid (org plan [^']*)'`).FindStringSubmatch(some)
+	if typed == nil {
+		t.Fatal(some)
+	}
+	if code, out, errs := commandLine(strings.Fields(typed[1])...); code != exitDone {
+		t.Errorf("%s: exit code %d: %s%s", typed[1], code, out, errs)
+	}
+	has(line(exitDone, "device", "restore", org, "--all"), "devices changed: 2")
+	has(line(exitDone, "device", "restore", org, "--all"), "devices changed: 0")
+	if said := line(exitFailed, "device", "revoke", org, "nobody"); strings.Contains(said, "in force") {
+		t.Error(said)
+	}
+	line(exitDone, "org", "plan", org, "--limit", "plan")
 	has(line(exitDone, "device", "remove", org, "c"), "device c is removed")
-	has(line(exitFailed, "device", "remove", org, "c"), "no device has this id")
+	has(line(exitFailed, "device", "remove", org, "c"), "no device has this id", "'machineid device list "+org+" ")
 	var devices []map[string]any
 	if asJSON(&devices, "device", "list", org); len(devices) != 2 || devices[0]["deviceId"] != "a" {
 		t.Errorf("listed %v", devices)
@@ -92,9 +116,17 @@ func TestOrgCommands(t *testing.T) {
 	out := line(exitDone, "key", "rotate", org, key.KeyID, "--grace", "0s")
 	has(out, "scope   validate", "Key "+key.KeyID+" has ended.", "not shown again")
 	check(key.OrgAPIKey, "a", "ORG_NOT_FOUND")
+	// A key that was shown to nobody is made again by what is told to type: with its scope, name and end.
+	var errs strings.Builder
+	create := append([]string{"key", "create", org, "--scope", "validate", "--name", "it's \"b\"", "--expires-at", "2077-01-01T00:00:00.000Z"}, flags...)
+	if code := run(create, bareEnviron(), failing{}, &errs); code != exitUnshown {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+	_, told, _ := strings.Cut(errs.String(), "'machineid key create ")
+	has(told, " --scope validate ", ` --name "it's \"b\""`, " --expires-at 2077-01-01T00:00:00.000Z", flags[1], flags[3])
 	has(line(exitDone, "key", "revoke", org, made.AgentKey[4:12]), "is revoked; in force")
 	check(made.AgentKey, "a", "ORG_NOT_FOUND")
-	has(line(exitFailed, "key", "revoke", org, made.OrgAPIKey[4:12]), "last admin key")
+	has(line(exitFailed, "key", "revoke", org, made.OrgAPIKey[4:12]), "last admin key", "'machineid key create "+org+" --scope admin ", "'machineid key rotate "+org+" "+made.OrgAPIKey[4:12]+" ")
 
 	for _, args := range [][]string{
 		{"org", "plan", org},

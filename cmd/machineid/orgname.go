@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -20,20 +21,37 @@ type orgRun func(context.Context, *cobra.Command, *operatorFlags, []string) erro
 // byOrg lets a command take its org by id or by name, as its first argument or by --org.
 func byOrg(cmd *cobra.Command, takes cobra.PositionalArgs, run orgRun) orgRun {
 	cmd.Flags().String("org", "", "the org, by `NAME` or id, in the place of ORG")
-	given := false // on the command line: one that a file or the environment gives must not make a device of what was meant as an org
+	// On the command line --org stands for ORG. One that a file or the environment gives is taken only where nothing else is missing and nothing was typed that
+	// could be meant as an org: it must not make a device of one.
+	given, typed := false, 0
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if given = cmd.Flags().Changed("org"); given {
-			args = append([]string{"ORG"}, args...)
+		given, typed = cmd.Flags().Changed("org"), len(args)
+		err := takes(cmd, args)
+		if with := takes(cmd, append([]string{"ORG"}, args...)); given {
+			if err = with; err != nil && takes(cmd, args) == nil && typed > 0 {
+				err = fmt.Errorf("--org is in the place of ORG, so that %q is too much", args[0])
+			}
+		} else if typed == 0 && with == nil {
+			err = nil // the settings may name it: see below
 		}
-		return takes(cmd, args)
+		return err
 	}
 	return func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
-		if given {
-			name, err := cmd.Flags().GetString("org")
-			if err != nil {
-				return err //nolint:wrapcheck // cannot fail: it is registered
-			}
+		name, err := cmd.Flags().GetString("org")
+		if err != nil {
+			return err //nolint:wrapcheck // cannot fail: it is registered
+		}
+		switch {
+		case given, typed == 0 && name != "":
 			args = append([]string{name}, args...)
+		case typed == 0:
+			return usageError{fmt.Errorf("ORG is missing: give it, or --org, MACHINEID_ORG or org in a file of settings; it is called so: %s", cmd.UseLine())}
+		}
+		// What a command says of its own arguments needs no cluster, and is said before the org is looked for.
+		first := *f
+		first.rehearses = true
+		if usage, is := errors.AsType[usageError](run(ctx, cmd, &first, args)); is {
+			return usage
 		}
 		id, err := orgID(ctx, f.client(), args[0])
 		if err != nil {
@@ -49,7 +67,7 @@ func orgID(ctx context.Context, c *operatorClient, name string) (string, error) 
 		return name, nil
 	}
 	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		return "", usageError{fmt.Errorf("%q is no org's id or name", plain(name))}
+		return "", usageError{fmt.Errorf("%s is no org's id or name", shown(name))}
 	}
 	var found []string
 	err := eachOrg(ctx, c, func(raw json.RawMessage) error {
@@ -66,9 +84,9 @@ func orgID(ctx context.Context, c *operatorClient, name string) (string, error) 
 	case err != nil:
 		return "", err
 	case len(found) == 0:
-		return "", fmt.Errorf("no org has the id or the name %q: 'machineid org list' lists those there are", plain(name))
+		return "", fmt.Errorf("no org has the id or the name %s: 'machineid org list' lists those there are", shown(name))
 	case len(found) > 1:
-		return "", fmt.Errorf("%d orgs have the name %q: give the id of the one that is meant: %s", len(found), plain(name), strings.Join(found, ", "))
+		return "", fmt.Errorf("%d orgs have the name %s: give the id of the one that is meant: %s", len(found), shown(name), strings.Join(found, ", "))
 	}
 	return found[0], nil
 }

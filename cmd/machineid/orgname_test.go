@@ -4,8 +4,12 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -63,10 +67,36 @@ func TestOrgsGoByName(t *testing.T) {
 	if out := line(exitFailed, "device", "revoke", "--org", "acme inc", "a"); !strings.Contains(out, "a: not_found") {
 		t.Errorf("a device behind --org: %s", out)
 	}
-	// What the environment says does not make a device of an org.
+	// What the environment or a file says is taken where no ORG is given.
+	settings := filepath.Join(dir, "settings")
+	if err := os.WriteFile(settings, []byte("org = acme inc\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"device", "list"}, {"org", "disable"}, {"org", "enable"}, {"org", "show"}, {"device", "revoke", "--all"}, {"audit", "tail"}} {
+		for _, from := range []struct{ args, environ []string }{{nil, []string{"MACHINEID_ORG=acme inc"}}, {[]string{"--config", settings}, nil}} {
+			var out, errs strings.Builder
+			if code := run(append(append(args, from.args...), flags...), append(bareEnviron(), from.environ...), &out, &errs); code != exitDone {
+				t.Errorf("%v with %v: exit code %d: %s%s", args, from, code, out.String(), errs.String())
+			}
+		}
+	}
+	if out := line(exitUsage, "device", "list"); !strings.Contains(out, "ORG is missing") {
+		t.Errorf("no org: %s", out)
+	}
+	if out := line(exitUsage, "org", "disable", "--org", "acme inc", "d1"); !strings.Contains(out, `"d1" is too much`) {
+		t.Errorf("an org too many: %s", out)
+	}
+	// It does not make a device of an org.
 	var out, errs strings.Builder
 	if code := run(append([]string{"device", "revoke", "acme inc"}, flags...), append(bareEnviron(), "MACHINEID_ORG=twin"), &out, &errs); code != exitUsage {
 		t.Errorf("exit code %d: %s%s", code, out.String(), errs.String())
+	}
+	// How much is done is typed, and nothing that the environment says for others.
+	for setting, args := range map[string][]string{"MACHINEID_ALL=true": {"device", "revoke", "acme inc"}, "MACHINEID_LIMIT=1": {"org", "plan", "acme inc"}, "MACHINEID_CONFIRM=" + acme: {"org", "delete", "acme inc"}} {
+		var out, errs strings.Builder
+		if code := run(append(args, flags...), append(bareEnviron(), setting), &out, &errs); code != exitUsage {
+			t.Errorf("%v with %s: exit code %d: %s%s", args, setting, code, out.String(), errs.String())
+		}
 	}
 	if out := line(exitUsage, "org", "delete", "acme inc", "--confirm", "acme inc"); !strings.Contains(out, acme) {
 		t.Errorf("deleted by a name: %s", out)
@@ -104,7 +134,7 @@ func TestPlanCommands(t *testing.T) {
 	for _, args := range [][]string{{"plan", "set"}, {"plan", "set", "free"}, {"plan", "set", "a=1", "a=2"}, {"plan", "set", "--grace-days", "91"}, {"plan", "set", "a=-1"}} {
 		line(exitUsage, args...)
 	}
-	if out := line(exitFailed, "org", "create", "--plan", "nosuch"); !strings.Contains(out, "machineid plan list") {
+	if out := line(exitFailed, "org", "create", "--plan", "nosuch"); !strings.Contains(out, `no plan "nosuch": there are free, `) {
 		t.Errorf("a plan that is none: %s", out)
 	}
 }
@@ -126,4 +156,28 @@ func TestAChangeNamesWhomItWaitedFor(t *testing.T) {
 		}
 	}
 	w.edge.resume()
+}
+
+// TestArgumentsAreJudgedFirst: what is wrong with a command's own arguments is told at once, and not after a cluster was looked for that does not answer.
+func TestArgumentsAreJudgedFirst(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Bool
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) }))
+	t.Cleanup(s.Close)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(strings.Repeat("t", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"org plan dev --limit x", "org plan dev --limit 007", "org plan dev --access-until yesterday", "org plan dev", "key create dev --scope foo", "key create dev --expires-at soon",
+		"key rotate dev x --grace 721h", "key rotate dev x --grace 1ms", "device revoke dev", "device restore dev", "device revoke dev a --all", "org delete dev", "org create --version 3",
+	} {
+		code, out, errs := commandLine(append(strings.Fields(line), "--operator-url", s.URL, "--operator-token-file", token)...)
+		if code != exitUsage || out != "" || asked.Load() || strings.Contains(errs, "trying") {
+			t.Errorf("%s: exit code %d, asked: %t\n%s%s", line, code, asked.Swap(false), out, errs)
+		}
+	}
+	if code, _, errs := commandLine("org", "freeze", "dev", "--operator-url", s.URL, "--operator-token-file", token); code == exitUsage || !asked.Load() {
+		t.Errorf("nobody was asked: exit code %d: %s", code, errs)
+	}
 }

@@ -47,7 +47,7 @@ func newPlanCommand(settings *config.Settings, env environment) *cobra.Command {
 // setPlans puts what is named in the place of what there is. Of two at the same moment the later counts.
 func setPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string, days string, add bool) error {
 	given := planFlags{given: args}
-	if err := given.each(); err != nil {
+	if err := given.each(""); err != nil {
 		return usageError{err}
 	}
 	grace, err := config.Whole(days, 90)
@@ -64,7 +64,7 @@ func setPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []
 	for _, p := range given.plans {
 		i := slices.IndexFunc(all.Plans, func(old planView) bool { return old.Tier == p.Tier })
 		if i < 0 && !add {
-			return noPlan(p.Tier, all.Plans)
+			return noPlan(p.Tier, &all)
 		}
 		if i < 0 {
 			i, all.Plans = len(all.Plans), append(all.Plans, planView{})
@@ -78,19 +78,38 @@ func setPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []
 }
 
 // noPlan refuses a plan that there is not, and says which may have been meant.
-func noPlan(name string, plans []planView) error {
-	names := make([]string, len(plans))
-	for i, p := range plans {
+func noPlan(name string, all *plansView) error {
+	return usageError{fmt.Errorf("there is no plan %q%s; --add makes a new one, for good", name, meantPlan(name, all.names()))}
+}
+
+// planRefused says of a plan that a node does not know which may have been meant. Another error stays as it is.
+func planRefused(ctx context.Context, f *operatorFlags, name string, err error) error {
+	refused, ok := errors.AsType[*refusedError](err)
+	var all plansView
+	if !ok || refused.Param != "planTier" || f.client().call(ctx, http.MethodGet, plansPath, nil, &all) != nil {
+		return err
+	}
+	return fmt.Errorf("there is no plan %q%s", name, meantPlan(name, all.names()))
+}
+
+func (v *plansView) names() []string {
+	names := make([]string, len(v.Plans))
+	for i, p := range v.Plans {
 		names[i] = p.Tier
 	}
+	return names
+}
+
+// meantPlan says which plan may have been meant, or which there are.
+func meantPlan(name string, names []string) string {
 	meant := config.Nearest(name, names)
 	if i := slices.IndexFunc(names, func(n string) bool { return strings.EqualFold(n, name) }); i >= 0 {
 		meant = names[i]
 	}
 	if meant != "" {
-		meant = ": did you mean " + meant + "?"
+		return ": did you mean " + meant + "?"
 	}
-	return usageError{fmt.Errorf("there is no plan %q%s; --add makes a new one, for good", name, meant)}
+	return ": there are " + strings.Join(names, ", ")
 }
 
 func tellPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method string, body any) error {
@@ -112,7 +131,7 @@ func tellPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, method
 	err := table(w, "PLAN DEVICES", all.Plans, func(raw json.RawMessage) ([]string, error) {
 		var p planView
 		err := json.Unmarshal(raw, &p)
-		return []string{p.Tier, strconv.FormatUint(uint64(p.Limit), 10)}, err
+		return []string{shown(p.Tier), strconv.FormatUint(uint64(p.Limit), 10)}, err
 	})
 	printf(w, "\ndays of grace after a payment failed: %d\n", all.GraceDays)
 	return err

@@ -33,15 +33,15 @@ func (f *planFlags) register(fs *pflag.FlagSet) {
 }
 
 func (f *planFlags) validate() error {
-	faults := []error{f.each()}
+	faults := []error{f.each("--plans: ")}
 	if !slices.ContainsFunc(f.plans, func(p authority.Plan) bool { return p.Tier == freePlan }) && faults[0] == nil {
 		faults = append(faults, errors.New("--plans: free is missing; new orgs begin with it, so add for example free=3"))
 	}
 	return errors.Join(faults...)
 }
 
-// each reads the plans that are given.
-func (f *planFlags) each() error {
+// each reads the plans that are given. What it says begins with where they were.
+func (f *planFlags) each(where string) error {
 	var faults []error
 	f.plans = nil
 	seen := map[string]bool{}
@@ -50,16 +50,16 @@ func (f *planFlags) each() error {
 		n, err := config.Whole(limit, maxPlanLimit)
 		switch {
 		case !ok || err != nil || name == "" || len(name) > maxPlanName || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }):
-			faults = append(faults, fmt.Errorf("--plans: %q is no plan; write a name and a number of devices up to %d, for example pro=25", text, maxPlanLimit))
+			faults = append(faults, fmt.Errorf("%s%q is no plan; write a name and a number of devices up to %d, for example pro=25", where, text, maxPlanLimit))
 			continue
 		case seen[name]:
-			faults = append(faults, fmt.Errorf("--plans: %s is named twice; give each plan once", name))
+			faults = append(faults, fmt.Errorf("%s%s is named twice; give each plan once", where, name))
 		}
 		seen[name] = true
 		f.plans = append(f.plans, authority.Plan{Tier: name, Limit: uint32(n)}) //nolint:gosec // bounded by the parser
 	}
 	if len(f.given) > maxPlans {
-		faults = append(faults, fmt.Errorf("--plans: %d plans are too many; give at most %d", len(f.given), maxPlans))
+		faults = append(faults, fmt.Errorf("%s%d plans are too many; give at most %d", where, len(f.given), maxPlans))
 	}
 	return errors.Join(faults...)
 }

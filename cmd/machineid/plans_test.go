@@ -41,6 +41,14 @@ func TestPlans(t *testing.T) {
 			t.Errorf("%s: exit code %d: %s", name, code, errs)
 		}
 	}
+	for _, args := range [][]string{{"org", "create", "--plan", "taem"}, {"org", "plan", "dev", "taem"}} {
+		if code, _, errs := commandLine(append(args, flags...)...); code != exitFailed || !strings.Contains(errs, `no plan "taem": did you mean team?`) {
+			t.Errorf("%v: exit code %d: %s", args, code, errs)
+		}
+	}
+	if code, _, errs := commandLine(append([]string{"plan", "set", "free=-1"}, flags...)...); code != exitUsage || strings.Contains(errs, "--plans") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
 	has()
 	w.interrupt()
 	w = launchDev(t, dir, "--plans", "free=2")

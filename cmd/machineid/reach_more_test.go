@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,6 +82,13 @@ func TestWhoIsNoNodeIsNamed(t *testing.T) {
 	t.Cleanup(tls.Close)
 	web, _ := answering(t, saying(http.StatusOK, "<html>welcome</html>", "Content-Type: text/html"))
 	missing, _ := answering(t, saying(http.StatusNotFound, "404 page not found"))
+	files, _ := answering(t, func(w http.ResponseWriter, r *http.Request) { // as python3 -m http.server is
+		status := http.StatusNotFound
+		if r.Method != http.MethodGet {
+			status = http.StatusNotImplemented
+		}
+		w.WriteHeader(status)
+	})
 	moved, _ := answering(t, saying(http.StatusFound, "", "Location: http://example.com/"))
 	other, _ := answering(t, saying(http.StatusOK, `{"data":[]}`))
 	good := "http://" + d.authority
@@ -88,12 +96,14 @@ func TestWhoIsNoNodeIsNamed(t *testing.T) {
 		"an edge":             {"http://" + d.edge, "is an edge"},
 		"the link":            {"http://" + link, "as --link does"},
 		"operators' listener": {"http://" + d.authorityOps, "no authority node"},
+		"Raft":                {"http://" + raft, "is the --raft of an authority node"},
 		"a server of TLS":     {"http://" + strings.TrimPrefix(tls.URL, "https://"), "no authority node"},
 		"no server of TLS":    {"https://" + d.authority, "write http://"},
 		"a web site":          {web, "no authority node"},
 		"a web site of files": {missing, "no authority node"},
 		"one that redirects":  {moved, "no authority node"},
 		"another API":         {other, "no authority node"},
+		"a server of files":   {files, "no authority node"},
 		"SSH":                 {"http://" + speaking(t, "SSH-2.0-OpenSSH_9.2\r\n"), "HTTP"},
 	} {
 		for _, args := range [][]string{{"org", "list"}, {"key", "list", anOrg}, {"org", "disable", anOrg}, {"device", "revoke", anOrg, "a"}, {"org", "create"}, {"cluster", "status"}, {"cluster", "transfer"}, {"snapshot", "save", filepath.Join(t.TempDir(), "f")}} {
@@ -111,10 +121,57 @@ func TestWhoIsNoNodeIsNamed(t *testing.T) {
 			}
 		}
 	}
-	// Raft hangs up; that may be a node that dies just now, so it is tried on.
-	code, _, errs := commandLine("org", "list", "--operator-url", "http://"+raft, "--operator-token-file", token, "--timeout", "6s")
-	if code != exitUnavailable || !strings.Contains(errs, "as --raft does") || !strings.Contains(errs, "trying for") {
-		t.Errorf("Raft: exit code %d: %s", code, errs)
+	for _, url := range []string{files, web, "http://" + raft} {
+		if code, out, errs := commandLine("operator", "token", "rotate", "--operator-url", url, "--operator-token-file", token); code != exitFailed || !strings.Contains(errs, "Nothing was changed") {
+			t.Errorf("%s: exit code %d: %s%s", url, code, out, errs)
+		}
+		if _, err := os.Stat(token + ".new"); err == nil {
+			t.Errorf("%s: the new token stays behind", url)
+		}
+		if code, out, errs := commandLine("cluster", "init", "--at", url, "--operator-token-file", token); code != exitFailed || !strings.Contains(errs, "--at") {
+			t.Errorf("%s: exit code %d: %s%s", url, code, out, errs)
+		}
+	}
+	// Who hangs up may be a node that dies just now, so it is tried on.
+	code, _, errs := commandLine("org", "list", "--operator-url", "http://"+speaking(t, ""), "--operator-token-file", token, "--timeout", "6s")
+	if code != exitUnavailable || !strings.Contains(errs, "as --raft") || !strings.Contains(errs, "trying for") {
+		t.Errorf("one that hangs up: exit code %d: %s", code, errs)
+	}
+	// What a node is added by, or looks for others by, is told apart alike.
+	for at, want := range map[string]string{d.authority: "speaks HTTP/1, as --http", d.authorityOps: "speaks HTTP/1, as --http", link: "speaks HTTP/2 alone, as --link does"} {
+		eventually(t, patient, "cluster add says whom it met at "+at, func() bool { // a node that asks is patient for a second, which may be too little
+			code, out, errs := commandLine("cluster", "add", "a4", at, "--operator-url", good, "--operator-token-file", token)
+			if code == exitDone || strings.Contains(errs, `\u000a`) {
+				t.Errorf("cluster add at %s: exit code %d: %s%s", at, code, out, errs)
+			}
+			return strings.Contains(errs, want) && strings.Contains(errs, "is not the --raft of a4")
+		})
+	}
+	reasons := func(ops string) string {
+		resp, err := http.Get("http://" + ops + "/readyz")
+		if err != nil {
+			return ""
+		}
+		defer func() { _ = resp.Body.Close() }()
+		raw, _ := io.ReadAll(resp.Body)
+		return string(raw)
+	}
+	for at, want := range map[string]string{d.authority: "speaks HTTP/1, as --http", d.authorityOps: "speaks HTTP/1, as --http", raft: "is the --raft of an authority node"} {
+		ops := freeAddress(t)
+		e := launch(t, "edge", "--id", "e", "--http", freeAddress(t), "--ops", ops, "--authority", at)
+		eventually(t, patient, "the edge says whom it met at "+at, func() bool {
+			return strings.Contains(reasons(ops), want) && strings.Contains(reasons(ops), "--authority")
+		})
+		e.kill()
+	}
+	for at, want := range map[string]string{d.edge: "is an edge", d.authorityOps: "is no authority node", link: "as --link does", raft: "is the --raft of an authority node"} {
+		ops := freeAddress(t)
+		n := launch(t, "authority", "--id", "a4", "--data", t.TempDir(), "--http", freeAddress(t), "--link", freeAddress(t), "--raft", freeAddress(t), "--ops", ops, "--operator-token-file", token, "--join", at)
+		eventually(t, patient, "the node says whom it met at "+at, func() bool {
+			said := reasons(ops)
+			return strings.Contains(said, want) && strings.Contains(said, "--http") && !strings.Contains(said, "cluster init") && !strings.Contains(said, "\\x00")
+		})
+		n.kill()
 	}
 }
 
@@ -240,6 +297,19 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		there, _ := answering(t, saying(http.StatusOK, fmt.Sprintf(cluster, "there", `"there"`)))
 		if code, out, errs := operateAt([]string{gone, there}, "cluster", "status"); code != exitDone || !strings.Contains(out, "asked   there") {
 			t.Errorf("exit code %d: %s%s", code, out, errs)
+		}
+		// For a moment after it was removed it still knows a leader, and reaches nobody.
+		const members = `{"status":"ok","clusterId":"c","node":"just","phase":"member","leader":"there","members":[{"id":"there","voter":true,"leader":true,"error":"a1 is no member: wipe its folder"},{"id":"third","voter":true,"error":"wipe it"}]}`
+		just, _ := answering(t, saying(http.StatusOK, members))
+		for _, urls := range [][]string{{just, there}, {just, gone, there}, {gone, just, there}} {
+			if code, out, errs := operateAt(urls, "cluster", "status"); code != exitDone || !strings.Contains(out, "asked   there") {
+				t.Errorf("just removed: exit code %d: %s%s", code, out, errs)
+			}
+		}
+		for _, urls := range [][]string{{just}, {gone, just}, {just, gone}} {
+			if code, out, errs := operateAt(urls, "cluster", "status"); code != exitUnavailable || !strings.Contains(out, "asked   just") {
+				t.Errorf("none better: exit code %d: %s%s", code, out, errs)
+			}
 		}
 		if code, out, errs := operateAt([]string{"http://" + freeAddress(t), gone}, "cluster", "status"); code != exitUnavailable || !strings.Contains(out, "asked   gone") {
 			t.Errorf("alone: exit code %d: %s%s", code, out, errs)

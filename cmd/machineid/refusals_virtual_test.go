@@ -62,5 +62,18 @@ func TestAFullDiskSaysSo(t *testing.T) {
 				t.Errorf("%s: %+v", path, got)
 			}
 		}
+		// What takes rights away is refused too, once that has used up what the node can spare, and nobody is told that it is done.
+		for range 1 << 16 {
+			got := c.call(n.id, "POST", "devices/revoke", device("d"), "X-Org-Key", made.Key)
+			if got.code == 200 {
+				continue
+			}
+			said := (&refusedError{status: got.code, Code: got.Error, Message: got.Message, Outcome: got.Outcome, Path: "devices/revoke"}).Error()
+			if got.code != 503 || got.Outcome != "not_done" || !strings.Contains(got.Message, "nothing was changed") || !strings.Contains(got.Message, "no room left even to take rights away") || strings.Contains(got.Message, "is done") || !strings.Contains(said, "make room there ('machineid cluster status'") {
+				t.Errorf("a revoke without room: %+v; %s", got, said)
+			}
+			return
+		}
+		t.Error("revokes never end")
 	})
 }

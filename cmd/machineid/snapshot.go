@@ -42,6 +42,9 @@ a warning says so.`,
 	settings.Validate(save, func() error { return f.validate(env) })
 	save.RunE = func(cmd *cobra.Command, args []string) error {
 		speakAs(cmd)
+		if args[0] == "-" {
+			return usageError{errors.New("a backup is checked before it gets its name, so it goes to a file and not to standard output; ./- is one of that name")}
+		}
 		return saveSnapshot(cmd, f, args[0], force)
 	}
 

@@ -76,15 +76,9 @@ func stray(cmd *cobra.Command, given []string) error {
 		return usageError{fmt.Errorf("%s does nothing without a command: put one of %s before it", given[0], strings.Join(below(cmd), ", "))}
 	}
 	said := fmt.Sprintf("unknown command %q", args[0])
-	cmd.SuggestionsMinimumDistance = 2
-	near := cmd.SuggestionsFor(args[0])
-	if len(near) == 0 {
-		near = elsewhere(cmd.Root(), args[0])
-	}
-	for i, name := range near {
-		if !strings.HasPrefix(name, cmd.Root().Name()+" ") {
-			near[i] = cmd.CommandPath() + " " + name
-		}
+	near := meantBy(cmd, args[0])
+	for i, path := range near {
+		near[i] = cmd.Root().Name() + " " + path
 	}
 	if len(near) > 0 {
 		return usageError{errors.New(said + ": did you mean " + strings.Join(near, ", or ") + "?")}
@@ -117,17 +111,6 @@ func below(cmd *cobra.Command) (names []string) {
 		}
 	}
 	return names
-}
-
-// elsewhere lists the commands of that name at other places of the tree.
-func elsewhere(cmd *cobra.Command, name string) (paths []string) {
-	for _, sub := range cmd.Commands() {
-		if sub.Name() == name && sub.IsAvailableCommand() {
-			paths = append(paths, sub.CommandPath())
-		}
-		paths = append(paths, elsewhere(sub, name)...)
-	}
-	return paths
 }
 
 // help is the command help: cobra's own tells of what does not exist as if all were well.

@@ -63,7 +63,7 @@ func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file
 		switch {
 		case again == nil:
 			err = nil
-		case unauthorized(err) && unauthorized(again):
+		case nobodyTook(err) && nobodyTook(again):
 			return tokenRefused(err, file, made)
 		}
 	}
@@ -83,15 +83,17 @@ func rotateToken(ctx context.Context, cmd *cobra.Command, f *operatorFlags, file
 	return nil
 }
 
-func unauthorized(err error) bool {
+// nobodyTook reports whether a token was refused, or nobody was there who could take it.
+func nobodyTook(err error) bool {
 	refused, ok := errors.AsType[*refusedError](err)
-	return ok && refused.status == http.StatusUnauthorized
+	_, strange := errors.AsType[strangerError](err)
+	return strange || ok && refused.status == http.StatusUnauthorized
 }
 
 // tokenRefused is what is said when neither token is good: the change was never made, and what this run has made for it is taken away.
 func tokenRefused(err error, file string, made bool) error {
 	if !made {
-		return fmt.Errorf("%w\nNothing was changed, and the token in %s is none that is good there either", err, file)
+		return fmt.Errorf("%w\nNothing was changed, and the token in %s is not taken there either", err, file)
 	}
 	if gone := os.Remove(file); gone != nil {
 		return fmt.Errorf("%w\nNothing was changed; the new token is good for nothing: %w", err, gone)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,10 +33,29 @@ func speakAs(cmd *cobra.Command) {
 		}
 		own = func(text string) string { return strings.ReplaceAll(text, hint.URL, "--at") }
 	}
-	words := func(text string) string { return hint.Complete(own(text), typed...) }
+	words := func(text string) string { return asTyped(hint.Complete(own(text), typed...)) }
 	for _, w := range []any{cmd.OutOrStdout(), cmd.ErrOrStderr()} {
 		if d, ok := w.(*door); ok {
 			d.words = words
 		}
 	}
+}
+
+// typedAs is how this program is called: `go run` leaves none behind that could be.
+func typedAs() string {
+	if self, err := os.Executable(); err == nil && isGoRun(self) {
+		return "go run ./cmd/machineid"
+	}
+	return "machineid"
+}
+
+// isGoRun reports whether go run has made a program: in a folder exe of its own for building.
+func isGoRun(path string) bool {
+	return strings.Contains(path, "go-build") && filepath.Base(filepath.Dir(path)) == "exe"
+}
+
+// asTyped has the commands in a text call this program as it was called.
+func asTyped(text string) string {
+	name := typedAs()
+	return hint.Each(text, func(c string) string { return "'" + name + strings.TrimPrefix(c, "'machineid") })
 }

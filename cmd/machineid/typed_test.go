@@ -24,6 +24,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"machineid/shared/hint"
+	"machineid/shared/wire"
 )
 
 // literals calls f with each string of the program that is built.
@@ -103,7 +104,7 @@ func TestCommandsToTypeExist(t *testing.T) {
 		}
 		for _, m := range typed.FindAllStringSubmatch(text, -1) {
 			calls := slices.Contains(callers, m[2]) || slices.ContainsFunc(callers, func(c string) bool { return strings.HasPrefix(c, m[2]+" ") })
-			if calls && m[1] != "'" && !strings.HasPrefix(text, "machineid operator's token ") && !strings.Contains(text, "operator token  kept in %s: machineid org list %s") {
+			if calls && m[1] != "'" && !strings.HasPrefix(text, "machineid operator's token ") {
 				t.Errorf("%s: %q stands without apostrophes in %q", file, m[0], text)
 			}
 			quoted++
@@ -122,6 +123,58 @@ func TestCommandsToTypeExist(t *testing.T) {
 	})
 	if quoted < 30 || flagged < 100 {
 		t.Errorf("only %d commands and %d flags were seen", quoted, flagged)
+	}
+}
+
+// TestCommandsToTypeWork takes each command that a message tells to type, with something in the place of what is filled in, and has it call nobody: it is understood as it is printed.
+func TestCommandsToTypeWork(t *testing.T) {
+	t.Parallel()
+	nobody, seen := "http://"+freeAddress(t), 0
+	filled := strings.NewReplacer("%[1]s", "a", "%[2]s", "a", "--scope %s", "--scope agent", "%s", "a", "%d", "7", "ADDRESS", "127.0.0.1:7070")
+	tryOut := func(where, c string) {
+		words := strings.Fields(filled.Replace(strings.Trim(c, "'")))[1:]
+		if !slices.ContainsFunc(hint.Callers, func(caller string) bool { return strings.HasPrefix(strings.Join(words, " ")+" ", caller+" ") }) || len(words) < 2 && words[0] != "edges" {
+			return // it calls nobody, or is the name of several
+		}
+		seen++
+		if !slices.Contains(words, "init") {
+			words = append(words, "--operator-url", nobody)
+		}
+		var out, errs strings.Builder
+		environ := append(bareEnviron(), operatorTokenEnv+"="+clusterToken)
+		if code := run(append(words, "--timeout", "1ms"), environ, &out, &errs); code == exitUsage {
+			t.Errorf("%s tells to type %s: %s", where, c, errs.String())
+		}
+	}
+	literals(t, func(file, text string) {
+		hint.Each(text, func(c string) string {
+			tryOut(file, c)
+			return c
+		})
+	})
+	// What the API says is filled in with what the call was about, and a flag has a value.
+	for _, said := range []*wire.Error{
+		wire.EntitlementExpired(), wire.PlanFrozen(), wire.DeviceNotFound(), wire.DeviceRevoked(), wire.KeyNotFound(), wire.KeyLimitReached(), wire.LastAdminKey(), wire.OrgNotFound(), wire.DeviceLimitReached(),
+		wire.SecretAlreadyShown("k"),
+	} {
+		e := &refusedError{Code: said.Code, Message: said.Message, keyID: "k", org: anOrg, body: map[string]any{"keyId": "k", "deviceId": "d", "name": "of it", "scope": "agent"}}
+		hint.Each(e.Error(), func(c string) string {
+			if regexp.MustCompile(`\b(ORG|KEY_ID|DEVICE)\b`).MatchString(c) {
+				t.Errorf("%s is not filled in", c)
+			}
+			tryOut(said.Code, strings.ReplaceAll(c, `"of it"`, "of"))
+			return c
+		})
+	}
+	if seen < 40 {
+		t.Errorf("only %d commands were seen", seen)
+	}
+	for path, want := range map[string]bool{
+		"/tmp/go-build1/b001/exe/machineid": true, "/var/cache/go-build/aa/b-d/machineid": false, "/usr/bin/machineid": false, "/tmp/go-build1/b001/machineid.test": false,
+	} {
+		if isGoRun(path) != want {
+			t.Errorf("%s: made by go run: %t", path, !want)
+		}
 	}
 }
 
@@ -208,10 +261,8 @@ func TestMessagesNameTheFlagsThatWereUsed(t *testing.T) {
 			if path == "cluster init" {
 				own = "--at"
 			}
-			var (
-				code      int
-				out, errs string
-			)
+			var code int
+			var out, errs string
 			for within := 300 * time.Millisecond; ; within *= 2 { // most ask until their time is over, so that is short: longer only where the machine is slow
 				code, out, errs = commandLine(append(args, own, url, "--timeout", within.String())...)
 				if within >= patient || !strings.Contains(errs, "no answer in time") {

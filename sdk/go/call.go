@@ -35,8 +35,8 @@ type call struct {
 	named               []string // the devices of which each result must tell; nil: no results are expected
 	body                []byte   // nil for GET
 	changes             bool
-	retry               bool // may be sent again after an unknown outcome
-	requestID           string
+	retry               bool   // may be sent again after an unknown outcome
+	requestID           string // of the attempt under way, or of the last one
 	header              http.Header
 }
 
@@ -60,11 +60,10 @@ func newTransport(config *tls.Config) *http.Transport {
 }
 
 func newCall(method, path string, body Object) *call {
-	c := &call{method: method, path: path, handler: path, retry: true, requestID: rand.Text(), header: http.Header{}}
+	c := &call{method: method, path: path, handler: path, retry: true, header: http.Header{}}
 	c.header.Set("Accept", "application/json")
 	c.header.Set("Cache-Control", "no-store") // who keeps answers on the way shall keep none of these
 	c.header.Set("User-Agent", "machineid-go/"+Version)
-	c.header.Set("X-Request-Id", c.requestID)
 	if body != nil {
 		c.header.Set("Content-Type", "application/json")
 	}
@@ -135,6 +134,8 @@ func upTo(most time.Duration) time.Duration {
 
 // attempt sends the request once and judges the answer.
 func (c *Client) attempt(ctx context.Context, k *call, header http.Header, attempt int, judge func(*answer) error) *Error {
+	k.requestID = rand.Text() // what an earlier attempt was answered is no answer to this one
+	header.Set("X-Request-Id", k.requestID)
 	whole := ctx
 	if k.path == pathValidate && attempt <= c.retries {
 		// The server answers validate within 1 s. Half of the time is kept for another connection, should this one lead nowhere.

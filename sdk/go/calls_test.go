@@ -1,10 +1,13 @@
 package machineid
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strings"
@@ -368,5 +371,73 @@ func TestBackingOff(t *testing.T) {
 	}
 	if last != mostBackOff {
 		t.Errorf("at last %v", last)
+	}
+}
+
+// TestAnswersBeyondTheBound are no answers, however they go on: what was cut off may have said something else.
+func TestAnswersBeyondTheBound(t *testing.T) {
+	t.Parallel()
+	whole, err := json.Marshal(Object{"handler": "usage", "request_id": theID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for more, code := range map[int]string{0: "", 1: "broken_answer", 1 << 20: "broken_answer"} {
+		s := newScripted(t, func(w io.Writer, req seen) bool {
+			size := maxBody + more
+			head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\nContent-Length: %d\r\n\r\n%s", theID, size, whole)
+			if !echo(w, req, head) {
+				return false
+			}
+			_, err := io.CopyN(w, spaces{}, int64(size-len(whole)))
+			return err == nil
+		})
+		_, err := s.client(t, -1, time.Minute).Usage(t.Context())
+		if e, _ := errors.AsType[*Error](err); (err != nil) != (code != "") || err != nil && (e == nil || e.Code != code) {
+			t.Errorf("%d bytes more than may be: %v, want %q", more, err, code)
+		}
+	}
+}
+
+// spaces reads as spaces without end.
+type spaces struct{}
+
+func (spaces) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = ' '
+	}
+	return len(b), nil
+}
+
+// TestNothingIsCompressed: the client asks for no compressed answer, and takes none: a few bytes would become as many as their sender likes.
+func TestNothingIsCompressed(t *testing.T) {
+	t.Parallel()
+	for _, encoding := range []string{"gzip", "deflate", "x-gzip"} {
+		s := newScripted(t, func(w io.Writer, req seen) bool {
+			if asks := req.Header.Values("Accept-Encoding"); len(asks) != 0 {
+				t.Errorf("it asks for %q", asks)
+			}
+			var packed bytes.Buffer
+			z := gzip.NewWriter(&packed)
+			body, _ := json.Marshal(with(allow, Object{"request_id": req.Header.Get("X-Request-Id")}))
+			_, _ = z.Write(body)
+			_ = z.Close()
+			return echo(w, req, text(200, packed.String(), "Content-Encoding: "+encoding))
+		})
+		if d := s.client(t, -1, 0).Validate(t.Context(), "a"); d.Allowed || d.Err == nil {
+			t.Errorf("%s: %+v", encoding, d)
+		}
+	}
+}
+
+// TestARequestThatTheServerDidNotGetInTime is tried again: the server's 408 is no refusal, and says nothing of what it carried out.
+func TestARequestThatTheServerDidNotGetInTime(t *testing.T) {
+	t.Parallel()
+	late := failure("request_timeout", nil)
+	if _, err := newScripted(t, say(408, late), say(200, revoked)).client(t, 1, 0).Revoke(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	_, err := newScripted(t, say(408, late)).client(t, -1, 0).Revoke(t.Context(), "a")
+	if e, ok := errors.AsType[*Error](err); !ok || e.Refused || e.Outcome != Unknown || e.Status != 408 {
+		t.Errorf("%+v", err)
 	}
 }

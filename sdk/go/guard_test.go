@@ -221,3 +221,41 @@ func TestTimesBeyondMeasure(t *testing.T) {
 		}
 	})
 }
+
+// TestGuardOfAWatchThatDoesNotKeepUp: what work made counts only if an ALLOW was in force when it ended, also where nobody has said no: the question hangs, beyond
+// all bounds, and work does not ask.
+func TestGuardOfAWatchThatDoesNotKeepUp(t *testing.T) {
+	t.Parallel()
+	failed := errors.New("of the work")
+	for _, c := range []struct {
+		works  time.Duration
+		result error
+		late   bool
+	}{{6 * time.Second, nil, false}, {6 * time.Second, failed, false}, {8 * time.Second, nil, true}, {8 * time.Second, failed, true}, {time.Hour, nil, true}} {
+		var (
+			client *Client
+			over   chan struct{}
+			n      int
+		)
+		hangs := func(w io.Writer, req seen) bool {
+			if n++; n == 1 {
+				client.timeout = 100 * time.Hour // of the next question: as if its watch hung
+				return say(200, allow)(w, req)
+			}
+			<-over
+			return false
+		}
+		inBubble(t, Config{Timeout: 5 * time.Second}, hangs, func(ctx context.Context, made *Client) {
+			over = make(chan struct{}) // of the bubble: what waits for it does not hold its time up
+			defer close(over)
+			client = made
+			err := client.Guard(ctx, "a", time.Second, func(context.Context) error { // its ALLOW counts for 7 s
+				time.Sleep(c.works)
+				return c.result
+			})
+			if denied, ok := errors.AsType[*DeniedError](err); ok != c.late || ok && !errors.Is(denied.Decision.Err, errStale) || !ok && !errors.Is(err, c.result) {
+				t.Errorf("after %v of work that returns %v: %v", c.works, c.result, err)
+			}
+		})
+	}
+}

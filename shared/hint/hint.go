@@ -13,7 +13,18 @@ import (
 // Callers are the commands that call a cluster, each by its first words.
 var Callers = []string{"audit", "billing", "cluster", "device", "edges", "key", "operator", "org", "plan", "snapshot save"}
 
-var command = regexp.MustCompile(`'machineid (?:` + strings.Join(Callers, "|") + `)\b[^'\n]*'`)
+// A command ends at the next apostrophe that is not between quotation marks.
+const rest = `(?:[^'"\n]|"(?:[^"\\\n]|\\.)*")*'`
+
+var (
+	command  = regexp.MustCompile(`'machineid (?:` + strings.Join(Callers, "|") + `)\b` + rest)
+	commands = regexp.MustCompile(`'machineid ` + rest)
+)
+
+// Each changes each command in text.
+func Each(text string, change func(string) string) string {
+	return commands.ReplaceAllStringFunc(text, change)
+}
 
 // URL is the flag that says where a cluster is called. The command that begins one names one node, by a flag of its own.
 const (

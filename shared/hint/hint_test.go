@@ -19,6 +19,7 @@ func TestComplete(t *testing.T) {
 		"'machineid cluster init --at a:80'":                  "'machineid cluster init --at a:80 " + token + "'",
 		"'machineid recover' makes another":                   "'machineid recover' makes another",
 		"Run 'machineid org list --help'":                     "Run 'machineid org list --help'",
+		`'machineid key create o --name "it's \" it"', or`:    `'machineid key create o --name "it's \" it" ` + url + " " + token + "', or",
 		"'machineid orgs'":                                    "'machineid orgs'",
 		"the node's, and another's":                           "the node's, and another's",
 	} {

@@ -247,6 +247,11 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 		c.first = c.l.now.Load() // it may have taken long
 	}
+	if c.begun && c.state.Load() == connWaits { // fasthttp wants more of a request
+		if err := c.opening.hopeless(); err != nil {
+			return 0, err
+		}
+	}
 	now := c.l.now.Load()
 	until, slack := now+int64(c.l.opts.IdleTimeout), c.slack(c.l.opts.IdleTimeout)
 	state := c.state.Load()

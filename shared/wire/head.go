@@ -226,10 +226,11 @@ func (h *Head) noteLength(value []byte) error {
 		if c < '0' || c > '9' {
 			return ErrHeadLength
 		}
-		if h.Length > (math.MaxInt-9)/10 {
-			h.Length = math.MaxInt / 10 // as good as any: no body may be so long
+		if digit := int(c - '0'); h.Length > (math.MaxInt-digit)/10 {
+			h.Length = math.MaxInt // and so it stays, whatever follows
+		} else {
+			h.Length = 10*h.Length + digit
 		}
-		h.Length = 10*h.Length + int(c-'0')
 	}
 	if h.seen&fieldTransfer != 0 {
 		return ErrHeadBothLengths
@@ -251,7 +252,7 @@ func (h *Head) notePrefer(value []byte) {
 // that (RFC 9112, 6.1 and 6.3).
 func (h *Head) noteTransfer(value []byte) error {
 	if !equalFold(value, "chunked") {
-		if i := bytes.LastIndexByte(value, ','); i >= 0 && h.seen&(fieldTransfer|fieldLength) == 0 &&
+		if i := bytes.LastIndexByte(value, ','); i >= 0 && !listOnly(value[:i], "") && h.seen&(fieldTransfer|fieldLength) == 0 &&
 			equalFold(trimBlank(value[i+1:]), "chunked") && !listHas(value[:i], "chunked") {
 			return ErrHeadCoding
 		}

@@ -3,6 +3,8 @@ package wire
 import (
 	"bufio"
 	"errors"
+	"math"
+	"math/big"
 	"net"
 	"regexp"
 	"strings"
@@ -130,6 +132,49 @@ func TestCheckHeadPicks(t *testing.T) {
 	}
 	if err := CheckHead(head("Connection: close", "Connection: keep-alive"), &h); err != nil || !h.Close {
 		t.Errorf("close is forgotten: %v", err)
+	}
+}
+
+// TestLengths: what an int holds is read as it is, and what none holds as the largest, however many digits it has: no length wraps to one that is short.
+func TestLengths(t *testing.T) {
+	const largest = "9223372036854775807" // of 64 bits
+	for sent, want := range map[string]int{
+		"0": 0, "00": 0, "7": 7, "0000000000000000000000000000000000000000019": 19, "1048576": 1 << 20,
+		"922337203685477580": math.MaxInt / 10, "9223372036854775799": math.MaxInt - 8, "9223372036854775800": math.MaxInt - 7,
+		"9223372036854775806": math.MaxInt - 1, largest: math.MaxInt,
+		"9223372036854775808": math.MaxInt, "9223372036854775809": math.MaxInt, "9223372036854775810": math.MaxInt, "9999999999999999999": math.MaxInt,
+		"18446744073709551615": math.MaxInt, "18446744073709551616": math.MaxInt, "18446744073709551635": math.MaxInt, "99999999999999999999": math.MaxInt,
+		largest + "0": math.MaxInt, largest + "000000000000000000019": math.MaxInt, "1" + strings.Repeat("0", 64): math.MaxInt, strings.Repeat("7", 7000): math.MaxInt,
+	} {
+		if math.MaxInt != math.MaxInt64 && len(sent) > 9 {
+			continue
+		}
+		var h Head
+		if err := CheckHead(head("Content-Length: "+sent), &h); err != nil || h.Length != want {
+			t.Errorf("Content-Length %.40s is read as %d, %v, want %d", sent, h.Length, err, want)
+		}
+		r := Request{Head: h}
+		if whole := want <= bodyAtOnce; r.whole() != whole {
+			t.Errorf("with Content-Length %.40s all of it has come: %t, want %t", sent, !whole, whole)
+		}
+	}
+	// The same of all that is near a power of two, against arithmetic that does not wrap.
+	most := big.NewInt(math.MaxInt)
+	for bits := range uint(130) {
+		for near := int64(-20); near <= 20; near++ {
+			n := new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), bits), big.NewInt(near))
+			if n.Sign() < 0 {
+				continue
+			}
+			want := math.MaxInt
+			if n.Cmp(most) < 0 {
+				want = int(n.Int64())
+			}
+			var h Head
+			if err := CheckHead(head("Content-Length: "+n.String()), &h); err != nil || h.Length != want {
+				t.Errorf("Content-Length %v is read as %d, %v, want %d", n, h.Length, err, want)
+			}
+		}
 	}
 }
 

@@ -40,11 +40,11 @@ func (m *headMemo) judge(raw []byte) error {
 	return m.fault
 }
 
-// key returns the hash of the org key, or what is wrong with its form.
+// key returns the hash of the org key, or none and what is wrong with its form.
 func (m *headMemo) key() (orgkey.Hash, error) {
 	if !m.keyed {
 		key := Trim(m.head.OrgKey)
-		m.keyed, m.keyErr = true, orgkey.Check(key)
+		m.keyed, m.keyErr, m.sum = true, orgkey.Check(key), orgkey.Hash{}
 		if m.keyErr == nil {
 			m.sum = orgkey.Sum(key)
 		}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 )
 
@@ -41,6 +42,33 @@ func (o *opening) served(n int) {
 	o.lost = o.unread != 0
 	o.raw, o.line = o.raw[:0], false
 }
+
+// hopeless tells that no byte more can make a request of what has come: it begins with what no method does (TLS, binary), or a line of its head ends without CR.
+// The rest need not be waited for.
+func (o *opening) hopeless() error {
+	if o.lost {
+		return nil
+	}
+	raw := bytes.TrimLeft(o.raw, "\r\n") // RFC 9112, 2.2
+	if len(raw) > 0 && !tokenByte[raw[0]] {
+		return errNoRequest
+	}
+	for {
+		i := bytes.IndexByte(raw, '\n')
+		switch {
+		case i < 0:
+			return nil
+		case i == 0 || raw[i-1] != '\r':
+			return ErrHeadLine
+		case i == 1:
+			return nil // the head is whole, and what follows is the body
+		}
+		raw = raw[i+1:]
+	}
+}
+
+// errNoRequest is what a connection says that brings no HTTP.
+var errNoRequest = errors.New("what was sent is no HTTP")
 
 // begun is what could be read of a request's begin.
 type begun struct {

@@ -6,31 +6,23 @@ import (
 	"net/url"
 
 	"github.com/valyala/fasthttp"
-
-	"machineid/shared/orgkey"
 )
 
 // Pass makes the request that hands r on to another hop: an edge to the authority, a node to the one that leads. No byte of the head
 // that came is forwarded, so nothing can be smuggled: it is built from the route, the canonical path, the headers that the API
-// reads and the exact body. The caller sets the host, and what it vouches for itself.
-func Pass(req *fasthttp.Request, ctx *fasthttp.RequestCtx, r *Request) *Error {
+// reads and the exact body. It judges nothing: whoever answers does, who knows the caller. The caller sets the host, and what it vouches for itself.
+func Pass(req *fasthttp.Request, ctx *fasthttp.RequestCtx, r *Request) {
 	uri := Base + r.Route.Path
 	if r.Route.isPattern() {
 		path, _ := SplitTarget(ctx.Request.Header.RequestURI())
 		uri = r.Route.with(r.Route.Param(path))
 	}
+	req.SetRequestURI(uri)
 	if ctx.IsGet() {
-		query, e := canonicalQuery(r)
-		if e != nil {
-			return e
-		}
-		if query != "" {
-			uri += "?" + query
-		}
+		req.URI().SetQueryString(canonicalQuery(r))
 	} else {
 		req.SetBodyRaw(ctx.Request.Body())
 	}
-	req.SetRequestURI(uri)
 	req.Header.SetMethodBytes(ctx.Method())
 	req.Header.SetBytesV("X-Request-Id", r.ID)
 	for name, value := range map[string][]byte{
@@ -46,24 +38,14 @@ func Pass(req *fasthttp.Request, ctx *fasthttp.RequestCtx, r *Request) *Error {
 			req.Header.SetBytesV(name, values[0])
 		}
 	}
-	return nil
 }
 
-// canonicalQuery writes the query anew, from the names that the route knows. A query that cannot be read is refused here, in the
-// place that the order of checks gives it: behind the key.
-func canonicalQuery(r *Request) (string, *Error) {
+// canonicalQuery writes the query anew, from the names that the route knows. One that cannot be read becomes one that nobody can, for the same reason: where the order
+// of checks has that fault depends on who asks.
+func canonicalQuery(r *Request) string {
 	q, err := ParseQuery(r.Query)
 	if err != nil {
-		if r.Route.Operator {
-			return "", MissingParams("query", err.Error())
-		}
-		if len(Trim(r.Head.OrgKey)) == 0 {
-			return "", MissingOrgKey()
-		}
-		if err := orgkey.Check(Trim(r.Head.OrgKey)); err != nil {
-			return "", InvalidOrgKey(err)
-		}
-		return "", MissingParams("query", err.Error())
+		return unreadableQuery(err)
 	}
 	values := url.Values{}
 	for _, name := range r.Route.Query {
@@ -71,7 +53,7 @@ func canonicalQuery(r *Request) (string, *Error) {
 			values.Set(name, string(v))
 		}
 	}
-	return values.Encode(), nil
+	return values.Encode()
 }
 
 // Relay copies an answer of the next hop: its body and the headers that the API has. It reports false, and does nothing, if that

@@ -17,6 +17,19 @@ var (
 	ErrQueryByte     = errors.New("the query string holds a control character or #: encode it with %")
 )
 
+// unreadableQuery is a query that ParseQuery refuses for this reason, and that holds nothing that was sent.
+func unreadableQuery(err error) string {
+	switch {
+	case errors.Is(err, ErrQueryEscape):
+		return "%"
+	case errors.Is(err, ErrQueryRepeated):
+		return "a&a"
+	case errors.Is(err, ErrQueryTooMany):
+		return "a&b&c&d&e&f&g&h&i&j&k&l&m&n&o&p&q"
+	}
+	return "#" // ErrQueryByte; what nobody knows is no readable query either
+}
+
 // Query is a parsed query string. It is a value without pointers of its own: names and values alias the raw bytes, or fresh ones
 // where something was encoded.
 type Query struct {

@@ -151,3 +151,17 @@ func TestQueryNumber(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadableQuery: for each reason that a query is refused for there is one that is refused for the same, to be handed on in its place.
+func TestUnreadableQuery(t *testing.T) {
+	for _, sent := range []string{"a=%", "deviceId=%zz", "a=1&b&a=2", "x=1&%78=1", strings.Repeat("&", 3) + "a&b&c&d&e&f&g&h&i&j&k&l&m&n&o&p&q=1&r", "a#b", "a\x00", "\x7f", "%&#"} {
+		_, reason := ParseQuery([]byte(sent))
+		if reason == nil {
+			t.Errorf("%q can be read", sent)
+			continue
+		}
+		if _, again := ParseQuery([]byte(unreadableQuery(reason))); !errors.Is(again, reason) {
+			t.Errorf("%q is refused with %v, and what is handed on for it with %v", sent, reason, again)
+		}
+	}
+}

@@ -81,6 +81,8 @@ func errorOf(cause error) *Error {
 		return BodyTooLarge()
 	case timedOut(cause):
 		return RequestTimeout()
+	case errors.Is(cause, ErrHeadLine):
+		return BadRequest(ErrHeadLine.Error())
 	}
 	return BadRequest("this is no HTTP/1.1 request that this server understands: check the request line, the headers and the body's length")
 }

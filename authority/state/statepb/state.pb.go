@@ -208,6 +208,9 @@ type Command struct {
 	AuditForm uint32 `protobuf:"varint,7,opt,name=audit_form,json=auditForm,proto3" json:"audit_form,omitempty"`
 	// SHA-256 of the operator's token that the change was asked with, judged again where it is applied; empty where none was.
 	OperatorHash []byte `protobuf:"bytes,8,opt,name=operator_hash,json=operatorHash,proto3" json:"operator_hash,omitempty"`
+	// How it is carried out, where that is not as it was at first: 1 bounds all that a key which is no admin's has written into the audit. Whoever does not
+	// know a form stops at it: a program of before knows no field of this number.
+	Form uint32 `protobuf:"varint,9,opt,name=form,proto3" json:"form,omitempty"`
 	// Types that are valid to be assigned to Change:
 	//
 	//	*Command_Seed
@@ -324,6 +327,13 @@ func (x *Command) GetOperatorHash() []byte {
 		return x.OperatorHash
 	}
 	return nil
+}
+
+func (x *Command) GetForm() uint32 {
+	if x != nil {
+		return x.Form
+	}
+	return 0
 }
 
 func (x *Command) GetChange() isCommand_Change {
@@ -4421,7 +4431,7 @@ var File_authority_state_statepb_state_proto protoreflect.FileDescriptor
 
 const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\n" +
-	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xe6\x0e\n" +
+	"#authority/state/statepb/state.proto\x12\x12machineid.state.v1\"\xfa\x0e\n" +
 	"\aCommand\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12/\n" +
 	"\x05actor\x18\x02 \x01(\v2\x19.machineid.state.v1.ActorR\x05actor\x12\x18\n" +
@@ -4432,7 +4442,8 @@ const file_authority_state_statepb_state_proto_rawDesc = "" +
 	"\x04once\x18\x06 \x01(\v2\x18.machineid.state.v1.OnceR\x04once\x12\x1d\n" +
 	"\n" +
 	"audit_form\x18\a \x01(\rR\tauditForm\x12#\n" +
-	"\roperator_hash\x18\b \x01(\fR\foperatorHash\x12.\n" +
+	"\roperator_hash\x18\b \x01(\fR\foperatorHash\x12\x12\n" +
+	"\x04form\x18\t \x01(\rR\x04form\x12.\n" +
 	"\x04seed\x18\n" +
 	" \x01(\v2\x18.machineid.state.v1.SeedH\x00R\x04seed\x128\n" +
 	"\bset_link\x18\v \x01(\v2\x1b.machineid.state.v1.SetLinkH\x00R\asetLink\x12>\n" +

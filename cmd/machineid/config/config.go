@@ -63,6 +63,18 @@ func (s *Settings) FlagsOnly(cmd *cobra.Command) {
 	s.flagsOnly[cmd] = true
 }
 
+// typedOnly marks flags that are no settings.
+const typedOnly = "machineid_typed_only"
+
+// TypedOnly lets some flags of cmd be given on the command line alone: those that say how much a command does, which nobody means for whatever comes next.
+func TypedOnly(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		if err := cmd.Flags().SetAnnotation(name, typedOnly, nil); err != nil {
+			panic(err) // it is none of its flags
+		}
+	}
+}
+
 // Attach adds --config to root and makes every command below it load its values before its PreRun and Run. Call it once, when all
 // commands and flags are there: later flags are no settings. Until a command's PreRun its flags have their defaults, so persistent
 // PreRuns must not read them.

@@ -43,7 +43,7 @@ func (l *loader) environment() {
 		}
 		setting := strings.ToLower(strings.ReplaceAll(rest, "_", "-"))
 		if l.settings.known[setting] == nil || variable(setting) != name {
-			l.fault("env "+name, "no such setting", l.didYouMean(setting, variable, "unset it"))
+			l.fault("env "+name, "no such setting", l.didYouMean(setting, l.every(), variable, "unset it"))
 			continue
 		}
 		l.fromEnv[setting] = value
@@ -77,7 +77,7 @@ func (l *loader) file(path string) {
 		case e.name == configFlag:
 			l.fault(e.origin, "a file cannot name another one", "remove the line")
 		case l.settings.known[e.name] == nil:
-			l.fault(e.origin, strconv.Quote(e.name)+" is no setting", l.didYouMean(e.name, identity, "remove the line"))
+			l.fault(e.origin, strconv.Quote(e.name)+" is no setting", l.didYouMean(e.name, l.every(), identity, "remove the line"))
 		default:
 			l.fromFile[e.name] = e
 		}
@@ -91,6 +91,9 @@ func (l *loader) set(f *pflag.Flag) {
 		return // cobra's own --help
 	}
 	values, origin := d.given, "flag --"+f.Name
+	if _, typed := f.Annotations[typedOnly]; typed && len(values) == 0 {
+		return
+	}
 	if len(values) == 0 {
 		if value := l.fromEnv[f.Name]; value != "" {
 			values, origin = []string{value}, "env "+variable(f.Name)
@@ -137,12 +140,7 @@ func (l *loader) commandLine(err error) {
 	case errors.As(err, &missing) && missing.GetSpecifiedShortnames() != "":
 		l.fault("flag -"+missing.GetSpecifiedName(), "no such flag", l.help())
 	case errors.As(err, &missing):
-		name := missing.GetSpecifiedName()
-		if owners := l.settings.known[name]; owners != nil {
-			l.fault("flag --"+name, "not a flag of "+l.cmd.CommandPath(), "it belongs to "+strings.Join(owners, " and "))
-			return
-		}
-		l.fault("flag --"+name, "no such flag", l.didYouMean(name, func(name string) string { return "--" + name }, "remove it"))
+		l.noFlag(missing.GetSpecifiedName())
 	case errors.As(err, &bare):
 		name := bare.GetFlag().Name
 		_, remedy := explain(bare.GetFlag().Value.Type(), "", nil)
@@ -151,6 +149,28 @@ func (l *loader) commandLine(err error) {
 	default:
 		l.fault("command line", err.Error(), l.help())
 	}
+}
+
+// noFlag says of a flag that the command lacks what was meant: one of its own, or what it takes without a flag.
+func (l *loader) noFlag(name string) {
+	origin := "flag --" + name
+	for word := range strings.FieldsSeq(l.cmd.Use) {
+		if strings.Trim(word, "[].") == strings.ToUpper(strings.ReplaceAll(name, "-", "_")) {
+			l.fault(origin, "no such flag", "it is given without one: "+l.cmd.UseLine())
+			return
+		}
+	}
+	var own []string
+	l.cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			own = append(own, f.Name)
+		}
+	})
+	if owners := l.settings.known[name]; owners != nil {
+		l.fault(origin, "not a flag of "+l.cmd.CommandPath(), "it belongs to "+strings.Join(owners, " and "))
+		return
+	}
+	l.fault(origin, "no such flag", l.didYouMean(name, own, func(name string) string { return "--" + name }, "remove it"))
 }
 
 // invalid adds what a command's own validation found.
@@ -180,9 +200,11 @@ func (l *loader) invalid(err error) {
 	l.faults = append(l.faults, &faultError{origin: origin, problem: problem, cause: err})
 }
 
-// didYouMean names the known setting nearest to name in the form of its source, or gives the other way out.
-func (l *loader) didYouMean(name string, form func(string) string, otherwise string) string {
-	candidates := slices.Sorted(maps.Keys(l.settings.known))
+// every lists the names of all settings.
+func (l *loader) every() []string { return slices.Sorted(maps.Keys(l.settings.known)) }
+
+// didYouMean names the candidate nearest to name in the form of its source, or gives the other way out.
+func (l *loader) didYouMean(name string, candidates []string, form func(string) string, otherwise string) string {
 	if near := Nearest(strings.ToLower(name), candidates); near != "" {
 		return "did you mean " + form(near) + "?"
 	}

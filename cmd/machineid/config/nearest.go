@@ -1,17 +1,48 @@
 package config
 
-import "unicode/utf8"
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
 
 // Nearest returns the candidate with the fewest typing errors from name, or nothing if none is near enough to have been meant.
 // Of equally near ones it is the first.
 func Nearest(name string, candidates []string) string {
-	best, found := min(3, 1+utf8.RuneCountInString(name)/4)+1, ""
+	near := NearestAll(name, candidates, min(3, 1+utf8.RuneCountInString(name)/4))
+	if len(near) == 0 {
+		return ""
+	}
+	return candidates[slices.IndexFunc(candidates, func(c string) bool { return slices.Contains(near, c) })]
+}
+
+// NearestAll returns the candidates with the fewest typing errors from name, sorted, or nothing if there are more than most in each. If one of them has a
+// syllable more or less in front (un, dis, no-), name is a word of its own, often the opposite: then nothing was mistyped.
+func NearestAll(name string, candidates []string, most int) (near []string) {
+	best := most
 	for _, candidate := range candidates {
-		if d := distance(name, candidate); d < best {
-			best, found = d, candidate
+		if reversed(name, candidate) || reversed(candidate, name) {
+			return nil
+		}
+		d := distance(name, candidate)
+		if d < best {
+			best, near = d, nil
+		}
+		if d == best {
+			near = append(near, candidate)
 		}
 	}
-	return found
+	slices.Sort(near)
+	return near
+}
+
+// turning are the syllables that make another word of one.
+var turning = []string{"un", "dis", "de", "in", "im", "ir", "no", "non", "not", "re"}
+
+// reversed reports whether long is short with such a syllable in front.
+func reversed(long, short string) bool {
+	before, found := strings.CutSuffix(long, short)
+	return found && slices.Contains(turning, strings.TrimSuffix(before, "-"))
 }
 
 // distance counts the letters to insert, delete, replace or swap with their neighbour to get from a to b (optimal string

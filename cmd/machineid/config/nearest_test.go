@@ -3,7 +3,7 @@ package config
 import "testing"
 
 func TestNearest(t *testing.T) {
-	candidates := []string{"authority", "cache-entries", "cache-ttl", "http", "id", "max-wait", "ops"}
+	candidates := []string{"authority", "authority-http", "cache-entries", "cache-ttl", "http", "id", "insecure", "limits", "max-wait", "ops"}
 	for name, want := range map[string]string{
 		"max-wait":     "max-wait",
 		"maxwait":      "max-wait",
@@ -17,6 +17,13 @@ func TestNearest(t *testing.T) {
 		"colour":       "",
 		"http-address": "",
 		"":             "",
+		// The opposite is no typing error.
+		"secure":        "",
+		"no-insecure":   "",
+		"no-limits":     "",
+		"un-insecure":   "",
+		"insecur":       "insecure",
+		"authorty-http": "authority-http",
 	} {
 		if got := Nearest(name, candidates); got != want {
 			t.Errorf("Nearest(%q) = %q, want %q", name, got, want)

@@ -1,6 +1,6 @@
 """AutoGen AgentChat: a team that ends when it may not work any more.
 
-    pip install 'machineid-client[autogen]' 'autogen-ext[openai]'
+    pip install './sdk/python[autogen]' 'autogen-ext[openai]'
     export MACHINEID_ORG_KEY=org_...        # the agent key
     export OPENAI_API_KEY=...               # or what else your model needs
     python3 autogen_team.py team-01
@@ -43,7 +43,7 @@ async def main() -> int:
     team = RoundRobinGroupChat([agent], termination_condition=MaxMessageTermination(10))
     try:
         async with AsyncMachineID.from_env() as client:
-            await client.register(device_id)
+            await client.register(device_id, raise_on_error=True)  # its no says what to do, as when the plan is full
             print(await run(client, device_id, team, "How warm is it in Oslo?"))
     except Denied as denied:
         print(f"stopped: {denied.code}", file=sys.stderr)

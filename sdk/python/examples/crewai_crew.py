@@ -1,6 +1,6 @@
 """CrewAI: a crew that ends when it may not work any more.
 
-    pip install 'machineid-client[crewai]'
+    pip install './sdk/python[crewai]'
     export MACHINEID_ORG_KEY=org_...        # the agent key
     export OPENAI_API_KEY=...               # or what else your model needs
     python3 crewai_crew.py crew-01
@@ -39,7 +39,7 @@ def main() -> int:
     crew = Crew(agents=[agent], tasks=[Task(description="How warm is it in Oslo?", expected_output="one sentence", agent=agent)])
     try:
         with MachineID.from_env() as client:
-            client.register(device_id)
+            client.register(device_id, raise_on_error=True)  # its no says what to do, as when the plan is full
             print(run(client, device_id, crew))
     except Denied as denied:
         print(f"stopped: {denied.code}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """LangChain: an agent that ends when it may not work any more.
 
-    pip install 'machineid-client[langchain]' langchain-openai
+    pip install './sdk/python[langchain]' langchain-openai
     export MACHINEID_ORG_KEY=org_...        # the agent key
     export OPENAI_API_KEY=...               # or what else your model needs
     python3 langchain_agent.py agent-01 openai:gpt-5
@@ -36,7 +36,7 @@ def main() -> int:
     model = sys.argv[2] if len(sys.argv) > 2 else "openai:gpt-5"
     try:
         with MachineID.from_env() as client:
-            client.register(device_id)
+            client.register(device_id, raise_on_error=True)  # its no says what to do, as when the plan is full
             print(run(client, device_id, create_agent(model, [look_up]), "How warm is it in Oslo?"))
     except Denied as denied:
         print(f"stopped: {denied.code}", file=sys.stderr)

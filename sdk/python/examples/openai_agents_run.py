@@ -1,6 +1,6 @@
 """OpenAI Agents SDK: a run that ends when it may not work any more.
 
-    pip install 'machineid-client[openai-agents]'
+    pip install './sdk/python[openai-agents]'
     export MACHINEID_ORG_KEY=org_...        # the agent key
     export OPENAI_API_KEY=...
     python3 openai_agents_run.py agent-01
@@ -37,7 +37,7 @@ async def main() -> int:
     device_id = sys.argv[1] if len(sys.argv) > 1 else "agent-01"
     try:
         async with AsyncMachineID.from_env() as client:
-            await client.register(device_id)
+            await client.register(device_id, raise_on_error=True)  # its no says what to do, as when the plan is full
             agent = Agent("meteorologist", instructions="Say how warm it is.", tools=[look_up])
             print(await run(client, device_id, agent, "How warm is it in Oslo?"))
     except Denied as denied:

@@ -74,9 +74,9 @@ def consume(client: MachineID, device_id: str, jobs: Jobs, run: Callable[[Any], 
 def work(client: MachineID, device_id: str, jobs: Jobs, run: Callable[[Any], object]) -> str:
     """Registers a worker and has it consume. One that may not begin, or cannot be registered now, says why and leaves the jobs to the others."""
     try:
-        client.register(device_id)
+        client.register(device_id, raise_on_error=True)
     except MachineIDError as err:
-        return err.code
+        return str(err)
     return consume(client, device_id, jobs, run)
 
 
@@ -87,7 +87,12 @@ def main() -> int:
     def worker(client: MachineID, name: str) -> None:
         ended.append(f"{name}: {work(client, name, jobs, print)}")
 
-    with MachineID.from_env() as client:
+    try:
+        client = MachineID.from_env()
+    except ValueError as err:  # no key, or a URL that is none
+        print(f"cannot start: {err}", file=sys.stderr)
+        return 1
+    with client:
         threads = [threading.Thread(target=worker, args=(client, name)) for name in sys.argv[1:] or ["worker-1", "worker-2"]]
         for thread in threads:
             thread.start()

@@ -15,8 +15,8 @@ from machineid_client import Denied, MachineID, MachineIDError
 
 def work(client: MachineID, device_id: str, step: Callable[[], bool], every: float = 5.0) -> int:
     """Runs steps until one returns False; returns how many were run. Raises Denied when the worker is switched off, Refused or Unavailable if it cannot
-    be registered."""
-    client.register(device_id)
+    be registered: str(error) says why, and what to do."""
+    client.register(device_id, raise_on_error=True)
     done = 0
     with client.guard(device_id, every=every) as permit:  # asks now, and every few seconds in the background
         while True:
@@ -34,12 +34,17 @@ def main() -> int:
         return True
 
     try:
-        with MachineID.from_env() as client:
+        client = MachineID.from_env()
+    except ValueError as err:  # no key, or a URL that is none
+        print(f"cannot start: {err}", file=sys.stderr)
+        return 1
+    try:
+        with client:
             work(client, sys.argv[1] if len(sys.argv) > 1 else "agent-01", step)
     except Denied as denied:
         print(f"stopped: {denied.code}", file=sys.stderr)
         return 1
-    except MachineIDError as err:  # it was revoked before, or the edge is down
+    except MachineIDError as err:  # it was revoked before, the plan is full, or the edge is down
         print(f"cannot start: {err}", file=sys.stderr)
         return 1
     return 0

@@ -143,6 +143,8 @@ class AsyncPermit:
             return  # somebody else wants this task to end as well
         if error is None or isinstance(error, asyncio.CancelledError):
             raise self._denied from None
+        if isinstance(error, Exception) and not isinstance(error, Denied):
+            raise self._denied from error  # drivers make an error of their own of a cancellation
 
 
 def _cancelling(task: Optional["asyncio.Task[Any]"]) -> int:

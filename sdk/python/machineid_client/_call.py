@@ -65,7 +65,7 @@ class Call:
         retry: bool = True, changes: bool = False, idempotency_key: Optional[str] = None, bearer: Optional[Key] = None, handler: str = "",
     ) -> None:
         self.method, self.path, self.retry, self.changes, self.handler = method, path, retry, changes, handler or path
-        self.request_id = str(uuid.uuid4())
+        self.request_id = ""  # of the attempt under way, or of the last one
         self.url = "/api/v1/" + quote(path, safe="/")
         given = {k: v for k, v in (query or {}).items() if v is not None}
         if given:
@@ -81,7 +81,6 @@ class Call:
             "Accept-Encoding": "identity",
             "Cache-Control": "no-store",
             "User-Agent": f"machineid-python/{__version__}",
-            "X-Request-Id": self.request_id,
         }
         if body is not None:
             self.headers["Content-Type"] = "application/json"
@@ -93,6 +92,11 @@ class Call:
             self.headers["Idempotency-Key"] = idempotency_key or uuid.uuid4().hex  # one for all attempts
         if bearer is not None:
             self.headers["Authorization"] = Hidden("Bearer " + bearer.reveal())
+
+    def attempt(self) -> str:
+        """Begins an attempt and returns its id: what an earlier one was answered is no answer to this one."""
+        self.request_id = str(uuid.uuid4())
+        return self.request_id
 
     @property
     def unknown(self) -> str:
@@ -126,6 +130,7 @@ class Caller:
         outcome, attempt, fresh = NOT_DONE, 0, False
         while True:
             error: MachineIDError
+            headers["X-Request-Id"] = call.attempt()
             until = deadline
             if call.path == judge.VALIDATE and attempt < self.retries:
                 # The server answers validate within 1 s. Half of the time is kept for a new connection, should this one lead nowhere.

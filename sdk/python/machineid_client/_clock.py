@@ -12,7 +12,11 @@ DAY = 86_400.0
 
 def seconds(value: float, name: str) -> float:
     """Refuses what is no time to wait: also infinity, for which a permission would never be too old."""
-    if not 0 < value <= DAY:
+    try:
+        fits = 0 < value <= DAY
+    except TypeError:
+        raise TypeError(f"{name} is no number: give seconds above 0, at most a day") from None
+    if not fits:
         raise ValueError(f"{name} is no time to wait: give seconds above 0, at most a day")
     return float(value)
 

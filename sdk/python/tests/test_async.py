@@ -141,6 +141,33 @@ class AsyncGuardTest(unittest.IsolatedAsyncioTestCase):
                         except asyncio.CancelledError:
                             pass
 
+    async def test_work_that_makes_an_error_of_its_own_of_the_cancellation(self) -> None:
+        """As drivers do: the caller hears of the denial, and finds the error as its cause."""
+
+        class Aborted(Exception):
+            pass
+
+        async def work(ends: BaseException) -> None:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                raise ends from None
+
+        for ends in (Aborted(), OSError(), asyncio.TimeoutError()):
+            with Scripted(YES, NO) as server:
+                async with client(server) as c:
+                    with self.assertRaises(Denied) as caught:
+                        async with c.guard("a", every=0.01):
+                            await work(ends)
+                    self.assertEqual(caught.exception.code, "DEVICE_REVOKED")
+                    self.assertIs(caught.exception.__cause__, ends)
+                    self.assertEqual(getattr(asyncio.current_task(), "cancelling", int)(), 0)
+        with Scripted(YES, NO) as server:
+            async with client(server) as c:
+                with self.assertRaises(GeneratorExit):  # what ends more than the work goes first
+                    async with c.guard("a", every=0.01):
+                        await work(GeneratorExit())
+
     async def test_somebody_elses_cancellation_stays_one(self) -> None:
         with Scripted(YES) as server:
             async with client(server) as c:

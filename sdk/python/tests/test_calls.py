@@ -232,8 +232,9 @@ class AttemptsTest(unittest.TestCase):
                 c.revoke("a")
             self.assertEqual(len(server.requests), len(answers))
             self.assertEqual(len({r.headers["idempotency-key"] for r in server.requests}), 1)
-            self.assertEqual(len({r.headers["x-request-id"] for r in server.requests}), 1)
-            self.request_id = server.requests[0].headers["x-request-id"]
+            self.assertEqual(len({r.headers["x-request-id"] for r in server.requests}), len(answers))
+            self.request_id = server.requests[-1].headers["x-request-id"]
+            self.assertEqual(caught.exception.request_id, self.request_id)
         return caught.exception
 
     def unavailable(self, outcome: str) -> bytes:

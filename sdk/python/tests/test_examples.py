@@ -9,9 +9,9 @@ import sys
 import threading
 import unittest
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Mapping
 
-from machineid_client import Denied
+from machineid_client import Denied, Refused
 
 from .world import PATIENT, RealServer, free_address
 
@@ -31,9 +31,9 @@ class ExamplesTest(RealServer):
         super().setUp()
         self.agent.register("a")
 
-    def run_example(self, name: str, *args: str, edge: str = "") -> "subprocess.CompletedProcess[str]":
+    def run_example(self, name: str, *args: str, edge: str = "", env: Mapping[str, str] = {}) -> "subprocess.CompletedProcess[str]":
         """Runs an example as people do; it must not end in a traceback."""
-        env = dict(os.environ, MACHINEID_ORG_KEY=self.org["agentKey"], MACHINEID_BASE_URL=edge or self.dev.edge, PYTHONPATH=str(EXAMPLES.parent))
+        env = {**os.environ, "MACHINEID_ORG_KEY": self.org["agentKey"], "MACHINEID_BASE_URL": edge or self.dev.edge, "PYTHONPATH": str(EXAMPLES.parent), **env}
         done = subprocess.run(
             [sys.executable, "-B", str(EXAMPLES / f"{name}.py"), *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", timeout=4 * PATIENT
         )
@@ -122,4 +122,20 @@ class ExamplesTest(RealServer):
         done = self.run_example("queue_worker", "a", "b", edge="http://" + free_address())
         self.assertEqual((done.returncode, done.stdout), (1, ""))
 
+    def test_newcomers_at_the_plans_limit_are_told_what_to_do(self) -> None:
+        for name in ("b", "c"):  # "a" has a seat already, and a new org has three
+            self.agent.register(name)
+        for example, begins in (("worker", "cannot start: device_limit_reached: "), ("queue_worker", "newcomer: device_limit_reached: ")):
+            done = self.run_example(example, "newcomer")
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertTrue(done.stderr.startswith(begins), done.stderr)
+            self.assertIn("larger plan", done.stderr)
+        with self.assertRaises(Refused):
+            load("worker").work(self.agent, "newcomer", lambda: self.fail("the work began"))
 
+    def test_a_key_or_an_address_that_is_none_is_told_of(self) -> None:
+        for env in ({"MACHINEID_ORG_KEY": ""}, {"MACHINEID_ORG_KEY": "a key"}, {"MACHINEID_BASE_URL": "127.0.0.1:8080"}):
+            for example in ("worker", "queue_worker"):
+                done = self.run_example(example, "a", env=env)
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertTrue(done.stderr.startswith("cannot start: "), done.stderr)

@@ -186,3 +186,8 @@ class WatchTest(unittest.TestCase):
                 self.assertRaises(ValueError, client, server, timeout=wrong)
                 self.assertRaises(ValueError, c.watch, "a", every=wrong)
                 self.assertRaises(ValueError, c.guard, "a", every=wrong)
+            texts: List[Any] = ["5", b"5", [5]]  # the first as an environment variable gives it
+            for text in texts:
+                for call in (lambda: client(server, timeout=text), lambda: c.watch("a", every=text), lambda: c.guard("a", every=text)):
+                    with self.assertRaisesRegex(TypeError, "is no number: give seconds"):
+                        call()

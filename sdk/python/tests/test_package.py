@@ -17,13 +17,13 @@ SOURCES = LIBRARY + sorted(HERE.glob("tests/**/*.py")) + sorted(HERE.glob("examp
 # What the library may import: all of it is in Python 3.9 on every system.
 STANDARD = {
     "__future__", "asyncio", "concurrent", "contextlib", "contextvars", "copy", "errno", "functools", "http", "inspect", "io", "json", "logging", "math", "os", "random", "re", "select",
-    "selectors", "socket", "ssl", "sys", "threading", "time", "typing", "urllib", "uuid", "warnings", "weakref", "machineid_client",
+    "selectors", "socket", "ssl", "sys", "threading", "time", "types", "typing", "urllib", "uuid", "warnings", "weakref", "machineid_client",
 }
 
 # An adapter imports its framework besides, and nobody imports an adapter but its user.
 FRAMEWORKS = {
     "autogen": {"autogen_agentchat", "autogen_core", "openai"}, "crewai": {"crewai", "openai"}, "google_adk": {"google"}, "langchain": {"langchain_core"},
-    "mcp": {"mcp"}, "openai_agents": {"agents"}, "pydantic_ai": {"pydantic_ai"},
+    "mcp": {"mcp"}, "openai_agents": {"agents"}, "pydantic_ai": {"pydantic_ai", "pydantic_graph"},
 }
 
 

@@ -12,7 +12,7 @@ import unittest
 
 from machineid_client import MachineID, Refused, Unavailable
 
-from .scripted import HEAD, Client, Request, Scripted, allow, bare, close, deny, error, hang, http, then_close
+from .scripted import HEAD, RID, Client, Request, Scripted, allow, bare, close, deny, error, hang, http, then_close
 
 KEY = "org_ABCDEFGH" + "s3cret" * 6 + "xy"
 
@@ -111,6 +111,14 @@ class ValidateTest(unittest.TestCase):
                 answer = c.validate("a", raise_on_error=True)
                 self.assertEqual(bare(answer), bare(deny("SOMETHING_NEW", more=1)))
                 self.assertEqual((answer["request_id"], answer["message"]), (server.requests[0].headers["x-request-id"], "the server says SOMETHING_NEW"))
+
+    def test_an_attempt_believes_no_answer_to_one_before(self) -> None:
+        def late(request: Request, client: Client) -> None:
+            client.send(http(200, allow()).replace(RID.encode(), client.server.requests[0].headers["x-request-id"].encode()))
+
+        with Scripted(http(502, b"<html>"), late) as server, client(server, retries=1) as c:
+            answer = c.validate("a")
+            self.assertEqual((answer["allowed"], len(server.requests), answer["request_id"]), (False, 2, server.requests[1].headers["x-request-id"]))
 
     def test_redirects_are_not_followed(self) -> None:
         with Scripted(http(200, allow())) as elsewhere:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import sys
 import threading
-from typing import Any, AsyncGenerator, Callable, Iterator, Optional
+from typing import Any, AsyncIterator, Callable, Iterator, Mapping, Optional
 
-from ._run import Run, current
+from ._run import Run, aclose, current, in_a_loop, joined
 
 _lock = threading.Lock()
 
@@ -20,8 +19,8 @@ def _inherited(*_: Any, **__: Any) -> Optional[Run]:
     return current()
 
 
-def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Puts wrap(method) in the place of a class's method. Doing it again does nothing.
+def wrap_once(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Puts wrap(method) in the place of a class's method, or of a module's function, unless that is the method itself. Doing it again does nothing.
 
     Raises AttributeError if the class does not define the method itself: the framework is another one than it was, and an adapter that does not stop
     must not look as if it did.
@@ -29,12 +28,14 @@ def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Calla
     with _lock:
         inner = owner.__dict__.get(name)
         if inner is None:
-            raise AttributeError(f"{owner.__module__}.{owner.__qualname__} defines no {name}: this version of the framework is not supported")
+            raise AttributeError(f"{owner!r} defines no {name}: this version of the framework is not supported")
         static = isinstance(inner, staticmethod)
         inner = inner.__func__ if static else inner
         if getattr(inner, "machineid_wraps", False):
             return
         made = wrap(inner)
+        if made is inner:
+            return
         functools.update_wrapper(made, inner)
         made.machineid_wraps = True  # type: ignore[attr-defined]
         setattr(owner, name, staticmethod(made) if static else made)
@@ -43,81 +44,160 @@ def wrap_once(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Calla
 def ask_first(owner: type, name: str, find: Find = _inherited, *, awaited: bool = False, tell: bool = False) -> None:
     """Has a method of a class ask before each call that is part of a run; other calls go on as ever.
 
-    Coroutine functions, async generators and async context managers await the answer; plain functions block for it. awaited: the method is called in
-    an event loop even where it is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator. tell: where that is
-    awaited, what the method raises after a denial is Denied, also if it is a cancellation by the framework's own means.
+    Coroutine functions, async generators and async context managers await the answer, also where a decorator hides that they are such; plain functions
+    block for it. A stream is part of the run that it is asked for in, wherever it is read. awaited: the method is called in an event loop even where it
+    is a plain function that returns an awaitable or, if its name ends in _stream, an async iterator. tell: where that is awaited, what the method
+    raises after a denial is Denied, also if it is a cancellation by the framework's own means.
     """
-    wrap_once(owner, name, lambda inner: _asking(inner, find, awaited, tell))
+    wrap_once(owner, name, lambda inner: asking(inner, find, awaited, tell))
 
 
-def _asking(inner: Callable[..., Any], find: Find, awaited: bool, tell: bool) -> Callable[..., Any]:
-    if inspect.isasyncgenfunction(inner) or (awaited and inner.__name__.endswith("_stream")):
+def asking(inner: Callable[..., Any], find: Find = _inherited, awaited: bool = False, tell: bool = False) -> Callable[..., Any]:
+    """The method, asking as ask_first says."""
+    within = inspect.unwrap(inner)
+    if inspect.isasyncgenfunction(inner):
 
-        async def stream(self: Any, *args: Any, **options: Any) -> Any:
-            run = find(self, *args, **options)
-            if run is not None:
-                await run.acheck()
-            items = inner(self, *args, **options)
-            try:
-                async for item in items:
-                    yield item
-            except BaseException as error:
-                if tell and run is not None:
-                    run.tell(error)
-                raise
-            finally:
-                await items.aclose()
+        def stream(self: Any, *args: Any, **options: Any) -> Any:
+            return _Call(inner, find, tell, self, args, options).items()
 
         return stream
-    if inspect.isasyncgenfunction(inspect.unwrap(inner)):
-
-        @contextlib.asynccontextmanager
-        async def block(self: Any, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
-            run = find(self, *args, **options)
-            if run is not None:
-                await run.acheck()
-            async with inner(self, *args, **options) as value:
-                yield value
-
-        return block
-    if inspect.iscoroutinefunction(inner) or awaited:
+    if inspect.iscoroutinefunction(inner):
 
         async def coroutine(self: Any, *args: Any, **options: Any) -> Any:
-            run = find(self, *args, **options)
-            if run is not None:
-                await run.acheck()
-            try:
-                return await inner(self, *args, **options)
-            except BaseException as error:
-                if tell and run is not None:
-                    run.tell(error)
-                raise
+            return await _Call(inner, find, tell, self, args, options).result()
 
         return coroutine
 
+    # What a decorator made of it is known when it is called. Without a run it is called as ever.
+    streams = inspect.isasyncgenfunction(within) or (awaited and inner.__name__.endswith("_stream"))
+    awaits = inspect.iscoroutinefunction(within) or awaited
+
     def plain(self: Any, *args: Any, **options: Any) -> Any:
-        run = find(self, *args, **options)
-        if run is not None:
-            run.check()
+        call = _Call(inner, find, tell, self, args, options)
+        if call.run is None:
+            return inner(self, *args, **options)
+        if streams:
+            return _StreamOrBlock(call)
+        if awaits and in_a_loop():
+            return call.result()
+        call.run.check()
         return inner(self, *args, **options)
 
     return plain
 
 
-def ask_first_everywhere(base: type, *names: str, awaited: bool = False, tell: bool = False) -> None:
+class _Call:
+    """One call of a method. Its run is that of the code that calls; if there is none, that of the code that first reads or awaits it."""
+
+    def __init__(self, inner: Callable[..., Any], find: Find, tell: bool, owner: Any, args: Any, options: Any) -> None:
+        self._find = functools.partial(find, owner, *args, **options)
+        self._make = functools.partial(inner, owner, *args, **options)
+        self._tell = tell
+        self.run: Optional[Run] = self._find()
+
+    async def begin(self) -> Any:
+        """Asks, and then calls the method."""
+        if self.run is None:
+            self.run = self._find()
+        if self.run is None:
+            return self._make()
+        await self.run.acheck()
+        with joined(self.run):
+            return self._make()
+
+    def failed(self, error: BaseException) -> None:
+        if self._tell and self.run is not None:
+            self.run.tell(error)
+
+    async def result(self) -> Any:
+        try:
+            made = await self.begin()
+            if not inspect.isawaitable(made):
+                return made
+            if self.run is None:
+                return await made
+            with joined(self.run):
+                return await made
+        except BaseException as error:
+            self.failed(error)
+            raise
+
+    async def items(self) -> AsyncIterator[Any]:
+        items = (await self.begin()).__aiter__()
+        try:
+            while True:
+                try:
+                    if self.run is None:
+                        item = await items.__anext__()
+                    else:
+                        with joined(self.run):
+                            item = await items.__anext__()
+                except StopAsyncIteration:
+                    return
+                yield item
+        except BaseException as error:
+            self.failed(error)
+            raise
+        finally:
+            await aclose(items)
+
+
+class _StreamOrBlock:
+    """What a plain function gives that is an async generator inside: a stream, or, by a decorator, a context manager. It asks when it is used."""
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+        self._items: Any = call.items()
+        self._block: Any = None
+
+    def __aiter__(self) -> Any:
+        return self._items
+
+    def __anext__(self) -> Any:
+        return self._items.__anext__()
+
+    def asend(self, value: Any) -> Any:
+        return self._items.asend(value)
+
+    def athrow(self, *error: Any) -> Any:
+        return self._items.athrow(*error)
+
+    def aclose(self) -> Any:
+        return self._items.aclose()
+
+    async def __aenter__(self) -> Any:
+        self._block = await self._call.begin()
+        with joined(self._run()):
+            return await self._block.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> Any:
+        with joined(self._run()):
+            return await self._block.__aexit__(*error)
+
+    def _run(self) -> Run:
+        assert self._call.run is not None
+        return self._call.run
+
+
+def ask_first_everywhere(base: type, *names: str, find: Find = _inherited, awaited: bool = False, tell: bool = False) -> None:
     """ask_first for a base class and all of its subclasses, also those that are yet to come, wherever they define one of the methods."""
+    wrap_everywhere(base, {name: lambda inner: asking(inner, find, awaited, tell) for name in names})
+
+
+def wrap_everywhere(base: type, wraps: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]]) -> None:
+    """wrap_once for a base class and all of its subclasses, as ask_first_everywhere. All methods of one base belong into one call."""
 
     def wrap(owner: type) -> bool:
         found = False
-        for name in names:
+        for name, wrap_one in wraps.items():
             inner = owner.__dict__.get(name)
             found = found or inner is not None
             if inner is not None and not getattr(inner, "__isabstractmethod__", False):
-                ask_first(owner, name, awaited=awaited, tell=tell)
+                wrap_once(owner, name, wrap_one)
         return found
 
     if not any([wrap(owner) for owner in family(base)]):
-        raise AttributeError(f"nothing of {base.__module__}.{base.__qualname__} defines {names}: this version of the framework is not supported")
+        raise AttributeError(f"nothing of {base.__module__}.{base.__qualname__} defines {list(wraps)}: this version of the framework is not supported")
     with_subclasses(base, wrap)
 
 

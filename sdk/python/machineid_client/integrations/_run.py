@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+import weakref
 from typing import Any, AsyncIterator, Callable, Dict, Generator, Iterator, List, Mapping, Optional, Tuple, Type, Union
 
 from .. import _judge as judge
@@ -32,8 +33,11 @@ def current() -> "Optional[Run]":
 
 @contextlib.contextmanager
 def joined(run: "Run") -> Generator[None, None, None]:
-    """Makes this code part of a run that its context does not know of."""
-    token = _current.set(run)
+    """Makes this code part of a run that its context does not know of. Code of a run inside that one stays in it."""
+    here = _current.get()
+    while here is not None and here is not run:
+        here = here.outer
+    token = _current.set(run if here is None else _current.get())
     try:
         yield
     finally:
@@ -62,10 +66,12 @@ class Run:
         self._lock = threading.Lock()
         self._first: Optional[Tuple[str, Mapping[str, Any]]] = None  # whose denial, and what was said with it
         self._stops: List[Callable[[], object]] = []
+        self._inner: "weakref.WeakSet[Run]" = weakref.WeakSet()  # weak: an outer run may be long, and need not know which of these are over
         self._block: Optional[Block] = None
+        self._turns: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = weakref.WeakKeyDictionary()
         self.notes: Dict[str, Any] = {}  # what adapters remember of this run, by the adapter's name
         if outer is not None:
-            outer.on_denied(self._outer_denied)
+            outer._holds(self)
 
     @property
     def denied(self) -> Optional[Denied]:
@@ -84,15 +90,34 @@ class Run:
         self._take(decision)
 
     async def acheck(self) -> None:
-        """check for coroutines: the event loop goes on while it waits."""
+        """check for coroutines: the event loop goes on while it waits.
+
+        A run's questions in one loop take turns: the next one is put when the code that this one lets go on has come to an await. If that code holds
+        the loop up, nothing else begins afterwards on an answer from before.
+        """
         self.look()
-        if self.outer is not None and not self._same:
-            await self.outer.acheck()
+        loop = asyncio.get_running_loop()
+        turn = self._turn(loop)
+        await turn.acquire()
         try:
-            decision = await self.switch.async_client.validate(self.device_id)
-        except Exception as err:
-            decision = _failed(self.device_id, err)
-        self._take(decision)
+            self.look()
+            if self.outer is not None and not self._same:
+                await self.outer.acheck()
+            try:
+                decision = await self.switch.async_client.validate(self.device_id)
+            except Exception as err:
+                decision = _failed(self.device_id, err)
+            self._take(decision)
+        except BaseException:
+            turn.release()
+            raise
+        loop.call_soon(turn.release)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
+        if self.outer is not None and self._same:
+            return self.outer._turn(loop)
+        with self._lock:
+            return self._turns.setdefault(loop, asyncio.Lock())
 
     def look(self) -> None:
         """Raises Denied if there was a denial. It asks nobody, so it never blocks; it is no permission to begin anything."""
@@ -110,16 +135,22 @@ class Run:
                 return
             self._first = device_id, decision
             stops, self._stops = self._stops, []
+            inner = list(self._inner)
         if self._same and self.outer is not None:
             self.outer._deny(device_id, decision)
+        for run in inner:
+            run._deny(device_id, decision)
         for stop in stops:
             stop()
         if self._block is not None:
             self._block.interrupt()
 
-    def _outer_denied(self) -> None:
-        assert self.outer is not None and self.outer._first is not None
-        self._deny(*self.outer._first)
+    def _holds(self, inner: "Run") -> None:
+        with self._lock:
+            self._inner.add(inner)
+            first = self._first
+        if first is not None:
+            inner._deny(*first)
 
     def on_denied(self, stop: Callable[[], object]) -> None:
         """Has stop called once when the run is denied, in whatever thread that happens; at once if it was already. It must not block or raise."""
@@ -241,8 +272,6 @@ class _Scope:
     def _leave(self) -> Run:
         assert self._run is not None
         _leave(self._token)
-        if self._run.outer is not None:
-            self._run.outer.forget(self._run._outer_denied)
         return self._run
 
     def __enter__(self) -> Run:
@@ -290,16 +319,18 @@ def read(run: Run, items: Any) -> Iterator[Any]:
                 raise
             yield item
     finally:
-        items.close()
+        with joined(run):
+            items.close()
 
 
 async def aread(run: Run, items: Any) -> AsyncIterator[Any]:
-    """read for asynchronous generators."""
+    """read for asynchronous iterators."""
+    steps = items.__aiter__()
     try:
         while True:
             try:
                 with joined(run):
-                    item = await items.__anext__()
+                    item = await steps.__anext__()
             except StopAsyncIteration:
                 run.tell(None)
                 return
@@ -308,27 +339,52 @@ async def aread(run: Run, items: Any) -> AsyncIterator[Any]:
                 raise
             yield item
     finally:
-        await items.aclose()
+        with joined(run):
+            await aclose(steps)
 
 
-async def running(switch: "OffSwitch", begin: Callable[[Run], Any]) -> AsyncIterator[Any]:
-    """What an asynchronous generator yields, as a run of its own that ends with it. begin makes the generator, once the run may begin."""
+async def aclose(items: Any) -> None:
+    """Ends an asynchronous iterator, if it is of a kind that can be ended: generators are."""
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def running(switch: "OffSwitch", begin: Callable[[Run], Any]) -> AsyncIterator[Any]:
+    """What an asynchronous generator yields, as a run of its own that ends with it. begin makes the generator, once the run may begin.
+
+    The run is inside of the one that asks for it, wherever it is read.
+    """
+    return _running(switch, begin, current())
+
+
+async def _running(switch: "OffSwitch", begin: Callable[[Run], Any], outer: Optional[Run]) -> AsyncIterator[Any]:
     switch.prepare()
-    run = Run(switch, current())
-    try:
-        await run.acheck()
-        async with contextlib.AsyncExitStack() as stack:
-            if switch.every is not None:
-                await stack.enter_async_context(AsyncWatch(switch.async_client, run.device_id, switch.every, on_denied=run.deny))
+    run = Run(switch, outer if outer is not None else current())
+    await run.acheck()
+    async with contextlib.AsyncExitStack() as stack:
+        if switch.every is not None:
+            await stack.enter_async_context(AsyncWatch(switch.async_client, run.device_id, switch.every, on_denied=run.deny))
+        with joined(run):
             items = aread(run, begin(run))
-            try:
-                async for item in items:
-                    yield item
-            finally:
-                await items.aclose()  # type: ignore[attr-defined]
-    finally:
-        if run.outer is not None:
-            run.outer.forget(run._outer_denied)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await aclose(items)
+
+
+_async_clients: "weakref.WeakValueDictionary[int, AsyncMachineID]" = weakref.WeakValueDictionary()
+_async_lock = threading.Lock()
+
+
+def _for_coroutines(client: MachineID) -> AsyncMachineID:
+    """The one AsyncMachineID over a client that all switches share: each has threads of its own."""
+    with _async_lock:
+        made = _async_clients.get(id(client))
+        if made is None or made._client is not client:
+            made = _async_clients[id(client)] = AsyncMachineID.over(client)
+        return made
 
 
 class OffSwitch:
@@ -348,7 +404,7 @@ class OffSwitch:
         if not isinstance(device_id, str):
             raise TypeError(f"a device id is a str, not {type(device_id).__name__}")
         self.client: MachineID = client._client if isinstance(client, AsyncMachineID) else client
-        self.async_client: AsyncMachineID = client if isinstance(client, AsyncMachineID) else AsyncMachineID.over(client)
+        self.async_client: AsyncMachineID = client if isinstance(client, AsyncMachineID) else _for_coroutines(client)
         self.device_id: str = device_id
         self.every: Optional[float] = None if every is None else seconds(every, "every")
 

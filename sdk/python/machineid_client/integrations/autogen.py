@@ -6,28 +6,33 @@
     async with switch.run():                             # raises machineid_client.Denied
         await team.run(task="...")                       # or an agent's run, run_stream, Console(team.run_stream(...))
 
-Whatever AutoGen does in the block asks before each agent's turn, model call, tool call, hand-over and run of code. A denial cancels what is under way
-by AutoGen's CancellationToken: a run gets one if its caller gives none. A plain function that is a tool, and runs in a thread, goes on to its end.
-Runs on a runtime of their own (SingleThreadedAgentRuntime, started by you) are known by their token.
+Whatever AutoGen does in the block asks before each agent's turn, model call, tool call, hand-over and run of code, and before each message that an
+agent of AutoGen's core handles. A denial cancels what is under way by AutoGen's CancellationToken: a run gets one if its caller gives none. A plain
+function that is a tool runs in a thread: it asks again where it begins, and then goes on to its end. On a runtime of its own
+(SingleThreadedAgentRuntime, started by you) a run is known by its messages' tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import weakref
 from typing import Any, Callable, Generator, Optional
 
-from autogen_agentchat.agents import AssistantAgent, BaseChatAgent
-from autogen_agentchat.teams import BaseGroupChat
-from autogen_core import BaseAgent, CancellationToken, FunctionCall
-from autogen_core.code_executor import CodeExecutor
-from autogen_core.models import ChatCompletionClient, FunctionExecutionResult
-from autogen_core.tools import BaseTool, Workbench
-
 from ._ask import ask_before_requests, ask_first_everywhere, wrap_once
+from ._extra import extra
 from ._run import OffSwitch as _OffSwitch
 from ._run import Run, aread, current, in_loop, joined
+from ._threads import ask_in_threads
+
+with extra("autogen"):
+    from autogen_agentchat.agents import AssistantAgent, BaseChatAgent
+    from autogen_agentchat.teams import BaseGroupChat
+    from autogen_core import BaseAgent, CancellationToken, FunctionCall, SingleThreadedAgentRuntime
+    from autogen_core.code_executor import CodeExecutor
+    from autogen_core.models import ChatCompletionClient, FunctionExecutionResult
+    from autogen_core.tools import BaseTool, Workbench, _function_tool
 
 with contextlib.suppress(ImportError):
     import openai  # noqa: F401  # so that ask_before_requests finds it, also if the model's module is imported in the block
@@ -52,7 +57,13 @@ class OffSwitch(_OffSwitch):
         wrap_once(BaseChatAgent, "run_stream", _stream_with_token)
         wrap_once(BaseGroupChat, "run_stream", _stream_with_token)  # which its run consists of
         wrap_once(BaseAgent, "on_message", _in_its_run)
+        wrap_once(SingleThreadedAgentRuntime, "send_message", _with_its_token)
+        wrap_once(SingleThreadedAgentRuntime, "publish_message", _with_its_token)
         wrap_once(AssistantAgent, "_execute_tool_call", _with_a_result)
+        ask_in_threads(_function_tool)
+        for name in ("autogen_ext.tools.langchain._langchain_adapter", "autogen_ext.models.llama_cpp._llama_cpp_completion_client"):
+            if name in sys.modules:
+                ask_in_threads(sys.modules[name])
 
 
 def _run_with_token(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -120,6 +131,8 @@ def _in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
             return await inner(self, message, ctx)
         with joined(run):
             try:
+                if not type(self).__module__.startswith("autogen_agentchat."):  # a team's own agents are nobody's steps, and what they call asks
+                    await run.acheck()
                 return await inner(self, message, ctx)
             except BaseException as error:
                 if run.explains(error) and not ctx.is_rpc:
@@ -128,6 +141,20 @@ def _in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
                 raise
 
     return on_message
+
+
+def _with_its_token(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """A runtime handles a message in a task of its own, which knows its sender's run by the token that comes with the message."""
+
+    async def send(self: Any, *args: Any, cancellation_token: Optional[CancellationToken] = None, **options: Any) -> Any:
+        run = current()
+        if run is None:
+            return await inner(self, *args, cancellation_token=cancellation_token, **options)
+        token = CancellationToken() if cancellation_token is None else cancellation_token
+        _runs[token] = run
+        return await inner(self, *args, cancellation_token=token, **options)
+
+    return send
 
 
 def _with_a_result(inner: Callable[..., Any]) -> Callable[..., Any]:

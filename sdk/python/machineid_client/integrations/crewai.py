@@ -9,25 +9,31 @@
     async with switch.run():
         await crew.akickoff()                # or kickoff_async, kickoff_for_each_async, a flow's kickoff_async
 
-Whatever CrewAI does in the block asks before each model call, tool call, task and step of a flow, in the threads that it makes as well. A tool that
-is running is not interrupted. What a block leaves behind in the background (memory that is being saved) goes on asking.
+Whatever CrewAI does in the block asks before each model call, tool call, task and step of a flow, in the threads that it makes as well. So do tools
+that you call by run() or arun(). A tool that is running is not interrupted. What a block leaves behind in the background (memory that is being saved)
+goes on asking.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
-
-import openai  # noqa: F401  # CrewAI imports it when the first model is made; ask_before_requests has to find it by then
-from crewai.flow.runtime import Flow
-from crewai.hooks.dispatch import HookAborted, InterceptionPoint, get_hooks, register
-from crewai.llms.base_llm import BaseLLM
-from crewai.task import Task
-from crewai.types.streaming import StreamingOutputBase, StreamSessionBase
+import inspect
+from typing import Any, Callable
 
 from .._errors import Denied
-from ._ask import ask_before_requests, ask_first, family, with_subclasses, wrap_once
+from ._ask import ask_before_requests, ask_first, ask_first_everywhere, family, with_subclasses, wrap_once
+from ._extra import extra
 from ._run import OffSwitch as _OffSwitch
 from ._run import Run, aread, current, in_a_loop, read
+from ._threads import ask_in_threads, starting
+
+with extra("crewai"):
+    import openai  # noqa: F401  # CrewAI imports it when the first model is made; ask_before_requests has to find it by then
+    from crewai.flow.runtime import Flow, _actions
+    from crewai.hooks.dispatch import HookAborted, InterceptionPoint, get_hooks, register
+    from crewai.llms.base_llm import BaseLLM
+    from crewai.task import Task
+    from crewai.tools.base_tool import BaseTool
+    from crewai.types.streaming import StreamingOutputBase, StreamSessionBase
 
 __all__ = ["CrewDenied", "OffSwitch"]
 
@@ -49,8 +55,10 @@ class OffSwitch(_OffSwitch):
         for owner in family(BaseLLM):
             _ask_each_attempt(owner)
         with_subclasses(BaseLLM, _ask_each_attempt)
-        ask_first(Flow, "_execute_method", _of_a_flow)
+        wrap_once(Flow, "_execute_method", _asks_where_it_begins)
         ask_first(Task, "aexecute_sync")
+        ask_first_everywhere(BaseTool, "run", "arun")  # which flows call, and their users
+        ask_in_threads(_actions)
         for stream in (StreamingOutputBase, StreamSessionBase):
             wrap_once(stream, "__init__", _read_in_its_run)
         ask_before_requests()
@@ -87,9 +95,18 @@ def _ask_each_attempt(model: type) -> None:
             model._wrap_call_method(method)  # type: ignore[attr-defined]
 
 
-def _of_a_flow(flow: Any, *_: Any, **__: Any) -> Optional[Run]:
-    """CrewAI's own agents are flows inside; their steps are nobody's, and what they call asks."""
-    return None if flow.is_crewai_internal else current()
+def _asks_where_it_begins(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """A flow's steps ask, and those that are plain functions again where they begin: they wait for a thread."""
+
+    async def _execute_method(flow: Any, method_name: Any, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        run = current()
+        if run is None or flow.is_crewai_internal:  # CrewAI's own agents are flows inside; their steps are nobody's, and what they call asks
+            return await inner(flow, method_name, method, *args, **options)
+        await run.acheck()
+        awaited = inspect.iscoroutinefunction(method) or hasattr(method, "_is_coroutine")  # CrewAI's mark before Python 3.12
+        return await inner(flow, method_name, method if awaited else starting(run, method), *args, **options)
+
+    return _execute_method
 
 
 def _read_in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:

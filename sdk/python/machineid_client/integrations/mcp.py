@@ -14,15 +14,23 @@ Refused requests end in the protocol's error DENIED; its data says which decisio
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any, Awaitable, Callable, Dict, Optional, Union
-
-from mcp.server.session import ServerSession
-from mcp.shared.exceptions import MCPError
 
 from .._errors import Denied
 from . import _run
 from ._ask import ask_first
+from ._extra import extra
 from ._run import Client
+from ._threads import ask_in_threads
+
+with extra("mcp"):
+    from mcp.server.mcpserver import MCPServer, resolve
+    from mcp.server.mcpserver.prompts import base as prompts
+    from mcp.server.mcpserver.resources import templates, types
+    from mcp.server.mcpserver.utilities import func_metadata
+    from mcp.server.session import ServerSession
+    from mcp.shared.exceptions import MCPError
 
 __all__ = ["DENIED", "OffSwitch"]
 
@@ -35,8 +43,9 @@ DeviceID = Union[str, Callable[[Any], Union[Optional[str], Awaitable[Optional[st
 
 
 class OffSwitch:
-    """Middleware of a server. Each request is a run of its own: it asks before the tool, resource or prompt, and before each thing that they ask of the
-    client (sampling, elicitation). So a request after a restore goes through, and one that was denied stays so to its end.
+    """Middleware of a server. Each request is a run of its own: it asks before the tool, resource or prompt, where a plain function begins, and before
+    each thing that they ask of the client (sampling, elicitation) or have the server do. So a request after a restore goes through, and one that was
+    denied stays so to its end.
 
     device_id: the agent's, or a function (also async) from the request's context to it. None, or what is no string, is refused.
     every: seconds between questions while a request is served; a denial then cancels it, where it awaits.
@@ -78,6 +87,12 @@ class OffSwitch:
 class _Switch(_run.OffSwitch):
     def prepare(self) -> None:
         ask_first(ServerSession, "send_request")
+        for method in ("call_tool", "read_resource", "get_prompt"):  # by a handler: fastmcp's have the middleware ask
+            ask_first(MCPServer, method)
+        for module in (func_metadata, prompts, resolve, templates, types):
+            ask_in_threads(module)
+        if "fastmcp.utilities.async_utils" in sys.modules:
+            ask_in_threads(sys.modules["fastmcp.utilities.async_utils"])
 
 
 async def _nothing(_: Any) -> None:

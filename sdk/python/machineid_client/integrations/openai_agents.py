@@ -8,18 +8,21 @@ Agents as tools, and whatever else a tool or guardrail runs, are part of the run
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Dict, Optional
-
-import agents.run
-from agents import AgentsException, Model, RunHooks, RunResult, RunResultStreaming
-from agents.lifecycle import RunHooksBase
-from agents.run import AgentRunner
+from typing import Any, Callable, Dict, Optional
 
 from .._async_guard import AsyncWatch
 from .._errors import Denied
 from . import _run
-from ._ask import ask_before_requests, ask_first_everywhere
+from ._ask import ask_before_requests, ask_first_everywhere, wrap_everywhere
+from ._extra import extra
 from ._run import Client, Run, aread, current, joined
+from ._threads import ask_in_threads
+
+with extra("openai-agents"):
+    import agents.tool
+    from agents import AgentsException, Model, RunHooks, RunResult, RunResultStreaming
+    from agents.lifecycle import RunHooksBase
+    from agents.run import AgentRunner
 
 __all__ = ["OffSwitch", "RunDenied"]
 
@@ -47,14 +50,13 @@ class OffSwitch(_run.OffSwitch, RunHooks[Any]):
         self.prepare()
 
     def prepare(self) -> None:
-        # Each time: another runner may be installed meanwhile, and models are classes of their users' too.
-        present = agents.run.get_default_agent_runner()
-        if not isinstance(present, _Runner):
-            agents.run.set_default_agent_runner(_Runner(present))
+        # Each time: runners and models are classes of their users' too.
+        wrap_everywhere(AgentRunner, {"run": _run_with_hooks, "run_sync": _run_sync_with_hooks, "run_streamed": _run_streamed_with_hooks})
         ask_first_everywhere(Model, "get_response", "stream_response")
+        ask_in_threads(agents.tool)
         ask_before_requests()
 
-    # The runner below calls _Asking in the place of an OffSwitch. If another runner was installed since, it finds these.
+    # Runners call _Asking in the place of an OffSwitch. One of another kind finds these.
     async def on_agent_start(self, context: Any, agent: Any) -> None:
         raise _not_in_force
 
@@ -66,7 +68,7 @@ class OffSwitch(_run.OffSwitch, RunHooks[Any]):
 
 
 _not_in_force = AgentsException(
-    "machineid's OffSwitch is not in force: the SDK's default runner was replaced after it was made. Make the OffSwitch afterwards."
+    "machineid's OffSwitch is not in force: this run's runner is no AgentRunner"
 )
 
 
@@ -105,45 +107,52 @@ class _Asking(RunHooks[Any]):
         await self._then.on_handoff(context, from_agent, to_agent)
 
 
-class _Runner(AgentRunner):
-    """The runner that was there, with the hooks of the run that it is called in."""
-
-    def __init__(self, inner: AgentRunner) -> None:
-        self._inner = inner
-
-    async def run(self, starting_agent: Any, input: Any, **options: Any) -> RunResult:
+def _run_with_hooks(inner: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(self: Any, *args: Any, **options: Any) -> RunResult:
         hooks = options.get("hooks")
         if isinstance(hooks, OffSwitch):
-            async with hooks.run() as run:
-                return await self._inner.run(starting_agent, input, **_asking(options, run, hooks.hooks))
+            async with hooks.run() as own:
+                return await inner(self, *args, **_asking(options, own, hooks.hooks))
         outer = current()
-        if outer is not None:
+        if outer is not None and not isinstance(hooks, _Asking):  # which it is if run_sync, or a runner's own run, calls this one
             await outer.acheck()
             options = _asking(options, outer, hooks)
-        return await self._inner.run(starting_agent, input, **options)
+        return await inner(self, *args, **options)
 
-    def run_sync(self, starting_agent: Any, input: Any, **options: Any) -> RunResult:
+    return run
+
+
+def _run_sync_with_hooks(inner: Callable[..., Any]) -> Callable[..., Any]:
+    def run_sync(self: Any, *args: Any, **options: Any) -> RunResult:
         hooks = options.get("hooks")
         if isinstance(hooks, OffSwitch):
-            with hooks.run() as run:
-                return self._inner.run_sync(starting_agent, input, **_asking(options, run, hooks.hooks))
+            with hooks.run() as own:
+                return inner(self, *args, **_asking(options, own, hooks.hooks))
         outer = current()
-        if outer is not None:
+        if outer is not None and not isinstance(hooks, _Asking):
             outer.check()
             options = _asking(options, outer, hooks)
-        return self._inner.run_sync(starting_agent, input, **options)
+        return inner(self, *args, **options)
 
-    def run_streamed(self, starting_agent: Any, input: Any, **options: Any) -> RunResultStreaming:
+    return run_sync
+
+
+def _run_streamed_with_hooks(inner: Callable[..., Any]) -> Callable[..., Any]:
+    def run_streamed(self: Any, *args: Any, **options: Any) -> RunResultStreaming:
         hooks = options.get("hooks")
-        if not isinstance(hooks, OffSwitch):
-            outer = current()
-            return self._inner.run_streamed(starting_agent, input, **(options if outer is None else _asking(options, outer, hooks)))
-        hooks.prepare()
-        run = Run(hooks, current())
-        with joined(run):  # the run's task begins with this context
-            result = self._inner.run_streamed(starting_agent, input, **_asking(options, run, hooks.hooks))
-        _tell_of_denial(result, run)
-        return result
+        if isinstance(hooks, OffSwitch):
+            hooks.prepare()
+            run = Run(hooks, current())
+            with joined(run):  # the run's task begins with this context
+                result = inner(self, *args, **_asking(options, run, hooks.hooks))
+            _tell_of_denial(result, run)
+            return result
+        outer = current()
+        if outer is not None and not isinstance(hooks, _Asking):
+            options = _asking(options, outer, hooks)
+        return inner(self, *args, **options)
+
+    return run_streamed
 
 
 def _asking(options: _Options, run: Run, then: Optional[RunHooks[Any]]) -> _Options:

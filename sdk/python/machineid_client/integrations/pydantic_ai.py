@@ -10,14 +10,22 @@ from __future__ import annotations
 
 from typing import Any, Awaitable, Callable, Optional
 
-from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
-from pydantic_ai.models import Model
-from pydantic_ai.tool_manager import ToolManager
-from pydantic_ai.toolsets import AbstractToolset
-
 from . import _run
-from ._ask import ask_before_requests, ask_first, ask_first_everywhere
-from ._run import Client, Run
+from ._ask import ask_before_requests, ask_first, ask_first_everywhere, wrap_once
+from ._extra import extra
+from ._run import Client, Run, current, joined
+from ._threads import ask_in_threads
+
+with extra("pydantic-ai"):
+    from pydantic_ai import _function_schema, _output, _utils
+    from pydantic_ai._agent_graph import GraphAgentState
+    from pydantic_ai.agent.abstract import _RunStreamEventsContext
+    from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
+    from pydantic_ai.embeddings import EmbeddingModel
+    from pydantic_ai.models import Model, function
+    from pydantic_ai.tool_manager import ToolManager
+    from pydantic_ai.toolsets import AbstractToolset
+    from pydantic_graph.graph_builder import _GraphIterator
 
 __all__ = ["OffSwitch"]
 
@@ -25,7 +33,7 @@ __all__ = ["OffSwitch"]
 class OffSwitch(_run.OffSwitch, AbstractCapability[Any]):
     """A capability: each run of an agent that has it is a run of the switch. It serves any number of agents and runs, also at once.
 
-    It asks before each model call, each attempt of one, each tool and each output function.
+    It asks before each model call, each attempt of one, each tool, output function and embedding, and each step of a graph of your own.
     """
 
     def __init__(self, client: Client, device_id: str, *, every: Optional[float] = None) -> None:
@@ -35,7 +43,12 @@ class OffSwitch(_run.OffSwitch, AbstractCapability[Any]):
         # Each time: models and toolsets are classes of their users' too.
         ask_first_everywhere(Model, "request", "request_stream")
         ask_first_everywhere(AbstractToolset, "call_tool")
+        ask_first_everywhere(EmbeddingModel, "embed")
         ask_first(ToolManager, "execute_output_tool_call")
+        ask_first(_GraphIterator, "_run_task", _of_a_graph)
+        for module in (_function_schema, _output, function):  # tools and output functions, and models that are functions
+            ask_in_threads(module, _utils.run_in_executor)
+        wrap_once(_RunStreamEventsContext, "__init__", _begun_in_its_run)
         ask_before_requests()
 
     def get_ordering(self) -> CapabilityOrdering:
@@ -84,3 +97,24 @@ class _Held(AbstractCapability[Any]):
         if self._run is not None and not ctx.partial_output:
             await self._run.acheck()
         return output
+
+
+def _of_a_graph(graph: Any, *_: Any, **__: Any) -> Optional[Run]:
+    """An agent is a graph inside; its steps are nobody's, and what they call asks."""
+    return None if graph.graph.state_type is GraphAgentState else current()
+
+
+def _begun_in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """The run of run_stream_events begins as a task of whoever reads the events first, which may be behind the block that they were asked for in."""
+
+    def __init__(self: Any, run_agent: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> None:
+        run = current()
+
+        async def in_its_run(*given: Any, **more: Any) -> Any:
+            assert run is not None
+            with joined(run):
+                return await run_agent(*given, **more)
+
+        inner(self, run_agent if run is None else in_its_run, *args, **options)
+
+    return __init__

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Callable, List, Optional, Sequence
 
 from autogen_agentchat.agents import AssistantAgent, BaseChatAgent, CodeExecutorAgent, SocietyOfMindAgent
@@ -14,9 +17,11 @@ from autogen_agentchat.messages import TextMessage
 from autogen_agentchat.teams import DiGraphBuilder, GraphFlow, MagenticOneGroupChat, RoundRobinGroupChat, SelectorGroupChat, Swarm
 from autogen_agentchat.tools import AgentTool, TeamTool
 from autogen_agentchat.ui import Console
-from autogen_core import CancellationToken, SingleThreadedAgentRuntime
+from autogen_core import AgentId, CancellationToken, DefaultTopicId, MessageContext, RoutedAgent, SingleThreadedAgentRuntime, TypeSubscription, message_handler
 from autogen_core.code_executor import CodeExecutor, CodeResult
-from autogen_core.tools import StaticWorkbench, FunctionTool
+from autogen_core.models import UserMessage
+from autogen_core.tool_agent import ToolAgent, tool_agent_caller_loop
+from autogen_core.tools import FunctionTool, StaticWorkbench
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 
 from machineid_client import Denied
@@ -449,6 +454,210 @@ def again(**options: Any) -> Any:
     return body
 
 
+async def more_than_fit(scene: Scene) -> str:
+    """More plain functions in one answer than there are threads: two begin, the others wait."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    begun, together = itertools.count(), scene.together(2)
+
+    def act(n: int) -> str:
+        """Acts."""
+        return together(n) if next(begun) < 2 else scene.tool(n)
+
+    agent = actor(scene, "a", [Call("act", n=n) for n in range(6)], Say(FINAL), tools=[act])
+    async with held(scene):
+        return last(await agent.run(task="go"))
+
+
+async def coroutines_that_block(scene: Scene) -> str:
+    """Coroutines in one answer that hold the event loop up: the first one ends the permission."""
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return scene.tool(n)
+
+    agent = actor(scene, "a", [Call("act", n=n) for n in range(4)], Say(FINAL), tools=[act])
+    async with held(scene):
+        return last(await agent.run(task="go"))
+
+
+async def run_in_a_plain_tool(scene: Scene) -> str:
+    """A plain function, which AutoGen runs in a thread, has another agent run, and goes on after what comes of it."""
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return await scene.atool(n)
+
+    def delegate(task: str) -> str:
+        """Delegates."""
+        inner = actor(scene, "inner", Call("act", n=0), Call("act", n=1), Say("done"), tools=[act])
+        try:
+            return last(asyncio.run(inner.run(task=task)))
+        except Exception as error:
+            return f"failed: {error}"
+
+    outer = actor(scene, "outer", Call("delegate", task="x"), Call("delegate", task="y"), Say(FINAL), tools=[delegate])
+    async with held(scene):
+        return last(await team(outer).run(task="go"))
+
+
+async def model_in_a_plain_tool(scene: Scene) -> str:
+    """A plain function that calls the provider's own client."""
+    import openai
+
+    scene.model.script("other", Say("thought"))
+
+    def think(n: int) -> str:
+        """Thinks."""
+        scene.tool(n)
+        client = openai.OpenAI(base_url=scene.model_url, api_key="none", max_retries=0)
+        with contextlib.suppress(Exception):
+            client.chat.completions.create(model="other", messages=[{"role": "user", "content": "go"}])
+        return "thought"
+
+    agent = actor(scene, "a", Call("think", n=0), Say(FINAL), tools=[think])
+    async with held(scene):
+        return last(await agent.run(task="go"))
+
+
+async def turn_read_elsewhere(scene: Scene) -> str:
+    """One turn's stream, asked for in the block and read behind its end."""
+    agent = actor(scene)
+    async with held(scene):
+        items = agent.on_messages_stream([TextMessage(content="go", source="user")], CancellationToken())
+    said = [item async for item in items]
+    return str(said[-1].chat_message.to_text())
+
+
+async def model_read_elsewhere(scene: Scene) -> str:
+    client = model(scene, "m", Say(FINAL))
+    async with held(scene):
+        await scene.atool()
+        items = client.create_stream([UserMessage(content="go", source="user")])
+    said = [item async for item in items]
+    return str(said[-1].content)
+
+
+class Iterator:
+    """An asynchronous iterator that is no generator."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self.items.__anext__()
+
+
+async def own_iterator(scene: Scene) -> str:
+    """A user's own model, whose stream cannot be closed."""
+
+    class Own(OpenAIChatCompletionClient):  # type: ignore[misc]
+        def create_stream(self, *args: Any, **options: Any) -> Any:
+            return Iterator(super().create_stream(*args, **options))
+
+    scene.model.script("a", *[Call("act", n=n) for n in range(4)], Say(FINAL))
+    client = Own(model="a", base_url=scene.model_url, api_key="none", model_info=INFO, max_retries=0)
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return await scene.atool(n)
+
+    agent = AssistantAgent("a", model_client=client, model_client_stream=True, tools=[act], max_tool_iterations=10)
+    async with held(scene):
+        return last(await agent.run(task="go"))
+
+
+@dataclass
+class Go:
+    n: int
+
+
+class Core(RoutedAgent):  # type: ignore[misc]
+    """An agent of AutoGen's core, without AgentChat: its messages are what begins. It hands on to the other one, and answers."""
+
+    def __init__(self, scene: Scene, other: str = "") -> None:
+        super().__init__("acts")
+        self.scene, self.other = scene, other
+
+    @message_handler  # type: ignore[untyped-decorator]
+    async def on(self, message: Go, ctx: MessageContext) -> Go:
+        await self.scene.atool(message.n)
+        if self.other and message.n < 4:
+            await self.publish_message(Go(message.n + 1), DefaultTopicId(type=self.other))
+        return Go(message.n + 1)
+
+
+async def core_published(scene: Scene) -> str:
+    """Agents of AutoGen's core that publish to each other."""
+    runtime = SingleThreadedAgentRuntime()
+    for name, other in ("xy", "yx"):
+        await Core.register(runtime, name, lambda other=other: Core(scene, other))
+        await runtime.add_subscription(TypeSubscription(topic_type=name, agent_type=name))
+    async with held(scene):
+        runtime.start()
+        await runtime.publish_message(Go(0), DefaultTopicId(type="x"))
+        await runtime.stop_when_idle()
+        return FINAL
+
+
+def core_sent(*, started_before: bool) -> Any:
+    async def body(scene: Scene) -> str:
+        """Messages to an agent of AutoGen's core, each after the answer to the one before."""
+        runtime = SingleThreadedAgentRuntime()
+        await Core.register(runtime, "x", lambda: Core(scene))
+        if started_before:
+            runtime.start()
+        try:
+            async with held(scene):
+                if not started_before:
+                    runtime.start()
+                message = Go(0)
+                while message.n < 4:
+                    message = await runtime.send_message(message, AgentId("x", "default"))
+                return FINAL
+        finally:
+            await runtime.stop()
+
+    return body
+
+
+async def core_published_before(scene: Scene) -> str:
+    """The runtime was started before the block, by somebody who knows nothing of it."""
+    runtime = SingleThreadedAgentRuntime()
+    for name, other in ("xy", "yx"):
+        await Core.register(runtime, name, lambda other=other: Core(scene, other))
+        await runtime.add_subscription(TypeSubscription(topic_type=name, agent_type=name))
+    runtime.start()
+    async with held(scene):
+        await runtime.publish_message(Go(0), DefaultTopicId(type="x"))
+        await runtime.stop_when_idle()
+        return FINAL
+
+
+async def core_tools(scene: Scene) -> str:
+    """An agent of AutoGen's core that has tools."""
+
+    async def act(n: int) -> str:
+        """Acts."""
+        return await scene.atool(n)
+
+    tools = [FunctionTool(act, description="Acts.")]
+    runtime = SingleThreadedAgentRuntime()
+    await ToolAgent.register(runtime, "tools", lambda: ToolAgent("has tools", tools))
+    runtime.start()
+    try:
+        async with held(scene):
+            said = await tool_agent_caller_loop(
+                runtime, AgentId("tools", "default"), model(scene, "a", *[Call("act", n=n) for n in range(4)], Say(FINAL)),
+                [UserMessage(content="go", source="user")], tools,
+            )
+            return str(said[-1].content)
+    finally:
+        await runtime.stop()
+
+
 CELLS = [
     Cell("sequential", sequential, EVERY_END), Cell("in a team", in_a_team, EVERY_END), Cell("parallel", parallel), Cell("plain functions", plain_functions),
     Cell("streamed", streamed), Cell("console", console), Cell("read elsewhere", read_elsewhere), Cell("nested: agent as a tool", nested),
@@ -464,6 +673,11 @@ CELLS = [
     Cell("during a model call: tools", during(lambda scene: [While(scene.end, [Call("act", n=0), Call("act", n=1)]), Say(FINAL)])),
     Cell("during a model call: hand-over", during(lambda scene: [While(scene.end, Call("transfer_to_second")), Say(FINAL)], handoffs=["second"])),
     Cell("during a model call: one turn", during(lambda scene: [While(scene.end, Call("act", n=0)), Say(FINAL)], max_tool_iterations=1)),
+    Cell("parallel: more than fit", more_than_fit), Cell("parallel: coroutines that block", coroutines_that_block), Cell("plain functions: a run inside", run_in_a_plain_tool),
+    Cell("plain functions: a model inside", model_in_a_plain_tool), Cell("read elsewhere: one turn", turn_read_elsewhere),
+    Cell("read elsewhere: a model", model_read_elsewhere), Cell("a stream of one's own", own_iterator),
+    Cell("core: published", core_published), Cell("core: published, own runtime", core_published_before), Cell("core: sent", core_sent(started_before=False)),
+    Cell("core: sent, own runtime", core_sent(started_before=True), EVERY_END), Cell("core: tools, own runtime", core_tools),
 ]
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, List, Optional
 
 os.environ.update(OTEL_SDK_DISABLED="true", CREWAI_DISABLE_TELEMETRY="true", CREWAI_TRACING_ENABLED="false", CREWAI_TESTING="true", OPENAI_API_KEY="none")
@@ -13,7 +15,7 @@ from crewai import LLM, Agent, Crew, Process, Task  # noqa: E402
 from crewai.flow.flow import Flow, listen, start  # noqa: E402
 from crewai.llms.base_llm import BaseLLM  # noqa: E402
 from crewai.llms.providers.openai.completion import OpenAICompletion  # noqa: E402
-from crewai.tools import tool  # noqa: E402
+from crewai.tools import BaseTool, tool  # noqa: E402
 from pydantic import BaseModel  # noqa: E402
 
 from machineid_client import Denied  # noqa: E402
@@ -413,8 +415,6 @@ def during(*steps: Any, **options: Any) -> Any:
 
 def several(scene: Scene) -> str:
     """Two runs of one switch at once, in threads."""
-    from concurrent.futures import ThreadPoolExecutor
-
     switch = OffSwitch(scene.client, scene.device)
     act = act_together(scene, 2)
 
@@ -525,6 +525,128 @@ async def interrupted(scene: Scene) -> str:
         return str(await Steps().kickoff_async())
 
 
+def starts(count: int, act: Any) -> Any:
+    """A flow that begins with this many steps at once, plain functions."""
+
+    def step(n: int) -> Any:
+        def one(self: Any) -> str:
+            act(n)
+            return FINAL
+
+        one.__name__ = f"step{n}"
+        return start()(one)
+
+    return type("Starts", (Flow,), {f"step{n}": step(n) for n in range(count)})()
+
+
+def threads_of_steps(scene: Scene, threads: int) -> Any:
+    begun, together = itertools.count(), scene.together(threads)
+    return lambda n: together(n) if next(begun) < threads else scene.tool(n)
+
+
+def more_steps_than_fit(scene: Scene) -> str:
+    """More first steps of a flow than asyncio has threads: those that fit begin, the others wait."""
+    threads = min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
+    made = starts(threads + 4, threads_of_steps(scene, threads))
+    with held(scene):
+        return str(made.kickoff())
+
+
+async def more_steps_than_fit_async(scene: Scene) -> str:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    made = starts(6, threads_of_steps(scene, 2))
+    async with held(scene):
+        return str(await made.kickoff_async())
+
+
+def tools_in_a_flow(scene: Scene) -> str:
+    """A flow's step that calls tools by itself, without an agent."""
+    act = act_of(scene)
+
+    class Steps(Flow):  # type: ignore[misc, type-arg]
+        @start()
+        def one(self) -> str:
+            for n in range(3):
+                with contextlib.suppress(Exception):
+                    act.run(n=n)
+            return FINAL
+
+    with held(scene):
+        return str(Steps().kickoff())
+
+
+async def tools_in_a_flow_async(scene: Scene) -> str:
+    @tool("act")
+    async def act(n: int) -> str:
+        """Acts."""
+        return await scene.atool(n)
+
+    class Steps(Flow):  # type: ignore[misc, type-arg]
+        @start()
+        async def one(self) -> str:
+            for n in range(3):
+                with contextlib.suppress(Exception):
+                    await act.arun(n=n)
+            return FINAL
+
+    async with held(scene):
+        return str(await Steps().kickoff_async())
+
+
+def tools_of_ones_own(scene: Scene) -> str:
+    """The same with a class of tools."""
+
+    class Act(BaseTool):  # type: ignore[misc]
+        name: str = "act"
+        description: str = "Acts."
+
+        def _run(self, n: int) -> str:
+            return scene.tool(n)
+
+    act = Act()
+    with held(scene):
+        for n in range(3):
+            with contextlib.suppress(Exception):
+                act.run(n=n)
+        return FINAL
+
+
+async def crew_in_a_text_tool(scene: Scene) -> str:
+    """CrewAI hands a text tool to a thread: what runs there is part of the run."""
+    inner = actor(scene, "inner", Call("act", n=0), Call("act", n=1), Say("done"))
+
+    @tool("sub")
+    def sub(n: int) -> str:
+        """Has another crew act."""
+        try:
+            return str(crew(inner).kickoff())
+        except Exception as error:
+            return f"failed: {error}"
+
+    calls = [Say(f'Thought: I have to act\nAction: sub\nAction Input: {{"n": {n}}}') for n in range(2)]
+    model = llm(scene, "a", *calls, Say(f"Thought: I now can give a great answer\nFinal Answer: {FINAL}"), kind=Text)
+    made = crew(actor(scene, model=model, tools=[sub]))
+    async with held(scene):
+        return str(await made.akickoff())
+
+
+def aduring(*steps: Any) -> Any:
+    async def body(scene: Scene) -> str:
+        first, *rest = steps
+        made = crew(actor(scene, "a", While(scene.end, first), *rest), actor(scene, "b", Say(FINAL)))
+        async with held(scene):
+            return str(await made.akickoff())
+
+    return body
+
+
+async def text_during(scene: Scene) -> str:
+    model = llm(scene, "a", While(scene.end, write(0)), Say(f"Thought: I now can give a great answer\nFinal Answer: {FINAL}"), kind=Text)
+    made = crew(actor(scene, model=model))
+    async with held(scene):
+        return str(await made.akickoff())
+
+
 CELLS = [
     Cell("sequential", sequential, EVERY_END), Cell("async: akickoff", aof("akickoff"), EVERY_END), Cell("async: kickoff_async", aof("kickoff_async")),
     Cell("parallel", parallel), Cell("text tools", text), Cell("text tools, async", text_async), Cell("async tool", async_tool), Cell("streamed", streamed),
@@ -539,6 +661,12 @@ CELLS = [
     Cell("during a model call: answer", during(Say("done"))), Cell("several at once", several, varies=True), Cell("interrupted", interrupted), Cell("parallel: more than fit", more_than_fit), Cell("again", again),
     Cell("reasoning", reasoned), Cell("memory", remembering, varies=True), Cell("late classes", late_classes),
     Cell("hooks were cleared", cleared), Cell("example", example),
+    Cell("flow: more steps than fit", more_steps_than_fit), Cell("flow: more steps than fit, async", more_steps_than_fit_async),
+    Cell("flow: tools", tools_in_a_flow), Cell("flow: tools, async", tools_in_a_flow_async, EVERY_END), Cell("tools of one's own", tools_of_ones_own),
+    Cell("nested: crew in a text tool", crew_in_a_text_tool),
+    Cell("during a model call: tool, async", aduring(Call("act", n=0), Say("done"))),
+    Cell("during a model call: tools, async", aduring([Call("act", n=0), Call("act", n=1)], Say("done"))),
+    Cell("during a model call: text tool, async", text_during),
 ]
 
 if __name__ == "__main__":

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from typing import Any, List
 
 from google.adk.agents import LlmAgent, LoopAgent, ParallelAgent, RunConfig, SequentialAgent
-from google.adk.agents.run_config import StreamingMode
+from google.adk.agents.run_config import StreamingMode, ToolThreadPoolConfig
 from google.adk.apps import App
 from google.adk.apps.app import EventsCompactionConfig
+from google.adk.code_executors.base_code_executor import BaseCodeExecutor
+from google.adk.code_executors.code_execution_utils import CodeExecutionResult
+from google.adk.events import Event
 from google.adk.models.google_llm import Gemini
 from google.adk.plugins.reflect_retry_tool_plugin import ReflectAndRetryToolPlugin
 from google.adk.runners import InMemoryRunner
 from google.adk.tools.agent_tool import AgentTool
+from google.adk.workflow import START, Workflow, node
 from google.genai import types
 
 from machineid_client import Denied
@@ -323,6 +328,165 @@ async def denied_nested(scene: Scene) -> Any:
     return await play(scene, agent(scene, "m", tool), plugins=held(scene, every=30.0))
 
 
+def block(scene: Scene, **options: Any) -> Any:
+    return OffSwitch(scene.async_client, scene.device, **options).run() if scene.guarded else contextlib.nullcontext()
+
+
+def one_by_one(*, transfer: bool = False, **config: Any) -> Any:
+    """Plain functions in one answer, which ADK runs one after another in the event loop: the first one ends the permission."""
+
+    async def body(scene: Scene) -> Any:
+        answer = [Call("act", n=i) for i in range(4)] + ([Call("transfer_to_agent", agent_name="b")] if transfer else [])
+        scene.model.script("m", answer, Say(FINAL))
+        scene.model.script("b", Say(FINAL))
+
+        def act(n: int) -> str:
+            """acts"""
+            return scene.tool(n)
+
+        root = agent(scene, "m", act, sub_agents=[agent(scene, "b")] if transfer else [])
+        return await play(scene, root, config=RunConfig(**config))
+
+    return body
+
+
+async def mixed(scene: Scene) -> Any:
+    """Plain functions and coroutines in one answer: the coroutines were let go on before the first function held the loop up."""
+
+    def act(n: int) -> str:
+        """acts"""
+        return scene.tool(n)
+
+    async def aact(n: int) -> str:
+        """acts"""
+        return scene.tool(n)
+
+    scene.model.script("m", [Call(name, n=i) for i, name in enumerate(["act"] * 4 + ["aact"] * 4)], Say(FINAL))
+    return await play(scene, agent(scene, "m", act, aact))
+
+
+async def coroutines_that_block(scene: Scene) -> Any:
+    """Coroutines in one answer that hold the loop up, as plain functions do."""
+    scene.model.script("m", [Call("act", n=i) for i in range(4)], Say(FINAL))
+
+    async def act(n: int) -> str:
+        """acts"""
+        return scene.tool(n)
+
+    return await play(scene, agent(scene, "m", act))
+
+
+async def plain_generators(scene: Scene) -> Any:
+    scene.model.script("m", [Call("act", n=i) for i in range(4)], Say(FINAL))
+
+    def act(n: int) -> Any:
+        """acts"""
+        yield scene.tool(n)
+
+    return await play(scene, agent(scene, "m", act))
+
+
+def more_than_fit(config: Any, *, generators: bool = False) -> Any:
+    """More plain functions in one answer than the pool of threads has room for: two begin, the others wait."""
+
+    async def body(scene: Scene) -> Any:
+        scene.model.script("m", [Call("act", n=i) for i in range(6)], Say(FINAL))
+        begun, together = itertools.count(), scene.together(2)
+
+        def act(n: int) -> str:
+            """acts"""
+            return together(n) if next(begun) < 2 else scene.tool(n)
+
+        def generate(n: int) -> Any:
+            """acts"""
+            yield act(n)
+
+        generate.__name__ = "act"
+        return await play(scene, agent(scene, "m", generate if generators else act), config=RunConfig(tool_thread_pool_config=config))
+
+    return body
+
+
+async def parallel_workers(scene: Scene) -> Any:
+    """A workflow's node that is run for each item of a list."""
+
+    def items(node_input: Any) -> List[int]:
+        return [0, 1, 2, 3]
+
+    @node(parallel_worker=True, rerun_on_resume=True)  # type: ignore[untyped-decorator]
+    def work(node_input: Any) -> str:
+        return scene.tool(int(node_input))
+
+    def end(node_input: Any) -> Event:
+        return Event(author="end", content=types.Content(role="model", parts=[types.Part(text=FINAL)]))
+
+    return await play(scene, Workflow(name="root", edges=[(START, items, work, end)]))
+
+
+async def last_said(events: Any) -> str:
+    said = ""
+    async for event in events:
+        for part in event.content.parts if event.content and event.content.parts else []:
+            said = part.text or said
+    return said
+
+
+async def read_elsewhere(scene: Scene) -> Any:
+    """The events are asked for in the block and read behind its end, in a task that knows nothing of it."""
+    calls(scene)
+    runner = InMemoryRunner(agent(scene), app_name="app")
+    session = await runner.session_service.create_session(app_name="app", user_id="u")
+    asked: "asyncio.Queue[Any]" = asyncio.Queue()
+
+    async def read() -> str:
+        return await last_said(await asked.get())
+
+    reader = asyncio.ensure_future(read())
+    async with block(scene):
+        events = runner.run_async(user_id="u", session_id=session.id, new_message=GO)
+    await asked.put(events)
+    return await reader
+
+
+def sync_read_elsewhere(scene: Scene) -> Any:
+    """Runner.run's events, read behind the block's end."""
+    calls(scene)
+    runner = InMemoryRunner(agent(scene), app_name="app")
+    session = asyncio.run(runner.session_service.create_session(app_name="app", user_id="u"))
+    with block(scene):
+        events = runner.run(user_id="u", session_id=session.id, new_message=GO)
+    said = ""
+    for event in events:
+        for part in event.content.parts if event.content and event.content.parts else []:
+            said = part.text or said
+    return said
+
+
+class Executor(BaseCodeExecutor):  # type: ignore[misc]
+    """Runs no code, but says so."""
+
+    scene: Any = None
+
+    def execute_code(self, invocation_context: Any, code_execution_input: Any) -> CodeExecutionResult:
+        self.scene.tool()
+        return CodeExecutionResult(stdout="did")
+
+
+PYTHON = Say("```python\nprint(1)\n```")
+
+
+async def code(scene: Scene) -> Any:
+    scene.model.script("m", PYTHON, PYTHON, Say(FINAL))
+    return await play(scene, LlmAgent(name="m", model=chat(scene), code_executor=Executor(scene=scene)))
+
+
+async def code_in_a_block(scene: Scene) -> Any:
+    """The end comes while the model writes the code; no runner has the plugin."""
+    scene.model.script("m", While(scene.end, PYTHON), Say(FINAL))
+    async with block(scene):
+        return await play(scene, LlmAgent(name="m", model=chat(scene), code_executor=Executor(scene=scene)), plugins=[])
+
+
 CELLS = [
     Cell("sequential", sequential, EVERY_END),
     Cell("sync", in_sync_code, EVERY_END),
@@ -348,6 +512,19 @@ CELLS = [
     Cell("interrupted: every=", interrupted),
     Cell("interrupted: every=, nested", interrupted_nested),
     Cell("every= and nested", denied_nested),
+    Cell("parallel: plain functions", one_by_one(), EVERY_END),
+    Cell("parallel: plain functions, streamed", one_by_one(streaming_mode=StreamingMode.SSE)),
+    Cell("parallel: plain functions, hand-over", one_by_one(transfer=True)),
+    Cell("parallel: plain functions and coroutines", mixed),
+    Cell("parallel: coroutines that block", coroutines_that_block),
+    Cell("parallel: plain generators", plain_generators),
+    Cell("parallel: more than fit", more_than_fit(ToolThreadPoolConfig(max_workers=2))),
+    Cell("parallel: more generators than fit", more_than_fit(ToolThreadPoolConfig(max_workers=2), generators=True)),
+    Cell("parallel workers", parallel_workers),
+    Cell("read elsewhere", read_elsewhere),
+    Cell("read elsewhere, sync", sync_read_elsewhere),
+    Cell("code", code),
+    Cell("code in a block", code_in_a_block),
 ]
 
 if __name__ == "__main__":

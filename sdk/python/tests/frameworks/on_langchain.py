@@ -4,56 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Annotated, Any, Dict, List, TypedDict
+from typing import Any, List
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware, ToolRetryMiddleware
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import StructuredTool
-from langchain_openai import ChatOpenAI
 from langgraph.func import entrypoint, task
-from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, RetryPolicy
-from openai import DefaultAsyncHttpxClient
 
 from machineid_client import Denied
-from machineid_client.integrations.langchain import OffSwitch
 
 from ..test_examples import load
+from .langchain_parts import GO, OffSwitch, State, act, calls, chat, config, last, together
+from .langchain_waiting import WAITING
 from .model import Call, Fail, Say, While
 from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
-
-GO = {"messages": [("user", "go")]}
-
-
-def chat(scene: Scene, name: str = "m", retries: int = 0, **options: Any) -> ChatOpenAI:
-    client = DefaultAsyncHttpxClient()  # its own: the one that LangChain keeps for all belongs to the event loop of an earlier play
-    return ChatOpenAI(model=name, base_url=scene.model_url, api_key="none", max_retries=retries, http_async_client=client, **options)
-
-
-def config(scene: Scene) -> Dict[str, Any]:
-    return {"callbacks": [OffSwitch(scene.client, scene.device)]} if scene.guarded else {}
-
-
-def act(scene: Scene, **options: Any) -> StructuredTool:
-    def act(n: int) -> str:
-        "acts"
-        return scene.tool(n)
-
-    async def aact(n: int) -> str:
-        return await scene.atool(n)
-
-    return StructuredTool.from_function(act, coroutine=aact, name="act", **options)
-
-
-def last(state: Dict[str, Any]) -> str:
-    return str(state["messages"][-1].content)
-
-
-def calls(scene: Scene, count: int = 2, name: str = "m", text: str = FINAL) -> None:
-    scene.model.script(name, *[Call("act", n=i) for i in range(count)], Say(text))
 
 
 def sequential(scene: Scene) -> Any:
@@ -82,19 +51,6 @@ async def as_events(scene: Scene) -> Any:
     calls(scene)
     said = [one async for one in create_agent(chat(scene), [act(scene)]).astream_events(GO, config(scene), version="v2")]
     return last(said[-1]["data"]["output"])
-
-
-def together(scene: Scene, count: int) -> StructuredTool:
-    tool, atool = scene.together(count), scene.atogether(count)
-
-    def act(n: int) -> str:
-        "acts"
-        return tool(n)
-
-    async def aact(n: int) -> str:
-        return await atool(n)
-
-    return StructuredTool.from_function(act, coroutine=aact, name="act")
 
 
 def parallel(scene: Scene) -> Any:
@@ -196,9 +152,6 @@ async def during_a_model_call(scene: Scene) -> Any:
 
 async def parallel_nodes(scene: Scene) -> Any:
     """Two branches at once; the second branch's next node would begin after the end."""
-
-    class State(TypedDict):
-        said: Annotated[List[str], lambda old, new: old + new]
 
     scene.model.script("m", Say(FINAL))
     ended = asyncio.Event()
@@ -474,6 +427,7 @@ CELLS = [
     Cell("again", again),
     Cell("interrupted: every=", interrupted),
     Cell("example", example),
+    *WAITING,
 ]
 
 if __name__ == "__main__":

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, AsyncIterator, Awaitable, Callable, List
+import itertools
+import re
+from typing import Annotated, Any, AsyncIterator, Awaitable, Callable, List
 
+import anyio.to_thread
 import uvicorn
 from fastmcp import Client as FastClient
+from fastmcp import Context as FastContext
 from fastmcp import FastMCP
 from mcp import Client, MCPError
 from mcp.server.lowlevel import Server
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import Context, MCPServer, Resolve
 from mcp.types import (
     CallToolResult, CreateMessageResult, GetPromptResult, ListToolsResult, PromptMessage, ReadResourceResult, SamplingMessage, TextContent,
     TextResourceContents, Tool,
@@ -248,6 +252,164 @@ async def fast_called_directly(scene: Scene) -> Any:
     return await all_of(*(lambda n=n: made.call_tool("act", {"n": n}) for n in range(3)))
 
 
+async def all_at_once(client: Any, count: int, again: Callable[[], Awaitable[Any]]) -> Any:
+    """Calls the tool together(n) for each n at once, whatever comes of them."""
+
+    async def one(n: int) -> None:
+        with contextlib.suppress(Exception):
+            await client.call_tool("fitting", {"n": n})
+
+    await asyncio.gather(*map(one, range(count)))
+    return await all_of(again)
+
+
+def add_fitting(made: Any, scene: Scene) -> None:
+    """A plain function, for which there are two threads: two begin, the others wait."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 2
+    begun, together = itertools.count(), scene.together(2)
+
+    @made.tool()
+    def fitting(n: int) -> str:
+        return together(n) if next(begun) < 2 else scene.tool(n)
+
+
+async def more_than_fit(scene: Scene) -> Any:
+    made = server(scene)
+    add_fitting(made, scene)
+    async with Client(made) as client:
+        await client.list_tools()
+        return await all_at_once(client, 8, lambda: client.call_tool("act", {"n": 9}))
+
+
+async def fast_more_than_fit(scene: Scene) -> Any:
+    made = FastMCP("s", middleware=middleware(scene))
+    furnish(made, scene)
+    add_fitting(made, scene)
+    async with FastClient(made) as client:
+        return await all_at_once(client, 8, lambda: client.call_tool("act", {"n": 9}))
+
+
+def of_resources(made: Any, scene: Scene) -> None:
+    """Resources and prompts that are plain functions, and two threads for them."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 2
+    begun, together = itertools.count(), scene.together(2)
+
+    def fitting(n: int) -> str:
+        return together(n) if next(begun) < 2 else scene.tool(n)
+
+    @made.resource("fitting://{n}")
+    def template(n: str) -> str:
+        return fitting(int(n))
+
+    @made.prompt()
+    def asked(n: str) -> str:
+        return fitting(int(n))
+
+    for i in range(3):
+        made.resource(f"static://{i}", name=f"static{i}")(static(fitting, i))
+
+
+def static(act: Callable[[int], str], n: int) -> Callable[[], str]:
+    def resource() -> str:
+        return act(n)
+
+    return resource
+
+
+async def read_at_once(client: Any) -> Any:
+    async def one(step: Any) -> None:
+        with contextlib.suppress(Exception):
+            await step
+
+    await asyncio.gather(
+        *(one(client.read_resource(f"fitting://{n}")) for n in range(3)), *(one(client.get_prompt("asked", {"n": str(n)})) for n in range(3)),
+        *(one(client.read_resource(f"static://{n}")) for n in range(3)),
+    )
+    return await all_of(lambda: client.call_tool("act", {"n": 9}))
+
+
+async def resources_and_prompts(scene: Scene) -> Any:
+    made = server(scene)
+    of_resources(made, scene)
+    async with Client(made) as client:
+        return await read_at_once(client)
+
+
+async def fast_resources_and_prompts(scene: Scene) -> Any:
+    made = FastMCP("s", middleware=middleware(scene))
+    furnish(made, scene)
+    of_resources(made, scene)
+    async with FastClient(made) as client:
+        return await read_at_once(client)
+
+
+async def resolved(scene: Scene) -> Any:
+    """Plain functions that tools need the results of, and two threads for them."""
+    made = server(scene)
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 2
+    begun, together = itertools.count(), scene.together(2)
+
+    def found() -> str:
+        n = next(begun)
+        return together(n) if n < 2 else scene.tool(n)
+
+    async def fitting(n: int, what: str) -> str:
+        return what
+
+    fitting.__annotations__.update(n=int, what=Annotated[str, Resolve(found)])
+    made.add_tool(fitting)
+    async with Client(made) as client:
+        await client.list_tools()
+        return await all_at_once(client, 6, lambda: client.call_tool("act", {"n": 9}))
+
+
+async def tools_in_a_tool(scene: Scene) -> Any:
+    """A tool that has the server's other tools, resources and prompts do something."""
+    made = server(scene)
+
+    @made.tool()
+    async def outer(ctx: Context) -> str:
+        await scene.atool(0)
+        for step in (made.call_tool("act", {"n": 1}), made.read_resource("thing://2"), made.get_prompt("ask", {"n": "3"}), ctx.read_resource("thing://4")):
+            with contextlib.suppress(Exception):
+                await step
+        return "did"
+
+    async with Client(made) as client:
+        return await all_of(lambda: client.call_tool("outer", {}), lambda: client.call_tool("act", {"n": 5}))
+
+
+async def fast_tools_in_a_tool(scene: Scene) -> Any:
+    made = FastMCP("s", middleware=middleware(scene))
+    furnish(made, scene)
+
+    @made.tool()
+    async def outer(ctx: FastContext) -> str:
+        await scene.atool(0)
+        for step in (made.call_tool("act", {"n": 1}), ctx.read_resource("thing://2"), ctx.get_prompt("ask", {"n": "3"})):
+            with contextlib.suppress(Exception):
+                await step
+        return "did"
+
+    async with FastClient(made) as client:
+        return await all_of(lambda: client.call_tool("outer", {}), lambda: client.call_tool("act", {"n": 5}))
+
+
+async def fast_mounted_with_its_own(scene: Scene) -> Any:
+    """Only the mounted server has the middleware: fastmcp makes an ordinary error of what it is refused with, which says the code in words."""
+    inner, made = FastMCP("inner", middleware=middleware(scene)), FastMCP("s")
+    furnish(inner, scene)
+    made.mount(inner)
+    said: List[str] = []
+    async with FastClient(made) as client:
+        for step in (lambda: client.call_tool("act", {"n": 0}), lambda: client.call_tool("act", {"n": 1}), lambda: client.read_resource("thing://2")):
+            try:
+                await step()
+            except Exception as error:
+                said += re.findall(r"may not work: (\w+)", str(error))
+    return Denied(scene.device, {"code": said[0]}) if said else FINAL
+
+
 def cell(name: str, body: Callable[[Scene], Awaitable[Any]], *more: Any) -> Cell:
     async def raising(scene: Scene) -> Any:
         said = await body(scene)
@@ -271,6 +433,14 @@ CELLS = [
     cell("fastmcp: mounted", fast_mounted),
     cell("fastmcp: over HTTP", fast_over_http),
     cell("fastmcp: called directly", fast_called_directly),
+    cell("parallel: more than fit", more_than_fit),
+    cell("parallel: resources and prompts", resources_and_prompts),
+    cell("parallel: resolved", resolved),
+    cell("tools in a tool", tools_in_a_tool),
+    cell("fastmcp: more than fit", fast_more_than_fit),
+    cell("fastmcp: resources and prompts", fast_resources_and_prompts),
+    cell("fastmcp: tools in a tool", fast_tools_in_a_tool),
+    cell("fastmcp: mounted with its own", fast_mounted_with_its_own),
 ]
 
 if __name__ == "__main__":

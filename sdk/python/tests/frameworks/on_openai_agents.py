@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, List, Optional
+import functools
+from typing import Any, AsyncContextManager, List, Optional
 
 from agents import (
     Agent, AgentHooks, GuardrailFunctionOutput, InputGuardrail, ModelRetrySettings, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig,
     Runner, RunHooks, SQLiteSession, function_tool, handoff, retry_policies, set_tracing_disabled,
 )
+from agents.run import AgentRunner
 from openai import AsyncOpenAI
 
 from machineid_client import Denied
@@ -17,7 +19,7 @@ from machineid_client.integrations.openai_agents import OffSwitch
 
 from ..test_examples import load
 from .model import Call, Fail, Say, While
-from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
+from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main, one_thread
 
 set_tracing_disabled(True)
 
@@ -380,6 +382,70 @@ async def client_that_retries(scene: Scene) -> Any:
     return (await Runner.run(Agent("a", model=OpenAIChatCompletionsModel("m", openai(scene, retries=4))), "go", hooks=hooks(scene))).final_output
 
 
+def block(scene: Scene) -> AsyncContextManager[Any]:
+    return OffSwitch(scene.async_client, scene.device).run() if scene.guarded else contextlib.nullcontext()
+
+
+async def more_than_fit(scene: Scene) -> Any:
+    """Plain functions wait for a thread: all are asked for before the first one begins."""
+    one_thread()
+    scene.model.script("m", [Call("act", n=n) for n in range(6)], Say(FINAL))
+    return (await Runner.run(Agent("a", model=chat(scene), tools=[act_sync(scene)]), "go", hooks=hooks(scene))).final_output
+
+
+async def more_than_fit_streamed(scene: Scene) -> Any:
+    one_thread()
+    scene.model.script("m", [Call("act", n=n) for n in range(6)], Say(FINAL))
+    async with block(scene):
+        result = Runner.run_streamed(Agent("a", model=chat(scene), tools=[act_sync(scene)]), "go")
+    async for _ in result.stream_events():
+        pass
+    return result.final_output
+
+
+async def runner_of_ones_own(scene: Scene) -> Any:
+    """A runner that is not the SDK's default one; its run calls the SDK's."""
+    from agents import ToolExecutionConfig
+
+    class Own(AgentRunner):
+        async def run(self, *args: Any, **options: Any) -> Any:
+            return await super().run(*args, **options)
+
+    scene.model.script("m", [Call("act", n=n) for n in range(3)], Say(FINAL))
+    config = RunConfig(tool_execution=ToolExecutionConfig(max_function_tool_concurrency=1))
+    async with block(scene):
+        return (await Own().run(Agent("a", model=chat(scene), tools=[act(scene)]), "go", run_config=config)).final_output
+
+
+async def runner_of_ones_own_with_hooks(scene: Scene) -> Any:
+    scene.model.script("m", Call("act", n=0), Call("act", n=1), Say(FINAL))
+    return (await AgentRunner().run(Agent("a", model=chat(scene), tools=[act(scene)]), "go", hooks=hooks(scene))).final_output
+
+
+async def decorated(scene: Scene) -> Any:
+    """A model's stream with a plain decorator. In the play without the adapter the model's classes ask all the same, if anything does."""
+
+    def plain(call: Any) -> Any:
+        @functools.wraps(call)
+        def decorator(*args: Any, **options: Any) -> Any:
+            return call(*args, **options)
+
+        return decorator
+
+    class Decorated(OpenAIChatCompletionsModel):
+        @plain
+        async def stream_response(self, *args: Any, **options: Any) -> Any:
+            async for event in super().stream_response(*args, **options):
+                yield event
+
+    scene.model.script("m", Call("act", n=0), Call("act", n=1), Say(FINAL))
+    agent = Agent("a", model=Decorated("m", openai(scene)), tools=[act(scene)])
+    result = Runner.run_streamed(agent, "go", hooks=hooks(scene))
+    async for _ in result.stream_events():
+        pass
+    return result.final_output
+
+
 CELLS = [
     Cell("sequential", sequential, EVERY_END),
     Cell("responses API", responses),
@@ -409,6 +475,11 @@ CELLS = [
     Cell("interrupted: every=, streamed", interrupted_stream),
     Cell("hooks of one's own", hooks_of_ones_own),
     Cell("example", example),
+    Cell("more than fit", more_than_fit),
+    Cell("more than fit, read elsewhere", more_than_fit_streamed),
+    Cell("runner of one's own", runner_of_ones_own),
+    Cell("runner of one's own, hooks", runner_of_ones_own_with_hooks),
+    Cell("decorated", decorated),
 ]
 
 if __name__ == "__main__":

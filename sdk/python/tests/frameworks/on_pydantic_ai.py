@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, List
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, AsyncContextManager, List
 
+import anyio
 from openai import AsyncOpenAI
 from pydantic_ai import Agent, ModelRetry, TextOutput
 from pydantic_ai.direct import model_request
-from pydantic_ai.messages import ModelRequest
+from pydantic_ai.embeddings import Embedder
+from pydantic_ai.embeddings.test import TestEmbeddingModel
+from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart
 from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_graph import GraphBuilder, StepContext
 
 from machineid_client import Denied
 from machineid_client.integrations.pydantic_ai import OffSwitch
 
 from .model import Call, Fail, Say, While
-from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
+from .scene import EVERY_END, FINAL, REVOKE, SILENCE, Cell, Scene, main
 
 
 def chat(scene: Scene, name: str = "m", retries: int = 0) -> OpenAIChatModel:
@@ -327,6 +334,102 @@ async def interrupted_stream(scene: Scene) -> Any:
         return await result.get_output()
 
 
+def block(scene: Scene) -> AsyncContextManager[Any]:
+    return OffSwitch(scene.async_client, scene.device).run() if scene.guarded else contextlib.nullcontext()
+
+
+async def more_than_fit(scene: Scene) -> Any:
+    """Plain functions wait for a thread: all are asked for before the first one begins."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+    scene.model.script("m", [Call("act", n=n) for n in range(6)], Say(FINAL))
+    return (await agent(scene, "m", act_sync(scene)).run("go")).output
+
+
+async def more_than_fit_pool(scene: Scene) -> Any:
+    scene.model.script("m", [Call("act", n=n) for n in range(6)], Say(FINAL))
+    with ThreadPoolExecutor(1) as pool, Agent.using_thread_executor(pool):
+        return (await agent(scene, "m", act_sync(scene)).run("go")).output
+
+
+async def more_models_than_fit(scene: Scene) -> Any:
+    """Models that are plain functions."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+
+    def say(messages: Any, info: Any) -> ModelResponse:
+        scene.tool()
+        return ModelResponse(parts=[TextPart(FINAL)])
+
+    made = Agent(FunctionModel(say))
+    async with block(scene):
+        said = await asyncio.gather(*[made.run("go") for _ in range(6)])
+    return said[0].output
+
+
+async def read_elsewhere(scene: Scene) -> Any:
+    """Events that are asked for in the block, and read behind it."""
+    calls(scene)
+    async with block(scene):
+        asked = agent(scene, capabilities=[]).run_stream_events("go")
+    last: Any = None
+    async with asked as events:
+        async for last in events:
+            pass
+    return last.result.output
+
+
+async def embeddings(scene: Scene) -> Any:
+    class Own(TestEmbeddingModel):
+        async def embed(self, *args: Any, **options: Any) -> Any:
+            scene.began("embedding")
+            return await super().embed(*args, **options)
+
+    embedder = Embedder(Own())
+    async with block(scene):
+        await scene.atool()
+        await embedder.embed_documents(["go"])
+        return FINAL
+
+
+def plain(call: Any) -> Any:
+    @functools.wraps(call)
+    def decorator(*args: Any, **options: Any) -> Any:
+        return call(*args, **options)
+
+    return decorator
+
+
+async def decorated(scene: Scene) -> Any:
+    """A model's request with a plain decorator: the event loop goes on while it asks."""
+
+    class Decorated(OpenAIChatModel):
+        @plain
+        async def request(self, *args: Any, **options: Any) -> Any:
+            return await super().request(*args, **options)
+
+    calls(scene)
+    model = Decorated("m", provider=OpenAIProvider(openai_client=AsyncOpenAI(base_url=scene.model_url, api_key="none", max_retries=0)))
+    return (await Agent(model, tools=[act(scene)], capabilities=held(scene)).run("go")).output
+
+
+async def graph_of_ones_own(scene: Scene) -> Any:
+    """pydantic_graph: steps that act."""
+    graph = GraphBuilder(output_type=str)
+
+    @graph.step
+    async def first(context: StepContext) -> str:
+        return await scene.atool()
+
+    @graph.step
+    async def second(context: StepContext) -> str:
+        scene.began("step")
+        return FINAL
+
+    edges = [graph.edge_from(graph.start_node).to(first), graph.edge_from(first).to(second), graph.edge_from(second).to(graph.end_node)]
+    graph.add(*edges)
+    async with block(scene):
+        return await graph.build().run()
+
+
 CELLS = [
     Cell("sequential", sequential, EVERY_END),
     Cell("responses API", responses),
@@ -353,6 +456,13 @@ CELLS = [
     Cell("again", again),
     Cell("interrupted: every=", interrupted),
     Cell("interrupted: every=, streamed", interrupted_stream),
+    Cell("more than fit", more_than_fit),
+    Cell("more than fit: own pool", more_than_fit_pool),
+    Cell("more than fit: models", more_models_than_fit),
+    Cell("read elsewhere", read_elsewhere),
+    Cell("embeddings", embeddings),
+    Cell("decorated", decorated, (REVOKE, SILENCE)),
+    Cell("graph of one's own", graph_of_ones_own),
 ]
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Nothing here measures time: the order of what began is one list under one lock.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import importlib.metadata
 import inspect
 import json
@@ -111,6 +112,13 @@ class Scene:
             return f"did {n}"
 
         return tool
+
+
+def one_thread() -> concurrent.futures.ThreadPoolExecutor:
+    """Leaves the running loop one thread for plain functions: all but the first wait for it, and begin after the end."""
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(pool)
+    return pool
 
 
 Body = Callable[[Scene], Union[Any, Awaitable[Any]]]
