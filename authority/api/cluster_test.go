@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
-
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"machineid/authority/api"
@@ -123,10 +122,10 @@ func TestARaiseThatEdgesDoNotUnderstand(t *testing.T) {
 		})
 		to := strconv.Itoa(format.Newest + 1)
 		a := n.with("", "POST", "operator/cluster/format", `{"to":`+to+`}`, right)
-		if got := a.StatusCode == 409 && strings.Contains(a.raw, "e1 (version v1") && strings.Contains(a.raw, "--force"); got != refused || (len(nodes.asked) == 0) != refused {
+		if got := a.StatusCode == http.StatusConflict && strings.Contains(a.raw, "e1 (version v1") && strings.Contains(a.raw, "--force"); got != refused || (len(nodes.asked) == 0) != refused {
 			t.Errorf("%s: HTTP %d %s; asked %q", of, a.StatusCode, a.raw, nodes.asked)
 		}
-		if a := n.with("", "POST", "operator/cluster/format", `{"to":`+to+`,"force":true}`, right); a.StatusCode != 200 {
+		if a := n.with("", "POST", "operator/cluster/format", `{"to":`+to+`,"force":true}`, right); a.StatusCode != http.StatusOK {
 			t.Errorf("%s, forced: HTTP %d %s", of, a.StatusCode, a.raw)
 		}
 	}

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,12 +61,9 @@ func TestEdgesThatDoNotUnderstandAFormatAreNotSpokenTo(t *testing.T) {
 			if again.over() != ofTheLink {
 				t.Errorf("of the link %t: after the raise it has a session: %t", ofTheLink, !again.over())
 			}
-			said := ""
-			for _, f := range again.frames() {
-				said += f.GetGoodbye().GetReason()
-			}
-			if ofTheLink != strings.Contains(said, "install the program") {
-				t.Errorf("of the link %t: it is told %q", ofTheLink, said)
+			told := slices.ContainsFunc(again.frames(), func(f *link.ToEdge) bool { return strings.Contains(f.GetGoodbye().GetReason(), "install the program") })
+			if told != ofTheLink {
+				t.Errorf("of the link %t: it is told why: %t", ofTheLink, told)
 			}
 		})
 	}
