@@ -76,8 +76,11 @@ func Reason(err error) error {
 	return err
 }
 
-// HangsUp reports whether a connection ended where an answer was due.
+// HangsUp reports whether a connection ended where an answer was due, or before net/http had asked.
 func HangsUp(err error) bool {
+	if err != nil && strings.Contains(err.Error(), "http: server closed idle connection") { // net/http gives it no name
+		return true
+	}
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE)
 }
 

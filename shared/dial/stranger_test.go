@@ -1,6 +1,8 @@
 package dial
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -49,7 +51,7 @@ func TestNoNodeAndReason(t *testing.T) {
 			t.Errorf("%d %s: %q", status, http.StatusText(status), got)
 		}
 	}
-	for _, err := range []error{io.EOF, syscall.ECONNRESET, syscall.EPIPE} {
+	for _, err := range []error{fmt.Errorf("Get: %w", errors.New("http: server closed idle connection")), io.EOF, syscall.ECONNRESET, syscall.EPIPE} {
 		if !HangsUp(err) || Reason(err) == err { //nolint:errorlint // it is to be another
 			t.Errorf("%v: %v", err, Reason(err))
 		}
