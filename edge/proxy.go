@@ -122,7 +122,7 @@ func (p *proxy) pass(ctx *fasthttp.RequestCtx, r *wire.Request) {
 	}
 	defer call.settle(p.e.clock.Now(), false) // where no answer tells
 	who, _ := p.e.whose(ctx, r)
-	if !p.crowd.EnterWithin(who, leftOf(ctx, r)) {
+	if !p.crowd.EnterWithin(who, leftOf(r)) {
 		p.e.metrics.proxyErrors.Inc()
 		r.Error(ctx, wire.Crowded())
 		return
@@ -159,10 +159,8 @@ func timeOf(r *wire.Request) time.Duration {
 	return wire.DefaultBudget
 }
 
-// leftOf is what a call has left of that; it may be less than nothing, as where its body came slowly.
-func leftOf(ctx *fasthttp.RequestCtx, r *wire.Request) time.Duration {
-	return timeOf(r) - time.Since(ctx.Time())
-}
+// leftOf is what a call has left of that, since all of it was there; it may be less than nothing. How long a body may take to come is the server's affair.
+func leftOf(r *wire.Request) time.Duration { return timeOf(r) - time.Since(r.Whole) }
 
 // send sends a request and relays the answer, or tells what became of it. What was
 // certainly not carried out, and what may be carried out twice, is sent again: at the
@@ -175,7 +173,7 @@ func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Re
 	doubt := false // it may have been carried out by an attempt that got no answer
 	for tried := 1; ; tried++ {
 		up, changed := p.current()
-		left := leftOf(ctx, r)
+		left := leftOf(r)
 		if left <= 0 { // fasthttp takes it for no bound
 			return pick(doubt, wire.OutcomeUnknown, wire.OutcomeNotDone)
 		}
@@ -189,7 +187,7 @@ func (p *proxy) send(ctx *fasthttp.RequestCtx, r *wire.Request, req *fasthttp.Re
 		}
 		doubt = doubt || wire.PassOutcome(err, ctx.IsGet()) == wire.OutcomeUnknown
 		outcome = pick(doubt, wire.OutcomeUnknown, wire.OutcomeNotDone)
-		left = leftOf(ctx, r)
+		left = leftOf(r)
 		if tried > againMost || !wire.Again(err, r.Repeats(ctx)) || !again(err, changed, left) {
 			return outcome
 		}

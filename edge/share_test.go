@@ -12,8 +12,8 @@ import (
 	"machineid/shared/wire"
 )
 
-// TestADecisionEndsInTime: what is passed on for a decision is denied within its time, wherever that goes: while it waits for its party's others, in a body that comes
-// slowly, or at a node that hangs (I9).
+// TestADecisionEndsInTime: what is passed on for a decision is denied within its time, wherever that goes: while it waits for its party's others, or at a node that
+// hangs (I9). The time counts from when all of the question was there, as at the authority: how long that takes is not the edge's.
 func TestADecisionEndsInTime(t *testing.T) {
 	const head = "/api/v1/devices/validate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer b\r\nX-MachineID-Org: o\r\n"
 	body := `{"deviceId":"d"}` + strings.Repeat(" ", 10_000)
@@ -23,11 +23,11 @@ func TestADecisionEndsInTime(t *testing.T) {
 		slow    time.Duration // that the end of its body takes
 		asked   int
 	}{
-		"the node hangs":                {asked: 1},
-		"its party's others are first":  {crowded: true},
-		"its body takes a part":         {slow: decisionBudget / 2, asked: 1},
-		"its body takes all of it":      {slow: decisionBudget + time.Second/5},
-		"its body takes more than that": {slow: 2 * time.Second},
+		"the node hangs":                 {asked: 1},
+		"its party's others are first":   {crowded: true},
+		"its body takes half as long":    {slow: decisionBudget / 2, asked: 1},
+		"its body takes a little longer": {slow: decisionBudget + time.Second/5, asked: 1},
+		"its body takes far longer":      {slow: 9 * time.Second, asked: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inSite(t, func(s *site) {
@@ -39,14 +39,14 @@ func TestADecisionEndsInTime(t *testing.T) {
 					}
 				}
 				// One that comes free only when the time is up.
-				time.AfterFunc(decisionBudget+time.Millisecond, func() {
+				time.AfterFunc(c.slow+decisionBudget+time.Millisecond, func() {
 					if c.crowded {
 						s.e.proxy.crowd.Leave(stranger)
 					}
 				})
 				began := time.Now()
 				status, _, got := s.slowly("POST "+head+"Content-Length: 10016\r\n\r\n"+body[:9_000], c.slow, body[9_000:])
-				if took := time.Since(began); status != 200 || got["code"] != "SYSTEM_UNAVAILABLE" || took > max(c.slow, decisionBudget) {
+				if took := time.Since(began); status != 200 || got["code"] != "SYSTEM_UNAVAILABLE" || took > c.slow+decisionBudget {
 					t.Errorf("%d %v after %v", status, got, took)
 				}
 				a.mu.Lock()

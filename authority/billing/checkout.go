@@ -138,6 +138,9 @@ func (s *Service) portal(ctx context.Context, customer, subscription string) (st
 		}
 	}
 	page, err := s.api.BillingPortalSessions.New(params)
+	if err == nil && page.URL == "" {
+		err = errNoSession
+	}
 	if err == nil {
 		return page.URL, nil
 	}

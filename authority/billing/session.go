@@ -119,6 +119,9 @@ func (s *Service) expireCheckout(ctx context.Context, id string) error {
 	return fault("end checkout "+id, err)
 }
 
+// errNoSession is an answer of Stripe's that is no session: another call's, or what something in between made.
+var errNoSession = errors.New("stripe answered with no session")
+
 func (s *Service) makeCheckout(ctx context.Context, org state.OrgID, customer, tier, name string) (string, error) {
 	params := &stripe.CheckoutSessionParams{
 		Mode: new(string(stripe.CheckoutSessionModeSubscription)), Customer: new(customer),
@@ -132,6 +135,9 @@ func (s *Service) makeCheckout(ctx context.Context, org state.OrgID, customer, t
 	session, err := s.api.CheckoutSessions.New(params)
 	if err != nil {
 		return "", err //nolint:wrapcheck // checkout judges it
+	}
+	if session.ID == "" || session.URL == "" {
+		return "", errNoSession
 	}
 	return session.URL, nil
 }

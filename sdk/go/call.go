@@ -59,6 +59,16 @@ func newTransport(config *tls.Config) *http.Transport {
 	}
 }
 
+// shows reports whether the answer has a key. Its connection is not kept: net/http quotes what it finds on one that rests, as an answer that was sent twice, in
+// the program's log.
+func (k *call) shows() bool {
+	switch k.path {
+	case "org/create", "org/keys", "org/keys/rotate":
+		return k.method == http.MethodPost
+	}
+	return false
+}
+
 func newCall(method, path string, body Object) *call {
 	c := &call{method: method, path: path, handler: path, retry: true, header: http.Header{}}
 	c.header.Set("Accept", "application/json")
@@ -187,6 +197,7 @@ func (c *Client) exchange(ctx context.Context, k *call, header http.Header) (a *
 		return nil, false, fmt.Errorf("make a request to %s: %w", c.baseURL, err)
 	}
 	req.Header = header.Clone()
+	req.Close = k.shows()
 	if k.path == pathValidate || k.path == pathValidateBatch {
 		req.Header["X-Idempotency-Key"] = nil // not sent: tells net/http that a connection closed while it rested may be replaced
 	}
