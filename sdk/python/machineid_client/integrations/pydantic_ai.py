@@ -99,7 +99,7 @@ class _Held(AbstractCapability[Any]):
         return output
 
 
-def _of_a_graph(graph: Any, *_: Any, **__: Any) -> Optional[Run]:
+def _of_a_graph(graph: Any, /, *_: Any, **__: Any) -> Optional[Run]:
     """An agent is a graph inside; its steps are nobody's, and what they call asks."""
     return None if graph.graph.state_type is GraphAgentState else current()
 
