@@ -69,7 +69,7 @@ class _Handler(BaseCallbackHandler):
         try:
             run.check()
         except BaseException:
-            self._failed(**ids)
+            self._over(**ids)
             raise
 
     async def _abegin(self, *_: Any, **ids: Any) -> None:
@@ -77,15 +77,20 @@ class _Handler(BaseCallbackHandler):
         try:
             await run.acheck()
         except BaseException:
-            self._failed(**ids)
+            self._over(**ids)
             raise
 
     def _end(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        run = self._failed(run_id=run_id)
+        run = self._over(run_id=run_id)
         if run is not None:
             run.look()  # some middleware makes words of an error, and goes on with them
 
-    def _failed(self, *_: Any, run_id: UUID, **__: Any) -> Optional[Run]:
+    def _failed(self, error: BaseException, *_: Any, run_id: UUID, parent_run_id: Optional[UUID] = None, **__: Any) -> None:
+        run = self._over(run_id=run_id)
+        if run is not None and self._part(parent_run_id) is None:
+            run.tell(error)  # of the outermost call: some nodes make an error of their own of a denial
+
+    def _over(self, *_: Any, run_id: UUID, **__: Any) -> Optional[Run]:
         with self._lock:
             return self._parts.pop(run_id, None)
 
