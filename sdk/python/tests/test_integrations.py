@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import sys
 import threading
 import unittest
@@ -439,6 +440,85 @@ class AskFirstTest(Case, unittest.IsolatedAsyncioTestCase):
             with self.assertRaises(Denied):
                 async with self.switch(ALLOW, DENY).run():
                     await asyncio.to_thread(owner().plain, 1)
+
+
+class Tracer:
+    """What a tracing library puts in a method's place: an object that passes for the method, and knows whose it is only if it is bound."""
+
+    def __init__(self, wrapped: Any, seen: List[Any], owner: Any = None) -> None:
+        self.__wrapped__, self._seen, self._owner = wrapped, seen, owner
+
+    @property
+    def __class__(self) -> Any:
+        return type(self.__wrapped__)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__wrapped__, name)
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return type(self)(self.__wrapped__.__get__(owner, kind), self._seen, owner)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self._seen.append(self._owner)
+        return self.__wrapped__(*args, **options)
+
+
+class DescriptorsTest(Case, unittest.IsolatedAsyncioTestCase):
+    """Python calls what stands in a class by binding it, and so does what stands in its place."""
+
+    def owner(self, seen: List[Any]) -> Any:
+        async def add(self: Any, by: int, x: int) -> int:
+            return by + x
+
+        async def of_any(self: Any, x: Any) -> int:
+            return 0
+
+        async def of_int(self: Any, x: int) -> int:
+            return 1 + x
+
+        single = functools.singledispatchmethod(of_any)
+        single.register(int, of_int)
+
+        async def of_class(cls: Any, x: int) -> int:
+            return 1 + x if isinstance(cls, type) else 0
+
+        async def static(x: int) -> int:
+            return 1 + x
+
+        names = {
+            "traced": Tracer(of_int, seen), "partial": functools.partialmethod(add, 1), "single": single, "of_class": classmethod(of_class),
+            "static": staticmethod(static), "traced_static": Tracer(staticmethod(static), seen), "traced_class": Tracer(classmethod(of_class), seen),
+            "read": property(lambda self: functools.partial(static)), "no_method": functools.partial(static),
+        }
+        owner: Any = type("Owner", (object,), {**names, "data": False, "read_data": property(lambda self: 7)})
+        for _ in range(2):  # again does nothing
+            for name in (*names, "data", "read_data"):
+                ask_first(owner, name)
+        return owner
+
+    async def test_all_are_called_as_ever_in_a_run_and_outside(self) -> None:
+        seen: List[Any] = []
+        owner = self.owner(seen)
+        made = owner()
+        methods = ("traced", "partial", "single", "of_class", "static", "traced_static", "traced_class", "read", "no_method")
+        for name in methods:
+            with self.subTest(name):
+                self.assertEqual(await getattr(made, name)(1), 2)
+                server = self.server(ALLOW)
+                client = MachineID("org_k", server.url)
+                self.addCleanup(client.close)
+                async with OffSwitch(client, "a").run():
+                    self.assertEqual(await getattr(made, name)(1), 2)
+                self.assertEqual(len(server.requests), 2)
+                with self.assertRaises(Denied):
+                    async with self.switch(ALLOW, DENY).run():
+                        await getattr(made, name)(1)
+        self.assertEqual(seen, [made] * 2 + [None] * 4)
+        self.assertEqual([await getattr(owner, name)(1) for name in ("of_class", "static", "traced_static", "traced_class")], [2] * 4)
+
+    def test_what_is_no_method_is_left_alone(self) -> None:
+        owner = self.owner([])
+        self.assertEqual((owner.data, owner().read_data), (False, 7))
 
 
 class ReadTest(Case, unittest.IsolatedAsyncioTestCase):

@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 import threading
+import types
 from typing import Any, AsyncIterator, Callable, Iterator, Mapping, Optional
 
 from ._run import Run, aclose, current, in_a_loop, joined
@@ -29,16 +30,52 @@ def wrap_once(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callab
         inner = owner.__dict__.get(name)
         if inner is None:
             raise AttributeError(f"{owner!r} defines no {name}: this version of the framework is not supported")
-        static = isinstance(inner, staticmethod)
-        inner = inner.__func__ if static else inner
-        if getattr(inner, "machineid_wraps", False):
-            return
-        made = wrap(inner)
-        if made is inner:
-            return
-        functools.update_wrapper(made, inner)
-        made.machineid_wraps = True  # type: ignore[attr-defined]
-        setattr(owner, name, staticmethod(made) if static else made)
+        if not any(getattr(one, "machineid_wraps", False) for one in (inner, getattr(inner, "__func__", None))):
+            _put(owner, name, inner, wrap)
+
+
+def _put(owner: Any, name: str, inner: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Puts what stands for an attribute in its place: it is of the same kind, and calls it as Python would have. Tracing libraries and functools have
+    objects where others have functions."""
+
+    def put(call: Callable[..., Any], as_it_was: Callable[[Any], Any]) -> None:
+        made: Any = wrap(call)
+        if made is not call:
+            functools.update_wrapper(made, call)
+            made.machineid_wraps = True
+            setattr(owner, name, as_it_was(made))
+
+    def bound_by(bind: Callable[[Any], Any], like: Any) -> Callable[..., Any]:
+        def call(self: Any, /, *args: Any, **options: Any) -> Any:
+            return bind(self)(*args, **options)
+
+        call.__name__, call.__module__ = name, owner.__module__
+        return functools.update_wrapper(call, like)
+
+    if not isinstance(owner, type) or type(inner) is types.FunctionType:
+        put(inner, lambda made: made)
+    elif isinstance(inner, property):
+        # What it gives is known when it is read. Some give no function.
+        def read(self: Any) -> Any:
+            value = inner.__get__(self, type(self))
+            return functools.partial(wrap(bound_by(lambda _: value, value)), self) if callable(value) else value
+
+        functools.update_wrapper(read, inner.fget or read)
+        read.machineid_wraps = True  # type: ignore[attr-defined]
+        setattr(owner, name, _Property(read, inner.fset, inner.fdel, inner.__doc__))
+    elif isinstance(inner, staticmethod):  # so is a tracer's object round one
+        put(inner.__get__(None, owner), staticmethod)
+    elif isinstance(inner, classmethod):
+        put(bound_by(lambda cls: inner.__get__(None, cls), inner.__func__), classmethod)
+    elif hasattr(type(inner), "__get__"):
+        like = inner.func if isinstance(inner, (functools.partialmethod, functools.singledispatchmethod)) else inner
+        put(bound_by(lambda self: inner.__get__(self, type(self)), like), lambda made: made)
+    elif callable(inner) and not isinstance(inner, type):
+        put(bound_by(lambda _: inner, inner), lambda made: made)
+
+
+class _Property(property):
+    machineid_wraps = True
 
 
 def ask_first(owner: type, name: str, find: Find = _inherited, *, awaited: bool = False, tell: bool = False) -> None:
@@ -57,13 +94,13 @@ def asking(inner: Callable[..., Any], find: Find = _inherited, awaited: bool = F
     within = inspect.unwrap(inner)
     if inspect.isasyncgenfunction(inner):
 
-        def stream(self: Any, *args: Any, **options: Any) -> Any:
+        def stream(self: Any, /, *args: Any, **options: Any) -> Any:
             return _Call(inner, find, tell, self, args, options).items()
 
         return stream
     if inspect.iscoroutinefunction(inner):
 
-        async def coroutine(self: Any, *args: Any, **options: Any) -> Any:
+        async def coroutine(self: Any, /, *args: Any, **options: Any) -> Any:
             return await _Call(inner, find, tell, self, args, options).result()
 
         return coroutine
@@ -72,7 +109,7 @@ def asking(inner: Callable[..., Any], find: Find = _inherited, awaited: bool = F
     streams = inspect.isasyncgenfunction(within) or (awaited and inner.__name__.endswith("_stream"))
     awaits = inspect.iscoroutinefunction(within) or awaited
 
-    def plain(self: Any, *args: Any, **options: Any) -> Any:
+    def plain(self: Any, /, *args: Any, **options: Any) -> Any:
         call = _Call(inner, find, tell, self, args, options)
         if call.run is None:
             return inner(self, *args, **options)

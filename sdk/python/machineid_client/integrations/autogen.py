@@ -106,21 +106,33 @@ async def _read(run: Run, given: Optional[CancellationToken], stream: Callable[[
 @contextlib.contextmanager
 def _token(run: Run, given: Optional[CancellationToken]) -> Generator[CancellationToken, None, None]:
     """The token of what is begun in a run: a denial cancels it. For the loop that everything with this token runs in."""
-    token = CancellationToken() if given is None else given
+    token = _own(run, given)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         in_loop(loop, token.cancel)
 
-    before = _runs.get(token)
-    _runs[token] = run
     run.on_denied(stop)
     try:
         yield token
     finally:
         run.forget(stop)
-        if before is not None:
-            _runs[token] = before
+
+
+def _own(run: Run, given: Optional[CancellationToken]) -> CancellationToken:
+    """A token of this run alone, which is cancelled with the one that is given. That one may be of several runs, and of what runs outside of any."""
+    token = CancellationToken()
+    _runs[token] = run
+    if given is not None:
+        kept = weakref.ref(token)  # the given token may be as old as the program, and keeps its callbacks
+
+        def cancel() -> None:
+            own = kept()
+            if own is not None:
+                own.cancel()
+
+        given.add_callback(cancel)
+    return token
 
 
 def _in_its_run(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,8 +162,8 @@ def _with_its_token(inner: Callable[..., Any]) -> Callable[..., Any]:
         run = current()
         if run is None:
             return await inner(self, *args, cancellation_token=cancellation_token, **options)
-        token = CancellationToken() if cancellation_token is None else cancellation_token
-        _runs[token] = run
+        of_this_run = cancellation_token is not None and _runs.get(cancellation_token) is run
+        token = cancellation_token if of_this_run else _own(run, cancellation_token)
         return await inner(self, *args, cancellation_token=token, **options)
 
     return send

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 import types
@@ -18,7 +19,7 @@ from uuid import UUID
 from . import _run
 from ._ask import ask_before_requests, ask_first, ask_first_everywhere, asking, wrap_everywhere, wrap_once
 from ._extra import extra
-from ._run import Client, Run, aread, current, in_a_loop, read
+from ._run import Client, Run, aclose, aread, current, in_a_loop, read
 from ._threads import starting
 
 with extra("langchain"):
@@ -68,7 +69,7 @@ class _Handler(BaseCallbackHandler):
         try:
             run.check()
         except BaseException:
-            self._failed(**ids)
+            self._over(**ids)
             raise
 
     async def _abegin(self, *_: Any, **ids: Any) -> None:
@@ -76,15 +77,20 @@ class _Handler(BaseCallbackHandler):
         try:
             await run.acheck()
         except BaseException:
-            self._failed(**ids)
+            self._over(**ids)
             raise
 
     def _end(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        run = self._failed(run_id=run_id)
+        run = self._over(run_id=run_id)
         if run is not None:
             run.look()  # some middleware makes words of an error, and goes on with them
 
-    def _failed(self, *_: Any, run_id: UUID, **__: Any) -> Optional[Run]:
+    def _failed(self, error: BaseException, *_: Any, run_id: UUID, parent_run_id: Optional[UUID] = None, **__: Any) -> None:
+        run = self._over(run_id=run_id)
+        if run is not None and self._part(parent_run_id) is None:
+            run.tell(error)  # of the outermost call: some nodes make an error of their own of a denial
+
+    def _over(self, *_: Any, run_id: UUID, **__: Any) -> Optional[Run]:
         with self._lock:
             return self._parts.pop(run_id, None)
 
@@ -186,7 +192,7 @@ def _of_config(config: Any) -> Optional[Run]:
     return _known(callbacks.handlers, callbacks.parent_run_id) if isinstance(callbacks, BaseCallbackManager) else None
 
 
-async def _in_a_thread(inner: Callable[..., Any], executor_or_config: Any, func: Callable[..., Any], *args: Any, **options: Any) -> Any:
+async def _in_a_thread(inner: Callable[..., Any], executor_or_config: Any, func: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
     """LangChain's run_in_executor: plain functions in coroutines, which may wait for a thread for long."""
     run = _of_config(executor_or_config) if isinstance(executor_or_config, dict) else None
     if run is None:
@@ -214,18 +220,52 @@ def _nothing(_: Run) -> None:
     pass
 
 
-def _where_it_reads(inner: Callable[..., Any]) -> Callable[..., Any]:
-    """A stream's work begins when it is first read, which may be behind the block that it was asked for in, or in another task."""
+class _WhereItReads:
+    """A stream's work begins when it is first read, which may be behind the block that it was asked for in, or in another task.
 
-    def stream(self: Any, *args: Any, **options: Any) -> Any:
-        items, run = inner(self, *args, **options), current()
-        if run is not None and inspect.isasyncgen(items):
-            return aread(run, items)
-        if run is not None and inspect.isgenerator(items):
-            return read(run, items)
-        return items
+    LangChain looks at a method to find out whether it is a generator function. So in a run it is a function of the same kind, and else the method
+    itself: a function that is a generator's cannot note who calls it.
+    """
 
-    return stream
+    def __init__(self, inner: Callable[..., Any]) -> None:
+        self._inner = inner
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        run = current()
+        if run is None or owner is None:
+            return self._inner.__get__(owner, kind)
+        return types.MethodType(functools.update_wrapper(_reading(self._inner, run), self._inner), owner)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._inner(*args, **options)
+
+
+def _reading(inner: Callable[..., Any], run: Run) -> Callable[..., Any]:
+    async def asynchronous(self: Any, /, *args: Any, **options: Any) -> Any:
+        items = aread(run, inner(self, *args, **options))
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await aclose(items)
+
+    def synchronous(self: Any, /, *args: Any, **options: Any) -> Any:
+        yield from read(run, inner(self, *args, **options))
+
+    async def coroutine(self: Any, /, *args: Any, **options: Any) -> Any:
+        return in_the_run(await inner(self, *args, **options))
+
+    def plain(self: Any, /, *args: Any, **options: Any) -> Any:
+        return in_the_run(inner(self, *args, **options))
+
+    def in_the_run(items: Any) -> Any:
+        return aread(run, items) if inspect.isasyncgen(items) else read(run, items) if inspect.isgenerator(items) else items
+
+    if inspect.isasyncgenfunction(inner):
+        return asynchronous
+    if inspect.isgeneratorfunction(inner):
+        return synchronous
+    return coroutine if inspect.iscoroutinefunction(inner) else plain
 
 
 def _passed_through(config: Any) -> Optional[Run]:
@@ -261,13 +301,15 @@ def _before_passing_through_async(inner: Callable[..., Any]) -> Callable[..., An
     return acall_func_with_variable_args
 
 
-def _of_a_plain_function(passing: Any, input: Any, config: Any = None, **_: Any) -> Optional[Run]:
+def _of_a_plain_function(passing: Any, /, *args: Any, **options: Any) -> Optional[Run]:
     """The function is called in the loop itself there, where only looking is left to it."""
-    return _passed_through(runnable_config.ensure_config(config)) if passing.func is not None else None
+    return _of_a_step(passing, *args, **options) if passing.func is not None else None
 
 
-def _of_a_step(step: Any, input: Any = None, config: Any = None, *_: Any, **__: Any) -> Optional[Run]:
-    return _passed_through(runnable_config.ensure_config(config))
+def _of_a_step(_: Any, /, *args: Any, **options: Any) -> Optional[Run]:
+    """The names and the second argument may be the user's, and no config."""
+    config = options.get("config", args[1] if len(args) > 1 else None)
+    return _passed_through(runnable_config.ensure_config(config if isinstance(config, dict) else None))
 
 
 def _of_ones_own(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -299,7 +341,7 @@ ask_first(RunnablePassthrough, "ainvoke", _of_a_plain_function)
 _STREAMS = (
     "stream", "astream", "transform", "atransform", "stream_events", "astream_events", "astream_log", "batch_as_completed", "abatch_as_completed",
 )
-wrap_everywhere(Runnable, {**{name: _where_it_reads for name in _STREAMS}, "invoke": _of_ones_own, "ainvoke": _of_ones_own})
+wrap_everywhere(Runnable, {**{name: _WhereItReads for name in _STREAMS}, "invoke": _of_ones_own, "ainvoke": _of_ones_own})
 # A model is asked for several prompts at once: the handlers are called for all of them before the first is answered.
 ask_first(BaseChatModel, "_generate_with_cache", _of_call)
 ask_first(BaseChatModel, "_agenerate_with_cache", _of_call)

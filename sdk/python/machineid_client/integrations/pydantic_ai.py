@@ -39,6 +39,10 @@ class OffSwitch(_run.OffSwitch, AbstractCapability[Any]):
     def __init__(self, client: Client, device_id: str, *, every: Optional[float] = None) -> None:
         super().__init__(client, device_id, every=every)
 
+    # A capability is a dataclass: without fields all of them would be equal, and none could be hashed.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     def prepare(self) -> None:
         # Each time: models and toolsets are classes of their users' too.
         ask_first_everywhere(Model, "request", "request_stream")
@@ -60,6 +64,9 @@ class OffSwitch(_run.OffSwitch, AbstractCapability[Any]):
 
 class _Held(AbstractCapability[Any]):
     """The capability in one run. The run's nodes run in the caller's task, and wrap_run beside them in one of its own."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __init__(self, switch: OffSwitch) -> None:
         self._switch = switch
@@ -99,7 +106,7 @@ class _Held(AbstractCapability[Any]):
         return output
 
 
-def _of_a_graph(graph: Any, *_: Any, **__: Any) -> Optional[Run]:
+def _of_a_graph(graph: Any, /, *_: Any, **__: Any) -> Optional[Run]:
     """An agent is a graph inside; its steps are nobody's, and what they call asks."""
     return None if graph.graph.state_type is GraphAgentState else current()
 

@@ -9,9 +9,9 @@ import threading
 from typing import Any, List, Optional
 
 from langchain.agents import create_agent
-from langchain_core.language_models import LLM
-from langchain_core.messages import HumanMessage
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.language_models import LLM, FakeListChatModel
+from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda, RunnableParallel, RunnablePassthrough
 from langchain_core.tools import StructuredTool
 from langgraph.func import entrypoint, task
 
@@ -207,6 +207,24 @@ class Step(Runnable):
         return input
 
 
+class Named(Runnable):
+    """A Runnable of one's own, with names of its own and no config."""
+
+    def invoke(self, input: Any, count: int = 0, *, step: int = 0, inner: int = 0) -> Any:  # type: ignore[override]
+        return input, count, step, inner
+
+
+async def as_ever() -> None:
+    """LangChain looks at what kind of function a method is, and users name their parameters as they like."""
+    made = FakeListChatModel(responses=["said"])
+    assert (await RunnableLambda(made.astream).ainvoke("go")).content == "said"
+    for chain in (RunnablePassthrough() | made.atransform, RunnablePassthrough() | RunnableGenerator(made.atransform)):
+        assert {type(one) async for one in chain.astream("go")} == {AIMessageChunk}
+    assert {type(one) for one in (RunnablePassthrough() | made.transform).stream("go")} == {AIMessageChunk}
+    assert Named().invoke(1, 2, step=3, inner=4) == (1, 2, 3, 4)
+    assert await RunnableLambda(lambda x, inner=0: x + inner).ainvoke(1, inner=2) == 3
+
+
 def step_of_ones_own(scene: Scene) -> Any:
     scene.model.script("m", While(scene.end, Say(FINAL)))
     return (chat(scene) | Step(scene)).invoke("go", config(scene)).content
@@ -214,7 +232,9 @@ def step_of_ones_own(scene: Scene) -> Any:
 
 async def step_of_ones_own_async(scene: Scene) -> Any:
     scene.model.script("m", While(scene.end, Say(FINAL)))
+    await as_ever()
     async with ablock(scene):
+        await as_ever()
         return (await (chat(scene) | Step(scene)).ainvoke("go")).content
 
 

@@ -23,6 +23,7 @@ from autogen_core.models import UserMessage
 from autogen_core.tool_agent import ToolAgent, tool_agent_caller_loop
 from autogen_core.tools import FunctionTool, StaticWorkbench
 from autogen_ext.models.openai import OpenAIChatCompletionClient
+from autogen_ext.models.replay import ReplayChatCompletionClient
 
 from machineid_client import Denied
 from machineid_client.integrations.autogen import OffSwitch
@@ -230,9 +231,30 @@ async def own_runtime(scene: Scene) -> str:
 
 
 async def own_token(scene: Scene) -> str:
-    chat = team(actor(scene))
-    async with held(scene):
-        return last(await chat.run(task="go", cancellation_token=CancellationToken()))
+    """One token for the whole program: a denial is of one run alone, and the token cancels what has it."""
+    token, over, seen = CancellationToken(), asyncio.Event(), []
+
+    class Waits(ReplayChatCompletionClient):
+        async def create(self, *args: Any, **options: Any) -> Any:
+            seen.append(options["cancellation_token"])
+            await over.wait()
+            return await super().create(*args, **options)
+
+    async def beside() -> str:
+        switch = OffSwitch(scene.async_client, scene.device + "-beside")
+        async with switch.run() if scene.guarded else contextlib.nullcontext():
+            return last(await team(AssistantAgent("beside", Waits([FINAL]))).run(task="go", cancellation_token=token))
+
+    scene.stage.admin.register(scene.device + "-beside")
+    other, chat = asyncio.ensure_future(beside()), team(actor(scene))
+    try:
+        async with held(scene):
+            return last(await chat.run(task="go", cancellation_token=token))
+    finally:
+        over.set()
+        assert await other == FINAL and not token.is_cancelled()
+        token.cancel()
+        assert [one.is_cancelled() for one in seen] == [True]
 
 
 async def workbench(scene: Scene) -> str:

@@ -245,13 +245,17 @@ def chain(scene: Scene) -> Any:
 
 
 async def chain_async(scene: Scene) -> Any:
+    """A step makes an error of its own of what ends it."""
     scene.model.script("m", Say("done"))
     scene.model.script("second", Say(FINAL))
 
-    async def step(said: Any) -> str:
-        return await scene.atool()
+    async def step(said: Any) -> Any:
+        try:
+            return await chat(scene, "second").ainvoke(await scene.atool())
+        except Exception:
+            raise ValueError("its own")
 
-    made = ChatPromptTemplate.from_template("{x}") | chat(scene) | RunnableLambda(step) | chat(scene, "second")
+    made = ChatPromptTemplate.from_template("{x}") | chat(scene) | RunnableLambda(step)
     return (await made.ainvoke({"x": "go"}, config(scene))).content
 
 

@@ -289,6 +289,7 @@ async def several(scene: Scene) -> Any:
 
 async def again(scene: Scene) -> Any:
     """An agent whose run was denied serves the next run, when the device may work again."""
+    assert len({OffSwitch(scene.client, "a"), OffSwitch(scene.client, "b")}) == 2  # no dataclass without fields
     made = agent(scene)
     calls(scene)
     if scene.guarded and scene.ends is None:
