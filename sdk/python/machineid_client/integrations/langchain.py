@@ -309,12 +309,73 @@ def _of_a_plain_function(passing: Any, /, *args: Any, **options: Any) -> Optiona
 def _of_a_step(_: Any, /, *args: Any, **options: Any) -> Optional[Run]:
     """The names and the second argument may be the user's, and no config."""
     config = options.get("config", args[1] if len(args) > 1 else None)
+    if isinstance(config, list) and config:  # a batch may have one for each
+        config = config[0]
     return _passed_through(runnable_config.ensure_config(config if isinstance(config, dict) else None))
 
 
 def _of_ones_own(inner: Callable[..., Any]) -> Callable[..., Any]:
     """A Runnable of one's own need not call any handlers."""
-    return inner if inner.__module__.partition(".")[0] in ("langchain_core", "langchain", "langgraph") else asking(inner, _of_a_step)
+    return inner if _is_langchains(inner) else asking(inner, _of_a_step)
+
+
+def _is_langchains(inner: Callable[..., Any]) -> bool:
+    return inner.__module__.partition(".")[0] in ("langchain_core", "langchain", "langgraph")
+
+
+def _stream_of_ones_own(inner: Callable[..., Any]) -> Any:
+    """It asks when it is first read, and one that transforms another stream also when that one's first part has come: what goes before it in a chain has
+    only then begun. It stays of its kind, which LangChain looks at."""
+    if _is_langchains(inner):
+        return _WhereItReads(inner)
+
+    async def asynchronous(self: Any, /, *args: Any, **options: Any) -> Any:
+        run = _of_a_step(self, *args, **options)
+        if run is not None:
+            await run.acheck()
+            args = tuple(_asking_once_async(run, one) if hasattr(one, "__anext__") else one for one in args)
+        items = inner(self, *args, **options)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await aclose(items)
+
+    def synchronous(self: Any, /, *args: Any, **options: Any) -> Any:
+        run = _of_a_step(self, *args, **options)
+        if run is not None:
+            run.check()
+            args = tuple(_asking_once(run, one) if hasattr(one, "__next__") else one for one in args)
+        yield from inner(self, *args, **options)
+
+    made = asynchronous if inspect.isasyncgenfunction(inner) else synchronous if inspect.isgeneratorfunction(inner) else asking(inner, _of_a_step)
+    return _WhereItReads(functools.update_wrapper(made, inner))
+
+
+def _asking_once(run: Run, items: Any) -> Any:
+    asked = False
+    try:
+        for item in items:
+            if not asked:
+                run.check()
+                asked = True
+            yield item
+    finally:
+        if not asked and hasattr(items, "close"):
+            items.close()
+
+
+async def _asking_once_async(run: Run, items: Any) -> Any:
+    asked = False
+    try:
+        async for item in items:
+            if not asked:
+                await run.acheck()
+                asked = True
+            yield item
+    finally:
+        if not asked:
+            await aclose(items)
 
 
 async def _hop(executor_or_config: Any, func: Any, *args: Any, **options: Any) -> Any:
@@ -341,7 +402,10 @@ ask_first(RunnablePassthrough, "ainvoke", _of_a_plain_function)
 _STREAMS = (
     "stream", "astream", "transform", "atransform", "stream_events", "astream_events", "astream_log", "batch_as_completed", "abatch_as_completed",
 )
-wrap_everywhere(Runnable, {**{name: _WhereItReads for name in _STREAMS}, "invoke": _of_ones_own, "ainvoke": _of_ones_own})
+_STEPS, _STEPS_THAT_STREAM = ("invoke", "ainvoke", "batch", "abatch"), ("stream", "astream", "transform", "atransform")
+wrap_everywhere(Runnable, {
+    **dict.fromkeys(_STREAMS, _WhereItReads), **dict.fromkeys(_STEPS, _of_ones_own), **dict.fromkeys(_STEPS_THAT_STREAM, _stream_of_ones_own),
+})
 # A model is asked for several prompts at once: the handlers are called for all of them before the first is answered.
 ask_first(BaseChatModel, "_generate_with_cache", _of_call)
 ask_first(BaseChatModel, "_agenerate_with_cache", _of_call)

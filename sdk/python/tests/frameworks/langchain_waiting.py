@@ -17,7 +17,7 @@ from langgraph.func import entrypoint, task
 
 from machineid_client import Denied
 
-from .langchain_parts import BEFORE, EARLY, GO, ablock, act, block, calls, chat, config, fan_out, last
+from .langchain_parts import BEFORE, EARLY, GO, OffSwitch, ablock, act, block, calls, chat, config, fan_out, last
 from .model import Call, Say, While
 from .scene import FINAL, Cell, Scene, one_thread
 
@@ -230,9 +230,76 @@ def step_of_ones_own(scene: Scene) -> Any:
     return (chat(scene) | Step(scene)).invoke("go", config(scene)).content
 
 
+class Streams(Runnable):
+    """A Runnable of one's own that has only streams and batches."""
+
+    def __init__(self, begun: List[str]) -> None:
+        self.begun = begun
+
+    def invoke(self, input: Any, config: Any = None, **_: Any) -> Any:
+        raise NotImplementedError
+
+    def batch(self, inputs: Any, config: Any = None, **_: Any) -> Any:  # type: ignore[override]
+        self.begun.append("batch")
+        return inputs
+
+    async def abatch(self, inputs: Any, config: Any = None, **_: Any) -> Any:  # type: ignore[override]
+        self.begun.append("abatch")
+        return inputs
+
+    def stream(self, input: Any, config: Any = None, **_: Any) -> Any:
+        self.begun.append("stream")
+        yield input
+
+    async def astream(self, input: Any, config: Any = None, **_: Any) -> Any:
+        self.begun.append("astream")
+        yield input
+
+    def transform(self, input: Any, config: Any = None, **_: Any) -> Any:
+        for one in input:
+            self.begun.append("transform")
+            yield one
+
+    async def atransform(self, input: Any, config: Any = None, **_: Any) -> Any:
+        async for one in input:
+            self.begun.append("atransform")
+            yield one
+
+
+async def streams_of_ones_own(scene: Scene) -> List[str]:
+    """What begins of all of these after a revoke, each in a chain of which the step before it revokes or alone, and what did not end in Denied."""
+    begun: List[str] = []
+    alone, device = Streams(begun), scene.device + "-streams"
+
+    def revoke(input: Any) -> Any:
+        scene.stage.admin.revoke(device)
+        return input
+
+    async def all_of(items: Any) -> Any:
+        return [one async for one in items]
+
+    chain, given = RunnableLambda(revoke) | alone, {"callbacks": [OffSwitch(scene.client, device)]}
+    ways = {
+        "batch": lambda: chain.batch([1], given), "abatch": lambda: chain.abatch([1], given), "transform": lambda: list(chain.stream(1, given)),
+        "atransform": lambda: all_of(chain.astream(1, given)), "stream": lambda: list(alone.stream(revoke(1), given)),
+        "astream": lambda: all_of(alone.astream(revoke(1), given)),
+    }
+    scene.stage.admin.register(device)
+    for name, way in ways.items():
+        scene.stage.admin.restore(device)
+        with contextlib.suppress(Denied):
+            made = way()
+            if asyncio.iscoroutine(made):
+                await made
+            begun.append(f"{name}: no Denied")
+    return begun
+
+
 async def step_of_ones_own_async(scene: Scene) -> Any:
     scene.model.script("m", While(scene.end, Say(FINAL)))
     await as_ever()
+    if scene.guarded:
+        assert await streams_of_ones_own(scene) == []
     async with ablock(scene):
         await as_ever()
         return (await (chat(scene) | Step(scene)).ainvoke("go")).content

@@ -154,15 +154,17 @@ async def parallel_nodes(scene: Scene) -> Any:
     """Two branches at once; the second branch's next node would begin after the end."""
 
     scene.model.script("m", Say(FINAL))
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def a(state: Any) -> Any:
+        await begun.wait()  # what asked before the end may begin behind it
         await scene.atool(0)
         ended.set()
         return {"said": ["a"]}
 
     async def b(state: Any) -> Any:
         scene.began("b")
+        begun.set()
         await ended.wait()
         said = await chat(scene).ainvoke("go")
         return {"said": [str(said.content)]}
