@@ -35,6 +35,7 @@ from .scene import EVERY_END, FINAL, REVOKE, Cell, Scene, main
 logging.getLogger("autogen_core").setLevel(logging.CRITICAL)
 INFO = {"vision": False, "function_calling": True, "json_output": True, "family": "unknown", "structured_output": False, "multiple_system_messages": True}
 END = TextMentionTermination(FINAL)
+ACTS = (*[Call("act", n=n) for n in range(4)], Say(FINAL))
 
 
 def held(scene: Scene, **options: Any) -> Any:
@@ -55,7 +56,7 @@ def actor(scene: Scene, name: str = "a", *steps: Any, tools: Optional[List[Any]]
         """Acts."""
         return await scene.atool(n)
 
-    steps = steps or (*[Call("act", n=n) for n in range(4)], Say(FINAL))
+    steps = steps or ACTS
     options.setdefault("max_tool_iterations", 10)
     return AssistantAgent(name, model_client=model(scene, name, *steps), tools=tools if tools is not None else [act], **options)
 
@@ -263,9 +264,7 @@ async def workbench(scene: Scene) -> str:
         return await scene.atool(n)
 
     bench = StaticWorkbench([FunctionTool(act, description="Acts.")])
-    agent = AssistantAgent(
-        "a", model_client=model(scene, "a", *[Call("act", n=n) for n in range(4)], Say(FINAL)), workbench=bench, max_tool_iterations=10
-    )
+    agent = AssistantAgent("a", model_client=model(scene, "a", *ACTS), workbench=bench, max_tool_iterations=10)
     async with held(scene):
         return last(await agent.run(task="go"))
 
@@ -376,7 +375,7 @@ def from_plain_code(scene: Scene) -> str:
 
 async def late_classes(scene: Scene) -> str:
     """The model's class is made in the block: as when its module is imported there."""
-    scene.model.script("a", *[Call("act", n=n) for n in range(4)], Say(FINAL))
+    scene.model.script("a", *ACTS)
 
     async def act(n: int) -> str:
         """Acts."""
@@ -579,7 +578,7 @@ async def own_iterator(scene: Scene) -> str:
         def create_stream(self, *args: Any, **options: Any) -> Any:
             return Iterator(super().create_stream(*args, **options))
 
-    scene.model.script("a", *[Call("act", n=n) for n in range(4)], Say(FINAL))
+    scene.model.script("a", *ACTS)
     client = Own(model="a", base_url=scene.model_url, api_key="none", model_info=INFO, max_retries=0)
 
     async def act(n: int) -> str:
@@ -611,17 +610,23 @@ class Core(RoutedAgent):  # type: ignore[misc]
         return Go(message.n + 1)
 
 
-async def core_published(scene: Scene) -> str:
-    """Agents of AutoGen's core that publish to each other."""
-    runtime = SingleThreadedAgentRuntime()
-    for name, other in ("xy", "yx"):
-        await Core.register(runtime, name, lambda other=other: Core(scene, other))
-        await runtime.add_subscription(TypeSubscription(topic_type=name, agent_type=name))
-    async with held(scene):
-        runtime.start()
-        await runtime.publish_message(Go(0), DefaultTopicId(type="x"))
-        await runtime.stop_when_idle()
-        return FINAL
+def core_published(*, started_before: bool) -> Any:
+    async def body(scene: Scene) -> str:
+        """Agents of AutoGen's core that publish to each other; the runtime may have been started by somebody who knows nothing of the block."""
+        runtime = SingleThreadedAgentRuntime()
+        for name, other in ("xy", "yx"):
+            await Core.register(runtime, name, lambda other=other: Core(scene, other))
+            await runtime.add_subscription(TypeSubscription(topic_type=name, agent_type=name))
+        if started_before:
+            runtime.start()
+        async with held(scene):
+            if not started_before:
+                runtime.start()
+            await runtime.publish_message(Go(0), DefaultTopicId(type="x"))
+            await runtime.stop_when_idle()
+            return FINAL
+
+    return body
 
 
 def core_sent(*, started_before: bool) -> Any:
@@ -645,19 +650,6 @@ def core_sent(*, started_before: bool) -> Any:
     return body
 
 
-async def core_published_before(scene: Scene) -> str:
-    """The runtime was started before the block, by somebody who knows nothing of it."""
-    runtime = SingleThreadedAgentRuntime()
-    for name, other in ("xy", "yx"):
-        await Core.register(runtime, name, lambda other=other: Core(scene, other))
-        await runtime.add_subscription(TypeSubscription(topic_type=name, agent_type=name))
-    runtime.start()
-    async with held(scene):
-        await runtime.publish_message(Go(0), DefaultTopicId(type="x"))
-        await runtime.stop_when_idle()
-        return FINAL
-
-
 async def core_tools(scene: Scene) -> str:
     """An agent of AutoGen's core that has tools."""
 
@@ -672,7 +664,7 @@ async def core_tools(scene: Scene) -> str:
     try:
         async with held(scene):
             said = await tool_agent_caller_loop(
-                runtime, AgentId("tools", "default"), model(scene, "a", *[Call("act", n=n) for n in range(4)], Say(FINAL)),
+                runtime, AgentId("tools", "default"), model(scene, "a", *ACTS),
                 [UserMessage(content="go", source="user")], tools,
             )
             return str(said[-1].content)
@@ -698,7 +690,7 @@ CELLS = [
     Cell("parallel: more than fit", more_than_fit), Cell("parallel: coroutines that block", coroutines_that_block), Cell("plain functions: a run inside", run_in_a_plain_tool),
     Cell("plain functions: a model inside", model_in_a_plain_tool), Cell("read elsewhere: one turn", turn_read_elsewhere),
     Cell("read elsewhere: a model", model_read_elsewhere), Cell("a stream of one's own", own_iterator),
-    Cell("core: published", core_published), Cell("core: published, own runtime", core_published_before), Cell("core: sent", core_sent(started_before=False)),
+    Cell("core: published", core_published(started_before=False)), Cell("core: published, own runtime", core_published(started_before=True)), Cell("core: sent", core_sent(started_before=False)),
     Cell("core: sent, own runtime", core_sent(started_before=True), EVERY_END), Cell("core: tools, own runtime", core_tools),
 ]
 
