@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -92,7 +93,7 @@ func formatFaults(baseline string, now map[protoreflect.FullName]string, feature
 	within := func(name protoreflect.FullName) bool { // a new message is tied by the fields that hold it
 		for holder, is := range now {
 			if tied[holder] != "" && strings.HasSuffix(is, " "+string(name.Parent())) {
-				return !slices.ContainsFunc(slices.Collect(namesOf(first)), func(n protoreflect.FullName) bool { return n.Parent() == name.Parent() })
+				return !slices.ContainsFunc(slices.Collect(maps.Keys(first)), func(n protoreflect.FullName) bool { return n.Parent() == name.Parent() })
 			}
 		}
 		return false
@@ -104,16 +105,6 @@ func formatFaults(baseline string, now map[protoreflect.FullName]string, feature
 	}
 	slices.Sort(list)
 	return list
-}
-
-func namesOf(m map[protoreflect.FullName]bool) func(func(protoreflect.FullName) bool) {
-	return func(yield func(protoreflect.FullName) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // TestFaultsOfFormatsAreFound: the check above can fail.

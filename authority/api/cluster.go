@@ -301,8 +301,8 @@ func (r *request) edgesFollow(ctx context.Context, nodes Nodes, to int) error {
 	if len(older) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %d edges do not understand format %d, and would deny everything: install the newer program there, or send force ('machineid cluster raise-format --force'). They are %s",
-		raftstore.ErrRefused, len(older), to, some(older, 20))
+	return fmt.Errorf("%w: edges that do not understand format %d would deny everything: install the newer program there, or send force ('machineid cluster raise-format --force'); there are %d: %s",
+		raftstore.ErrRefused, to, len(older), some(older, 20))
 }
 
 // some names the first of a list, and how many more there are.

@@ -6,6 +6,7 @@ package format
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -76,7 +77,7 @@ func (t *Table) Edges(at int) int {
 	need := First
 	for _, f := range t.Features {
 		if f.Format <= at && slices.ContainsFunc(f.Fields, func(n protoreflect.FullName) bool {
-			return len(n) > len(linkPackage) && n[:len(linkPackage)] == linkPackage
+			return strings.HasPrefix(string(n), linkPackage)
 		}) {
 			need = max(need, f.Format)
 		}
