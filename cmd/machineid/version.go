@@ -7,12 +7,14 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"machineid/shared/release"
 )
 
-// build says what this binary was built from. What the Go command did not record (it needs a git checkout, and does not when
+// build says what this binary is and was built from. What the Go command did not record (it needs a git checkout, and does not when
 // -buildvcs=false) is "unknown".
 type build struct {
-	Version  string `json:"version"` // the module's version; "(devel)" outside of a release
+	Version  string `json:"version"` // v0.1.0 in a release, v0.2.0-dev on the way to one
 	Revision string `json:"revision"`
 	Modified bool   `json:"modified"` // the checkout had changes that the revision does not
 	Time     string `json:"time"`     // the revision's, RFC 3339
@@ -30,7 +32,7 @@ func thisBuild() build {
 func describe(info *debug.BuildInfo) build {
 	const unknown = "unknown"
 	b := build{
-		Version:  unknown,
+		Version:  Version(),
 		Revision: unknown,
 		Time:     unknown,
 		Go:       runtime.Version(),
@@ -38,9 +40,6 @@ func describe(info *debug.BuildInfo) build {
 	}
 	if info == nil {
 		return b
-	}
-	if info.Main.Version != "" {
-		b.Version = info.Main.Version
 	}
 	for _, setting := range info.Settings {
 		switch setting.Key {
@@ -64,9 +63,9 @@ func (b build) writeText(w io.Writer) error {
 	return err
 }
 
-// Version is the version this binary was built as: for start-up lines, metrics and user agents.
+// Version is this program's release: for start-up lines, metrics and user agents.
 func Version() string {
-	return thisBuild().Version
+	return release.Version()
 }
 
 func newVersionCommand() *cobra.Command {

@@ -18,13 +18,13 @@ func TestDescribe(t *testing.T) {
 		text string
 	}{
 		"no information": {
-			want: build{Version: "unknown", Revision: "unknown", Time: "unknown", Go: runtime.Version(), Platform: platform},
-			text: "machineid unknown\nrevision  unknown\ntime      unknown\ngo        " + runtime.Version() + " " + platform + "\n",
+			want: build{Version: Version(), Revision: "unknown", Time: "unknown", Go: runtime.Version(), Platform: platform},
+			text: "machineid " + Version() + "\nrevision  unknown\ntime      unknown\ngo        " + runtime.Version() + " " + platform + "\n",
 		},
 		"no version control": {
 			info: &debug.BuildInfo{Main: debug.Module{Path: "machineid", Version: "(devel)"}},
-			want: build{Version: "(devel)", Revision: "unknown", Time: "unknown", Go: runtime.Version(), Platform: platform},
-			text: "machineid (devel)\nrevision  unknown\ntime      unknown\ngo        " + runtime.Version() + " " + platform + "\n",
+			want: build{Version: Version(), Revision: "unknown", Time: "unknown", Go: runtime.Version(), Platform: platform},
+			text: "machineid " + Version() + "\nrevision  unknown\ntime      unknown\ngo        " + runtime.Version() + " " + platform + "\n",
 		},
 		"changed checkout": {
 			info: &debug.BuildInfo{
@@ -37,10 +37,10 @@ func TestDescribe(t *testing.T) {
 				},
 			},
 			want: build{
-				Version: "v1.2.3+dirty", Revision: "0123456789ab", Modified: true, Time: "2026-11-20T12:00:00Z",
+				Version: Version(), Revision: "0123456789ab", Modified: true, Time: "2026-11-20T12:00:00Z",
 				Go: runtime.Version(), Platform: platform,
 			},
-			text: "machineid v1.2.3+dirty\nrevision  0123456789ab (modified)\ntime      2026-11-20T12:00:00Z\ngo        " +
+			text: "machineid " + Version() + "\nrevision  0123456789ab (modified)\ntime      2026-11-20T12:00:00Z\ngo        " +
 				runtime.Version() + " " + platform + "\n",
 		},
 	}
