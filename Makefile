@@ -1,4 +1,4 @@
-# Needs Go, make and git. Every tool is built from the versions pinned in tools.mod, into .bin.
+# Needs Go, make and git. Every tool is built from the versions pinned in internal/tools, into .bin.
 # `make` says what there is to do.
 
 GO ?= go
@@ -8,8 +8,12 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# The race detector needs cgo and a C compiler. Without them the tests run all the same, and say so.
-RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
+# The program is static and has no C in it: it runs on any Linux, and is built once for checks, tests and use.
+export CGO_ENABLED := 0
+
+# The race detector needs cgo and a C compiler. Without them the tests run all the same, and say so. The tag leaves Pebble's C out here too.
+RACE := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race -tags pebblegozstd)
+RACED := $(if $(RACE),CGO_ENABLED=1)
 
 # Settable: what to test or measure, and for how long.
 PKG ?= ./...
@@ -31,8 +35,8 @@ WRITE ?=
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '%s\n' '' \
-	  'PKG=./edge/...            limits test, bench and fuzz to some packages' \
-	  'MACHINEID_TEST_NO_SKIP=1  makes a skipped test fail "make test" (CI sets it)' \
+	  'PKG=./edge/...            limits test, test-race, bench and fuzz to some packages' \
+	  'MACHINEID_TEST_NO_SKIP=1  makes a skipped test fail "make test-full" (CI sets it)' \
 	  'FUZZTIME=30s              how long each fuzz test runs on what it found, or how many inputs it is given (1000000x)' \
 	  'FUZZGUIDED=5m             the same, before, guided by coverage (30s)' \
 	  'FUZZ=FuzzHop              which fuzz tests run (a regular expression); FUZZFLAGS=-parallel=1: with what else, while guided' \
@@ -45,19 +49,29 @@ run: ## Run one authority and one edge in one process
 	@$(GO) run ./cmd/machineid dev
 
 .PHONY: build
-build: ## Build the binary into ./machineid
+build: ## Build the binary, static and without cgo, into ./machineid
 	$(GO) build -trimpath -o machineid ./cmd/machineid
 
-# One stream of test events, so that there is one list of skipped tests and one closing line: everything under the race
-# detector, then the allocation tests, which are built only without it (house_test.go holds their name).
+# Test events go to one file, of which the closing lines are made: what was skipped and why, and each package's share of the time.
+TESTS = $(BIN)/gotestsum --format pkgname --format-hide-empty-pkg --jsonfile $(BIN)/test.json --raw-command -- $(SHELL) -c
+SHARES = sed -n '/"Test":/!s/.*"Action":"\(pass\|fail\)","Package":"\([^"]*\)","Elapsed":\([0-9.]*\).*/\3 \2/p' $(BIN)/test.json | \
+  awk '{ took[$$2] += $$1; all += $$1 } END { for (p in took) if (took[p] >= 1) printf "%7.1f s %3.0f %%  %s\n", took[p], 100 * took[p] / all, p }' | sort -rn
+
 .PHONY: test
-test: $(BIN)/gotestsum ## Run every test; lists the skipped ones with their reasons
-	@[ -n "$(RACE)" ] || echo 'test: no cgo or no C compiler: running without the race detector'
-	@$(BIN)/gotestsum --format pkgname --format-hide-empty-pkg --jsonfile $(BIN)/test.json --raw-command -- \
-	  $(SHELL) -c '$(GO) test -json $(RACE) $(TESTFLAGS) $(PKG); failed=$$?; \
-	    [ -z "$(RACE)" ] || $(GO) test -json $(TESTFLAGS) -run "^TestAlloc" $(PKG) || failed=$$?; exit $$failed'
-	@[ -z "$${MACHINEID_TEST_NO_SKIP:-}" ] || ! grep -q '"Action":"skip".*"Test":' $(BIN)/test.json || \
-	  { echo 'test: tests were skipped (see above), and MACHINEID_TEST_NO_SKIP makes that a failure' >&2; exit 1; }
+test: $(BIN)/gotestsum ## Run the quick forms of all tests; lists the skipped ones with their reasons
+	@failed=0; $(TESTS) '$(GO) test -json -short $(TESTFLAGS) $(PKG)' || failed=1; $(SHARES); exit $$failed
+
+.PHONY: test-full
+test-full: test-race foreign python frameworks ## Run every test: in full, with the race detector, and with others' tools, clients and agent frameworks
+
+# The allocation tests are built only without the race detector (house_test.go holds their name).
+.PHONY: test-race
+test-race: $(BIN)/gotestsum ## Run the full forms of all tests with the race detector, without what comes from elsewhere
+	@[ -n "$(RACE)" ] || echo 'test: no C compiler: running without the race detector'
+	@failed=0; $(TESTS) '$(RACED) $(GO) test -json $(RACE) $(TESTFLAGS) $(PKG); failed=$$?; \
+	    [ -z "$(RACE)" ] || $(GO) test -json $(TESTFLAGS) -run "^TestAlloc" $(PKG) || failed=$$?; exit $$failed' || failed=1; $(SHARES); \
+	  [ -z "$${MACHINEID_TEST_NO_SKIP:-}" ] || ! grep -q '"Action":"skip".*"Test":' $(BIN)/test.json || \
+	  { echo 'test: tests were skipped (see above), and MACHINEID_TEST_NO_SKIP makes that a failure' >&2; failed=1; }; exit $$failed
 
 # What others' programs say of us, and make of what we say. They come from PyPI, npm and Go's proxy, at the versions that lock files have, with hashes.
 .PHONY: foreign
@@ -143,24 +157,32 @@ model-full: ## The same with larger instances (two or three minutes on 2 idle co
 check: check-format check-vet check-lint check-layers check-generated check-tidy ## Check format, vet, lint, layers, generated files and go.mod
 	@echo 'check: nothing to complain about'
 
+GOFILES = $$(git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$$')
+IMPORTS := -s standard -s default -s 'prefix(machineid)'
+
 .PHONY: check-format
-check-format: $(BIN)/golangci-lint
+check-format: $(BIN)/gofumpt $(BIN)/gci
 	@echo 'check: format'
-	@$(BIN)/golangci-lint fmt --diff || { echo 'check: run "make fmt"' >&2; exit 1; }
+	@wrong=$$($(BIN)/gofumpt -modpath machineid -l $(GOFILES); $(BIN)/gci list $(IMPORTS) $(GOFILES)); \
+	  [ -z "$$wrong" ] || { echo "$$wrong"; echo 'check: run "make fmt"' >&2; exit 1; }
 
 .PHONY: check-vet
 check-vet:
 	@echo 'check: vet'
 	@$(GO) vet ./...
 	@$(GO) vet -tags foreign ./cmd/machineid
+	@$(GO) -C internal/tools vet ./...
 	@$(GO) -C bench/peers vet ./...
 
+# internal/tools/lint says what lint is.
 .PHONY: check-lint
-check-lint: $(BIN)/golangci-lint $(BIN)/buf
+check-lint: $(BIN)/lint $(BIN)/staticcheck
 	@echo 'check: lint'
-	@$(BIN)/golangci-lint config verify
-	@$(BIN)/golangci-lint run --allow-parallel-runners
-	@$(BIN)/buf lint
+	@$(GO) vet -vettool=$(BIN)/lint ./...
+	@$(BIN)/staticcheck -checks $(STATICCHECK) ./...
+
+# All but what is said of comments' form and of names.
+STATICCHECK := all,-ST1000,-ST1003,-ST1016,-ST1020,-ST1021,-ST1022
 
 # Not from the test cache, which does not see that a package has become another's import.
 .PHONY: check-layers
@@ -168,34 +190,29 @@ check-layers:
 	@echo 'check: layers'
 	@said=$$($(GO) test -count=1 . 2>&1) || { echo "$$said"; exit 1; }
 
+PROTOS := shared/link/link.proto authority/state/statepb/state.proto
+PROTOGEN := $(BIN)/protogen $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
+
 .PHONY: check-generated
-check-generated: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
+check-generated: $(PROTOGEN)
 	@echo 'check: generated files'
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(BIN)/buf generate --output "$$fresh"; \
+	$(BIN)/protogen -plugins $(BIN) -out "$$fresh" $(PROTOS); \
 	{ (cd "$$fresh" && find . -name '*.pb.go'); find . -name '*.pb.go' -not -path './.*/*'; } | sort -u | \
 	{ stale=0; while read -r file; do diff -uN "$$file" "$$fresh/$$file" || stale=1; done; exit $$stale; } || \
 	{ echo 'check: run "make generate"' >&2; exit 1; }
 
-# tools.mod is tidied in a folder of its own: here it would be taken for the go.mod of our packages.
 .PHONY: check-tidy
 check-tidy:
-	@echo 'check: go.mod and tools.mod'
-	@$(GO) mod tidy -diff && $(GO) -C bench/peers mod tidy -diff && $(GO) -C $(CLIENTS)/go mod tidy -diff || \
-	  { echo 'check: run "go mod tidy" (and in bench/peers and $(CLIENTS)/go)' >&2; exit 1; }
-	@alone=$$(mktemp -d); trap 'rm -rf "$$alone"' EXIT; \
-	cp tools.mod "$$alone/go.mod"; cp tools.sum "$$alone/go.sum"; \
-	$(GO) -C "$$alone" mod tidy -diff || { echo 'check: run "make tidy-tools"' >&2; exit 1; }
-
-.PHONY: tidy-tools
-tidy-tools:
-	@alone=$$(mktemp -d); trap 'rm -rf "$$alone"' EXIT; \
-	cp tools.mod "$$alone/go.mod"; cp tools.sum "$$alone/go.sum"; \
-	$(GO) -C "$$alone" mod tidy; cp "$$alone/go.mod" tools.mod; cp "$$alone/go.sum" tools.sum
+	@echo 'check: every go.mod'
+	@for module in . internal/tools bench/peers $(CLIENTS)/go; do \
+	  $(GO) -C $$module mod tidy -diff || { echo "check: run \"go -C $$module mod tidy\"" >&2; exit 1; }; \
+	done
 
 .PHONY: fmt
-fmt: $(BIN)/golangci-lint ## Format every Go file
-	@$(BIN)/golangci-lint fmt
+fmt: $(BIN)/gofumpt $(BIN)/gci ## Format every Go file
+	@$(BIN)/gci write $(IMPORTS) $(GOFILES)
+	@$(BIN)/gofumpt -modpath machineid -w $(GOFILES)
 
 .PHONY: bench
 bench: ## Run the benchmarks
@@ -246,18 +263,23 @@ fuzz: ## Fuzz every parser: guided by coverage for 30 s, then by a million mutan
 	@[ '$(PKG)' != ./... ] || (cd sdk/python && MACHINEID_TEST_FUZZ=1000000 python3 -B -m unittest tests.test_fuzz)
 
 .PHONY: generate
-generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate the Go code of the protobuf files
-	$(BIN)/buf generate
+generate: $(PROTOGEN) ## Generate the Go code of the protobuf files
+	$(BIN)/protogen -plugins $(BIN) -out . $(PROTOS)
 
-# The tools. A change of tools.mod or tools.sum builds them again.
-$(BIN)/buf: TOOL := github.com/bufbuild/buf/cmd/buf
-$(BIN)/golangci-lint: TOOL := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+# The tools. A change of their versions, or of our own among them, builds them again.
 $(BIN)/gotestsum: TOOL := gotest.tools/gotestsum
+$(BIN)/staticcheck: TOOL := honnef.co/go/tools/cmd/staticcheck
+$(BIN)/gofumpt: TOOL := mvdan.cc/gofumpt
+$(BIN)/gci: TOOL := github.com/daixiang0/gci
 $(BIN)/protoc-gen-go: TOOL := google.golang.org/protobuf/cmd/protoc-gen-go
 $(BIN)/protoc-gen-go-grpc: TOOL := google.golang.org/grpc/cmd/protoc-gen-go-grpc
+$(BIN)/lint: TOOL := ./lint
+$(BIN)/lint: $(wildcard internal/tools/lint/*.go)
+$(BIN)/protogen: TOOL := ./protogen
+$(BIN)/protogen: $(wildcard internal/tools/protogen/*.go)
 
-$(BIN)/%: tools.mod tools.sum
-	@echo 'build $* (once; some minutes for the large ones)'
+$(BIN)/%: internal/tools/go.mod internal/tools/go.sum
+	@echo 'build $* (once)'
 	@mkdir -p $(BIN)
-	@$(GO) build -modfile=tools.mod -o $@ $(TOOL)
+	@$(GO) -C internal/tools build -o $@ $(TOOL)
 	@touch $@

@@ -300,14 +300,14 @@ func TestMachinePathRefuses(t *testing.T) {
 	}
 }
 
-// raceFree marks files that are left out under the race detector, and allocTest the tests that `make test` then runs without it.
+// raceFree marks files that are left out under the race detector, and allocTest the tests that are then run without it.
 var (
 	raceFree  = regexp.MustCompile(`(?m)^//go:build !race$`)
 	allocTest = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 )
 
-// TestNoTestIsForgotten holds the agreement with the Makefile: `make test` runs everything under the race detector, and what is
-// built only without it once more by the name TestAlloc*.
+// TestNoTestIsForgotten holds the agreement with the Makefile: `make test-race` runs everything under the race detector, and what is
+// built only without it by the name TestAlloc*.
 func TestNoTestIsForgotten(t *testing.T) {
 	for _, file := range files(t) {
 		if !strings.HasSuffix(file, "_test.go") {
@@ -319,7 +319,7 @@ func TestNoTestIsForgotten(t *testing.T) {
 		}
 		for _, name := range allocTest.FindAllSubmatch(text, -1) {
 			if !bytes.HasPrefix(name[1], []byte("TestAlloc")) {
-				t.Errorf("%s: %s is built without the race detector only; name it TestAlloc..., or make test never runs it", file, name[1])
+				t.Errorf("%s: %s is built without the race detector only; name it TestAlloc..., or make test-race never runs it", file, name[1])
 			}
 		}
 	}

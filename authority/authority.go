@@ -191,7 +191,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
-	if err := n.open(); err != nil { //nolint:contextcheck // the store ends by Close, after ctx has ended
+	if err := n.open(); err != nil {
 		return err
 	}
 	close(n.ready)
@@ -372,11 +372,11 @@ func (n *Node) propose(ctx context.Context, cmd *statepb.Command) (uint64, state
 	}
 	raw, err := state.Encode(cmd)
 	if err != nil {
-		return 0, state.Outcome{}, err //nolint:wrapcheck // says what
+		return 0, state.Outcome{}, err
 	}
 	res, err := n.store.ProposeWith(ctx, raw, treated(cmd))
 	if err != nil {
-		return 0, state.Outcome{}, err //nolint:wrapcheck // the API classifies raftstore's errors
+		return 0, state.Outcome{}, err
 	}
 	out, ok := res.Outcome.(state.Outcome)
 	if !ok {
@@ -395,12 +395,12 @@ func (n *Node) Read(ctx context.Context) (*raftstore.View, error) {
 	if err := n.reserve(ctx, 0); err != nil {
 		return nil, err
 	}
-	return n.store.Read(ctx) //nolint:wrapcheck // the API classifies raftstore's errors
+	return n.store.Read(ctx)
 }
 
 // View returns what this node has now, which may be behind the leader's.
 func (n *Node) View() (*raftstore.View, error) {
-	return n.store.View() //nolint:wrapcheck // the API classifies raftstore's errors
+	return n.store.View()
 }
 
 // Ready says why the node is not ready, nothing if it is. What it tells people to type works as it is.

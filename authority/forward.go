@@ -66,7 +66,7 @@ func (n *Node) forward(ctx *fasthttp.RequestCtx, in *wire.Request, began time.Ti
 // handOn tries one leader after the other until wait ends. It reports false if none was tried before this node came to lead.
 func (n *Node) handOn(wait context.Context, ctx *fasthttp.RequestCtx, in *wire.Request, deadline time.Time, next func(context.Context) (*leader, error)) bool {
 	who, _ := n.whose(ctx, in)
-	if !n.crowd.EnterWithin(who, time.Until(deadline)) { //nolint:contextcheck // it waits for a time of its own
+	if !n.crowd.EnterWithin(who, time.Until(deadline)) {
 		in.Error(ctx, wire.Crowded())
 		return true
 	}

@@ -305,7 +305,7 @@ func TestANodeThatComesToLead(t *testing.T) {
 				if asked > 2 {
 					return nil, errNoLeader
 				}
-				return nil, nil //nolint:nilnil // this one
+				return nil, nil
 			})
 			if status != c.status || !strings.Contains(body, c.outcome) {
 				t.Errorf("%d %s, want %d and %s", status, body, c.status, c.outcome)

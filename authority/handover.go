@@ -47,7 +47,7 @@ func (g *gate) enter(ctx context.Context) error {
 		select {
 		case <-shut:
 		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // the API classifies it
+			return ctx.Err()
 		}
 	}
 }
@@ -118,7 +118,7 @@ func (n nodes) Init(ctx context.Context, by api.Asker, ignoreUnreachable bool) (
 func (n *Node) handOver(ctx context.Context, id string) error {
 	to, err := n.store.Successor(ctx, id)
 	if err != nil || to.ID == n.cfg.ID {
-		return err //nolint:wrapcheck // the API classifies raftstore's errors
+		return err
 	}
 	drain, cancel := context.WithTimeout(ctx, drainedTime)
 	defer cancel()
@@ -137,8 +137,8 @@ func (n *Node) handOver(ctx context.Context, id string) error {
 			slog.Any("cause", err))
 	}
 	if err := n.store.HandTo(ctx, to); err != nil {
-		go n.hub.Resume() //nolint:contextcheck // it ends with the term
-		return err        //nolint:wrapcheck // likewise
+		go n.hub.Resume()
+		return err
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (n *Node) expireDue(ctx context.Context, age time.Duration) error {
 		var due bool
 		err := nodeLedger{n}.View(ctx, func(r state.Reader) (err error) {
 			due, err = r.SignupsBefore(before)
-			return err //nolint:wrapcheck // says what
+			return err
 		})
 		if err != nil || !due {
 			return err

@@ -58,7 +58,7 @@ func (n *Node) initCluster(ctx context.Context, by api.Asker, ignoreUnreachable 
 	case errors.Is(err, raftstore.ErrInCluster):
 		return "", n.exists()
 	case err != nil:
-		return "", err //nolint:wrapcheck // the API classifies raftstore's errors
+		return "", err
 	}
 	for n.state.Cluster() == nil {
 		select {

@@ -60,9 +60,9 @@ func (n *Node) prepareJoin() (joins bool, err error) {
 		return Joins(n.cfg.Dir)
 	}
 	if err := os.MkdirAll(n.cfg.Dir, joinFolderMode); err != nil {
-		return false, err //nolint:wrapcheck // names the folder
+		return false, err
 	}
-	return true, os.WriteFile(filepath.Join(n.cfg.Dir, joiningFile), nil, joinFileMode) //nolint:wrapcheck // names the file
+	return true, os.WriteFile(filepath.Join(n.cfg.Dir, joiningFile), nil, joinFileMode)
 }
 
 // Joins reports whether a data folder is that of a node which has not had a vote yet: it goes on joining, which takes the operator's token.
@@ -71,7 +71,7 @@ func Joins(dir string) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil, err //nolint:wrapcheck // names the file
+	return err == nil, err
 }
 
 // joinStep is one call on the way to a vote.
@@ -115,7 +115,7 @@ func (n *Node) join(ctx context.Context, votes func() bool) error {
 			return fmt.Errorf("join the cluster at %s: %w", strings.Join(peers, ", "), errWrongToken)
 		}
 		at++
-		if !sleep(ctx, pause/2+rand.N(pause/2), votes) { //nolint:gosec // jitter is no secret
+		if !sleep(ctx, pause/2+rand.N(pause/2), votes) {
 			return nil
 		}
 		pause = min(pause*3/2, joinMaxPause)
@@ -312,7 +312,7 @@ func notAsked(err error) error {
 		return fmt.Errorf("it %s: %w", who, errNoNode)
 	}
 	if dial.HangsUp(err) {
-		return dial.Reason(err) //nolint:wrapcheck // it is the reason
+		return dial.Reason(err)
 	}
 	if call, ok := errors.AsType[*url.Error](err); ok {
 		err = call.Err // its address stands before it

@@ -33,30 +33,30 @@ func InspectBackup(r io.Reader) (b Backup, err error) {
 		rd := state.NewReader(r)
 		c, err := rd.Cluster()
 		if err != nil {
-			return err //nolint:wrapcheck // says what
+			return err
 		}
 		mark, err := rd.Mark()
 		if err != nil {
-			return err //nolint:wrapcheck // says what
+			return err
 		}
 		b.Incarnation, b.Time = hex.EncodeToString(c.GetIncarnation()), time.UnixMilli(mark.Time).UTC()
 		b.Orgs, b.Devices, b.Keys, err = state.Counts(r)
-		return err //nolint:wrapcheck // says what
+		return err
 	})
-	return b, err //nolint:wrapcheck // says what
+	return b, err
 }
 
 // RestoreBackup makes the data folder dir, which must hold no state, from an
 // archive: the state of another cluster of the one node id, reached at address.
 func RestoreBackup(dir string, r io.Reader, id, address string) (raftstore.Begun, error) {
-	return raftstore.Restore(filepath.Join(dir, storeDir), r, raftstore.Restoring{ID: id, Address: address, Edit: state.Renewing(state.Restored, id)}) //nolint:wrapcheck // says what
+	return raftstore.Restore(filepath.Join(dir, storeDir), r, raftstore.Restoring{ID: id, Address: address, Edit: state.Renewing(state.Restored, id)})
 }
 
 // RecoverCluster makes another cluster of the one node id, reached at address, out
 // of its data folder.
 func RecoverCluster(dir, id, address string) (raftstore.Begun, error) {
 	machine := state.New(func(uint64, []state.Concern) {})
-	return raftstore.Recover(filepath.Join(dir, storeDir), machine, raftstore.Restoring{ID: id, Address: address, Edit: state.Renewing(state.Recovered, id)}) //nolint:wrapcheck // says what
+	return raftstore.Recover(filepath.Join(dir, storeDir), machine, raftstore.Restoring{ID: id, Address: address, Edit: state.Renewing(state.Recovered, id)})
 }
 
 // Recovered returns what an earlier recovery of the data folder dir has kept, "" if there was none.
@@ -65,7 +65,7 @@ func Recovered(dir string) string { return raftstore.Recovered(filepath.Join(dir
 // ReadLog reads the log in the data folder of a node that is stopped, and names the
 // changes in it. It changes nothing, and shows no secret: there is none in a command.
 func ReadLog(dir string, from, to uint64, limit int) (raftstore.LogView, error) {
-	return raftstore.ReadLog(filepath.Join(dir, storeDir), from, to, limit, func(commands [][]byte) string { //nolint:wrapcheck // says what
+	return raftstore.ReadLog(filepath.Join(dir, storeDir), from, to, limit, func(commands [][]byte) string {
 		const shown = 3
 		var b strings.Builder
 		fmt.Fprintf(&b, "%d:", len(commands))

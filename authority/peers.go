@@ -56,7 +56,7 @@ func (n *Node) leader(ctx context.Context) (*leader, error) {
 	defer tick.Stop()
 	for {
 		if _, leads := n.store.Leading(); leads {
-			return nil, nil //nolint:nilnil // it is this one
+			return nil, nil
 		}
 		if l := n.otherLeader(ctx); l != nil {
 			return l, nil
@@ -83,7 +83,7 @@ func (n *Node) otherLeader(ctx context.Context) *leader {
 	if err != nil || status.ID != id || status.Term != term || status.About[aboutHTTP] == "" {
 		return nil
 	}
-	return n.leaders.set(&leader{id: id, term: term, http: status.About[aboutHTTP], link: status.About[aboutLink]}) //nolint:contextcheck // a connection outlives the call that opens it
+	return n.leaders.set(&leader{id: id, term: term, http: status.About[aboutHTTP], link: status.About[aboutLink]})
 }
 
 // known returns the leader of a term if it is known where that is.

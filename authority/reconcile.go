@@ -82,7 +82,7 @@ func (n *Node) reconcileAll(ctx context.Context) (found reconciled) {
 		var page []state.OrgID
 		err := l.View(ctx, func(r state.Reader) (err error) {
 			page, more, err = r.Customers(from, reconcilePage)
-			return err //nolint:wrapcheck // says what
+			return err
 		})
 		if err != nil {
 			n.log.LogAttrs(ctx, slog.LevelWarn, "the orgs that pay could not be listed", slog.Any("error", err))

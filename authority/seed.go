@@ -147,18 +147,18 @@ func (n *Node) operatorToken(ctx context.Context) (string, error) {
 func WriteSecret(path, secret string) error {
 	at, err := place.Of(path)
 	if err != nil {
-		return err //nolint:wrapcheck // names the file
+		return err
 	}
 	tmp := at + ".tmp"
 	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err //nolint:wrapcheck // names the file
+		return err
 	}
 	_, err = f.WriteString(secret + "\n")
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
-	return place.Take(tmp, at, place.Secret) //nolint:wrapcheck // names the files
+	return place.Take(tmp, at, place.Secret)
 }
 
 // HasState reports whether a data folder holds a node's state, or one is to come

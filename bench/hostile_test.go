@@ -169,7 +169,7 @@ func say(ctx context.Context, address string, n int, frame *link.ToAuthority) {
 				}
 			}
 		}()
-		for send(frame) == nil { //nolint:revive // without end
+		for send(frame) == nil {
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"machineid/internal/testkit/program"
 )
 
 func read(t *testing.T, path ...string) string {
@@ -22,8 +24,8 @@ func read(t *testing.T, path ...string) string {
 
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), "promtool", args...).CombinedOutput(); err != nil {
-		t.Errorf("promtool %v (Debian's package prometheus has it): %v\n%s", args, err, out)
+	if out, err := exec.CommandContext(t.Context(), program.Find(t, "promtool", "prometheus"), args...).CombinedOutput(); err != nil {
+		t.Errorf("promtool %v: %v\n%s", args, err, out)
 	}
 }
 

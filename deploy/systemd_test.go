@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"machineid/internal/testkit/program"
 )
 
 // TestUnits: systemd understands every line. What it only warns about, such as a name that it does not know, counts too.
@@ -47,9 +49,9 @@ func verify(t *testing.T, self string, units ...string) {
 			t.Fatal(err)
 		}
 	}
-	out, err := exec.CommandContext(t.Context(), "systemd-analyze", args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), program.Find(t, "systemd-analyze", "systemd"), args...).CombinedOutput()
 	if err != nil {
-		t.Errorf("systemd-analyze verify %v (Debian's package systemd has it): %v\n%s", units, err, out)
+		t.Errorf("systemd-analyze verify %v: %v\n%s", units, err, out)
 		return
 	}
 	for line := range strings.Lines(string(out)) {

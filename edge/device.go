@@ -46,7 +46,7 @@ func newDevice(at stamp, of *owner, id string, rec decision.Occupant) *deviceEnt
 	if len(id) > shortID {
 		d.owner = &owner{of.org, id}
 	} else {
-		d.size = uint8(copy(d.id[:], id)) //nolint:gosec // at most shortID
+		d.size = uint8(copy(d.id[:], id))
 	}
 	return d
 }
@@ -90,6 +90,6 @@ func (d *deviceEntry) same(e *deviceEntry) bool {
 // note reports whether it is to be noted now that the device asked, and notes that.
 func (d *deviceEntry) note(now clock.Time) bool {
 	const every = uint32(noteEvery / time.Second)
-	last, second := d.noted.Load(), uint32(now/clock.Time(time.Second)) //nolint:gosec // enough for 136 years
+	last, second := d.noted.Load(), uint32(now/clock.Time(time.Second))
 	return (last == 0 || second >= last+every) && d.known && d.noted.CompareAndSwap(last, second+1)
 }

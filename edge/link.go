@@ -120,7 +120,7 @@ func (l *linker) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter is no secret
+		case <-time.After(pause/2 + rand.N(pause/2)):
 		}
 		pause = min(2*pause, maxPause)
 	}
@@ -208,7 +208,7 @@ func (l *linker) dial(addr string) (*grpc.ClientConn, error) {
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			conn, err := l.e.cfg.Dial(ctx, addr)
 			if err != nil {
-				return nil, err //nolint:wrapcheck // gRPC's caller is told who was called
+				return nil, err
 			}
 			first := &dial.First{Conn: conn}
 			l.mu.Lock()

@@ -27,12 +27,12 @@ const (
 
 // newRecent has one and a half to three places for each entry.
 func newRecent(entries int64) recent {
-	return make(recent, 1<<bits.Len64(uint64(entries)/2)) //nolint:gosec // not negative
+	return make(recent, 1<<bits.Len64(uint64(entries)/2))
 }
 
 // of splits a hash: floors and ristretto's shards go by its last bits.
 func (r recent) of(hash uint64) (set *recentSet, tag uint64) {
-	return &r[hash>>floorBits&uint64(len(r)-1)], hash >> (64 - tagBits) //nolint:gosec // it is not empty
+	return &r[hash>>floorBits&uint64(len(r)-1)], hash >> (64 - tagBits)
 }
 
 // put makes d the newest of its set, in the place of its older entry or of the oldest, mostly.
@@ -65,5 +65,5 @@ func (r recent) drop(hash uint64, d *deviceEntry) {
 const sampleBits = 6
 
 func sampled(hash uint64, now clock.Time) bool {
-	return (hash^uint64(now))*0x9e3779b97f4a7c15>>(64-sampleBits) == 0 //nolint:gosec // a clock's reading is not negative
+	return (hash^uint64(now))*0x9e3779b97f4a7c15>>(64-sampleBits) == 0
 }

@@ -75,7 +75,7 @@ func (s *sightings) used(k *keyEntry, now clock.Time, at decision.Millis) {
 // denied notes that a device asked of which the edge does not know whether it exists,
 // because its org decided.
 func (s *sightings) denied(org orgID, device []byte, hash uint64, now clock.Time, at decision.Millis) {
-	minute := uint64(now)/uint64(noteEvery) + 1 //nolint:gosec // a clock's reading is not negative
+	minute := uint64(now)/uint64(noteEvery) + 1
 	slot, tag := &s.lately[hash&(1<<deniedBits-1)], hash^minute*0x9e3779b97f4a7c15
 	if slot.Load() == tag {
 		return

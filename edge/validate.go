@@ -38,7 +38,7 @@ func (e *Edge) validate(ctx *fasthttp.RequestCtx, r *wire.Request) {
 		}
 	}
 	e.metrics.answered(code, hit)
-	if !hit || rand.Uint32()%sampleEvery == 0 { //nolint:gosec // a sample
+	if !hit || rand.Uint32()%sampleEvery == 0 {
 		e.metrics.load.answered(e.memory.Load(), &v.Sum, hit, r.Whole)
 	}
 	d := wire.Decision{Code: code, RequestID: r.ID, DeviceID: v.DeviceID, Fault: v.Fault}

@@ -41,7 +41,7 @@ func (s *Store) admit(ctx context.Context, id, addr string) error {
 		for _, server := range m.servers {
 			switch now := lifeOf(server.ID); {
 			case server.ID == member && server.Address == raft.ServerAddress(addr):
-				return nil, nil //nolint:nilnil // nothing to do
+				return nil, nil
 			case server.ID == member:
 				return nil, fmt.Errorf("%w: it is a member at %s: 'machineid cluster readdress %s %s'", ErrRefused, server.Address, id, addr)
 			case now.ID == id:

@@ -105,7 +105,7 @@ func newArchive(fs vfs.FS, dir string, m stateMeta) (archive, error) {
 		return archive{}, fmt.Errorf("archive header of %d files has %d bytes, too many", len(h.Files), len(encoded))
 	}
 	front := append(make([]byte, 0, archivePrefixLen+len(encoded)+crcLen), archiveMagic...)
-	front = binary.BigEndian.AppendUint32(front, uint32(len(encoded))) //nolint:gosec // bounded above
+	front = binary.BigEndian.AppendUint32(front, uint32(len(encoded)))
 	front = append(front, encoded...)
 	front = binary.BigEndian.AppendUint32(front, crc32.Checksum(encoded, castagnoli))
 	return archive{front: front, files: h.Files}, nil

@@ -14,7 +14,7 @@ import (
 // Config.MinVoters. It gives no votes: that is for people.
 type pilot struct {
 	store *Store
-	ctx   context.Context //nolint:containedctx // the term's: autopilot calls back without one
+	ctx   context.Context
 
 	mu     sync.Mutex
 	silent map[raft.ServerID]time.Duration // for how long a member has not answered, counted in looks

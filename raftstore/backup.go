@@ -138,7 +138,7 @@ func (s *Store) current(ctx context.Context) error {
 	if err := conf.Error(); err != nil {
 		return fmt.Errorf("read the voters: %w", err)
 	}
-	if err := s.askQuorum(votersOf(conf.Configuration()), leader.Term); err != nil { //nolint:contextcheck // it ends by itself, at one heartbeat time-out
+	if err := s.askQuorum(votersOf(conf.Configuration()), leader.Term); err != nil {
 		return err
 	}
 	if now := s.raft.CurrentTerm(); now != leader.Term {
@@ -190,7 +190,7 @@ type turnReader struct {
 func (r *turnReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	r.read += int64(n)
-	return n, err //nolint:wrapcheck // the stream's own, io.EOF too
+	return n, err
 }
 
 // Close gives back the checkpoint and the turn.

@@ -53,7 +53,7 @@ func decodeEntry(index uint64, src []byte, l *raft.Log) error {
 	if n <= 0 || len(src) < n+8 {
 		return errEntryTruncated
 	}
-	nano := int64(binary.BigEndian.Uint64(src[n:])) //nolint:gosec // the inverse of appendEntry
+	nano := int64(binary.BigEndian.Uint64(src[n:]))
 	src = src[n+8:]
 	extensions, n := binary.Uvarint(src)
 	if n <= 0 {

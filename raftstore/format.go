@@ -72,7 +72,7 @@ func (s *snapshotStore) raiseAll(format int) error {
 }
 
 func encodeFormat(format int) []byte {
-	return binary.AppendUvarint([]byte{packFormat}, uint64(format)) //nolint:gosec // positive
+	return binary.AppendUvarint([]byte{packFormat}, uint64(format))
 }
 
 // raisedFormat returns the format that an entry raises the cluster to, 0 if it does not.

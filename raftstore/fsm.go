@@ -190,7 +190,7 @@ func (f *fsm) learnFormat(b *pebble.Batch, l *raft.Log) {
 	format, err := raisedFormat(l.Data)
 	if err == nil && int64(format) > f.format.Load() {
 		if err = f.raise(format); err == nil {
-			f.set(b, keyFormat, binary.AppendUvarint(nil, uint64(format))) //nolint:gosec // positive
+			f.set(b, keyFormat, binary.AppendUvarint(nil, uint64(format)))
 			f.format.Store(int64(format))
 		}
 	}

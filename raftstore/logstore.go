@@ -86,7 +86,7 @@ func openLogStore(db *pebble.DB, f *fault, cacheBytes int, m *storeMetrics, k kn
 		if err != nil {
 			return nil, fmt.Errorf("measure the log: %w", err)
 		}
-		s.bytes = int64(size) //nolint:gosec // a disk is smaller
+		s.bytes = int64(size)
 	}
 	if v, err := s.read([]byte(keyBoundary)); err != nil {
 		return nil, fmt.Errorf("read the boundary of the log: %w", err)

@@ -199,7 +199,7 @@ func (s *Store) promote(ctx context.Context, id string) error {
 		case !ok:
 			return nil, m.missing()
 		case now.Suffrage == raft.Voter:
-			return nil, nil //nolint:nilnil // nothing to do
+			return nil, nil
 		case now != server:
 			return nil, fmt.Errorf("%w: another change came first", ErrRefused)
 		}
@@ -276,7 +276,7 @@ func (s *Store) leave(
 			return nil, m.missing()
 		}
 		if already(server) {
-			return nil, nil //nolint:nilnil // nothing to do
+			return nil, nil
 		}
 		if id == s.cfg.ID {
 			return nil, fmt.Errorf("%w: it leads: 'machineid cluster transfer' hands over to another, then do it again", ErrRefused)

@@ -31,7 +31,7 @@ var emptyPack = appendPackHeader(nil, 0)
 func packSize(n, bytes int) int { return 1 + (n+1)*binary.MaxVarintLen32 + bytes }
 
 func appendPackHeader(dst []byte, n int) []byte {
-	return binary.AppendUvarint(append(dst, packVersion), uint64(n)) //nolint:gosec // a length is never negative
+	return binary.AppendUvarint(append(dst, packVersion), uint64(n))
 }
 
 func appendPacked(dst, cmd []byte) []byte {
@@ -73,7 +73,7 @@ func unpack(data []byte, each func(cmd []byte)) (int, error) {
 		each(body[:size:size])
 		body = body[size:]
 	}
-	return int(count), nil //nolint:gosec // every command took at least one byte of data
+	return int(count), nil
 }
 
 // barrier is the first entry of a term that the state sees.

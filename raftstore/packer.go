@@ -90,7 +90,7 @@ const (
 )
 
 type proposal struct {
-	ctx    context.Context //nolint:containedctx // asked once more, when the packer takes the command
+	ctx    context.Context
 	cmd    []byte
 	lane   int
 	of     Party

@@ -107,7 +107,7 @@ func queued(p *packer) (n int) {
 	defer p.mu.Unlock()
 	for i := range p.lanes {
 		for e := p.lanes[i].turns.Front(); e != nil; e = e.Next() {
-			q, had := e.Value.(*queue), n //nolint:forcetypeassert,errcheck // there is nothing else in it
+			q, had := e.Value.(*queue), n //nolint:errcheck // there is nothing else in it
 			for pr := q.first; pr != nil; pr = pr.after {
 				n++
 			}

@@ -38,7 +38,7 @@ func (l *line) add(pr *proposal) {
 // next is the command whose turn it is, nil if nothing waits.
 func (l *line) next() *proposal {
 	if e := l.turns.Front(); e != nil {
-		return e.Value.(*queue).first //nolint:forcetypeassert,errcheck // there is nothing else in it
+		return e.Value.(*queue).first //nolint:errcheck // there is nothing else in it
 	}
 	return nil
 }

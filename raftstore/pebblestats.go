@@ -150,7 +150,7 @@ func (p *pebbleStats) database(
 
 // reserved is what memtables take of their database's cache: those in use, and those that were flushed and are read or kept for the next.
 func reserved(m *pebble.Metrics) int64 {
-	return int64(m.MemTable.Size + m.MemTable.ZombieSize) //nolint:gosec // the room of memtables
+	return int64(m.MemTable.Size + m.MemTable.ZombieSize)
 }
 
 // stop begins no further reading and waits for the one under way: the databases are about to close.

@@ -160,7 +160,7 @@ func appendFrame(dst []byte, v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode: %w", err)
 	}
-	return append(binary.BigEndian.AppendUint32(dst, uint32(len(body))), body...), nil //nolint:gosec // a few hundred bytes
+	return append(binary.BigEndian.AppendUint32(dst, uint32(len(body))), body...), nil
 }
 
 func writeFrame(w io.Writer, v any) error {

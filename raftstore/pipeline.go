@@ -18,23 +18,23 @@ type transport struct {
 }
 
 func (t transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
-	return t.NetworkTransport.AppendEntries(id, dialled(id, to), q, a) //nolint:wrapcheck // raft's, for raft
+	return t.NetworkTransport.AppendEntries(id, dialled(id, to), q, a)
 }
 
 func (t transport) RequestVote(id raft.ServerID, to raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
-	return t.NetworkTransport.RequestVote(id, dialled(id, to), q, a) //nolint:wrapcheck // likewise
+	return t.NetworkTransport.RequestVote(id, dialled(id, to), q, a)
 }
 
 func (t transport) RequestPreVote(
 	id raft.ServerID, to raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse,
 ) error {
-	return t.NetworkTransport.RequestPreVote(id, dialled(id, to), q, a) //nolint:wrapcheck // likewise
+	return t.NetworkTransport.RequestPreVote(id, dialled(id, to), q, a)
 }
 
 func (t transport) InstallSnapshot(
 	id raft.ServerID, to raft.ServerAddress, q *raft.InstallSnapshotRequest, a *raft.InstallSnapshotResponse, data io.Reader,
 ) error {
-	return t.NetworkTransport.InstallSnapshot(id, dialled(id, to), q, a, data) //nolint:wrapcheck // likewise
+	return t.NetworkTransport.InstallSnapshot(id, dialled(id, to), q, a, data)
 }
 
 // TimeoutNow tells a member that it is to lead. Raft takes no command until it returns, so a member that hangs must not hold it up for as long as
@@ -103,5 +103,5 @@ func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
 // Close ends what is under way. It may be called again.
 func (p *pipeline) Close() error {
 	p.once.Do(func() { close(p.closed) })
-	return p.AppendPipeline.Close() //nolint:wrapcheck // it never fails
+	return p.AppendPipeline.Close()
 }

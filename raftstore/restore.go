@@ -122,7 +122,7 @@ func termAfter(term uint64) (uint64, error) {
 	if term > lastTerm {
 		return 0, fmt.Errorf("the term %d is too high to begin another cluster after it", term)
 	}
-	return term + termGap + rand.Uint64N(termGap), nil //nolint:gosec // no secret
+	return term + termGap + rand.Uint64N(termGap), nil
 }
 
 // edit makes the state one of another cluster, and returns the name of the one before.

@@ -25,7 +25,7 @@ func (r *ring) get(index uint64) (*raft.Log, bool) {
 	if r.n == 0 || index < r.first() || index > r.at(r.n-1).Index {
 		return nil, false
 	}
-	return r.at(int(index - r.first())), true //nolint:gosec // less than n
+	return r.at(int(index - r.first())), true
 }
 
 // push appends one entry. An entry that does not follow the newest replaces everything, and one larger than the bound empties it.

@@ -64,7 +64,7 @@ func newSpace(cfg *Config, a *aside) *space {
 
 // limits returns below how much left commands are refused, the reserve, and from how much on they are taken again.
 func (s *space) limits(total uint64) (low, resume uint64) {
-	low = min(uint64(s.cfg.DiskReserveBytes), total/smallDisk) //nolint:gosec // never negative
+	low = min(uint64(s.cfg.DiskReserveBytes), total/smallDisk)
 	if s.cfg.knobs.noHysteresis {
 		return low, low
 	}
@@ -91,8 +91,8 @@ func (s *space) begin() {
 	wanted := s.ballast.wanted(s.cfg.BallastBytes, usage.TotalBytes)
 	err = s.ballast.find(wanted)
 	size := wanted
-	if have := s.ballast.size.Load(); usage.AvailBytes+uint64(have) < resume+uint64(wanted) { //nolint:gosec // never negative
-		size = max(have, min(wanted, int64(usage.AvailBytes/ballastFree))) //nolint:gosec // a disk is smaller
+	if have := s.ballast.size.Load(); usage.AvailBytes+uint64(have) < resume+uint64(wanted) {
+		size = max(have, min(wanted, int64(usage.AvailBytes/ballastFree)))
 	}
 	if err == nil && size >= leastBallast {
 		err = s.ballast.make(size)

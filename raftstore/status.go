@@ -167,7 +167,7 @@ func (a *askers) join(at target) (*turn[NodeStatus], error) {
 }
 
 func (a *askers) ask(ctx context.Context, at target) (NodeStatus, error) {
-	t, err := a.join(at) //nolint:contextcheck // others wait for the answer too: it is not one caller's to cancel
+	t, err := a.join(at)
 	if err != nil {
 		return NodeStatus{}, err
 	}

@@ -20,13 +20,13 @@ func (t timedFS) Unwrap() vfs.FS { return t.FS }
 // Create wraps a WAL.
 func (t timedFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := t.FS.Create(name, c)
-	return t.wrap(name, f), err //nolint:wrapcheck // a file system's errors are its own
+	return t.wrap(name, f), err
 }
 
 // ReuseForWrite wraps a WAL, most of which are made so.
 func (t timedFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := t.FS.ReuseForWrite(oldname, newname, c)
-	return t.wrap(newname, f), err //nolint:wrapcheck // a file system's errors are its own
+	return t.wrap(newname, f), err
 }
 
 // GetDiskUsage hides why there is no answer. Pebble, which only paces its work by it, takes any error but this one for a failed write, and that
@@ -56,7 +56,7 @@ func (f *timedFile) Sync() error {
 	began := time.Now()
 	err := f.File.Sync()
 	f.observe(time.Since(began))
-	return err //nolint:wrapcheck // a file system's errors are its own
+	return err
 }
 
 // SyncData is timed.
@@ -64,7 +64,7 @@ func (f *timedFile) SyncData() error {
 	began := time.Now()
 	err := f.File.SyncData()
 	f.observe(time.Since(began))
-	return err //nolint:wrapcheck // a file system's errors are its own
+	return err
 }
 
 // SyncTo is timed where it syncs.
@@ -74,5 +74,5 @@ func (f *timedFile) SyncTo(length int64) (bool, error) {
 	if full {
 		f.observe(time.Since(began))
 	}
-	return full, err //nolint:wrapcheck // a file system's errors are its own
+	return full, err
 }

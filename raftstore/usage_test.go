@@ -9,14 +9,13 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"machineid/internal/testkit/program"
 )
 
 // What the folder takes is what du tells: allocated blocks, each file once, and all of it.
 func TestFolderUsageIsWhatDuTells(t *testing.T) {
-	du, err := exec.LookPath("du")
-	if err != nil {
-		t.Skip("there is no du")
-	}
+	du := program.Find(t, "du", "coreutils")
 	dir := t.TempDir()
 	s, _ := start(t, onFS(vfs.Default), inDir(dir), with(func(c *Config) { c.BallastBytes = 4 * mib }))
 	for i := range 200 {

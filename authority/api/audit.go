@@ -69,7 +69,7 @@ func entryOf(e state.Entry, named bool) auditEntry {
 	switch {
 	case entry.LeftOut:
 	case len(entry.Targets) > 0:
-		entry.TargetsLeftOut = entry.Count - min(entry.Count, uint32(len(entry.Targets))) //nolint:gosec // at most a hundred
+		entry.TargetsLeftOut = entry.Count - min(entry.Count, uint32(len(entry.Targets)))
 	case entry.Count > 1: // an old one, of a batch
 		entry.Targets, entry.TargetsLeftOut = []string{}, entry.Count
 	case entry.Target != nil:
@@ -125,7 +125,7 @@ func listAudit(everyone bool) func(*request) (step, error) {
 			s.everyone = everyone
 			list, more, err := s.Audit(s.orgID, before, limit, s.now)
 			if err != nil {
-				return nil, err //nolint:wrapcheck // says what
+				return nil, err
 			}
 			a, next := &long{list: "entries"}, ""
 			for _, e := range list {

@@ -46,7 +46,7 @@ func (r *request) admitOperator(ctx context.Context, read func(*sight) (any, err
 	err = r.look(ctx, func(s *sight) (settled bool, err error) {
 		s.orgID = r.org
 		if s.org, err = s.Org(r.org); err != nil {
-			return true, err //nolint:wrapcheck // says what
+			return true, err
 		}
 		if s.org == nil {
 			return true, wire.OrgNotFound()
@@ -85,7 +85,7 @@ func (scopes keyed) admit(ctx context.Context, r *request, read func(*sight) (an
 		return true, err
 	}
 	if r.rejudged && read == nil && r.admitted(ctx, admit) {
-		return nil, nil //nolint:nilnil // nothing was read
+		return nil, nil
 	}
 	err = r.look(ctx, admit)
 	return answer, err
@@ -157,7 +157,7 @@ func (signup) admit(_ context.Context, r *request, _ func(*sight) (any, error)) 
 	default:
 		return nil, wire.SignupClosed()
 	}
-	return nil, nil //nolint:nilnil // nothing was read: org/create only changes
+	return nil, nil
 }
 
 // operates tells whether the header Authorization carries the operator's token.

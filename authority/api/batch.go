@@ -33,12 +33,12 @@ type batched struct {
 func (r *request) batch(scope string) (*batched, error) {
 	items, listed, err := r.body.Items("deviceIds", maxItems)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // an answer
+		return nil, err
 	}
 	named, scoped, err := r.body.String("scope")
 	switch {
 	case err != nil:
-		return nil, err //nolint:wrapcheck // an answer
+		return nil, err
 	case listed == scoped:
 		return nil, &wire.ParamError{Param: "deviceIds", Message: `send either deviceIds, an array, or "scope":"` + scope + `"`}
 	case scoped && named != scope:

@@ -75,11 +75,11 @@ func billingSummary(r *request) (step, error) {
 	return step{read: func(s *sight) (any, error) {
 		p, err := s.Plan(s.org, s.now)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		rec, err := s.Billing(s.orgID)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		a := struct {
 			billed
@@ -135,21 +135,21 @@ type link struct {
 func billingCheckout(r *request) (step, error) {
 	plan, present, err := r.body.String("plan")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	if !present || plan == "" {
 		return step{}, &wire.ParamError{Param: "plan", Message: "plan is missing: send the name of a plan that is paid for, such as pro"}
 	}
 	return step{change: func(ctx context.Context) (any, error) {
 		url, err := r.api.cfg.Billing.Checkout(ctx, &ledger{r: r}, r.org, plan)
-		return link{r.billed(), url}, err //nolint:wrapcheck // fault knows them
+		return link{r.billed(), url}, err
 	}}, nil
 }
 
 func billingPortal(r *request) (step, error) {
 	return step{change: func(ctx context.Context) (any, error) {
 		url, err := r.api.cfg.Billing.Portal(ctx, &ledger{r: r}, r.org)
-		return link{r.billed(), url}, err //nolint:wrapcheck // fault knows them
+		return link{r.billed(), url}, err
 	}}, nil
 }
 
@@ -172,7 +172,7 @@ func (webhook) present(r *request) error {
 
 func (webhook) admit(_ context.Context, r *request, _ func(*sight) (any, error)) (any, error) {
 	r.actor = &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: "stripe"}
-	return nil, nil //nolint:nilnil // nothing was read: the event says whom to read
+	return nil, nil
 }
 
 func stripeEvent(r *request) (step, error) {
@@ -186,7 +186,7 @@ func stripeEvent(r *request) (step, error) {
 		out, ours, err := r.api.cfg.Billing.Receive(ctx, l, event)
 		r.api.cfg.Billing.Heard(heard(out, ours, err))
 		if err != nil {
-			return nil, err //nolint:wrapcheck // fault knows them
+			return nil, err
 		}
 		a := struct {
 			billed
@@ -225,7 +225,7 @@ func syncBilling(r *request) (step, error) {
 	limit, given, err := r.body.Int("limit")
 	switch {
 	case err != nil:
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	case !given:
 		limit = syncPage
 	case limit < 1 || limit > syncMax:
@@ -234,7 +234,7 @@ func syncBilling(r *request) (step, error) {
 	var from state.OrgID
 	text, given, err := r.body.String("cursor")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	if given {
 		if from, err = orgCursor(text); err != nil {
@@ -253,7 +253,7 @@ func (r *request) syncBilling(ctx context.Context, from state.OrgID, limit int) 
 	var more bool
 	err := l.View(ctx, func(s state.Reader) (err error) {
 		orgs, more, err = s.Customers(from, limit)
-		return err //nolint:wrapcheck // says what
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -268,7 +268,7 @@ func (r *request) syncBilling(ctx context.Context, from state.OrgID, limit int) 
 	for i, org := range orgs {
 		d, err := r.api.cfg.Billing.Sync(ctx, l, org)
 		if err != nil && i == 0 {
-			return nil, err //nolint:wrapcheck // fault knows them
+			return nil, err
 		}
 		if err != nil {
 			more = true // the next call finds out

@@ -31,7 +31,7 @@ func (b bodies) enter(ctx context.Context, of state.OrgID) (leave func(), err er
 	case b.free <- struct{}{}:
 	case <-ctx.Done():
 		next()
-		return nil, ctx.Err() //nolint:wrapcheck // the caller knows what it waited for
+		return nil, ctx.Err()
 	}
 	began := time.Now()
 	return func() {

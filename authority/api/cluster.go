@@ -53,7 +53,7 @@ func (operator) present(r *request) error {
 }
 
 func (operator) admit(context.Context, *request, func(*sight) (any, error)) (any, error) {
-	return nil, nil //nolint:nilnil // nothing of an org is read
+	return nil, nil
 }
 
 // member is one node in answers.
@@ -169,11 +169,11 @@ func addMember(r *request) (step, error) {
 	}
 	voter, _, err := r.body.Bool("voter")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	replaceLost, _, err := r.body.Bool("replaceLost")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	take := Nodes.AddNonvoter
 	if replaceLost {
@@ -181,9 +181,9 @@ func addMember(r *request) (step, error) {
 	}
 	return r.onCluster(id, func(ctx context.Context, nodes Nodes) error {
 		if err := take(nodes, ctx, id, addr); err != nil || !voter {
-			return err //nolint:wrapcheck // onCluster makes an answer of it
+			return err
 		}
-		return nodes.Promote(ctx, id) //nolint:wrapcheck // likewise
+		return nodes.Promote(ctx, id)
 	}), nil
 }
 
@@ -221,14 +221,14 @@ func transfer(r *request) (step, error) {
 	to, given, err := r.body.String("to")
 	switch {
 	case err != nil:
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	case given && to == "":
 		return step{}, &wire.ParamError{Param: "to", Message: "to is empty: send a node's name, or leave it out for any that is fit"}
 	}
 	return r.onCluster("", func(ctx context.Context, nodes Nodes) error {
 		own := nodes.Status().ID
 		if to == own {
-			return nodes.TransferLeadership(ctx, to) //nolint:wrapcheck // likewise; nothing is to be done
+			return nodes.TransferLeadership(ctx, to)
 		}
 		// Noted before: afterwards this node leads no more, and can note nothing.
 		before, cancel := context.WithTimeout(ctx, judgeTime)
@@ -238,7 +238,7 @@ func transfer(r *request) (step, error) {
 		if err != nil {
 			r.note(ctx, "cluster.transfer_failed", own, state.Setting("error", nil, state.Text(err.Error())))
 		}
-		return err //nolint:wrapcheck // onCluster makes an answer of it
+		return err
 	}), nil
 }
 
@@ -247,7 +247,7 @@ func raiseFormat(r *request) (step, error) {
 	to, given, err := r.body.Int("to")
 	force, _, forceErr := r.body.Bool("force")
 	if err = cmp.Or(err, forceErr); err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	if given && (to < 1 || to > maxFormat) {
 		return step{}, &wire.ParamError{Param: "to", Message: "to is no format: send a positive number, or leave it out for the newest that every node knows"}
@@ -263,7 +263,7 @@ func raiseFormat(r *request) (step, error) {
 		if reached, err = nodes.RaiseFormat(ctx, int(to)); err == nil && reached != was {
 			r.note(ctx, "cluster.format_raised", r.api.cfg.Cluster().GetClusterId(), state.Setting("format", state.Number(int64(was)), state.Number(int64(reached))))
 		}
-		return err //nolint:wrapcheck // onCluster makes an answer of it
+		return err
 	})
 	change := s.change
 	s.change = func(ctx context.Context) (any, error) {
@@ -283,7 +283,7 @@ func (r *request) edgesFollow(ctx context.Context, nodes Nodes, to int) error {
 	if to == 0 {
 		members, err := nodes.Members(ctx)
 		if err != nil {
-			return err //nolint:wrapcheck // onCluster makes an answer of it
+			return err
 		}
 		for i, m := range members { // one that does not answer knows 0: RaiseFormat tells of it
 			if to = min(to, m.Status.NewestFormat); i == 0 {
@@ -326,7 +326,7 @@ func snapshot(r *request) (step, error) {
 	term, too, termErr := r.body.Int("keptTerm")
 	switch {
 	case err != nil || termErr != nil:
-		return step{}, cmp.Or(err, termErr) //nolint:wrapcheck // an answer
+		return step{}, cmp.Or(err, termErr)
 	case (kept || too) && (index < 1 || term < 1):
 		return step{}, &wire.ParamError{Param: "keptIndex", Message: "keptIndex or keptTerm is no position of a backup: send both as they stand in the archive, or neither"}
 	case kept:
@@ -334,7 +334,7 @@ func snapshot(r *request) (step, error) {
 			if noter, ok := nodes.(interface {
 				Kept(raftstore.Position) error
 			}); ok {
-				return noter.Kept(raftstore.Position{Index: uint64(index), Term: uint64(term)}) //nolint:gosec // both are positive
+				return noter.Kept(raftstore.Position{Index: uint64(index), Term: uint64(term)})
 			}
 			return nil
 		}), nil
@@ -404,7 +404,7 @@ func (r *request) onCluster(id string, do func(context.Context, Nodes) error) st
 func (r *request) required(name string) (string, error) {
 	s, present, err := r.body.String(name)
 	if err != nil {
-		return "", err //nolint:wrapcheck // an answer
+		return "", err
 	}
 	if !present || s == "" {
 		return "", &wire.ParamError{Param: name, Message: name + " is missing: send it in the body"}

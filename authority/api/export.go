@@ -25,7 +25,7 @@ func exportOrg(r *request) (step, error) {
 	return step{read: func(s *sight) (any, error) {
 		p, err := s.Plan(s.org, s.now)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		keys, err := s.keys()
 		if err != nil {

@@ -39,7 +39,7 @@ func (r *request) refuses(cmd *statepb.Command) func(*sight) (settle bool, err e
 		}
 		out, refused, err := s.Refuses(cmd, s.now, known)
 		if err != nil || !refused {
-			return false, err //nolint:wrapcheck // says what
+			return false, err
 		}
 		s.everyone = r.org == (state.OrgID{}) && r.actor.GetType() == statepb.Actor_OPERATOR
 		return true, &refusal{out: out, index: s.mark.Index, seen: true}

@@ -39,12 +39,12 @@ func (s starter) present(r *request) error {
 func initCluster(r *request) (step, error) {
 	ignore, _, err := r.body.Bool("ignoreUnreachable")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	cluster := ""
 	s := r.onCluster(allMembers, func(ctx context.Context, nodes Nodes) (err error) {
 		cluster, err = nodes.Init(ctx, r.asker(), ignore)
-		return err //nolint:wrapcheck // onCluster makes an answer of it
+		return err
 	})
 	change := s.change
 	s.change = func(ctx context.Context) (any, error) {

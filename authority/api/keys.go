@@ -100,7 +100,7 @@ func listKeys(r *request) (step, error) {
 func (s *sight) keys() ([]shownKey, error) {
 	list, err := s.Keys(s.orgID)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	slices.SortFunc(list, func(a, b *statepb.Key) int {
 		return cmp.Or(cmp.Compare(a.GetCreatedAtMs(), b.GetCreatedAtMs()), cmp.Compare(a.GetKeyId(), b.GetKeyId()))
@@ -109,7 +109,7 @@ func (s *sight) keys() ([]shownKey, error) {
 	for i, k := range list {
 		used, err := s.LastUsed([32]byte(k.GetHash()))
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		keys[i] = shown(k, used)
 	}
@@ -123,7 +123,7 @@ func createKey(r *request) (step, error) {
 	}
 	word, _, err := r.body.String("scope")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	scope, known := scopeNames[word]
 	if !known {
@@ -150,7 +150,7 @@ func rotateKey(r *request) (step, error) {
 	grace, present, err := r.body.Int("graceSeconds")
 	switch {
 	case err != nil:
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	case !present:
 		grace = defaultKeyGrace
 	case grace < 0 || grace > maxKeyGrace:
@@ -195,7 +195,7 @@ func (r *request) keyID(required bool) (string, error) {
 	id, present, err := r.body.String("keyId")
 	switch {
 	case err != nil:
-		return "", err //nolint:wrapcheck // an answer
+		return "", err
 	case !present && !required:
 		return "", nil
 	case len(id) != orgkey.IDLen:
@@ -217,7 +217,7 @@ func (r *request) future(name string) (ms int64, present bool, err error) {
 func (r *request) instant(name string) (ms int64, present bool, err error) {
 	text, present, err := r.body.String(name)
 	if err != nil || !present {
-		return 0, present, err //nolint:wrapcheck // an answer
+		return 0, present, err
 	}
 	switch ms, err = timestamp.Parse(text); {
 	case err != nil:

@@ -31,7 +31,7 @@ func listDevices(r *request) (step, error) {
 	return step{read: func(s *sight) (any, error) {
 		p, err := s.Plan(s.org, s.now)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		a := &long{list: "devices"}
 		next, err := s.devices(r, &a.items, from, limit)
@@ -64,19 +64,19 @@ const recordsOfDevice = 3
 func (s *sight) devices(r *request, to *items, from state.Cursor, limit int) (next string, err error) {
 	seats, err := s.Seats(s.orgID)
 	if err != nil {
-		return "", err //nolint:wrapcheck // says what
+		return "", err
 	}
 	if err := r.expect(recordsOfDevice * min(limit, int(seats.GetActive()+seats.GetRevoked()))); err != nil {
 		return "", err
 	}
 	list, more, err := s.List(s.orgID, from, limit, s.now)
 	if err != nil {
-		return "", err //nolint:wrapcheck // says what
+		return "", err
 	}
 	for _, d := range list {
 		seen, err := s.LastSeen(s.orgID, d.GetId())
 		if err != nil {
-			return "", err //nolint:wrapcheck // says what
+			return "", err
 		}
 		if err := to.add(deviceOf(d, seen)); err != nil {
 			return "", err
@@ -113,7 +113,7 @@ var cursorEncoding = base64.RawURLEncoding.Strict()
 
 func cursorText(c state.Cursor) string {
 	b := make([]byte, 4, cursorHead+len(c.ID))
-	b = binary.BigEndian.AppendUint64(b, uint64(c.CreatedAt)) //nolint:gosec // never negative
+	b = binary.BigEndian.AppendUint64(b, uint64(c.CreatedAt))
 	b = append(b, c.ID...)
 	binary.BigEndian.PutUint32(b, crc32.ChecksumIEEE(b[4:]))
 	return cursorEncoding.EncodeToString(b)

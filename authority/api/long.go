@@ -33,7 +33,7 @@ func (i *items) add(item any) error {
 		i.buf.WriteByte(',')
 	}
 	if err := i.enc.Encode(item); err != nil {
-		return err //nolint:wrapcheck // a mistake of the program
+		return err
 	}
 	i.buf.Truncate(i.buf.Len() - 1) // a line's end
 	return nil

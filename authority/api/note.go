@@ -83,7 +83,7 @@ func (r *request) judgedAgain(ctx context.Context) error {
 func (r *request) tellMembers(ctx context.Context, id string) error {
 	index, members, err := r.api.cfg.Nodes.Configured()
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	cmd := MembersCommand(r.api.cfg.Now(), r.asker(), index, members)
 	if id != allMembers {
@@ -99,5 +99,5 @@ func (r *request) tell(ctx context.Context, cmd *statepb.Command) (out state.Out
 		return out, errNoCluster
 	}
 	_, out, err = r.api.cfg.Store.Propose(ctx, cmd)
-	return out, err //nolint:wrapcheck // says what
+	return out, err
 }

@@ -185,7 +185,7 @@ func TestKeyRevokedMeanwhile(t *testing.T) {
 		rec := &statepb.Key{
 			Hash: cmd.GetCaller().GetKeyHash(), KeyId: cmd.GetActor().GetId(), OrgId: o.id[:], Scope: statepb.Key_ADMIN, CreatedAtMs: startMs, RevokedAtMs: startMs,
 		}
-		n.edit(append([]byte{'k'}, rec.GetHash()...), rec) //nolint:contextcheck // the test's own
+		n.edit(append([]byte{'k'}, rec.GetHash()...), rec)
 		raw, err := proto.Marshal(cmd)
 		if err != nil {
 			return state.Outcome{}, err

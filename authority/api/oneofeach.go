@@ -39,7 +39,7 @@ func (o *oneOfEach) enter(ctx context.Context, id state.OrgID) (leave func(), er
 		}, nil
 	case <-ctx.Done():
 		o.forget(id, org)
-		return nil, ctx.Err() //nolint:wrapcheck // the caller knows what it waited for
+		return nil, ctx.Err()
 	}
 }
 

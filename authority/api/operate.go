@@ -38,7 +38,7 @@ func (r *request) asOperator() {
 
 func (overseer) admit(ctx context.Context, r *request, read func(*sight) (any, error)) (answer any, err error) {
 	if read == nil {
-		return nil, nil //nolint:nilnil // what follows is a change, which judges by itself
+		return nil, nil
 	}
 	err = r.look(ctx, func(s *sight) (bool, error) {
 		answer, err = read(s)
@@ -90,13 +90,13 @@ func listOrgs(r *request) (step, error) {
 		s.everyone = true
 		list, more, err := s.Orgs(from, limit)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		a, next := &long{list: "orgs"}, ""
 		for _, o := range list {
 			p, err := s.Plan(o, s.now)
 			if err != nil {
-				return nil, err //nolint:wrapcheck // says what
+				return nil, err
 			}
 			org := r.operated(o, p)
 			if err := a.add(org); err != nil {
@@ -152,14 +152,14 @@ func showOperated(r *request) (step, error) {
 		s.orgID = r.org
 		o, err := s.Org(r.org)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		if o == nil {
 			return nil, wire.OrgNotFound()
 		}
 		p, err := s.Plan(o, s.now)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		return struct {
 			wire.Envelope
@@ -200,7 +200,7 @@ func (r *request) planTier(c *statepb.UpdateOrg) error {
 	tier, present, err := r.body.String("planTier")
 	switch {
 	case err != nil || !present:
-		return err //nolint:wrapcheck // an answer
+		return err
 	case tier == "": // the state takes it for the free plan
 		return &wire.ParamError{Param: "planTier", Message: "planTier is empty: send the name of a plan, or leave it out"}
 	}
@@ -213,7 +213,7 @@ func (r *request) hold(c *statepb.UpdateOrg) error {
 	if present {
 		c.Held = &held
 	}
-	return err //nolint:wrapcheck // an answer
+	return err
 }
 
 func (r *request) accessUntil(c *statepb.UpdateOrg) error {
@@ -236,7 +236,7 @@ func (r *request) ownLimit(c *statepb.UpdateOrg) error {
 	limit, present, err := r.body.Int("limit")
 	switch {
 	case err != nil || !present:
-		return err //nolint:wrapcheck // an answer
+		return err
 	case limit < 0 || limit > maxOwnLimit:
 		return &wire.ParamError{Param: "limit", Message: "limit is out of range: send 0 to 10000000, or null for the plan's"}
 	}
@@ -248,7 +248,7 @@ func (r *request) generation(c *statepb.UpdateOrg) error {
 	version, present, err := r.body.Int("version")
 	switch {
 	case err != nil || !present:
-		return err //nolint:wrapcheck // an answer
+		return err
 	case version != 1 && version != 2:
 		return badVersion()
 	}
@@ -283,7 +283,7 @@ func showPlans(r *request) (step, error) {
 		s.everyone = true
 		p, err := s.Plans()
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		return r.plans(p), nil
 	}}, nil
@@ -298,7 +298,7 @@ const (
 func setPlans(r *request) (step, error) {
 	items, present, err := r.body.Items("plans", maxPlans)
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	if !present || len(items) > maxPlans {
 		return step{}, &wire.ParamError{Param: "plans", Message: "plans is missing or too long: send all of them, at most 50"}
@@ -316,7 +316,7 @@ func setPlans(r *request) (step, error) {
 	days, given, err := r.body.Int("graceDays")
 	switch {
 	case err != nil:
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	case !given || days < 0 || days > maxGraceDays:
 		return step{}, &wire.ParamError{Param: "graceDays", Message: "graceDays is missing or out of range: send 0 to 90"}
 	}

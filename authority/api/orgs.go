@@ -124,7 +124,7 @@ func badVersion() error {
 func setSettings(r *request) (step, error) {
 	version, present, err := r.body.Int("version")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	if !present || version != 1 && version != 2 {
 		return step{}, badVersion()
@@ -216,7 +216,7 @@ func (r *request) wayOut() (string, error) {
 	if given && way != cancelsSubscription && way != leavesSubscription {
 		return "", &wire.ParamError{Param: "subscription", Message: "subscription is neither cancel nor leave: leave it out, or send cancel to end at once what the org pays for"}
 	}
-	return way, err //nolint:wrapcheck // an answer
+	return way, err
 }
 
 // release sees to it that nobody is charged for an org that is gone.
@@ -232,7 +232,7 @@ func (r *request) release(ctx context.Context, way string) error {
 	pays, ok := errors.AsType[*billing.StillPaysError](err)
 	switch {
 	case !ok:
-		return err //nolint:wrapcheck // fault knows them
+		return err
 	case pays.Unasked:
 		return wire.Refused(pays.Error() + ": Stripe is not set up here, so this cannot be ended; an operator sets --stripe-secret-key-file, or deletes the org with subscription leave")
 	case operator:

@@ -17,14 +17,14 @@ func (anyone) present(*request) error { return nil }
 
 func (anyone) admit(_ context.Context, r *request, _ func(*sight) (any, error)) (any, error) {
 	r.actor = &statepb.Actor{Type: statepb.Actor_SYSTEM, Id: "recovery"}
-	return nil, nil //nolint:nilnil // nothing was read
+	return nil, nil
 }
 
 // askRecovery takes an address and says the same of each. What there is to do is done later.
 func askRecovery(r *request) (step, error) {
 	address, present, err := r.body.String("email")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	if !present || address == "" {
 		return step{}, &wire.ParamError{Param: "email", Message: "email is missing: send the address with which the org pays"}
@@ -45,7 +45,7 @@ func askRecovery(r *request) (step, error) {
 func confirmRecovery(r *request) (step, error) {
 	token, present, err := r.body.String("token")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	if !present || token == "" {
 		return step{}, &wire.ParamError{Param: "token", Message: "token is missing: send what stands behind the # in the link that was mailed"}

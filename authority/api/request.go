@@ -99,7 +99,7 @@ func (r *request) parameters(c *call) (err error) {
 // queriedDevice is the device id in a query.
 func (r *request) queriedDevice() (string, error) {
 	id, err := r.query.DeviceID()
-	return string(id), err //nolint:wrapcheck // an answer
+	return string(id), err
 }
 
 // maxText is the most bytes a name may have.

@@ -30,7 +30,7 @@ func (v *seen) newest(rd state.Reader) (mark state.Mark, err error) {
 		return mark, nil
 	}
 	if mark, err = rd.Mark(); err != nil {
-		return state.Mark{}, err //nolint:wrapcheck // says what
+		return state.Mark{}, err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -57,7 +57,7 @@ func (v *seen) tiers(rd state.Reader) (plans *statepb.Plans, err error) {
 		return plans, nil
 	}
 	if plans, err = rd.Plans(); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

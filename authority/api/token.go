@@ -19,7 +19,7 @@ const (
 func rotateToken(r *request) (step, error) {
 	token, present, err := r.body.String("token")
 	if err != nil {
-		return step{}, err //nolint:wrapcheck // an answer
+		return step{}, err
 	}
 	if !present || len(token) < minToken || len(token) > maxToken || !graphic(token) {
 		return step{}, &wire.ParamError{Param: "token", Message: "token is missing or no new operator's token: send 32 to 256 printable ASCII characters without spaces"}

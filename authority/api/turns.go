@@ -196,7 +196,7 @@ func (rd *reading) wait(ctx context.Context) error {
 	case <-rd.turn:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err() //nolint:wrapcheck // the caller knows what it waited for
+		return ctx.Err()
 	}
 }
 

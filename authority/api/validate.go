@@ -40,17 +40,17 @@ func (r *request) validate() {
 func (r *request) holder(s *sight, sum orgkey.Hash) (key decision.Key, org state.OrgID, holder *statepb.Org, err error) {
 	if r.scope != statepb.Key_NONE {
 		holder, err = s.Org(r.org)
-		return decision.Key{Known: true}, r.org, holder, err //nolint:wrapcheck // says what
+		return decision.Key{Known: true}, r.org, holder, err
 	}
 	rec, err := s.Key(sum)
 	if err != nil {
-		return key, org, nil, err //nolint:wrapcheck // says what
+		return key, org, nil, err
 	}
 	if rec != nil {
 		org = state.OrgID(rec.GetOrgId())
 	}
 	holder, err = s.Org(org)
-	return state.KeyOf(rec), org, holder, err //nolint:wrapcheck // says what
+	return state.KeyOf(rec), org, holder, err
 }
 
 func (r *request) decide(v wire.ValidateRequest) (code decision.Code) {

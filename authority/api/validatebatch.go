@@ -39,7 +39,7 @@ func (r *request) validateBatch() {
 			}
 			d, err := s.Occupant(org, string(list[i].ID))
 			if err != nil {
-				return false, err //nolint:wrapcheck // says what
+				return false, err
 			}
 			list[i].Code = r.judge(s, key, state.HolderOf(holder), state.OccupantOf(d))
 			if state.Stands(d, s.now) {

@@ -79,32 +79,32 @@ func (s *Service) payer(ctx context.Context, l Ledger, e Event) (*payer, error) 
 			if who.org, err = r.OrgOfCustomer(e.Customer); err == nil && who.org != (state.OrgID{}) {
 				who.rec, err = r.Billing(who.org)
 			}
-			return err //nolint:wrapcheck // says what
+			return err
 		})
 		if err != nil {
-			return nil, err //nolint:wrapcheck // the ledger's
+			return nil, err
 		}
 		if who.org != (state.OrgID{}) {
 			return who, nil
 		}
 	}
 	if e.Subscription == "" {
-		return nil, nil //nolint:nilnil // nobody
+		return nil, nil
 	}
 	sub, err := s.subscription(ctx, e.Subscription)
 	if unknown(err) {
-		return nil, nil //nolint:nilnil // nobody
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	who.customer = string(sub.Customer)
 	if who.org, err = uuid.Parse(sub.Metadata[metadataOrg]); err != nil || who.customer == "" {
-		return nil, nil //nolint:nilnil,nilerr // somebody else's
+		return nil, nil //nolint:nilerr // somebody else's
 	}
-	return who, l.View(ctx, func(r state.Reader) (err error) { //nolint:wrapcheck // the ledger's
+	return who, l.View(ctx, func(r state.Reader) (err error) {
 		who.rec, err = r.Billing(who.org)
-		return err //nolint:wrapcheck // says what
+		return err
 	})
 }
 
@@ -140,10 +140,10 @@ func (s *Service) compare(ctx context.Context, l Ledger, org state.OrgID) (*Diff
 		var rec *statepb.Billing
 		err := l.View(ctx, func(r state.Reader) (err error) {
 			rec, err = r.Billing(org)
-			return err //nolint:wrapcheck // says what
+			return err
 		})
 		if err != nil || rec.GetCustomerId() == "" {
-			return nil, err //nolint:wrapcheck // the ledger's
+			return nil, err
 		}
 		list, err := s.fetch(ctx, rec.GetCustomerId(), rec.GetSubscription().GetId())
 		if err != nil {
@@ -162,7 +162,7 @@ func (s *Service) compare(ctx context.Context, l Ledger, org state.OrgID) (*Diff
 		case (has == nil || proto.Equal(has, was)) && len(others) > 0:
 			return d, nil
 		case has == nil || proto.Equal(has, was):
-			return nil, nil //nolint:nilnil // no difference
+			return nil, nil
 		}
 		out, err := l.Set(ctx, &statepb.SetBilling{OrgId: org[:], Revision: rec.GetRevision(), CustomerId: rec.GetCustomerId(), Subscription: has})
 		switch {

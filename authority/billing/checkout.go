@@ -31,12 +31,12 @@ func (s *Service) sells(ctx context.Context, l Ledger, tier string) error {
 	var plans *statepb.Plans
 	err := l.View(ctx, func(r state.Reader) (err error) {
 		plans, err = r.Plans()
-		return err //nolint:wrapcheck // says what
+		return err
 	})
 	known := slices.ContainsFunc(plans.GetPlans(), func(p *statepb.Plan) bool { return p.GetTier() == tier })
 	switch {
 	case err != nil:
-		return err //nolint:wrapcheck // the ledger's
+		return err
 	case !s.Enabled():
 		return notSet("--stripe-secret-key-file (or MACHINEID_STRIPE_SECRET_KEY)")
 	case tier == state.FreeTier || !known:
@@ -61,10 +61,10 @@ func (s *Service) customer(ctx context.Context, l Ledger, org state.OrgID) (stri
 		var rec *statepb.Billing
 		err := l.View(ctx, func(r state.Reader) (err error) {
 			rec, err = r.Billing(org)
-			return err //nolint:wrapcheck // says what
+			return err
 		})
 		if err != nil || rec.GetCustomerId() != "" {
-			return rec.GetCustomerId(), err //nolint:wrapcheck // the ledger's
+			return rec.GetCustomerId(), err
 		}
 		id, err := s.makeCustomer(ctx, org)
 		if err != nil {
@@ -73,7 +73,7 @@ func (s *Service) customer(ctx context.Context, l Ledger, org state.OrgID) (stri
 		out, err := l.Set(ctx, &statepb.SetBilling{OrgId: org[:], Revision: rec.GetRevision(), CustomerId: id})
 		switch {
 		case err != nil:
-			return "", err //nolint:wrapcheck // the ledger's
+			return "", err
 		case out.Refusal == state.Granted:
 			return id, nil
 		case out.Refusal != state.BillingMoved:
@@ -112,11 +112,11 @@ func (s *Service) Portal(ctx context.Context, l Ledger, org state.OrgID) (string
 	var rec *statepb.Billing
 	err := l.View(ctx, func(r state.Reader) (err error) {
 		rec, err = r.Billing(org)
-		return err //nolint:wrapcheck // says what
+		return err
 	})
 	switch {
 	case err != nil:
-		return "", err //nolint:wrapcheck // the ledger's
+		return "", err
 	case !s.Enabled():
 		return "", notSet("--stripe-secret-key-file (or MACHINEID_STRIPE_SECRET_KEY)")
 	case s.cfg.ReturnURL == "":

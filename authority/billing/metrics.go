@@ -143,7 +143,7 @@ func (t measured) RoundTrip(r *http.Request) (*http.Response, error) {
 		result = callRefused
 	}
 	c.results[result].Inc()
-	return resp, err //nolint:wrapcheck // as it came
+	return resp, err
 }
 
 // callOf names a request.

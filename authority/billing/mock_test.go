@@ -16,17 +16,16 @@ import (
 	"github.com/stripe/stripe-go/v76/form"
 )
 
-// startMock builds stripe-mock, as tools.mod pins it, and runs it on loopback ports of its own until the test ends. It refuses what
+// startMock builds stripe-mock, as internal/tools pins it, and runs it on loopback ports of its own until the test ends. It refuses what
 // Stripe's OpenAPI description does not allow. It keeps nothing, so it proves shapes only. It returns its addresses for HTTP and HTTPS.
 func startMock(t *testing.T) (plain, secure string) {
 	t.Helper()
-	root, err := filepath.Abs(filepath.Join("..", ".."))
-	if err != nil {
-		t.Fatal(err)
+	if testing.Short() {
+		t.Skip("-short: stripe-mock is built for it")
 	}
 	binary := filepath.Join(t.TempDir(), "stripe-mock")
-	build := exec.CommandContext(t.Context(), "go", "build", "-modfile="+filepath.Join(root, "tools.mod"), "-o", binary, "github.com/stripe/stripe-mock")
-	build.Dir = root
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/stripe/stripe-mock")
+	build.Dir = filepath.Join("..", "..", "internal", "tools")
 	if said, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build stripe-mock: %v\n%s", err, said)
 	}

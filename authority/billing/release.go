@@ -29,12 +29,12 @@ func (s *Service) Release(ctx context.Context, l Ledger, org state.OrgID, cancel
 	var rec *statepb.Billing
 	err := l.View(ctx, func(r state.Reader) (err error) {
 		rec, err = r.Billing(org)
-		return err //nolint:wrapcheck // says what
+		return err
 	})
 	sub := rec.GetSubscription()
 	switch {
 	case err != nil || rec.GetCustomerId() == "":
-		return err //nolint:wrapcheck // the ledger's
+		return err
 	case !s.Enabled() && (sub == nil || ended(sub) || state.EndOfPaid(sub) != 0):
 		return nil
 	case !s.Enabled():

@@ -134,7 +134,7 @@ func (s *Service) makeCheckout(ctx context.Context, org state.OrgID, customer, t
 	params.SetIdempotencyKey(name)
 	session, err := s.api.CheckoutSessions.New(params)
 	if err != nil {
-		return "", err //nolint:wrapcheck // checkout judges it
+		return "", err
 	}
 	if session.ID == "" || session.URL == "" {
 		return "", errNoSession

@@ -27,9 +27,9 @@ func (r *reference) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '{' {
 		err := json.Unmarshal(b, &whole)
 		*r = reference(whole.ID)
-		return err //nolint:wrapcheck // the decoder says where
+		return err
 	}
-	return json.Unmarshal(b, (*string)(r)) //nolint:wrapcheck // likewise
+	return json.Unmarshal(b, (*string)(r))
 }
 
 // subscription is one of Stripe's: what we read of it. The library's own type lacks the place where later versions of the API

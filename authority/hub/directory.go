@@ -104,7 +104,7 @@ func (d *directory) hold(slot int, held []byte) {
 	of, bit := d.present[slot/slotsPerWord], uint64(1)<<(slot%slotsPerWord)
 	for i := 0; i < len(held); i += 8 {
 		for w := binary.LittleEndian.Uint64(held[i:]); w != 0; w &= w - 1 {
-			of.at(uint32(i*8 + bits.TrailingZeros64(w))).Or(bit) //nolint:gosec // a bucket's number
+			of.at(uint32(i*8 + bits.TrailingZeros64(w))).Or(bit)
 		}
 	}
 }

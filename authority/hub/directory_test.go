@@ -92,7 +92,8 @@ func TestNothingNotedIsLostInATurn(t *testing.T) {
 			default:
 			}
 			d.mu.RLock()
-			d.mu.RUnlock() //nolint:staticcheck // lets the others in
+			//lint:ignore SA2001 it lets the others in
+			d.mu.RUnlock()
 			if now%8 == 0 {
 				d.turn(now)
 			}

@@ -97,7 +97,7 @@ func openedBy(rd state.Reader, list []*link.Fetch, orgs []state.OrgID) error {
 		}
 		k, err := rd.Key([32]byte(f.GetKeyHash()))
 		if err != nil {
-			return err //nolint:wrapcheck // says what
+			return err
 		}
 		if k != nil {
 			orgs[i] = state.OrgID(k.GetOrgId())
@@ -130,7 +130,7 @@ func lookUp(rd state.Reader, f *link.Fetch, org state.OrgID) (*link.Answer, erro
 	case len(f.GetKeyHash()) == 32:
 		k, err := rd.Key([32]byte(f.GetKeyHash()))
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		a.Key = keyRecord(k)
 		if k == nil {
@@ -145,7 +145,7 @@ func lookUp(rd state.Reader, f *link.Fetch, org state.OrgID) (*link.Answer, erro
 	if !f.GetDeviceOnly() || a.Key != nil {
 		o, err := rd.Org(org)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 		a.Org = orgRecord(o)
 		if o == nil {
@@ -157,7 +157,7 @@ func lookUp(rd state.Reader, f *link.Fetch, org state.OrgID) (*link.Answer, erro
 	}
 	d, err := rd.Occupant(org, f.GetDeviceId())
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	a.Device = deviceRecord(d)
 	return a, nil

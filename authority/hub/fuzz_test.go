@@ -96,7 +96,7 @@ func fuzzedHub(f *testing.F, key [32]byte, limits Limits) *realWorld {
 // script is an edge's end of a session that says what it has to say and hangs up when all that it asked is answered.
 type script struct {
 	grpc.ServerStream
-	ctx    context.Context //nolint:containedctx // a stream has one
+	ctx    context.Context
 	frames []*link.ToAuthority
 	begun  bool
 	asked  int

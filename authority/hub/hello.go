@@ -14,8 +14,8 @@ import (
 // incoming is what an edge says. That a stream has ended is known before why: gRPC ends it, and its context, with the frame that it cannot read.
 type incoming struct {
 	frames chan *link.ToAuthority
-	failed chan error      // capacity 1; one comes behind the last frame
-	over   context.Context //nolint:containedctx // the stream's own
+	failed chan error // capacity 1; one comes behind the last frame
+	over   context.Context
 }
 
 // listen reads a stream until it ends, or ctx does.

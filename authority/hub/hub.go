@@ -175,7 +175,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		case <-h.feed.wake:
 		}
 		for _, item := range h.feed.take() {
-			h.dispatch(item) //nolint:contextcheck // a change outlives ctx, and so does what its wait tells of an edge
+			h.dispatch(item)
 		}
 	}
 }

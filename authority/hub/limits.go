@@ -155,7 +155,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil {
-			return nil, err //nolint:wrapcheck // the listener's, for gRPC
+			return nil, err
 		}
 		address := ""
 		if a := c.RemoteAddr(); a != nil {
@@ -178,5 +178,5 @@ type counted struct {
 // Close closes the connection, and gives its place back.
 func (c *counted) Close() error {
 	defer c.leave()
-	return c.Conn.Close() //nolint:wrapcheck // the connection's
+	return c.Conn.Close()
 }

@@ -111,5 +111,5 @@ func (v *voice) say(ctx context.Context, level slog.Level, host, edge, message s
 	if n := v.left.Swap(0); n > 0 {
 		attrs = append(attrs, slog.Int64("lines_left_out", n))
 	}
-	v.log.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // messages are static where it is called
+	v.log.LogAttrs(ctx, level, message, attrs...)
 }

@@ -98,7 +98,7 @@ func (s *fakeStore) View() (*raftstore.View, error) {
 type peer struct {
 	grpc.ServerStream
 	w      *world
-	ctx    context.Context //nolint:containedctx // a stream has one
+	ctx    context.Context
 	hangUp context.CancelFunc
 	up     chan *link.ToAuthority
 	ended  chan error

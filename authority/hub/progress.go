@@ -73,13 +73,13 @@ func (p *places) count() (n int) {
 // MarshalJSON tells of a pending change no more than that.
 func (p Propagation) MarshalJSON() ([]byte, error) {
 	if p.Pending {
-		return json.Marshal(struct { //nolint:wrapcheck // cannot fail
+		return json.Marshal(struct {
 			Pending bool   `json:"pending"`
 			Index   uint64 `json:"index"`
 		}{true, p.Index})
 	}
 	type plain Propagation
-	return json.Marshal(plain(p)) //nolint:wrapcheck // cannot fail
+	return json.Marshal(plain(p))
 }
 
 // ErrNoIndex says that nothing has been applied at an index yet.

@@ -21,7 +21,7 @@ import (
 // barrier and dies with the term: nothing of it is carried over (I8).
 type reign struct {
 	term uint64
-	ctx  context.Context //nolint:containedctx // the reign is a life, and this is its end
+	ctx  context.Context
 	// holdUntil: no change returns before, for an earlier leader's leases may be out.
 	holdUntil clock.Time
 	// begun is the last index of the terms before, or a later one: whoever has joined this

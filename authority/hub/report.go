@@ -158,11 +158,11 @@ func (h *Hub) flushSeen(ctx context.Context, due map[sighted]int64) error {
 				hash := [32]byte([]byte(s.id))
 				k, err := rd.Key(hash)
 				if err != nil {
-					return err //nolint:wrapcheck // says what
+					return err
 				}
 				last, err := rd.LastUsed(hash)
 				if err != nil {
-					return err //nolint:wrapcheck // says what
+					return err
 				}
 				if k != nil && (last == 0 || at-last >= seenEvery.Milliseconds()) {
 					keys = append(keys, &statepb.Used{KeyHash: hash[:], AtMs: at})
@@ -171,7 +171,7 @@ func (h *Hub) flushSeen(ctx context.Context, due map[sighted]int64) error {
 			}
 			o, err := rd.Occupant(s.org, s.id)
 			if err != nil {
-				return err //nolint:wrapcheck // says what
+				return err
 			}
 			if !state.Stands(o, now) {
 				unknown++
@@ -179,7 +179,7 @@ func (h *Hub) flushSeen(ctx context.Context, due map[sighted]int64) error {
 			}
 			last, err := rd.LastSeen(s.org, s.id)
 			if err != nil {
-				return err //nolint:wrapcheck // says what
+				return err
 			}
 			if at-last < seenEvery.Milliseconds() && last != 0 {
 				continue

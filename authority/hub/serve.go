@@ -35,7 +35,7 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	}
 	if s == nil {
 		addr := h.elsewhere()
-		return stream.Send(&link.ToEdge{Goodbye: &link.Goodbye{Reason: why, LeaderAddress: addr}}) //nolint:wrapcheck // a gRPC status for gRPC
+		return stream.Send(&link.ToEdge{Goodbye: &link.Goodbye{Reason: why, LeaderAddress: addr}})
 	}
 	h.say(ctx, slog.LevelInfo, s, "edge joined", slog.String("version", s.version))
 

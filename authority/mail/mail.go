@@ -94,11 +94,11 @@ func (s SMTP) Send(ctx context.Context, m Message) error {
 func (s SMTP) dial(ctx context.Context) (*smtp.Client, error) {
 	host, port, err := net.SplitHostPort(s.Address)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // Send says what
+		return nil, err
 	}
 	conn, err := dial.TCP(ctx, s.Address)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // Send says what
+		return nil, err
 	}
 	plain := conn
 	context.AfterFunc(ctx, func() { _ = plain.SetDeadline(time.Unix(1, 0)) }) // at its deadline, or when the process stops
@@ -114,7 +114,7 @@ func (s SMTP) dial(ctx context.Context) (*smtp.Client, error) {
 	client, err := smtp.NewClient(conn, host)
 	if err != nil {
 		_ = conn.Close()
-		return nil, err //nolint:wrapcheck // Send says what
+		return nil, err
 	}
 	offered, _ := client.Extension("STARTTLS")
 	switch {
@@ -141,20 +141,20 @@ func loopback(host string) bool {
 
 func (s SMTP) deliver(client *smtp.Client, to string, m Message) error {
 	if err := client.Mail(s.From); err != nil {
-		return err //nolint:wrapcheck // Send says what
+		return err
 	}
 	if err := client.Rcpt(to); err != nil {
-		return err //nolint:wrapcheck // Send says what
+		return err
 	}
 	w, err := client.Data()
 	if err != nil {
-		return err //nolint:wrapcheck // Send says what
+		return err
 	}
 	if _, err := w.Write(compose(s.From, to, m, time.Now())); err != nil {
-		return err //nolint:wrapcheck // Send says what
+		return err
 	}
 	if err := w.Close(); err != nil {
-		return err //nolint:wrapcheck // Send says what
+		return err
 	}
 	_ = client.Quit() // it has the mail
 	return nil
@@ -199,5 +199,5 @@ func (p *Printer) Send(_ context.Context, m Message) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, err := fmt.Fprintf(p.w, "--- a mail to %s: %s\n%s\n---\n", m.To, m.Subject, m.Text)
-	return err //nolint:wrapcheck // the writer's
+	return err
 }

@@ -62,7 +62,7 @@ func (q *queue) victim(a ask) int {
 		}
 	}
 	if count[most] == 1 {
-		return rand.IntN(len(q.waiting)) //nolint:gosec // who is dropped is no secret
+		return rand.IntN(len(q.waiting))
 	}
 	return last[most]
 }

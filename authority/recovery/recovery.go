@@ -117,7 +117,7 @@ func (s *Service) mail(ctx context.Context, a ask) error {
 		var org state.OrgID
 		err := s.cfg.View(ctx, func(r state.Reader) (err error) {
 			org, err = r.OrgOfCustomer(customer)
-			return err //nolint:wrapcheck // says what
+			return err
 		})
 		if err != nil {
 			return err
@@ -149,7 +149,7 @@ func (s *Service) begin(ctx context.Context, a ask, org state.OrgID) error {
 	if name == "" {
 		name = org.String()
 	}
-	return s.cfg.Send.Send(ctx, mail.Message{ //nolint:wrapcheck // says what
+	return s.cfg.Send.Send(ctx, mail.Message{
 		To: a.address, Subject: "A new admin key for your MachineID org",
 		Text: fmt.Sprintf("Somebody asked for a new admin key of the org %s, which pays with this mail address.\n\n"+
 			"If it was you, open this link within 15 minutes. It works once:\n\n%s/recover#%s\n\n"+

@@ -170,7 +170,7 @@ func windowOf(rec *statepb.Written, kind uint32, now int64) *statepb.Window {
 // leaveOut counts a change in the window's one entry for those that have none of their own.
 func (t *tx) leaveOut(org OrgID, w *statepb.Window, action, target string) {
 	t.tell(&statepb.AuditEntry{Action: action, Target: target})
-	a := auditID{w.GetIndex(), uint16(w.GetN())} //nolint:gosec // was one
+	a := auditID{w.GetIndex(), uint16(w.GetN())}
 	var sum *statepb.AuditEntry
 	if w.GetIndex() != 0 {
 		var err error

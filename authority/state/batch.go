@@ -101,7 +101,7 @@ func (t *tx) batch(c batchCommand, kind batchKind) Outcome {
 
 // auditMany records a batch. Its target is what it was asked for, or the one device that it came to, else the org; it names the first of those that changed.
 func (t *tx) auditMany(org OrgID, action, scope string, changed []string) {
-	e := &statepb.AuditEntry{Action: action, Target: scope, Count: uint32(len(changed))} //nolint:gosec // at most BatchMax
+	e := &statepb.AuditEntry{Action: action, Target: scope, Count: uint32(len(changed))}
 	switch {
 	case scope != "":
 	case len(changed) == 1:

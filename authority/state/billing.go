@@ -187,7 +187,7 @@ func (r Reader) Customers(from OrgID, limit int) (list []OrgID, more bool, err e
 	err = r.scan(start, after([]byte{prefixBilling}), func(k, v []byte) (bool, error) {
 		var b statepb.Billing
 		if err := proto.Unmarshal(v, &b); err != nil {
-			return false, err //nolint:wrapcheck // scan says what
+			return false, err
 		}
 		if b.GetCustomerId() == "" {
 			return true, nil

@@ -220,7 +220,7 @@ func (r Reader) devices(org OrgID) (uint32, error) {
 func (r Reader) goneKeys(from []byte) (at int64, org OrgID, found bool, err error) {
 	err = r.scan(from, after([]byte{prefixGoneKeys}), func(k, _ []byte) (bool, error) {
 		if found = len(k) == 1+8+len(org); found {
-			at, org = int64(binary.BigEndian.Uint64(k[1:])), OrgID(k[9:]) //nolint:gosec // written by goneKeysKey
+			at, org = int64(binary.BigEndian.Uint64(k[1:])), OrgID(k[9:])
 		}
 		return false, nil
 	})

@@ -59,7 +59,7 @@ func orgAuditKey(org OrgID, a auditID) []byte    { return a.append(holderKey(pre
 
 // writtenKey is of an org's caller: what kind of one, and its id.
 func writtenKey(org OrgID, by *statepb.Actor) []byte {
-	return holderKey(prefixWritten, org, string(append([]byte{byte(by.GetType())}, by.GetId()...))) //nolint:gosec // a handful of types
+	return holderKey(prefixWritten, org, string(append([]byte{byte(by.GetType())}, by.GetId()...)))
 }
 
 // onceSize is the length of a request's id.
@@ -109,7 +109,7 @@ func onceAgeKey(q onceQueue, number uint64) []byte {
 func goneKey(org OrgID) []byte { return holderKey(prefixGone, org, "") }
 
 func goneKeysKey(at int64, org OrgID) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte{prefixGoneKeys}, uint64(at)), org[:]...) //nolint:gosec // not negative
+	return append(binary.BigEndian.AppendUint64([]byte{prefixGoneKeys}, uint64(at)), org[:]...)
 }
 
 // holderKey is a key of one holder.
@@ -126,7 +126,7 @@ const timedHead = 1 + len(OrgID{}) + 8
 func timedKey(prefix byte, holder OrgID, at int64, id string) []byte {
 	k := append(make([]byte, 0, timedHead+len(id)), prefix)
 	k = append(k, holder[:]...)
-	k = binary.BigEndian.AppendUint64(k, uint64(at)) //nolint:gosec // not negative
+	k = binary.BigEndian.AppendUint64(k, uint64(at))
 	return append(k, id...)
 }
 
@@ -134,7 +134,7 @@ func timedKey(prefix byte, holder OrgID, at int64, id string) []byte {
 func timedID(k []byte) string { return string(k[timedHead:]) }
 
 // timeOf returns the time in a timedKey.
-func timeOf(k []byte) int64 { return int64(binary.BigEndian.Uint64(k[timedHead-8:])) } //nolint:gosec // written by timedKey
+func timeOf(k []byte) int64 { return int64(binary.BigEndian.Uint64(k[timedHead-8:])) }
 
 // revokedKey is where a revoked occupant stands among its holder's.
 func revokedKey(holder OrgID, o *statepb.Occupant) []byte {

@@ -84,7 +84,7 @@ func (m *Machine) Orgs() uint64 { return m.orgs.Load() }
 
 // tellDebris makes known what is left of deleted orgs, after some was removed.
 func (m *Machine) tellDebris(removed int) {
-	d := Debris{Orgs: uint64(len(m.gone)), Removed: m.Debris().Removed + uint64(removed)} //nolint:gosec // not negative
+	d := Debris{Orgs: uint64(len(m.gone)), Removed: m.Debris().Removed + uint64(removed)}
 	for _, g := range m.gone {
 		d.Devices += uint64(g.devices)
 	}

@@ -254,12 +254,12 @@ func (t *tx) remembered(out Outcome, number uint64) *statepb.Remembered {
 // answers need.
 func (t *tx) recall(org OrgID, m *statepb.Remembered) Outcome {
 	return Outcome{
-		Refusal: Refusal(m.GetRefusal()), Changed: m.GetChanged(), Existed: m.GetExisted(), Replayed: true, //nolint:gosec // was a Refusal
+		Refusal: Refusal(m.GetRefusal()), Changed: m.GetChanged(), Existed: m.GetExisted(), Replayed: true,
 		Org:    &statepb.Org{Id: org[:], ExecutionDisabled: m.GetExecutionDisabled(), Version: m.GetVersion()},
 		Key:    keyNamed(m.GetKeyId()),
 		Device: t.recallDevice(org, m.GetDevice()), Restored: m.GetRestored(), Batch: recallBatch(m, t.cmd),
 		Plan: Plan{
-			Tier: m.GetPlanTier(), State: PlanState(m.GetPlanState()), AccessUntil: m.GetAccessUntilMs(), //nolint:gosec // was a PlanState
+			Tier: m.GetPlanTier(), State: PlanState(m.GetPlanState()), AccessUntil: m.GetAccessUntilMs(),
 			Limit: m.GetLimit(), Used: m.GetUsed(),
 		},
 	}

@@ -99,7 +99,7 @@ func (r Reader) Orgs(from OrgID, limit int) (list []*statepb.Org, more bool, err
 		}
 		o := new(statepb.Org)
 		if err := proto.Unmarshal(v, o); err != nil {
-			return false, err //nolint:wrapcheck // scan says what
+			return false, err
 		}
 		list = append(list, o)
 		return true, nil
@@ -169,7 +169,7 @@ func (r Reader) Mark() (m Mark, err error) {
 			return fmt.Errorf("it has %d bytes", len(v))
 		}
 		m.Index = binary.BigEndian.Uint64(v)
-		m.Time = int64(binary.BigEndian.Uint64(v[8:])) //nolint:gosec // written by tx.mark
+		m.Time = int64(binary.BigEndian.Uint64(v[8:]))
 		return nil
 	})
 	return m, err
@@ -280,6 +280,6 @@ func (r Reader) scan(from, to []byte, visit func(k, v []byte) (more bool, err er
 func (r Reader) count(it *pebble.Iterator) {
 	if r.steps != nil {
 		stats := it.Stats()
-		r.steps.Add(uint64(stats.ForwardStepCount[pebble.InternalIterCall] + stats.ForwardSeekCount[pebble.InternalIterCall])) //nolint:gosec // not negative
+		r.steps.Add(uint64(stats.ForwardStepCount[pebble.InternalIterCall] + stats.ForwardSeekCount[pebble.InternalIterCall]))
 	}
 }

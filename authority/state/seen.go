@@ -27,7 +27,7 @@ func (t *tx) setSeen(c *statepb.SetSeen) Outcome {
 			last, err := t.r.LastSeen(org, id)
 			t.must(err)
 			if at > last {
-				t.set(seenKey(org, id), binary.BigEndian.AppendUint64(nil, uint64(at))) //nolint:gosec // never negative
+				t.set(seenKey(org, id), binary.BigEndian.AppendUint64(nil, uint64(at)))
 				changed = true
 			}
 		}
@@ -54,7 +54,7 @@ func (t *tx) setUsed(used *statepb.Used) (changed bool) {
 	if at <= last {
 		return false
 	}
-	t.set(usedKey(hash), binary.BigEndian.AppendUint64(nil, uint64(at))) //nolint:gosec // never negative
+	t.set(usedKey(hash), binary.BigEndian.AppendUint64(nil, uint64(at)))
 	return true
 }
 
@@ -81,7 +81,7 @@ func (r Reader) timeAt(key []byte) (at decision.Millis, err error) {
 		if len(v) != 8 {
 			return fmt.Errorf("it has %d bytes", len(v))
 		}
-		at = int64(binary.BigEndian.Uint64(v)) //nolint:gosec // written by setSeen
+		at = int64(binary.BigEndian.Uint64(v))
 		return nil
 	})
 	return at, err

@@ -67,10 +67,10 @@ func (r Reader) has(key []byte) (found bool, err error) {
 }
 
 func signupKey(at int64, org OrgID) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte{prefixSignup}, uint64(at)), org[:]...) //nolint:gosec // not negative
+	return append(binary.BigEndian.AppendUint64([]byte{prefixSignup}, uint64(at)), org[:]...)
 }
 
 // signupOf takes a signupKey apart.
 func signupOf(k []byte) (at int64, org OrgID) {
-	return int64(binary.BigEndian.Uint64(k[1:])), OrgID(k[9:]) //nolint:gosec // written by signupKey
+	return int64(binary.BigEndian.Uint64(k[1:])), OrgID(k[9:])
 }

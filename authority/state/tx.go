@@ -72,7 +72,7 @@ func (t *tx) stamp(stamped int64) {
 	t.m.mark = mark
 	t.m.time.Store(t.now)
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, markSize), mark.Index)
-	t.set(markKey, binary.BigEndian.AppendUint64(b, uint64(mark.Time))) //nolint:gosec // never negative
+	t.set(markKey, binary.BigEndian.AppendUint64(b, uint64(mark.Time)))
 }
 
 // concern adds to what the command is about (S1).

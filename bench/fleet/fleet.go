@@ -63,7 +63,7 @@ func Build(ctx context.Context, out string) (string, error) {
 		return "", fmt.Errorf("find the module: %w", err)
 	}
 	binary := filepath.Join(out, "machineid")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/machineid") //nolint:gosec // this module's own
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/machineid")
 	cmd.Dir = string(bytes.TrimSpace(root))
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build machineid: %w: %s", err, bytes.TrimSpace(said))
@@ -136,7 +136,7 @@ func (f *Fleet) Close() {
 
 // Run starts a member, for the first time or again, and waits until it is ready.
 func (m *Member) Run(ctx context.Context) (err error) {
-	m.Process, err = Start(exec.CommandContext(ctx, m.binary, m.args...), m.log) //nolint:gosec // what it is here for
+	m.Process, err = Start(exec.CommandContext(ctx, m.binary, m.args...), m.log)
 	if err != nil {
 		return err
 	}
@@ -268,7 +268,7 @@ var client = &http.Client{Transport: &http.Transport{}}
 func do(req *http.Request) ([]byte, error) {
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says the method and the URL
+		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
@@ -285,7 +285,7 @@ func do(req *http.Request) ([]byte, error) {
 func FreePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}

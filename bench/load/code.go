@@ -35,7 +35,7 @@ var names = struct {
 
 const maxCodes = 200
 
-func init() { //nolint:gochecknoinits // a table
+func init() {
 	names.list = make([]string, ownCodes)
 	for _, c := range decision.Codes() {
 		names.list[c] = c.String()
@@ -85,7 +85,7 @@ func named(name []byte) Code {
 	if len(names.list) >= maxCodes {
 		return codeNoAnswer
 	}
-	c = Code(len(names.list)) //nolint:gosec // at most maxCodes
+	c = Code(len(names.list))
 	names.list = append(names.list, string(name))
 	names.by[string(name)] = c
 	return c

@@ -47,7 +47,7 @@ func (c *Config) chooser(rng *rand.Rand, n int) func() int {
 	}
 	if c.Zipf > 1 {
 		z := rand.NewZipf(rng, c.Zipf, 1, uint64(n-1))
-		return func() int { return int(z.Uint64()) } //nolint:gosec // below n
+		return func() int { return int(z.Uint64()) }
 	}
 	return func() int { return rng.IntN(n) }
 }

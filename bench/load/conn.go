@@ -141,11 +141,11 @@ func (c *Conn) try() (answer, error) {
 	if c.until.Sub(now) < c.timeout {
 		c.until = now.Add(c.timeout + c.timeout/8)
 		if err := c.c.SetDeadline(c.until); err != nil {
-			return answer{}, err //nolint:wrapcheck // classified by reason
+			return answer{}, err
 		}
 	}
 	if _, err := c.c.Write(c.out); err != nil {
-		return answer{}, err //nolint:wrapcheck // classified by reason
+		return answer{}, err
 	}
 	return c.read()
 }
@@ -168,13 +168,13 @@ func (c *Conn) dial() error {
 	if err == nil && c.to.tls != nil {
 		_ = conn.SetDeadline(time.Now().Add(c.timeout))
 		secure := tls.Client(conn, c.to.tls)
-		if err = secure.Handshake(); err != nil { //nolint:noctx // likewise
+		if err = secure.Handshake(); err != nil {
 			_ = conn.Close()
 		}
 		conn = secure
 	}
 	if err != nil {
-		return err //nolint:wrapcheck // classified by reason
+		return err
 	}
 	c.c = conn
 	c.r.Reset(c.c)
@@ -245,7 +245,7 @@ func (c *Conn) line() ([]byte, error) {
 		return nil, fmt.Errorf("%w: a header of more than %d bytes", errNoAnswer, readBuffer)
 	}
 	if err != nil {
-		return nil, err //nolint:wrapcheck // classified by reason
+		return nil, err
 	}
 	return bytes.TrimSuffix(line[:len(line)-1], []byte("\r")), nil
 }
@@ -272,7 +272,7 @@ func (c *Conn) body(length int, chunked bool) ([]byte, error) {
 	case chunked: // by some proxy in between; not by ours
 		var b bytes.Buffer
 		if _, err := b.ReadFrom(io.LimitReader(httputil.NewChunkedReader(c.r), bodyMax)); err != nil {
-			return nil, err //nolint:wrapcheck // classified by reason
+			return nil, err
 		}
 		for {
 			line, err := c.line()
@@ -288,16 +288,16 @@ func (c *Conn) body(length int, chunked bool) ([]byte, error) {
 	case length <= readBuffer:
 		b, err := c.r.Peek(length)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // classified by reason
+			return nil, err
 		}
 		_, err = c.r.Discard(length) // b stays until the next read
-		return b, err                //nolint:wrapcheck // classified by reason
+		return b, err
 	}
 	if cap(c.big) < length {
 		c.big = make([]byte, length)
 	}
 	_, err := io.ReadFull(c.r, c.big[:length])
-	return c.big[:length], err //nolint:wrapcheck // classified by reason
+	return c.big[:length], err
 }
 
 // judge finds what the answer says.

@@ -189,7 +189,7 @@ func (r *run) newWorker(l *lane, n int) (*worker, error) {
 	}
 	w := &worker{
 		run: r, lane: l, book: r.books[n%len(r.books)], waiter: waiter,
-		rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(n))), //nolint:gosec // it chooses devices
+		rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(n))),
 	}
 	if l.target != nil {
 		w.conn = newConn(l.target, r.cfg.Timeout, r.cfg.NewConnections)

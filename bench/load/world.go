@@ -337,7 +337,7 @@ func (w *World) eachWithin(ctx context.Context, what string, n int, targets []*T
 			defer c.Close()
 			for i := next.Add(1) - 1; i < int64(n) && ctx.Err() == nil; i = next.Add(1) - 1 {
 				if within > 0 && time.Since(began) > within {
-					for left := cut.Load(); i < left && !cut.CompareAndSwap(left, i); left = cut.Load() { //nolint:revive // lowers it
+					for left := cut.Load(); i < left && !cut.CompareAndSwap(left, i); left = cut.Load() {
 					}
 					return
 				}

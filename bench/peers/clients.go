@@ -48,11 +48,11 @@ func (s *stream) send(device int) error {
 	if now := time.Now(); s.until.Sub(now) < patience {
 		s.until = now.Add(2 * patience)
 		if err := s.c.SetDeadline(s.until); err != nil {
-			return err //nolint:wrapcheck // shown as it is
+			return err
 		}
 	}
 	_, err := s.c.Write(s.requests[device])
-	return err //nolint:wrapcheck // shown as it is
+	return err
 }
 
 // httpAsker asks by HTTP/1.1.
@@ -72,7 +72,7 @@ func (a httpAsker) ask(device int) (bool, error) {
 	for first := true; ; first = false {
 		line, err := a.r.ReadSlice('\n')
 		if err != nil {
-			return false, err //nolint:wrapcheck // shown as it is
+			return false, err
 		}
 		switch {
 		case first && !bytes.HasPrefix(line, statusOK):
@@ -83,11 +83,11 @@ func (a httpAsker) ask(device int) (bool, error) {
 			}
 			body, err := a.r.Peek(length)
 			if err != nil {
-				return false, err //nolint:wrapcheck // shown as it is
+				return false, err
 			}
 			allowed := bytes.Contains(body, []byte(`"allowed":true`))
 			_, err = a.r.Discard(length)
-			return allowed, err //nolint:wrapcheck // shown as it is
+			return allowed, err
 		case length < 0 && len(line) > len(contentLength) && bytes.EqualFold(line[:len(contentLength)], contentLength):
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(contentLength):]))); err != nil {
 				return false, fmt.Errorf("answered %q", line)
@@ -150,7 +150,7 @@ func (a *grpcAsker) close() { _ = a.conn.Close() }
 
 func (a *grpcAsker) ask(device int) (bool, error) {
 	if err := a.conn.Invoke(context.Background(), a.method, &a.requests[device], &a.answer); err != nil {
-		return false, err //nolint:wrapcheck // shown as it is
+		return false, err
 	}
 	return a.allows(a.answer), nil
 }

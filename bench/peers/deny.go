@@ -38,7 +38,7 @@ func revokes(ctx context.Context, p *peer) (d denials, err error) {
 		var mu sync.Mutex
 		for i := range atOnce {
 			wg.Go(func() {
-				one, e := again(func() (denial, error) { return revoke(ctx, p, i, rand.N(p.spread)) }) //nolint:gosec // when, not what
+				one, e := again(func() (denial, error) { return revoke(ctx, p, i, rand.N(p.spread)) })
 				mu.Lock()
 				defer mu.Unlock()
 				all, err = append(all, one), errors.Join(err, e)
@@ -160,7 +160,7 @@ func watch(ctx context.Context, p *peer, place, device int, first func()) (allow
 			return allowed, now, nil
 		}
 		if ctx.Err() != nil {
-			return allowed, denied, context.Cause(ctx) //nolint:wrapcheck // the time is over
+			return allowed, denied, context.Cause(ctx)
 		}
 		if p.pause > 0 {
 			time.Sleep(p.pause)

@@ -29,23 +29,23 @@ type edges struct {
 func startEdges(ctx context.Context, dir string, s *stops) (*edges, error) {
 	binary, err := fleet.Build(ctx, dir)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	e := &edges{}
 	if e.Fleet, err = fleet.Open(ctx, fleet.Config{Binary: binary, Dir: dir, Nodes: 3, Edges: 3}); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	s.add(e.Close)
 	if e.leader, err = e.Leader(ctx); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	var org struct{ OrgID, OrgAPIKey, AgentKey string }
 	if err := e.Call(ctx, e.leader, "POST", "org/create", `{"name":"peers"}`, &org); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	var done struct{}
 	if err := e.Call(ctx, e.leader, "PATCH", "operator/orgs/"+org.OrgID, fmt.Sprintf(`{"limit":%d}`, devices), &done); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	e.admin, e.agent = org.OrgAPIKey, org.AgentKey
 	err = each(ctx, func(i int) error { return fleet.CallOrg(ctx, e.leader, "devices/register", e.admin, naming(i), &done) })
@@ -94,7 +94,7 @@ func (e *edges) peer() *peer {
 				call = "devices/unrevoke"
 			}
 			var done struct{}
-			return fleet.CallOrg(ctx, e.leader, call, e.admin, naming(device), &done) //nolint:wrapcheck // shown as it is
+			return fleet.CallOrg(ctx, e.leader, call, e.admin, naming(device), &done)
 		},
 	}
 }

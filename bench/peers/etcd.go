@@ -10,7 +10,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap" //nolint:depguard // etcd's client takes no other logger
+	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"machineid/bench/fleet"
@@ -40,7 +40,7 @@ func startEtcd(ctx context.Context, dir string, connections int) (_ *etcd, err e
 	}
 	ports, err := fleet.FreePorts(6)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	var cluster, endpoints []string
 	for i := range 3 {
@@ -49,7 +49,7 @@ func startEtcd(ctx context.Context, dir string, connections int) (_ *etcd, err e
 	}
 	for i := range 3 {
 		client, peer := fmt.Sprintf("http://127.0.0.1:%d", ports[i]), fmt.Sprintf("http://127.0.0.1:%d", ports[3+i])
-		cmd := exec.CommandContext(ctx, binary, //nolint:gosec // what it is here for
+		cmd := exec.CommandContext(ctx, binary,
 			"--name", fmt.Sprintf("n%d", i), "--data-dir", filepath.Join(dir, fmt.Sprintf("etcd-%d", i)),
 			"--listen-client-urls", client, "--advertise-client-urls", client,
 			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
@@ -101,7 +101,7 @@ func (e *etcd) preferLeader(ctx context.Context, endpoints []string) error {
 // put stores a record of the size of a device's.
 func (e *etcd) put(ctx context.Context, caller, i int) error {
 	_, err := e.clients[caller%len(e.clients)].Put(ctx, deviceID(caller, i), string(record))
-	return err //nolint:wrapcheck // shown as it is
+	return err
 }
 
 // record is what is stored for one device: about what our state keeps of one.
@@ -133,7 +133,7 @@ func (e *etcd) set(ctx context.Context, device int, allowed bool) error {
 		value = "ALLOW"
 	}
 	_, err := e.clients[device%len(e.clients)].Put(ctx, deviceName(device), value)
-	return err //nolint:wrapcheck // shown as it is
+	return err
 }
 
 // peers are the two ways to read.
@@ -162,7 +162,7 @@ type processes []*fleet.Process
 func (p *processes) start(cmd *exec.Cmd, log string) error {
 	started, err := fleet.Start(cmd, log)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	*p = append(*p, started)
 	return nil

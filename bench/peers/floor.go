@@ -42,7 +42,7 @@ func runBare(addr, file string) error {
 		ctx.Response.SetBodyRaw(body)
 		h.SetCanonical([]byte("X-Cache"), cache)
 	}}
-	return s.ListenAndServe(addr) //nolint:wrapcheck // says what
+	return s.ListenAndServe(addr)
 }
 
 // startBare starts the yardstick, which answers as an edge did.
@@ -59,7 +59,7 @@ func startBare(ctx context.Context, dir string, answer []byte, requests [][]byte
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, file) //nolint:gosec // this program
+	cmd := exec.CommandContext(ctx, self, file)
 	cmd.Env = append(os.Environ(), bareEnv+"="+addr)
 	p, err := launch(ctx, cmd, filepath.Join(dir, "bare.log"), addr, s)
 	if err != nil {
@@ -118,7 +118,7 @@ func startNginx(ctx context.Context, dir string, answer []byte, requests [][]byt
 		return nil, err
 	}
 	home := filepath.Join(dir, "nginx")
-	if err := os.Mkdir(home, 0o755); err != nil { //nolint:gosec // its workers may be another user's
+	if err := os.Mkdir(home, 0o755); err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)
 	}
 	conf := filepath.Join(home, "nginx.conf")
@@ -126,7 +126,7 @@ func startNginx(ctx context.Context, dir string, answer []byte, requests [][]byt
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("configure nginx: %w", err)
 	}
-	p, err := launch(ctx, exec.CommandContext(ctx, binary, "-p", home, "-e", "stderr", "-c", conf), filepath.Join(dir, "nginx.log"), addr, s) //nolint:gosec // what it is here for
+	p, err := launch(ctx, exec.CommandContext(ctx, binary, "-p", home, "-e", "stderr", "-c", conf), filepath.Join(dir, "nginx.log"), addr, s)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func find(program, pkg string) (string, error) {
 func freeAddress() (string, error) {
 	ports, err := fleet.FreePorts(1)
 	if err != nil {
-		return "", err //nolint:wrapcheck // says what
+		return "", err
 	}
 	return fmt.Sprintf("127.0.0.1:%d", ports[0]), nil
 }
@@ -159,10 +159,10 @@ func freeAddress() (string, error) {
 func launch(ctx context.Context, cmd *exec.Cmd, log, addr string, s *stops) (*fleet.Process, error) {
 	p, err := fleet.Start(cmd, log)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	s.started(p)
-	return p, p.Await(20*time.Second, "it listens on "+addr, func() bool { //nolint:wrapcheck // says what
+	return p, p.Await(20*time.Second, "it listens on "+addr, func() bool {
 		c, err := net.DialTimeout("tcp", addr, time.Second)
 		if err != nil {
 			return ctx.Err() != nil

@@ -82,7 +82,7 @@ func changes(ctx context.Context, what string, args []string) (err error) {
 	theirs, err := startEtcd(ctx, *dir, *connections)
 	if errors.Is(err, errNotInstalled) && *docs != "" {
 		fmt.Fprintln(os.Stderr, "peers: etcd is", err)
-		return report.Insert(*docs, "bench-peers-"+what, "Not measured: etcd is "+err.Error()+".") //nolint:wrapcheck // says what
+		return report.Insert(*docs, "bench-peers-"+what, "Not measured: etcd is "+err.Error()+".")
 	}
 	if err != nil {
 		return err
@@ -137,13 +137,13 @@ func changes(ctx context.Context, what string, args []string) (err error) {
 			}
 		}
 		if err := w.Flush(); err != nil {
-			return err //nolint:wrapcheck // standard output is gone
+			return err
 		}
 	}
 	if *docs == "" {
 		return nil
 	}
-	return report.Insert(*docs, "bench-peers-"+what, doc.String()) //nolint:wrapcheck // says what
+	return report.Insert(*docs, "bench-peers-"+what, doc.String())
 }
 
 func short(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }

@@ -62,17 +62,17 @@ const fgaModel = `{"schema_version":"1.1","type_definitions":[{"type":"org"},{"t
 func startOpenFGA(ctx context.Context, binary, dir string, s *stops) (*openfga, error) {
 	ports, err := fleet.FreePorts(2)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	o := &openfga{http: fmt.Sprintf("127.0.0.1:%d", ports[0]), grpc: fmt.Sprintf("127.0.0.1:%d", ports[1])}
-	cmd := exec.CommandContext(ctx, binary, "run", "--datastore-engine", "memory", "--http-addr", o.http, "--grpc-addr", o.grpc, //nolint:gosec // what it is here for
+	cmd := exec.CommandContext(ctx, binary, "run", "--datastore-engine", "memory", "--http-addr", o.http, "--grpc-addr", o.grpc,
 		"--check-query-cache-enabled", "--check-query-cache-ttl", fgaCache.String(), "--metrics-enabled=false", "--log-level", "error")
 	if o.proc, err = launch(ctx, cmd, log(dir, "openfga"), o.grpc, s); err != nil {
 		return nil, err
 	}
 	ready := func() bool { return o.call(ctx, "", "", nil) == nil || ctx.Err() != nil }
 	if err := o.proc.Await(20*time.Second, "OpenFGA answers", ready); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	var made struct {
 		ID    string
@@ -99,11 +99,11 @@ func (o *openfga) call(ctx context.Context, path, body string, into any) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+o.http+path, strings.NewReader(body))
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	resp, err := openfgaClient.Do(req)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
@@ -113,7 +113,7 @@ func (o *openfga) call(ctx context.Context, path, body string, into any) error {
 	if into == nil {
 		return nil
 	}
-	return json.Unmarshal(b, into) //nolint:wrapcheck // shown as it is
+	return json.Unmarshal(b, into)
 }
 
 // openfgaClient goes straight to this machine, whatever the environment says of proxies.

@@ -39,7 +39,7 @@ type order struct {
 
 // runNode serves orders until its input ends.
 func runNode(id, dir string) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -53,7 +53,7 @@ func runNode(id, dir string) error {
 	}
 	out := json.NewEncoder(os.Stdout)
 	if err := out.Encode(l.Addr().String()); err != nil {
-		return err //nolint:wrapcheck // the other side is gone
+		return err
 	}
 	in := json.NewDecoder(bufio.NewReader(os.Stdin))
 	for {
@@ -68,12 +68,12 @@ func runNode(id, dir string) error {
 			return err
 		}
 		if err := out.Encode(answer); err != nil {
-			return err //nolint:wrapcheck // the other side is gone
+			return err
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return store.Close(ctx) //nolint:wrapcheck // says what
+	return store.Close(ctx)
 }
 
 const firstNode = "a0"
@@ -103,11 +103,11 @@ func obey(store *raftstore.Store, o order) (figure, error) {
 	}
 	for id, addr := range o.Join {
 		if err := store.AddNonvoter(ctx, id, addr); err != nil {
-			return figure{}, err //nolint:wrapcheck // says what
+			return figure{}, err
 		}
 		for err := store.Promote(ctx, id); err != nil; err = store.Promote(ctx, id) {
 			if ctx.Err() != nil {
-				return figure{}, err //nolint:wrapcheck // says what
+				return figure{}, err
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -120,7 +120,7 @@ const orgs = 64
 
 func orgID(i int) []byte {
 	id := state.OrgID{1}
-	binary.BigEndian.PutUint32(id[12:], uint32(i%orgs)) //nolint:gosec // small
+	binary.BigEndian.PutUint32(id[12:], uint32(i%orgs))
 	return id[:]
 }
 
@@ -161,7 +161,7 @@ func propose(ctx context.Context, store *raftstore.Store, cmd *statepb.Command) 
 	}
 	res, err := store.Propose(ctx, raw)
 	if err != nil {
-		return err //nolint:wrapcheck // shown as it is
+		return err
 	}
 	if out, ok := res.Outcome.(state.Outcome); !ok || out.Refusal != state.Granted {
 		return fmt.Errorf("refused: %+v", res.Outcome)
@@ -197,7 +197,7 @@ func startOurs(ctx context.Context, dir string) (_ *ours, err error) {
 	join := map[string]string{}
 	for i := range 3 {
 		id := fmt.Sprintf("a%d", i)
-		cmd := exec.CommandContext(ctx, self, filepath.Join(dir, id)) //nolint:gosec // this program
+		cmd := exec.CommandContext(ctx, self, filepath.Join(dir, id))
 		cmd.Env = append(os.Environ(), nodeEnv+"="+id)
 		n := &node{}
 		if n.in, err = cmd.StdinPipe(); err != nil {

@@ -28,12 +28,12 @@ type proxied struct {
 func startProxied(ctx context.Context, dir, binary string) (_ *proxied, err error) {
 	if binary == "" {
 		if binary, err = fleet.Build(ctx, dir); err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 	}
 	f, err := fleet.Open(ctx, fleet.Config{Binary: binary, Dir: dir, Nodes: 3, Edges: 1, EdgeFlags: []string{"--limits=false"}})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	p := &proxied{fleet: f, client: &fasthttp.HostClient{Addr: f.Edges[0].HTTP, MaxConns: 1 << 14, ReadTimeout: 20 * time.Second}}
 	if err := p.found(ctx); err != nil {
@@ -47,16 +47,16 @@ func startProxied(ctx context.Context, dir, binary string) (_ *proxied, err erro
 func (p *proxied) found(ctx context.Context) error {
 	leader, err := p.fleet.Leader(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	for range orgs {
 		var org struct{ OrgID, OrgAPIKey string }
 		if err := p.fleet.Call(ctx, leader, http.MethodPost, "org/create", "{}", &org); err != nil {
-			return err //nolint:wrapcheck // says what
+			return err
 		}
 		var changed struct{}
 		if err := p.fleet.Call(ctx, leader, http.MethodPatch, "operator/orgs/"+org.OrgID, `{"limit":10000000}`, &changed); err != nil {
-			return err //nolint:wrapcheck // says what
+			return err
 		}
 		p.keys = append(p.keys, org.OrgAPIKey)
 	}
@@ -74,7 +74,7 @@ func (p *proxied) register(_ context.Context, caller, i int) error {
 	req.Header.Set("x-org-key", p.keys[caller%orgs])
 	req.SetBodyString(`{"deviceId":"` + deviceID(caller, p.begin+i) + `"}`)
 	if err := p.client.Do(req, resp); err != nil {
-		return err //nolint:wrapcheck // shown as it is
+		return err
 	}
 	if resp.StatusCode() != http.StatusOK {
 		return fmt.Errorf("answered %d: %s", resp.StatusCode(), resp.Body())

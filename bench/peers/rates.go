@@ -52,7 +52,7 @@ func measure(ctx context.Context, p *peer, connections int, length time.Duration
 	for i, a := range askers {
 		wg.Go(func() {
 			own, denied := make([]uint32, 0, 1<<17/connections), 0
-			random := rand.New(rand.NewPCG(1, uint64(i))) //nolint:gosec // it chooses devices
+			random := rand.New(rand.NewPCG(1, uint64(i)))
 			err := func() error {
 				for sent := time.Now(); sent.Sub(began) < length && ctx.Err() == nil; {
 					allowed, err := a.ask(random.IntN(devices))
@@ -65,7 +65,7 @@ func measure(ctx context.Context, p *peer, connections int, length time.Duration
 					case !allowed:
 						denied++
 					default:
-						own = append(own, uint32(min(now.Sub(sent), 4*time.Second))) //nolint:gosec // fits
+						own = append(own, uint32(min(now.Sub(sent), 4*time.Second)))
 					}
 					sent = now
 				}

@@ -34,7 +34,7 @@ func startRedis(ctx context.Context, dir string, s *stops) (*redis, error) {
 		return nil, err
 	}
 	port := r.addr[bytes.LastIndexByte([]byte(r.addr), ':')+1:]
-	cmd := exec.CommandContext(ctx, binary, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--loglevel", "warning") //nolint:gosec // what it is here for
+	cmd := exec.CommandContext(ctx, binary, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--loglevel", "warning")
 	if r.proc, err = launch(ctx, cmd, log(dir, "redis"), r.addr, s); err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (a redisAsker) ask(device int) (bool, error) {
 func value(r *bufio.Reader) (allowed bool, err error) {
 	line, err := r.ReadSlice('\n')
 	if err != nil {
-		return false, err //nolint:wrapcheck // shown as it is
+		return false, err
 	}
 	if line[0] != '$' {
 		return false, fmt.Errorf("redis: %s", line)
@@ -103,11 +103,11 @@ func value(r *bufio.Reader) (allowed bool, err error) {
 	}
 	text, err := r.Peek(n + 2)
 	if err != nil {
-		return false, err //nolint:wrapcheck // shown as it is
+		return false, err
 	}
 	allowed = string(text[:n]) == "ALLOW"
 	_, err = r.Discard(n + 2)
-	return allowed, err //nolint:wrapcheck // shown as it is
+	return allowed, err
 }
 
 // ttlAsker remembers answers for a time, as applications do.
@@ -168,7 +168,7 @@ func newTracker(addr string, gets [][]byte) (*tracker, error) {
 func (t *tracker) skip() error {
 	line, err := t.r.ReadString('\n')
 	if err != nil {
-		return err //nolint:wrapcheck // shown as it is
+		return err
 	}
 	n, _ := strconv.Atoi(line[1 : len(line)-2])
 	switch line[0] {
@@ -184,7 +184,7 @@ func (t *tracker) skip() error {
 			}
 		}
 	}
-	return err //nolint:wrapcheck // shown as it is
+	return err
 }
 
 // read takes answers and invalidations in the order in which they come.
@@ -218,7 +218,7 @@ func (t *tracker) read() {
 func (t *tracker) forget() error {
 	for range 3 { // >2, $10, invalidate
 		if _, err := t.r.ReadString('\n'); err != nil {
-			return err //nolint:wrapcheck // shown as it is
+			return err
 		}
 	}
 	head, err := t.r.ReadString('\n')
@@ -230,11 +230,11 @@ func (t *tracker) forget() error {
 	defer t.mu.Unlock()
 	for range n {
 		if _, err = t.r.ReadString('\n'); err != nil {
-			return err //nolint:wrapcheck // shown as it is
+			return err
 		}
 		key, err := t.r.ReadString('\n')
 		if err != nil {
-			return err //nolint:wrapcheck // shown as it is
+			return err
 		}
 		delete(t.known, key[:len(key)-2])
 	}

@@ -34,7 +34,7 @@ func validate(ctx context.Context, args []string) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(*dir)) }()
 	}
-	if err := os.Chmod(*dir, 0o755); err != nil { //nolint:gosec // nginx' workers may be another user's
+	if err := os.Chmod(*dir, 0o755); err != nil {
 		return fmt.Errorf("open the folder to nginx: %w", err)
 	}
 	abs, err := filepath.Abs(*tools)
@@ -56,7 +56,7 @@ func validate(ctx context.Context, args []string) (err error) {
 	if *docs == "" {
 		return nil
 	}
-	return report.Insert(*docs, "bench-peers", text.String()) //nolint:wrapcheck // says what
+	return report.Insert(*docs, "bench-peers", text.String())
 }
 
 // startAll starts every peer that is installed. The floor is the first.

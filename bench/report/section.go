@@ -28,7 +28,7 @@ func Insert(file, name, text string) error {
 		return fmt.Errorf("write the document: %w", err)
 	}
 	text = head + begin + strings.TrimRight(text, "\n") + "\n" + end + tail
-	if err := os.WriteFile(file, []byte(text), info.Mode().Perm()); err != nil { //nolint:gosec // the file is the caller's
+	if err := os.WriteFile(file, []byte(text), info.Mode().Perm()); err != nil {
 		return fmt.Errorf("write the document: %w", err)
 	}
 	return nil

@@ -59,7 +59,7 @@ func scale(ctx context.Context, args []string) (err error) {
 	}
 	binary, err := fleet.Build(ctx, *dir)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	machine := fleet.Machine(ctx)
 	f, err := fleet.Open(ctx, fleet.Config{
@@ -67,7 +67,7 @@ func scale(ctx context.Context, args []string) (err error) {
 		EdgeFlags: []string{"--limits=false", "--cache-entries", strconv.Itoa(max(*devices, 1000))},
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	defer f.Close()
 	r := &run{Fleet: f, dir: *dir, orgs: *orgs, devices: *devices, connections: *connections, within: *within, room: max(*devices, 1000), screen: load.NewScreen(os.Stderr, isTerminal(os.Stderr), "scale")}
@@ -78,7 +78,7 @@ func scale(ctx context.Context, args []string) (err error) {
 	if err != nil || *docs == "" {
 		return err
 	}
-	return report.Insert(*docs, "scale", r.text.String()) //nolint:wrapcheck // says what
+	return report.Insert(*docs, "scale", r.text.String())
 }
 
 // cacheTTL is long enough for the edge to hold all at once: usually entries that nobody asks about end after a minute.
@@ -121,7 +121,7 @@ func (r *run) progress(what string, done, total int) {
 func (r *run) all(ctx context.Context) error {
 	leader, err := r.Leader(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	edge := r.Edges[0]
 	cfg, err := r.config(leader, edge)
@@ -130,7 +130,7 @@ func (r *run) all(ctx context.Context) error {
 	}
 	empty, err := edge.Heap(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	few := *cfg
 	few.Orgs, few.Devices, few.Mode = min(10, r.orgs), min(100, r.devices), "hit"
@@ -165,7 +165,7 @@ func (r *run) all(ctx context.Context) error {
 	r.rowf(fmt.Sprintf("the edge is asked about %d devices, each a miss", held), "%s: %.0f validates/s", seconds(asking), float64(held)/asking.Seconds())
 	heap, err := edge.Heap(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	r.rowf("the edge then: live heap, resident memory", "%s, %s; empty it has %s live: **%.0f bytes a device**, or %.0f with the room for %d entries that is taken at once; both with its share of a key and an org", mb(heap), mb(edge.RSS()),
 		mb(empty), float64(heap-empty)/float64(held), float64(heap)/float64(held), r.room)
@@ -182,7 +182,7 @@ func (r *run) all(ctx context.Context) error {
 func (r *run) config(leader, edge *fleet.Member) (*load.Config, error) {
 	s, err := load.Find("validate")
 	if err != nil {
-		return nil, err //nolint:wrapcheck // a name of ours
+		return nil, err
 	}
 	token, err := os.ReadFile(r.TokenFile)
 	if err != nil {
@@ -190,11 +190,11 @@ func (r *run) config(leader, edge *fleet.Member) (*load.Config, error) {
 	}
 	at, err := load.ParseTarget(edge.URL())
 	if err != nil {
-		return nil, err //nolint:wrapcheck // an address of ours
+		return nil, err
 	}
 	front, err := load.ParseTarget(leader.URL())
 	if err != nil {
-		return nil, err //nolint:wrapcheck // an address of ours
+		return nil, err
 	}
 	return &load.Config{
 		Scenario: s, Mode: "cold" /* asks nothing beforehand */, Targets: []*load.Target{at}, Makers: []*load.Target{front}, Operators: []*load.Target{front}, Enough: r.within, Disposable: true, Token: strings.TrimSpace(string(token)),
@@ -207,7 +207,7 @@ func (r *run) config(leader, edge *fleet.Member) (*load.Config, error) {
 func (r *run) memory(ctx context.Context, m *fleet.Member, what string) error {
 	heap, err := m.Heap(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	size, err := folder(filepath.Join(r.dir, m.ID))
 	if err != nil {
@@ -236,7 +236,7 @@ func (r *run) hits(ctx context.Context, w *load.World, base *load.Config) error 
 func (r *run) revokes(ctx context.Context, w *load.World, base *load.Config, what string) (err error) {
 	cfg := *base
 	if cfg.Scenario, err = load.Find("revoke"); err != nil {
-		return err //nolint:wrapcheck // a name of ours
+		return err
 	}
 	cfg.Mode, cfg.Rate, cfg.Connections, cfg.Duration, cfg.Warmup = "", load.Rate{From: 20, To: 20}, 16, 8*time.Second, time.Second
 	cfg.Watch = r.screen.Watch
@@ -272,7 +272,7 @@ func (r *run) restarts(ctx context.Context, leader *fleet.Member) error {
 		way.end()
 		began := time.Now()
 		if err := follower.Run(ctx); err != nil {
-			return err //nolint:wrapcheck // says what
+			return err
 		}
 		r.rowf("restart of "+way.name+", until it is ready", "%s", seconds(time.Since(began)))
 	}
@@ -293,7 +293,7 @@ func (r *run) restarts(ctx context.Context, leader *fleet.Member) error {
 		return err
 	}
 	if _, err := r.Leader(ctx); err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	r.rowf("restart of all three, killed at once, until all are ready and one leads", "%s", seconds(time.Since(began)))
 	return nil

@@ -28,7 +28,7 @@ const bareEnv = "SCENARIOS_BARE"
 
 // runBare serves until the process is killed.
 func runBare(addr, file string) error {
-	text, err := os.ReadFile(file) //nolint:gosec // written by the program that started this one
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
@@ -56,7 +56,7 @@ func runBare(addr, file string) error {
 			ctx.Response.SetBodyString(`{"status":"ok","limit":10000000}`)
 		}
 	}}
-	return s.ListenAndServe(addr) //nolint:wrapcheck // says what
+	return s.ListenAndServe(addr)
 }
 
 // bareProcess starts this program as the yardstick.
@@ -67,18 +67,18 @@ func (r *runner) bareProcess(ctx context.Context, file string) (*fleet.Process, 
 	}
 	ports, err := fleet.FreePorts(1)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	r.bare = "http://" + addr
-	cmd := exec.CommandContext(ctx, self, file) //nolint:gosec // this program
+	cmd := exec.CommandContext(ctx, self, file)
 	cmd.Env = append(os.Environ(), bareEnv+"="+addr)
 	p, err := fleet.Start(cmd, filepath.Join(r.dir, "bare.log"))
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	err = p.Await(20*time.Second, "it listens", func() bool {
-		c, err := net.DialTimeout("tcp", addr, time.Second) //nolint:noctx // short
+		c, err := net.DialTimeout("tcp", addr, time.Second)
 		if err != nil {
 			return ctx.Err() != nil
 		}
@@ -87,22 +87,22 @@ func (r *runner) bareProcess(ctx context.Context, file string) (*fleet.Process, 
 	if err != nil {
 		p.Kill()
 	}
-	return p, err //nolint:wrapcheck // says what
+	return p, err
 }
 
 // answer is what an edge answers to a validate from memory, byte by byte.
 func (r *runner) answer(ctx context.Context) ([]byte, error) {
 	leader, err := r.Leader(ctx)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	var org struct{ OrgID, OrgAPIKey, AgentKey string }
 	if err := r.Call(ctx, leader, "POST", "org/create", `{}`, &org); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	const device = `{"deviceId":"bench-000000-00000000001"}` // of the load generator's length
 	if err := fleet.CallOrg(ctx, leader, "devices/register", org.OrgAPIKey, device, &struct{}{}); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	request := fmt.Appendf(nil, "POST /api/v1/devices/validate HTTP/1.1\r\nHost: e\r\nx-org-key: %s\r\nContent-Length: %d\r\n\r\n%s", org.AgentKey, len(device), device)
 	var answer []byte
@@ -119,7 +119,7 @@ func (r *runner) answer(ctx context.Context) ([]byte, error) {
 
 // exchange sends one request and returns the whole answer.
 func exchange(addr string, request []byte) (_ []byte, err error) {
-	conn, err := net.DialTimeout("tcp", addr, 5*time.Second) //nolint:noctx // short
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", addr, err)
 	}

@@ -64,12 +64,12 @@ func scenarios(ctx context.Context, args []string) (err error) {
 	}
 	binary, err := fleet.Build(ctx, *dir)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	machine := fleet.Machine(ctx)
 	f, err := fleet.Open(ctx, fleet.Config{Binary: binary, Dir: *dir, Nodes: 3, Edges: 3, EdgeFlags: []string{"--limits=false"}})
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	defer f.Close()
 	r := &runner{Fleet: f, binary: binary, dir: *dir, length: *length}
@@ -95,7 +95,7 @@ func scenarios(ctx context.Context, args []string) (err error) {
 	if *docs == "" {
 		return nil
 	}
-	return report.Insert(*docs, "bench-report", text.String()) //nolint:wrapcheck // says what
+	return report.Insert(*docs, "bench-report", text.String())
 }
 
 // scenario is one run.

@@ -34,7 +34,7 @@ func (r *runner) read(ctx context.Context, name string, raw []byte) (*profile, e
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		return nil, fmt.Errorf("keep the profile: %w", err)
 	}
-	text, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-traces", file).Output() //nolint:gosec // a file of ours
+	text, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-traces", file).Output()
 	if err != nil {
 		return nil, fmt.Errorf("read the profile: %w", err)
 	}

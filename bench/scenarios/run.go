@@ -57,7 +57,7 @@ func (r *runner) run(ctx context.Context, s scenario) (o *outcome, err error) {
 		}
 		fmt.Fprintf(os.Stderr, "scenarios: once more: %v\n", err)
 		if _, err := r.Leader(ctx); err != nil {
-			return nil, err //nolint:wrapcheck // says what
+			return nil, err
 		}
 	}
 	return o, err
@@ -69,7 +69,7 @@ func (r *runner) once(ctx context.Context, s scenario) (o *outcome, err error) {
 	args = append(args, "--duration", r.length.String(), "--operator-url", r.urls(r.Nodes), "--operator-token-file", r.TokenFile)
 	_, before, err := r.Reign(ctx)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	o.report, err = r.bench(ctx, s, append(args, "--target", r.urls(r.Edges)), func(generator *exec.Cmd) { r.observe(ctx, o, generator) })
 	if err != nil {
@@ -77,7 +77,7 @@ func (r *runner) once(ctx context.Context, s scenario) (o *outcome, err error) {
 	}
 	_, after, err := r.Reign(ctx)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	o.terms = after - before
 	args = []string{"bench", "validate", "--mode", "hit", "--duration", barely.String(), "--operator-url", r.bare, "--operator-token-file", r.TokenFile, "--target", r.bare}
@@ -106,7 +106,7 @@ func (r *runner) bench(ctx context.Context, s scenario, args []string, during fu
 		args = append(args, "--closed-loop")
 	}
 	fmt.Fprintf(os.Stderr, "scenarios: machineid %s\n", strings.Join(args, " "))
-	cmd := exec.CommandContext(ctx, r.binary, args...) //nolint:gosec // what it is here for
+	cmd := exec.CommandContext(ctx, r.binary, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	said, err := cmd.StderrPipe()
 	if err != nil {

@@ -96,7 +96,7 @@ func reason(err error) error {
 	if call, ok := errors.AsType[*url.Error](err); ok {
 		err = call.Err
 	}
-	return dial.Reason(err) //nolint:wrapcheck // it is the reason
+	return dial.Reason(err)
 }
 
 // spoken is a message of the API in the words of the command line: commands and flags.

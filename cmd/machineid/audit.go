@@ -148,7 +148,7 @@ func auditTail(ctx context.Context, cmd *cobra.Command, o *operatorFlags, f *tai
 	if err := printAudit(w, o.output, shown); err != nil || !f.follow {
 		return err
 	}
-	return auditFollow(cmd, client, o, path, entries) //nolint:contextcheck // following outlasts --timeout, which is a call's
+	return auditFollow(cmd, client, o, path, entries)
 }
 
 // auditFollow shows what comes after what was found, the newest first, and what of it grows, until it is stopped by hand.

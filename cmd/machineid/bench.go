@@ -149,7 +149,7 @@ func (f *benchFlags) validate(env environment) error {
 		c.Devices = int(min((c.Rate.From+c.Rate.To)/2*c.Duration.Seconds()/float64(max(len(c.Targets), 1)), most)) + 1
 	}
 	if c.Seed == 0 {
-		c.Seed = rand.Uint64() //nolint:gosec // it chooses devices
+		c.Seed = rand.Uint64()
 	}
 	return errors.Join(append(faults, c.Check(len(f.targets) > 0))...)
 }

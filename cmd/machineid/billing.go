@@ -132,7 +132,7 @@ func checkConfig(cmd *cobra.Command, f *billingFlags) error {
 		printf(w, "%s\t%s\t%s\n", p.Tier, p.ID, said)
 	}
 	if err := w.Flush(); err != nil {
-		return err //nolint:wrapcheck // standard output is gone
+		return err
 	}
 	for _, missing := range []struct{ value, flag, then string }{
 		{string(f.config.WebhookSecret), "stripe-webhook-secret-file", "webhooks are refused, and payments seen once a day"},
@@ -166,7 +166,7 @@ func newBillingCommand(settings *config.Settings, env environment) *cobra.Comman
 		if pause < 0 {
 			return usageError{fmt.Errorf("--pause: %v is no time to rest; give one such as 1s, or 0s", pause)}
 		}
-		return syncBilling(cmd.Context(), cmd, f, pause) //nolint:contextcheck // --timeout counts for each call, not for all of them
+		return syncBilling(cmd.Context(), cmd, f, pause)
 	})
 	parent.AddCommand(sync)
 	return parent

@@ -70,7 +70,7 @@ var brokenStoreState = []broken{
 	},
 	{
 		rule: "R3", name: "a raised format is not in the state", by: "raftstore TestRaiseFormat",
-		edits: []edit{{"raftstore/fsm.go", "\t\t\tf.set(b, keyFormat, binary.AppendUvarint(nil, uint64(format))) //nolint", "\t\t\t_ = binary.AppendUvarint(nil, uint64(format)) //nolint"}},
+		edits: []edit{{"raftstore/fsm.go", "\t\t\tf.set(b, keyFormat, binary.AppendUvarint(nil, uint64(format)))", "\t\t\t_ = binary.AppendUvarint(nil, uint64(format))"}},
 	},
 	{
 		rule: "R6", name: "an installed state does not count as durable", by: "raftstore TestInstallThenAppend",
@@ -186,7 +186,7 @@ var brokenStoreState = []broken{
 	},
 	{
 		rule: "R12", name: "nobody vouches for a backup's leader", by: "raftstore TestBackupOfADeposedLeader",
-		edits: []edit{{"raftstore/backup.go", "leader.Term); err != nil { //nolint", "leader.Term); err != nil && leader.Term == 0 { //nolint"}},
+		edits: []edit{{"raftstore/backup.go", "leader.Term); err != nil {", "leader.Term); err != nil && leader.Term == 0 {"}},
 	},
 	{
 		rule: "R2", name: "what is durable goes back", by: "raftstore TestWhatIsDurableNeverGoesBack",

@@ -28,10 +28,10 @@ func (b *byteSize) Set(s string) error {
 		}
 	}
 	n, err := config.Whole(strings.TrimSpace(number), math.MaxInt64)
-	if err != nil || n > uint64(math.MaxInt64/unit) { //nolint:gosec // positive
+	if err != nil || n > uint64(math.MaxInt64/unit) {
 		return fmt.Errorf("%q is no size: give bytes, or a whole number of KiB, MiB, GiB or TiB, for example 1GiB", s)
 	}
-	*b = byteSize(int64(n) * unit) //nolint:gosec // bounded by the parser
+	*b = byteSize(int64(n) * unit)
 	return nil
 }
 

@@ -64,7 +64,7 @@ var operatorTransport = &http.Transport{
 		}
 		conn, err := dial.Context(ctx, network, address)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // names the address
+			return nil, err
 		}
 		return &dial.Asking{Conn: conn}, nil
 	},
@@ -365,7 +365,7 @@ func (a *attempts) once(ctx context.Context, base string) error {
 		if !connected.Load() {
 			return fmt.Errorf("%w: %w", errNotConnected, err)
 		}
-		return err //nolint:wrapcheck // names the address
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, answerMax))

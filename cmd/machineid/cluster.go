@@ -201,7 +201,7 @@ func (v *clusterView) table(w io.Writer) error {
 		}
 		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", shown(m.ID), role, cell(m.State), m.Applied, newest-min(newest, m.Applied), disk, cell(m.Raft), cell(m.HTTP), cell(m.Link), cell(m.Version))
 	}
-	return t.Flush() //nolint:wrapcheck // standard output is gone
+	return t.Flush()
 }
 
 // rank is how little an answer says of the cluster, 0 if it is good. A node that was removed, or waits, answers as well as it can. For a moment a removed one still knows a leader, but the
@@ -210,9 +210,9 @@ func (v *clusterView) rank() int {
 	voters, reachable := v.reached()
 	switch {
 	case v.outside():
-		return 3 //nolint:mnd // the poorest
+		return 3
 	case v.Leader == nil:
-		return 2 //nolint:mnd // poorer
+		return 2
 	case reachable < quorum(voters):
 		return 1
 	}

@@ -153,18 +153,18 @@ func insecureNote(insecure bool) string {
 func readSecret(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", err //nolint:wrapcheck // the caller names the flag
+		return "", err
 	}
 	if kind := info.Mode().Type(); kind != 0 && kind != fs.ModeNamedPipe {
 		return "", fmt.Errorf("%s is neither a file nor a pipe", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", err //nolint:wrapcheck // the caller names the flag
+		return "", err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, secretMost+1))
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", err //nolint:wrapcheck // names the file
+		return "", err
 	}
 	if len(b) > secretMost {
 		return "", fmt.Errorf("%s is no secret: it has more than %d bytes", path, secretMost)

@@ -21,7 +21,7 @@ func newDebugCommand(settings *config.Settings) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, err := authority.ReadLog(data, from, to, limit)
 			if err != nil {
-				return err //nolint:wrapcheck // says what
+				return err
 			}
 			if output == "json" {
 				return printJSON(cmd.OutOrStdout(), v)
@@ -38,7 +38,7 @@ func newDebugCommand(settings *config.Settings) *cobra.Command {
 				}
 				printf(t, "%d\t%d\t%s\t%d\t%s\n", e.Index, e.Term, at, e.Bytes, e.What)
 			}
-			return t.Flush() //nolint:wrapcheck // standard output is gone
+			return t.Flush()
 		},
 	}
 	fs := log.Flags()

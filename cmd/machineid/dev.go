@@ -193,12 +193,12 @@ func devKey(ctx context.Context, path, authorityHTTP string) (string, error) {
 		return key, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err //nolint:wrapcheck // names the file already
+		return "", err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+authorityHTTP+"/api/v1/org/create",
 		strings.NewReader(`{"name":"dev"}`))
 	if err != nil {
-		return "", err //nolint:wrapcheck // cannot fail: the address is a listener's
+		return "", err
 	}
 	transport := &http.Transport{DialContext: (&net.Dialer{}).DialContext, DisableKeepAlives: true}
 	resp, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Do(req)
@@ -216,7 +216,7 @@ func devKey(ctx context.Context, path, authorityHTTP string) (string, error) {
 	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&made); err != nil || made.OrgAPIKey == "" {
 		return "", fmt.Errorf("create an org: the authority answered %s: %s", resp.Status, body)
 	}
-	return made.OrgAPIKey, authority.WriteSecret(path, made.OrgAPIKey) //nolint:wrapcheck // names the file
+	return made.OrgAPIKey, authority.WriteSecret(path, made.OrgAPIKey)
 }
 
 // tellChange shows how long a change took to be in force everywhere.

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"machineid/authority/hub"
+	"machineid/internal/testkit/program"
 )
 
 // harmful are runes of every kind that a terminal does not just show.
@@ -150,10 +151,7 @@ func TestWhatIsShownCanBeTypedBack(t *testing.T) {
 			t.Errorf("%s is shown as %s", same, shown(same))
 		}
 	}
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("there is no bash")
-	}
+	bash := program.Find(t, "bash", "bash")
 	cmd := exec.CommandContext(t.Context(), bash, "-c", `printf '%s\0' `+strings.Join(all, " "))
 	cmd.Env = []string{"LC_ALL=C.UTF-8", "HOME=/"}
 	out, err := cmd.Output()

@@ -78,5 +78,5 @@ func (v *edgesView) table(w io.Writer) error {
 		printf(t, "%s\t%s\t%s\t%s\t%.1fs\t%s\t%s\t%s\t%s\t%s\n", shown(e.ID), cell(e.Address), cell(e.Version), cell(e.State),
 			float64(e.LeaseLeftMs)/1000, behind, ack, hits, entries, e.Since.Format(time.RFC3339))
 	}
-	return t.Flush() //nolint:wrapcheck // standard output is gone
+	return t.Flush()
 }

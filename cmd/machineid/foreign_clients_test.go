@@ -103,7 +103,7 @@ func TestForeignClients(t *testing.T) {
 	w := startTiers(t)
 	for _, tier := range []struct{ name, addr string }{{"authority", w.authority.http}, {"edge", w.edge.http}} {
 		t.Run(tier.name, func(t *testing.T) {
-			resp, err := http.Get("http://" + tier.addr + "/openapi.json") //nolint:noctx // of a test's own process
+			resp, err := http.Get("http://" + tier.addr + "/openapi.json")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -218,7 +218,7 @@ func ofLater(t *testing.T, addr string) http.Handler {
 	proxy.ModifyResponse = func(resp *http.Response) error {
 		body, err := io.ReadAll(resp.Body)
 		if err != nil {
-			return err //nolint:wrapcheck // says what
+			return err
 		}
 		text := `{"later":{"from":null},` + strings.TrimPrefix(change.Replace(string(body)), "{")
 		resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))

@@ -68,7 +68,7 @@ func printChange(w io.Writer, raw json.RawMessage, late []string) error {
 	if named := c.Propagation.named(late); len(named) > 0 {
 		list, err := json.Marshal(named)
 		if err != nil {
-			return err //nolint:wrapcheck // cannot fail: it is texts
+			return err
 		}
 		raw = slices.Concat(bytes.TrimSuffix(bytes.TrimSpace(raw), []byte("}")), []byte(`,"waitedFor":`), list, []byte("}"))
 	}

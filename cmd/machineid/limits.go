@@ -92,7 +92,7 @@ func network(text string) (netip.Prefix, error) {
 	}
 	p, err := netip.ParsePrefix(text)
 	if err == nil && p.Addr().Is4In6() {
-		return p.Addr().Unmap().Prefix(p.Bits() - mappedBits) //nolint:wrapcheck // as below; negative for a network of more than those
+		return p.Addr().Unmap().Prefix(p.Bits() - mappedBits)
 	}
-	return p, err //nolint:wrapcheck // the caller names the flag and what is wrong
+	return p, err
 }

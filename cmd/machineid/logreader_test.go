@@ -89,7 +89,8 @@ func (l *logReader) read(to io.Writer) {
 			return
 		}
 		l.gate.Lock()
-		l.gate.Unlock() //nolint:staticcheck // it only waits
+		//lint:ignore SA2001 it only waits
+		l.gate.Unlock()
 	}
 }
 

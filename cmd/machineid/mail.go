@@ -12,7 +12,7 @@ import (
 )
 
 // smtpPasswordEnv holds the mail server's password itself.
-const smtpPasswordEnv = "MACHINEID_SMTP_PASSWORD" //nolint:gosec // the variable's name
+const smtpPasswordEnv = "MACHINEID_SMTP_PASSWORD"
 
 // mailFlags are the settings of what is mailed: links by which orgs that pay get a new key.
 type mailFlags struct {

@@ -55,7 +55,7 @@ var synonyms = map[string]map[string]string{
 	},
 	"audit":    {"audit tail": "list ls show log get follow"},
 	"operator": {"operator token rotate": "rotate rotate-token"},
-	"token":    {"operator token rotate": "renew replace roll new create"}, //nolint:gosec // words, no credentials
+	"token":    {"operator token rotate": "renew replace roll new create"},
 	"snapshot": {"snapshot save": "create make take new backup", "snapshot inspect": "show check verify info"},
 }
 
@@ -120,7 +120,7 @@ func spelled(word string, words map[string][]string) []string {
 	if len(begun) == 1 {
 		return begun
 	}
-	near := config.NearestAll(word, slices.Collect(maps.Keys(words)), 1+len(word)/8) //nolint:mnd // a second error in a long word
+	near := config.NearestAll(word, slices.Collect(maps.Keys(words)), 1+len(word)/8)
 	if len(near) == 0 {
 		return nil
 	}

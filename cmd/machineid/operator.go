@@ -117,5 +117,5 @@ func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v) //nolint:wrapcheck // standard output is gone
+	return enc.Encode(v)
 }

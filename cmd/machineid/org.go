@@ -303,7 +303,7 @@ func table(w io.Writer, head string, list []json.RawMessage, line func(json.RawM
 		}
 		_, _ = io.WriteString(t, strings.Join(cells, "\t")+"\n")
 	}
-	return t.Flush() //nolint:wrapcheck // standard output is gone
+	return t.Flush()
 }
 
 // text is an optional name, id or time for people.

@@ -39,7 +39,7 @@ func byOrg(cmd *cobra.Command, takes cobra.PositionalArgs, run orgRun) orgRun {
 	return func(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []string) error {
 		name, err := cmd.Flags().GetString("org")
 		if err != nil {
-			return err //nolint:wrapcheck // cannot fail: it is registered
+			return err
 		}
 		switch {
 		case given, typed == 0 && name != "":

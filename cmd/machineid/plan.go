@@ -72,7 +72,7 @@ func setPlans(ctx context.Context, cmd *cobra.Command, f *operatorFlags, args []
 		all.Plans[i] = planView{p.Tier, p.Limit}
 	}
 	if days != "" {
-		all.GraceDays = uint32(grace) //nolint:gosec // bounded by the parser
+		all.GraceDays = uint32(grace)
 	}
 	return tellPlans(ctx, cmd, f, http.MethodPut, all)
 }

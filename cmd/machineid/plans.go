@@ -56,7 +56,7 @@ func (f *planFlags) each(where string) error {
 			faults = append(faults, fmt.Errorf("%s%s is named twice; give each plan once", where, name))
 		}
 		seen[name] = true
-		f.plans = append(f.plans, authority.Plan{Tier: name, Limit: uint32(n)}) //nolint:gosec // bounded by the parser
+		f.plans = append(f.plans, authority.Plan{Tier: name, Limit: uint32(n)})
 	}
 	if len(f.given) > maxPlans {
 		faults = append(faults, fmt.Errorf("%s%d plans are too many; give at most %d", where, len(f.given), maxPlans))

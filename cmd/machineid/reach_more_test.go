@@ -57,7 +57,7 @@ func speaking(tb testing.TB, text string) string {
 				return
 			}
 			_, _ = io.WriteString(c, text)
-			_ = c.(*net.TCPConn).CloseWrite() //nolint:errcheck,forcetypeassert // it is one
+			_ = c.(*net.TCPConn).CloseWrite() //nolint:errcheck // it is one
 		}
 	}()
 	return l.Addr().String()

@@ -39,7 +39,7 @@ if there are enough of them, and the new one has nothing to do with it.`,
 			}
 			begun, err := authority.RecoverCluster(f.data, f.id, f.raft)
 			if err != nil {
-				return err //nolint:wrapcheck // says what
+				return err
 			}
 			printf(cmd.OutOrStdout(), "recovered up to index %d of term %d: cluster %s, which replaces %s; the old folder is kept as %s\n"+
 				"Next: start this node without --bootstrap, and let the others join with empty folders.\n",

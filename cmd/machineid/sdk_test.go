@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"machineid/internal/testkit/program"
 	sdk "machineid/sdk/go"
 )
 
@@ -26,10 +27,7 @@ var ranTests = regexp.MustCompile(`(?m)^Ran (\d+) tests? in [\d.]+s\n\nOK$`)
 // TestPythonClient runs the tests of sdk/python, which start this test binary as their servers.
 func TestPythonClient(t *testing.T) {
 	t.Parallel()
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skipf("the Python client is tested by Python 3.9 or newer: apt-get install python3 (%v)", err)
-	}
+	python := program.Find(t, "python3", "python3") // 3.9 or newer
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

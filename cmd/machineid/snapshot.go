@@ -170,7 +170,7 @@ func fetchAny(cmd *cobra.Command, f *operatorFlags, tmp string, end time.Time) (
 			if to != tmp {
 				err = os.Rename(to, tmp)
 			}
-			return base, "", err //nolint:wrapcheck // names the file
+			return base, "", err
 		case err == nil && doubted:
 			_ = os.Remove(to)
 			continue
@@ -214,14 +214,14 @@ type savedBackup struct {
 func nameSnapshot(cmd *cobra.Command, f *operatorFlags, base, tmp, at, path, doubt string) error {
 	file, err := os.Open(tmp)
 	if err != nil {
-		return err //nolint:wrapcheck // names the file
+		return err
 	}
 	b, err := authority.InspectBackup(file)
 	if err = errors.Join(err, file.Close()); err != nil {
 		return errors.Join(fmt.Errorf("what came is damaged, try again: %w", err), os.Remove(tmp))
 	}
 	if err := place.Take(tmp, at, place.All); err != nil {
-		return err //nolint:wrapcheck // names the file
+		return err
 	}
 	saved := savedBackup{Backup: b}
 	if doubt != "" {
@@ -299,7 +299,7 @@ func fetchSnapshot(ctx context.Context, notes io.Writer, f *operatorFlags, base,
 	_ = os.Remove(tmp) // what an attempt has left, or somebody has put there for us to write through
 	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return "", err //nolint:wrapcheck // names the file
+		return "", err
 	}
 	p := &progress{total: resp.ContentLength, began: time.Now(), moves: func() { silence.Reset(f.timeout) }}
 	if stat, serr := os.Stderr.Stat(); serr == nil && stat.Mode()&os.ModeCharDevice != 0 && behind(notes) == os.Stderr {
@@ -354,7 +354,7 @@ func (p *progress) end() {
 func inspectSnapshot(cmd *cobra.Command, path, output string) error {
 	file, err := os.Open(path)
 	if err != nil {
-		return err //nolint:wrapcheck // names the file
+		return err
 	}
 	b, err := authority.InspectBackup(file)
 	if err = errors.Join(err, file.Close()); err != nil {
@@ -373,17 +373,17 @@ func inspectSnapshot(cmd *cobra.Command, path, output string) error {
 		}
 		printf(t, "member\t%s at %s, %s\n", m.ID, m.Address, role)
 	}
-	return t.Flush() //nolint:wrapcheck // standard output is gone
+	return t.Flush()
 }
 
 func restoreSnapshot(cmd *cobra.Command, path string, f *offlineFlags) error {
 	file, err := os.Open(path)
 	if err != nil {
-		return err //nolint:wrapcheck // names the file
+		return err
 	}
 	begun, err := authority.RestoreBackup(f.data, file, f.id, f.raft)
 	if err = errors.Join(err, file.Close()); err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	printf(cmd.OutOrStdout(), "restored index %d into %s: cluster %s, which replaces %s. Changes after it are undone, revokes too.\n"+
 		"Next: machineid authority --id %s --data %s --raft %s, then let other nodes join with empty folders.\n",

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"machineid/internal/testkit/program"
 	sdk "machineid/sdk/go"
 	"machineid/shared/wire"
 )
@@ -18,10 +19,7 @@ import (
 // each character that there is. (The Python client's own tests hold that one.)
 func TestIDsAreTrimmedAlike(t *testing.T) {
 	t.Parallel()
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skipf("ids are compared with Python's: apt-get install python3 (%v)", err)
-	}
+	python := program.Find(t, "python3", "python3")
 	const list = `print([c for c in range(0x110000) if not 0xd800 <= c < 0xe000 and chr(c).strip() == ""])`
 	said, err := exec.CommandContext(t.Context(), python, "-c", list).Output()
 	if err != nil {
@@ -100,6 +98,6 @@ func TestIDsAreTrimmedAtEachTier(t *testing.T) {
 }
 
 func quoted(text string) string {
-	raw, _ := json.Marshal(text) //nolint:errchkjson // of a string
+	raw, _ := json.Marshal(text)
 	return string(raw)
 }

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"machineid/internal/testkit/program"
 )
 
 // typed is a command of the README and what it shows of the answer.
@@ -45,11 +47,8 @@ func walkOf(tb testing.TB, file, headline string) (list []typed) {
 // TestTheWalkOfTheREADME types it into dash, which knows no more than a shell must, and reads the answers. It leaves the device as docs/clients.md takes it up.
 func TestTheWalkOfTheREADME(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"dash", "curl"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("there is no %s: Debian's package has it", program)
-		}
-	}
+	dash := program.Find(t, "dash", "dash")
+	program.Find(t, "curl", "curl")
 	dir := t.TempDir()
 	d := launchDev(t, filepath.Join(dir, "machineid-data"))
 	d.ready()
@@ -74,7 +73,7 @@ func TestTheWalkOfTheREADME(t *testing.T) {
 	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "dash", "-eu", file)
+	cmd := exec.CommandContext(t.Context(), dash, "-eu", file)
 	cmd.Dir, cmd.Env = dir, append(bareEnviron(), runMainEnv+"=1")
 	stdin, err := cmd.StdinPipe() // open for as long as this process is there: see endWithParent
 	if err != nil {

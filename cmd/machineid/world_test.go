@@ -233,7 +233,7 @@ func (h *hesitant) Read(p []byte) (int, error) {
 	if h.then == nil {
 		h.then = strings.NewReader(h.rest())
 	}
-	return h.then.Read(p) //nolint:wrapcheck // io.EOF
+	return h.then.Read(p)
 }
 
 func (w *world) answered(m *member, req *fasthttp.Request, resp *fasthttp.Response) (a answer, status int) {

@@ -27,7 +27,7 @@ func (y *system) Step(s *state) ([]search.Successor[state], string) {
 	return y.Found()
 }
 
-func l8(n int) int8 { return int8(n) } //nolint:gosec // bounds of arrays
+func l8(n int) int8 { return int8(n) }
 
 // befall emits what happens to a node: a crash, the loss of its disk, and --bootstrap on an empty one.
 func (y *system) befall(s *state, i int8) {

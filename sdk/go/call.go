@@ -139,7 +139,7 @@ func backingOff(attempt int) time.Duration {
 
 // upTo is a random part of a time.
 func upTo(most time.Duration) time.Duration {
-	return time.Duration(mrand.Int64N(int64(most) + 1)) //nolint:gosec // spreads attempts, hides nothing
+	return time.Duration(mrand.Int64N(int64(most) + 1))
 }
 
 // attempt sends the request once and judges the answer.

@@ -24,7 +24,7 @@ func newDialer() dialer {
 func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // net/http made the address
+		return nil, err
 	}
 	addresses, err := d.lookUp(ctx, host) // of an address: itself
 	switch {

@@ -68,7 +68,7 @@ func TestGuardEndsItsWatch(t *testing.T) {
 					defer close(ended)
 					defer func() { caught = recover() }()
 					_ = c.Guard(outer, "a", every, func(ctx context.Context) error {
-						inner = ctx //nolint:fatcontext // no loop nests it
+						inner = ctx
 						time.Sleep(5 * time.Second)
 						end()
 						return nil

@@ -61,7 +61,7 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 func (d dialer) addresses(ctx context.Context, network, address string) ([]string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // dial says what
+		return nil, err
 	}
 	if _, err := netip.ParseAddr(host); err == nil || host == "" {
 		return []string{address}, nil

@@ -47,7 +47,7 @@ func (f *First) Read(p []byte) (int, error) {
 		f.bytes = append(f.bytes, p[:min(n, firstMost-len(f.bytes))]...)
 		f.all.Store(len(f.bytes) == firstMost)
 	}
-	return n, err //nolint:wrapcheck // the connection's
+	return n, err
 }
 
 // Who is Speaks of what has come so far.

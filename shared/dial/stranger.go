@@ -24,7 +24,7 @@ var errSpeaksFirst = errors.New("it speaks before it is asked")
 // Write implements net.Conn.
 func (a *Asking) Write(p []byte) (int, error) {
 	a.asked.Store(true)
-	return a.Conn.Write(p) //nolint:wrapcheck // the transport's
+	return a.Conn.Write(p)
 }
 
 // Read implements net.Conn.
@@ -33,7 +33,7 @@ func (a *Asking) Read(p []byte) (int, error) {
 	if n > 0 && !a.asked.Load() {
 		return 0, errSpeaksFirst
 	}
-	return n, err //nolint:wrapcheck // the transport's, io.EOF too
+	return n, err
 }
 
 // Foreign says of a call that net/http made, over an Asking, who answered that speaks no HTTP/1, "" if that is not what was wrong.

@@ -73,7 +73,7 @@ func (h handler) Handle(ctx context.Context, r slog.Record) error {
 		whole.AddAttrs(h.complete(a))
 		return true
 	})
-	return h.Handler.Handle(ctx, whole) //nolint:wrapcheck // the handler's
+	return h.Handler.Handle(ctx, whole)
 }
 
 func (h handler) complete(a slog.Attr) slog.Attr {

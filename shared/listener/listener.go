@@ -86,7 +86,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 			pause = firstPause
 			continue
 		case l.ended(err):
-			return nil, err //nolint:wrapcheck // servers compare it
+			return nil, err
 		}
 		// Out of descriptors or buffers (EMFILE, ENFILE, ENOBUFS), or a client that went away (ECONNABORTED): none of it is the listener's end.
 		l.counts.errors.Inc()
@@ -114,7 +114,7 @@ func (l *Listener) ended(err error) bool {
 // Close ends Accept.
 func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close() //nolint:wrapcheck // the caller's own
+	return l.Listener.Close()
 }
 
 // Reasons says what has gone wrong lately, for readiness; nothing if all is well.
@@ -220,7 +220,7 @@ func (c *Conn) NetConn() net.Conn { return c.Conn }
 func (c *Conn) Close() error {
 	err := c.Conn.Close()
 	if c.once.Swap(true) {
-		return err //nolint:wrapcheck // the server's own
+		return err
 	}
 	l := c.l
 	l.counts.open.Dec()
@@ -232,7 +232,7 @@ func (c *Conn) Close() error {
 			delete(l.by, n)
 		}
 	}
-	return err //nolint:wrapcheck // the server's own
+	return err
 }
 
 // trouble is one kind of it: when it was last, and when it was last told of.

@@ -25,7 +25,7 @@ func Of(path string) (string, error) {
 	for range mostLinks {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 		if err != nil {
-			return "", err //nolint:wrapcheck // names the folder
+			return "", err
 		}
 		path = filepath.Join(dir, filepath.Base(path))
 		info, err := os.Lstat(path)
@@ -33,7 +33,7 @@ func Of(path string) (string, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			return path, nil
 		case err != nil:
-			return "", err //nolint:wrapcheck // names the file
+			return "", err
 		case info.Mode().IsRegular():
 			return path, nil
 		case info.Mode()&fs.ModeSymlink == 0:
@@ -41,7 +41,7 @@ func Of(path string) (string, error) {
 		}
 		link, err := os.Readlink(path)
 		if err != nil {
-			return "", err //nolint:wrapcheck // names the link
+			return "", err
 		}
 		if !filepath.IsAbs(link) {
 			link = filepath.Join(dir, link)
@@ -60,15 +60,15 @@ func Take(made, at string, most fs.FileMode) error {
 			mode &= 0o700
 		}
 		if err := os.Chmod(made, mode); err != nil {
-			return err //nolint:wrapcheck // names the file
+			return err
 		}
 	}
 	if err := os.Rename(made, at); err != nil {
-		return err //nolint:wrapcheck // names both files
+		return err
 	}
 	dir, err := os.Open(filepath.Dir(at))
 	if err != nil {
-		return err //nolint:wrapcheck // names the folder
+		return err
 	}
 	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
 		return fmt.Errorf("sync the folder of %s: %w", at, err)
@@ -88,7 +88,7 @@ func CheckFile(path string) error {
 	case err == nil:
 		return tryOpen(path, os.O_WRONLY)
 	case !errors.Is(err, fs.ErrNotExist):
-		return err //nolint:wrapcheck // names the file
+		return err
 	}
 	at, err := Of(path)
 	if err != nil {
@@ -97,7 +97,7 @@ func CheckFile(path string) error {
 	if err := tryOpen(at, os.O_WRONLY|os.O_CREATE|os.O_EXCL); err != nil {
 		return err
 	}
-	return os.Remove(at) //nolint:wrapcheck // names the file
+	return os.Remove(at)
 }
 
 // CheckFolder reports why files could not be made in a folder, or the folder itself where it is not there yet, nil if they could. A full disk is none of its reasons.
@@ -111,7 +111,7 @@ func CheckFolder(path string) error {
 			}
 			continue
 		case err != nil:
-			return err //nolint:wrapcheck // names the folder
+			return err
 		case !info.IsDir():
 			return fmt.Errorf("%s is no folder", at)
 		}
@@ -120,7 +120,7 @@ func CheckFolder(path string) error {
 		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 			return nil
 		case err != nil:
-			return err //nolint:wrapcheck // names the file
+			return err
 		}
 		return errors.Join(f.Close(), os.Remove(f.Name()))
 	}
@@ -129,7 +129,7 @@ func CheckFolder(path string) error {
 func tryOpen(path string, flags int) error {
 	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
-		return err //nolint:wrapcheck // names the file
+		return err
 	}
-	return f.Close() //nolint:wrapcheck // names the file
+	return f.Close()
 }

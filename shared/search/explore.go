@@ -10,9 +10,9 @@ import (
 
 // Run bounds a search.
 type Run struct {
-	Ctx     context.Context //nolint:containedctx // for as long as the call that it is passed to
-	Workers int             // goroutines
-	Limit   int             // it ends after about so many states; 0: none
+	Ctx     context.Context
+	Workers int // goroutines
+	Limit   int // it ends after about so many states; 0: none
 }
 
 // Result of one search.

@@ -72,7 +72,7 @@ type Searchable interface {
 	Trace(run Run) []string
 }
 
-func (m *Model) whole() Rule { return Rule(len(m.Rules)) } //nolint:gosec // some dozens
+func (m *Model) whole() Rule { return Rule(len(m.Rules)) }
 
 // find returns the instance of a name, large or not, or nil.
 func (m *Model) find(name string) *Instance {

@@ -32,7 +32,7 @@ func (v *visited[S]) hash(s *S) uint64 {
 
 // add reports whether h is new.
 func (v *visited[S]) add(h uint64) bool {
-	mask := uint64(len(v.slot) - 1) //nolint:gosec // not negative
+	mask := uint64(len(v.slot) - 1)
 	for i := h >> 20 & mask; ; i = (i + 1) & mask {
 		switch v.slot[i].Load() {
 		case 0:
@@ -62,7 +62,7 @@ func (v *visited[S]) reserve(more int) {
 	}
 	old := v.slot
 	v.slot = make([]atomic.Uint64, size)
-	mask := uint64(size - 1) //nolint:gosec // not negative
+	mask := uint64(size - 1)
 	for i := range old {
 		h := old[i].Load()
 		if h == 0 {

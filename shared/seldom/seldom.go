@@ -38,7 +38,7 @@ func (l *Line) Say(ctx context.Context, log *slog.Logger, level slog.Level, mess
 	if left > 0 {
 		attrs = append(attrs, slog.Int64("lines_left_out", left))
 	}
-	log.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // messages are static where it is called
+	log.LogAttrs(ctx, level, message, attrs...)
 }
 
 // take reports whether a line may be logged now, and how many were left out before it.
@@ -107,7 +107,7 @@ func (b bounded) Handle(ctx context.Context, r slog.Record) error {
 			r.AddAttrs(slog.Int64("lines_left_out", left))
 		}
 	}
-	return b.Handler.Handle(ctx, r) //nolint:wrapcheck // the handler's
+	return b.Handler.Handle(ctx, r)
 }
 
 // WithAttrs implements slog.Handler.

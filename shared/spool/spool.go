@@ -149,7 +149,7 @@ func (w *Writer) all(p []byte) (done int, err error) {
 		case errors.Is(err, syscall.EAGAIN): // somebody who shares the stream has made it so
 			time.Sleep(againAfter)
 		case err != nil:
-			return done, err //nolint:wrapcheck // names the stream
+			return done, err
 		}
 	}
 	return done, nil

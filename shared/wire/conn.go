@@ -40,7 +40,7 @@ func (s *Server) Serve(l net.Listener) error {
 		close(timed.done)
 		<-ticked
 	}()
-	return s.Server.Serve(timed) //nolint:wrapcheck // fasthttp's own
+	return s.Server.Serve(timed)
 }
 
 // surplusTime is how long a connection beyond the listener's bounds may take for its first request.
@@ -65,7 +65,7 @@ func (s *Server) ShutdownWithContext(ctx context.Context) error {
 		defer close(stopped)
 		go l.cut(stopped) // those that came last have as long again to bring a request
 	}
-	return s.Server.ShutdownWithContext(ctx) //nolint:wrapcheck // fasthttp's own
+	return s.Server.ShutdownWithContext(ctx)
 }
 
 // Shutdown is ShutdownWithContext without an end.
@@ -155,7 +155,7 @@ func (l *listener) tick() {
 func (l *listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
-		return nil, err //nolint:wrapcheck // fasthttp looks at it
+		return nil, err
 	}
 	timed := newConn(c, l)
 	l.mu.Lock()
@@ -172,7 +172,7 @@ func (c *conn) Close() error {
 	c.l.mu.Lock()
 	delete(c.l.conns, c)
 	c.l.mu.Unlock()
-	return c.Conn.Close() //nolint:wrapcheck // fasthttp looks at it
+	return c.Conn.Close()
 }
 
 func newConn(c net.Conn, l *listener) *conn {
@@ -267,7 +267,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	if c.read > until || c.read < until-slack {
 		if err := c.SetReadDeadline(c.l.start.Add(time.Duration(until))); err != nil {
-			return 0, err //nolint:wrapcheck // fasthttp looks at it
+			return 0, err
 		}
 		c.read = until
 	}
@@ -284,7 +284,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if c.begun = c.begun || n > 0; err == io.EOF && c.begun && waits { //nolint:errorlint // as net.Conn says it
 		return n, io.ErrUnexpectedEOF // fasthttp takes an EOF for a connection that is done with, and says nothing
 	}
-	return n, err //nolint:wrapcheck // fasthttp looks at it
+	return n, err
 }
 
 // The bounds of what is read of a connection after its last answer.
@@ -351,11 +351,11 @@ func (c *conn) write(b []byte) (int, error) {
 	until := c.l.now.Load() + int64(c.l.opts.WriteTimeout) + int64(c.l.coarse())
 	if c.written > until || c.written < until-c.slack(c.l.opts.WriteTimeout) {
 		if err := c.SetWriteDeadline(c.l.start.Add(time.Duration(until))); err != nil {
-			return 0, err //nolint:wrapcheck // fasthttp looks at it
+			return 0, err
 		}
 		c.written = until
 	}
-	return c.Conn.Write(b) //nolint:wrapcheck // fasthttp looks at it
+	return c.Conn.Write(b)
 }
 
 // slack is how much too early a deadline may come before it is moved.

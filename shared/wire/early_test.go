@@ -182,7 +182,7 @@ func TestAfterContinueBehindALargeAnswer(t *testing.T) {
 	if !ok || half.CloseWrite() != nil {
 		t.Fatal("no half-close")
 	}
-	if a, err := http.ReadResponse(conn.r, nil); err != nil || a.StatusCode != http.StatusContinue { //nolint:bodyclose // a 100 has none
+	if a, err := http.ReadResponse(conn.r, nil); err != nil || a.StatusCode != http.StatusContinue {
 		t.Fatalf("%v, %v", a, err)
 	}
 	conn.read().want(t, 400, "error", "bad_request")

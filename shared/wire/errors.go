@@ -54,7 +54,7 @@ const (
 // The challenges of a 401. There is no registered scheme for a key in a header of its own, nor for a token in a body: these name where it belongs.
 const (
 	challengeKey      = `ApiKey realm="machineid", in="header", name="x-org-key"`
-	challengeToken    = `Bearer realm="machineid operators"` //nolint:gosec // no credential
+	challengeToken    = `Bearer realm="machineid operators"`
 	challengeRecovery = `RecoveryToken realm="machineid", in="body", name="token"`
 )
 

@@ -30,7 +30,7 @@ func (b *heldBody) WriteTo(w io.Writer) (int64, error) {
 	if f, ok := w.(interface{ Flush() error }); ok && err == nil {
 		err = f.Flush()
 	}
-	return n, err //nolint:wrapcheck // the connection's own
+	return n, err
 }
 
 // Close implements io.Closer, which fasthttp calls whatever became of the answer.

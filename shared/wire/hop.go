@@ -37,7 +37,7 @@ type Hop struct {
 	addr   string
 	dial   func(ctx context.Context, addr string) (net.Conn, error)
 	client *fasthttp.HostClient
-	life   context.Context //nolint:containedctx // that of its connections
+	life   context.Context
 	end    context.CancelFunc
 }
 
@@ -63,7 +63,7 @@ func (h *Hop) Do(req *fasthttp.Request, resp *fasthttp.Response) (err error) {
 			break
 		}
 	}
-	return err //nolint:wrapcheck // PassOutcome looks at it
+	return err
 }
 
 // Drop closes the connections that are idle.
@@ -112,7 +112,7 @@ func (c *hopConn) SetWriteDeadline(t time.Time) error {
 		return errGone
 	}
 	c.used = true
-	return c.Conn.SetWriteDeadline(t) //nolint:wrapcheck // fasthttp looks at it
+	return c.Conn.SetWriteDeadline(t)
 }
 
 func (c *hopConn) Write(b []byte) (int, error) {
@@ -125,5 +125,5 @@ func (c *hopConn) Write(b []byte) (int, error) {
 
 func (c *hopConn) Close() error {
 	c.stay()
-	return c.Conn.Close() //nolint:wrapcheck // fasthttp looks at it
+	return c.Conn.Close()
 }

@@ -43,8 +43,8 @@ func RequestID(dst, own []byte) []byte {
 func AppendUUID(dst []byte) []byte {
 	const hex = "0123456789abcdef"
 	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // tells requests apart, guards nothing
-	binary.LittleEndian.PutUint64(b[8:], rand.Uint64()) //nolint:gosec // as above
+	binary.LittleEndian.PutUint64(b[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
 	for i, c := range b {

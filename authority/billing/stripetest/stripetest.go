@@ -25,7 +25,7 @@ import (
 // What a Stripe of tests is set up with.
 const (
 	Key           = "sk_test_of_tests"
-	WebhookSecret = "whsec_of_tests" //nolint:gosec // no secret
+	WebhookSecret = "whsec_of_tests"
 )
 
 // Prices are those of each tier.

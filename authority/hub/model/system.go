@@ -23,7 +23,7 @@ func (y *system) Step(s *state) ([]search.Successor[state], string) {
 	return y.Found()
 }
 
-func l8(n int) int8 { return int8(n) } //nolint:gosec // bounds of arrays
+func l8(n int) int8 { return int8(n) }
 
 // judge looks at every edge that may answer to a validate which is sent now.
 func (y *system) judge(s *state) {

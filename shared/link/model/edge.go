@@ -168,7 +168,7 @@ func (y *system) receive(s *state, e int8) string {
 		y.leased(z, m)
 		y.next("has a lease", e, l, &n)
 	case inval:
-		told := uint8(m.b) //nolint:gosec // two bits
+		told := uint8(m.b)
 		if y.On(ackAfterFloors) {
 			y.raiseFloors(z, told, m.a, false)
 		} else {

@@ -127,7 +127,7 @@ func (in *instance) concerns(l, index int8) uint8 {
 	return in.script[in.version(l, index)].records
 }
 
-func (in *instance) last() int8 { return int8(len(in.script)) - 1 } //nolint:gosec // at most maxVersions
+func (in *instance) last() int8 { return int8(len(in.script)) - 1 }
 
 // longest is the longest lease of all.
 func (in *instance) longest() int8 {

@@ -108,7 +108,7 @@ func (y *system) join(n *state, e int8, h hello, newest bool) {
 		q.present = h.held
 	}
 	if goesOn {
-		w.a, w.d = 0, int8(h.held) //nolint:gosec // two bits
+		w.a, w.d = 0, int8(h.held)
 		for i := max(h.current, z.since) + 1; i <= z.sent; i++ {
 			if in.concerns(l, i)&h.held != 0 && y.On(replays) {
 				w.c |= 1 << i
@@ -138,7 +138,7 @@ func (y *system) welcomed(n *state, l, e int8, m message) bool {
 	if m.a == 0 {
 		for i := range l8(maxVersions) {
 			if m.c>>i&1 == 1 {
-				y.raiseFloors(x, uint8(m.d)&in.concerns(l, i), i, true) //nolint:gosec // two bits
+				y.raiseFloors(x, uint8(m.d)&in.concerns(l, i), i, true)
 			}
 		}
 	} else {

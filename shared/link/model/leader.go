@@ -140,10 +140,10 @@ func overtakes(q *queue) int8 {
 func (y *system) queueInval(q *session, i int8, told uint8, over int8) bool {
 	if !y.On(wholePacks) && told&(told-1) != 0 { // more than one
 		first := told & -told
-		return q.down.push(message{kind: inval, a: i, b: int8(first)}, over, y.in.down) && //nolint:gosec // two bits
-			q.down.push(message{kind: inval, a: i, b: int8(told &^ first), c: 1}, 0, y.in.down) //nolint:gosec // two bits
+		return q.down.push(message{kind: inval, a: i, b: int8(first)}, over, y.in.down) &&
+			q.down.push(message{kind: inval, a: i, b: int8(told &^ first), c: 1}, 0, y.in.down)
 	}
-	return q.down.push(message{kind: inval, a: i, b: int8(told)}, over, y.in.down) //nolint:gosec // two bits
+	return q.down.push(message{kind: inval, a: i, b: int8(told)}, over, y.in.down)
 }
 
 // settle lets calls return: each whose change has been dispatched, which no session

@@ -16,7 +16,7 @@ func (y *system) swapMemory(x *edge) {
 	x.current, x.read, x.held, x.heldPast, x.heldAge = 0, 0, 0, 0, 0
 }
 
-func l8(n int) int8 { return int8(n) } //nolint:gosec // bounds of arrays
+func l8(n int) int8 { return int8(n) }
 
 // acknowledge says that everything up to an index is in force. It is one field at the
 // edge: a later one takes the place of one that was not sent.
