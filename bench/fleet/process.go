@@ -47,9 +47,6 @@ func Start(cmd *exec.Cmd, log string) (*Process, error) {
 	return p, nil
 }
 
-// Exited is closed when the process has ended.
-func (p *Process) Exited() <-chan struct{} { return p.exited }
-
 // Said is the end of what the process wrote to its log: for errors.
 func (p *Process) Said() string {
 	const most = 2000
