@@ -1,0 +1,142 @@
+package oldrelease
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// history makes a repository of a program that prints its version, one commit for each version and mark.
+func history(t *testing.T, versions ...string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	write := func(file, text string) {
+		path := filepath.Join(dir, filepath.FromSlash(file))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, dir, "init", "-q")
+	write("go.mod", "module machineid\n\ngo 1.24\n")
+	write("cmd/machineid/main.go", "package main\n\nimport (\n\t\"os\"\n\t\"strings\"\n\n\t\"machineid/shared/release\"\n)\n\n"+
+		"func main() { os.Stdout.WriteString(\"machineid v\" + strings.TrimSpace(release.Version) + \"\\n\" + release.Mark + \"\\n\") }\n")
+	for _, v := range versions {
+		version, mark, _ := strings.Cut(v, " ")
+		write(versionFile, version+"\n")
+		write("shared/release/release.go", "package release\n\nimport _ \"embed\"\n\n//go:embed VERSION\nvar Version string\n\nconst Mark = \""+mark+"\"\n")
+		must(t, dir, "add", ".")
+		must(t, dir, "commit", "-q", "-m", v)
+	}
+	return dir
+}
+
+func must(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	out, err := git(t.Context(), dir, append([]string{"-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "protocol.file.allow=always"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestBuild(t *testing.T) {
+	dir := history(t, "0.0.9 before", "0.1.0 withdrawn", "0.0.9 again", "0.1.0 it", "0.2.0-dev after", "0.10.0 another", "0.11.0-dev now")
+	shallow, squashed, unpacked := filepath.Join(t.TempDir(), "clone"), history(t, "0.11.0-dev now"), history(t, "0.11.0-dev now")
+	must(t, dir, "clone", "-q", "--depth", "1", "file://"+dir, shallow)
+	if err := os.RemoveAll(filepath.Join(unpacked, ".git")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GIT_CEILING_DIRECTORIES", filepath.Dir(unpacked))
+	release := must(t, dir, "log", "--format=%H", "--grep", "0.1.0 it")
+	for name, tt := range map[string]struct{ dir, commit, why, says string }{
+		"the newest that is it": {dir, release, "", "machineid v0.1.0\nit\n"},
+		"in a folder of it":     {filepath.Join(dir, "cmd"), release, "", "machineid v0.1.0\nit\n"},
+		"a shallow clone":       {shallow, "", "git fetch --unshallow", "machineid v0.11.0-dev\nnow\n"},
+		"a squashed history":    {squashed, "", "no commit", "machineid v0.11.0-dev\nnow\n"},
+		"no repository":         {unpacked, "", "no git repository", "machineid v0.11.0-dev\nnow\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, why, err := build(t.Context(), tt.dir, filepath.Join(t.TempDir(), "cache"), t.TempDir(), "0.1.0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.CommandContext(t.Context(), p.Path).Output()
+			if err != nil || string(out) != tt.says || p.Commit != tt.commit || (why == "") != (tt.why == "") || !strings.Contains(why, tt.why) {
+				t.Errorf("built of %q because %q, says %q (%v)", p.Commit, why, out, err)
+			}
+		})
+	}
+	t.Run("no git", func(t *testing.T) {
+		goProgram, err := exec.LookPath("go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", filepath.Dir(goProgram))
+		if _, err := exec.LookPath("git"); err == nil {
+			bin := t.TempDir() // both are in one folder
+			if err := os.Symlink(goProgram, filepath.Join(bin, "go")); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", bin)
+		}
+		if p, why, err := build(t.Context(), dir, t.TempDir(), t.TempDir(), "0.1.0"); err != nil || p.Commit != "" || !strings.Contains(why, "no git here") {
+			t.Errorf("%+v because %q: %v", p, why, err)
+		}
+	})
+}
+
+// What was built is used again, by several at once too, unless it is damaged or was not used for long.
+func TestBuiltOnce(t *testing.T) {
+	dir, cache := history(t, "0.1.0 it", "0.2.0-dev now"), filepath.Join(t.TempDir(), "cache")
+	all := func() (first os.FileInfo) {
+		t.Helper()
+		var work sync.WaitGroup
+		for range 4 {
+			work.Go(func() {
+				p, why, err := build(t.Context(), dir, cache, t.TempDir(), "0.1.0")
+				if err != nil || why != "" {
+					t.Errorf("%q %v", why, err)
+				} else if out, err := exec.CommandContext(t.Context(), p.Path).Output(); err != nil || string(out) != "machineid v0.1.0\nit\n" {
+					t.Errorf("says %q (%v)", out, err)
+				}
+			})
+		}
+		work.Wait()
+		list, err := os.ReadDir(cache)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("in the cache: %v (%v)", list, err)
+		}
+		info, err := list[0].Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	built := all()
+	if again := all(); !os.SameFile(built, again) {
+		t.Error("it was built again")
+	}
+	path := filepath.Join(cache, built.Name())
+	if err := os.WriteFile(path, nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	all() // what is damaged is built anew
+	long := time.Now().Add(-unusedFor - time.Hour)
+	for _, name := range []string{"machineid-0.0.1", "build-7"} {
+		at := filepath.Join(cache, name)
+		if err := os.Mkdir(at, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(at, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all()
+}
