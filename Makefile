@@ -139,7 +139,7 @@ $(BIN)/python-checks: $(CHECKS)/requirements.txt $(CHECKS)/package-lock.json sdk
 .PHONY: torture
 torture: ## Run the long forms of the randomised tests; TORTURE=20m sets how long each cluster of real processes is hurt
 	MACHINEID_TEST_TORTURE=1 TORTURE=$(TORTURE) $(GO) test -p 1 -count=1 -timeout 24h -v \
-	  -run 'Crash|Fault|Linearizable|Verifier|Processes|ThePromise|BrokenRules|BrokenStore|KilledUnderLoad|RandomRequests|Soak' ./raftstore ./cmd/machineid
+	  -run 'Crash|Fault|Linearizable|Verifier|Processes|ThePromise|BrokenRules|BrokenStore|KilledUnderLoad|RandomRequests|Soak|RollingUpgrade' ./raftstore ./cmd/machineid
 
 .PHONY: model
 model: ## Search small instances of the link's protocol, of stores' lives and of time, and their mutants (about a minute on 2 cores)

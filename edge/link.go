@@ -239,7 +239,8 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 	hello := &link.Hello{
 		Session: l.begun,
 		EdgeId:  l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
-		DecisionVersion: decisionVersion, Term: l.term, Reign: l.reign, Format: format.Newest,
+		DecisionVersion: decisionVersion, Term: l.term, Reign: l.reign,
+		Format: uint32(format.Current.Newest), //nolint:gosec // small
 	}
 	if m := l.memory; m != nil {
 		hello.Incarnation, hello.LastIndex, hello.ReadIndex = m.incarnation, m.current, m.read

@@ -69,7 +69,7 @@ func (c *clusterNodes) newNode(id string, args ...string) *authorityNode {
 // begin starts a node with what only its first start needs.
 func (n *authorityNode) begin(args ...string) {
 	n.tb.Helper()
-	n.process = launchInto(n.tb, n.into(), append(append([]string{
+	n.process = n.program.launch(n.tb, n.into(), 0, append(append([]string{
 		"authority", "--id", n.id, "--data", n.dir, "--http", n.http, "--link", n.link, "--raft", n.raft, "--ops", n.ops,
 	}, n.args...), args...)...)
 }

@@ -60,6 +60,7 @@ type fleet struct {
 	over    chan struct{}
 	clients sync.WaitGroup
 	mortals *mortals
+	pace    time.Duration           // between two validates of a client
 	foreign map[string]*atomic.Bool // nodes that are of another cluster for a while
 
 	unknown, refused, replays atomic.Int64
@@ -207,8 +208,13 @@ func (w *fleet) ended() bool {
 	}
 }
 
-// work starts a writer for each of some devices, and two clients for each edge.
+// work starts a writer for each of some devices, two clients for each edge, and what ends.
 func (w *fleet) work(devices int) {
+	w.load(devices)
+	w.mortals.cast(&w.clients)
+}
+
+func (w *fleet) load(devices int) {
 	w.seen.changes = make([][]changed, devices)
 	for d := range devices {
 		first := changed{active: true, called: w.at()}
@@ -226,7 +232,6 @@ func (w *fleet) work(devices int) {
 			w.clients.Go(func() { w.ask(r, i) })
 		}
 	}
-	w.mortals.cast(&w.clients)
 }
 
 func (w *fleet) write(r *rand.Rand, d int) {
@@ -292,9 +297,21 @@ func (w *fleet) ask(r *rand.Rand, i int) {
 		w.mu.Lock()
 		w.seen.validates = append(w.seen.validates, v)
 		w.mu.Unlock()
+		w.rest(w.pace)
 	}
 	if conn != nil {
 		conn.close()
+	}
+}
+
+// rest paces a client. Nothing depends on how long it takes.
+func (w *fleet) rest(d time.Duration) {
+	if d == 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-w.over:
 	}
 }
 
@@ -489,23 +506,7 @@ func (w *fleet) end() {
 // judge looks for answers that break the promise, and for what was acknowledged and is not there.
 func (w *fleet) judge() {
 	t, h := w.t, &w.seen
-	decided := 0
-	for _, v := range h.validates {
-		if v.code != "SYSTEM_UNAVAILABLE" {
-			decided++
-		}
-	}
-	changes := 0
-	for d, list := range h.changes {
-		changes += len(list)
-		want := map[bool]string{true: "ALLOW", false: "DEVICE_REVOKED"}[list[len(list)-1].active]
-		for _, n := range w.cluster.nodes {
-			eventually(t, patient, n.id+" is ready", func() bool { return readyAt(n.ops) })
-			if got := newClient(t, n.http).validate(t, w.org.agent, fmt.Sprint("d", d)); got != want {
-				t.Errorf("at the end %s says %s of device %d, want %s", n.id, got, d, want)
-			}
-		}
-	}
+	decided, changes := w.kept()
 	var ends tally
 	ends.add(w.mortals)
 	bad := append(w.mortals.ledger.undead(), h.violations()...)
@@ -517,4 +518,25 @@ func (w *fleet) judge() {
 	if decided < len(h.validates)/10 || changes < 10 {
 		t.Error("too little was decided for the check to mean anything")
 	}
+}
+
+// kept compares what was acknowledged last with what every node says, and counts what was decided and changed.
+func (w *fleet) kept() (decided, changes int) {
+	t, h := w.t, &w.seen
+	for _, v := range h.validates {
+		if v.code != "SYSTEM_UNAVAILABLE" {
+			decided++
+		}
+	}
+	for d, list := range h.changes {
+		changes += len(list)
+		want := map[bool]string{true: "ALLOW", false: "DEVICE_REVOKED"}[list[len(list)-1].active]
+		for _, n := range w.cluster.nodes {
+			eventually(t, patient, n.id+" is ready", func() bool { return readyAt(n.ops) })
+			if got := newClient(t, n.http).validate(t, w.org.agent, fmt.Sprint("d", d)); got != want {
+				t.Errorf("at the end %s says %s of device %d, want %s", n.id, got, d, want)
+			}
+		}
+	}
+	return decided, changes
 }

@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"machineid/shared/format"
 )
 
 // The variables of these tests.
@@ -32,6 +34,8 @@ const (
 	runMainEnv = "MACHINEID_TEST_RUN_MAIN"
 	// descriptorsEnv is how many file descriptors it may have then.
 	descriptorsEnv = "MACHINEID_TEST_DESCRIPTORS"
+	// laterEnv has it know laterFormats as well (rolling_test.go).
+	laterEnv = "MACHINEID_TEST_LATER_FORMATS"
 	// seedEnv repeats a run's random choices.
 	seedEnv = "MACHINEID_TEST_SEED"
 )
@@ -42,6 +46,9 @@ const patient = 30 * time.Second
 func TestMain(m *testing.M) {
 	if os.Getenv(runMainEnv) == "1" {
 		limitDescriptors(os.Getenv(descriptorsEnv))
+		if os.Getenv(laterEnv) != "" {
+			format.Current = laterFormats
+		}
 		go endWithParent()
 		os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 	}
@@ -102,12 +109,31 @@ func launchInto(tb testing.TB, stream *os.File, args ...string) *process {
 // launchWith is that with so many file descriptors; 0 is as many as the test has.
 func launchWith(tb testing.TB, stream *os.File, descriptors int, args ...string) *process {
 	tb.Helper()
+	return program{}.launch(tb, stream, descriptors, args...)
+}
+
+// program is what runs as machineid: this test's binary, which may be told more by its environment, or another one.
+type program struct {
+	path string
+	env  []string
+}
+
+// untilTestEnds runs another program, which does not end by itself when the test does, however that ended: a shell beside it holds the other end of stdin.
+const untilTestEnds = `exec 3<&0 </dev/null; { cat <&3; kill -KILL -- -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$0" "$@"`
+
+func (of program) launch(tb testing.TB, stream *os.File, descriptors int, args ...string) *process {
+	tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &process{tb: tb, name: args[0], cmd: exec.Command(self, args...), exited: make(chan struct{})}
+	cmd := exec.Command(self, args...)
+	if of.path != "" {
+		cmd = exec.Command("/bin/sh", append([]string{"-c", untilTestEnds, of.path}, args...)...)
+	}
+	p := &process{tb: tb, name: args[0], cmd: cmd, exited: make(chan struct{})}
 	p.cmd.Env = append(bareEnviron(), runMainEnv+"=1", shortLeaseEnv+"=1", fmt.Sprintf("%s=%d", descriptorsEnv, descriptors))
+	p.cmd.Env = append(p.cmd.Env, of.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if stream != nil {
@@ -242,6 +268,7 @@ type authorityNode struct {
 	dir, http, link, raft, ops string
 	args                       []string
 	limited                    int // file descriptors; 0: as the test
+	program                    program
 	// stream is where it logs to at its next start; nil: what it logs is collected.
 	stream func() *os.File
 }
@@ -265,7 +292,7 @@ func newAuthority(tb testing.TB, args ...string) *authorityNode {
 // launch starts the node and does not wait for it.
 func (n *authorityNode) launch() {
 	n.tb.Helper()
-	n.process = launchWith(n.tb, n.into(), n.limited, append([]string{
+	n.process = n.program.launch(n.tb, n.into(), n.limited, append([]string{
 		"authority", "--id", "a1", "--data", n.dir, "--bootstrap", "--open-signup",
 		"--http", n.http, "--link", n.link, "--raft", n.raft, "--ops", n.ops,
 	}, n.args...)...)
@@ -297,8 +324,13 @@ func startEdge(tb testing.TB, link string, args ...string) *edgeNode {
 // startEdgeInto has it log to a file, nil: what it logs is collected.
 func startEdgeInto(tb testing.TB, stream *os.File, link string, args ...string) *edgeNode {
 	tb.Helper()
+	return program{}.startEdge(tb, stream, link, args...)
+}
+
+func (of program) startEdge(tb testing.TB, stream *os.File, link string, args ...string) *edgeNode {
+	tb.Helper()
 	e := &edgeNode{http: freeAddress(tb), ops: freeAddress(tb)}
-	e.process = launchInto(tb, stream, append([]string{"edge", "--id", "e1", "--http", e.http, "--ops", e.ops, "--authority", link, "--limits=false"}, args...)...)
+	e.process = of.launch(tb, stream, 0, append([]string{"edge", "--id", "e1", "--http", e.http, "--ops", e.ops, "--authority", link, "--limits=false"}, args...)...)
 	return e
 }
 
