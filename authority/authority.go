@@ -226,19 +226,23 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	return errors.Join(err, n.stop(life))
 }
 
+// Times of a stop.
 const (
-	stopTime  = 10 * time.Second
-	drainTime = 5 * time.Second
+	restTime   = 5 * time.Second // for what is not draining
+	leastDrain = 5 * time.Second
 )
+
+// drainTime bounds how long requests under way may take at the end. Changes that the next leader holds take S from its election.
+func (n *Node) drainTime() time.Duration { return max(leastDrain, n.cfg.Times.Stretched()+time.Second) }
 
 // stop hands over before anything else ends: the others go on at once, and this node passes on to them what it still
 // gets.
 func (n *Node) stop(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	ctx, cancel := context.WithTimeout(ctx, restTime+n.drainTime())
 	defer cancel()
 	n.stopping.Store(true)
 	n.leave(ctx)
-	drain, cancelDrain := context.WithTimeout(ctx, drainTime)
+	drain, cancelDrain := context.WithTimeout(ctx, n.drainTime())
 	defer cancelDrain()
 	err := n.http.ShutdownWithContext(drain)
 	if err != nil {

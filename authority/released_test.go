@@ -186,7 +186,7 @@ func commandsOf(t *testing.T, folder string) (lines []released.Line) {
 // replayed is what a state machine of this program makes of commands up to an entry.
 func replayed(t *testing.T, lines []released.Line, until uint64) string {
 	t.Helper()
-	db := must(pebble.Open("", &pebble.Options{FS: vfs.NewMem()}))(t)
+	db := must(pebble.Open("", &pebble.Options{FS: vfs.NewMem(), Logger: silent{}}))(t)
 	defer func() { _ = db.Close() }()
 	m := state.New(func(uint64, []state.Concern) {})
 	if err := m.Restored(db, raftstore.Position{}); err != nil {
@@ -207,6 +207,11 @@ func replayed(t *testing.T, lines []released.Line, until uint64) string {
 	}
 	return must(dump(db))(t)
 }
+
+// silent is a logger of Pebble's.
+type silent struct{ pebble.Logger }
+
+func (silent) Infof(string, ...any) {}
 
 // dump lists the records of a state, without those of raftstore.
 func dump(r pebble.Reader) (string, error) {

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"sync"
 	"testing"
@@ -93,4 +94,40 @@ func TestALeaderThatStopsLeavesNobodyInDoubt(t *testing.T) {
 			t.Error("too little was done for the check to mean anything")
 		}
 	}
+}
+
+// TestAStopLetsHeldChangesEnd: after a crash the next leader holds changes until the leases of before are over, which takes longer than a stop otherwise gives
+// to requests if leases are long. It is stopped meanwhile: the change is answered, and the stop is a clean one.
+func TestAStopLetsHeldChangesEnd(t *testing.T) {
+	t.Parallel()
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.times.Lease, w.times.Bound = 5*time.Second, 0.1
+		w.startAuthority(1)
+		w.key = w.change("org/create", `{}`).Key
+		w.change("devices/register", device("z"))
+		r := newRelay(w, 1)
+		e := w.startEdge(0, 1, r)
+		w.usable(e)
+		w.stopAuthority() // the edge's lease is out
+		r.cut.Store(true)
+		w.startAuthority(1)
+		began := time.Now()
+		answered, at := make(chan int, 1), w.authority()
+		go func() {
+			_, status := w.call(at, "devices/revoke", device("z"))
+			answered <- status
+		}()
+		time.Sleep(time.Millisecond) // virtual: it has come
+		w.stopAuthority()
+		if status := <-answered; status != http.StatusOK {
+			t.Errorf("the change got HTTP %d", status)
+		}
+		if held := time.Since(began); held <= 5*time.Second {
+			t.Errorf("it was held for %v only: this says nothing", held)
+		}
+		w.end(e)
+		r.server.Stop()
+		time.Sleep(2 * time.Minute)
+	})
 }
