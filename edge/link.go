@@ -240,7 +240,7 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 		Session: l.begun,
 		EdgeId:  l.e.cfg.ID, ProcessId: l.e.process[:], Version: l.e.cfg.Version,
 		DecisionVersion: decisionVersion, Term: l.term, Reign: l.reign,
-		Format: uint32(format.Current.Newest), //nolint:gosec // small
+		Format: uint32(format.Current.Newest),
 	}
 	if m := l.memory; m != nil {
 		hello.Incarnation, hello.LastIndex, hello.ReadIndex = m.incarnation, m.current, m.read

@@ -24,7 +24,7 @@ var recordTypes = map[string]proto.Message{
 
 // asRecord is how a record, or a command, is written.
 func asRecord(m proto.Message) ([]byte, error) {
-	return proto.MarshalOptions{Deterministic: true}.Marshal(m) //nolint:wrapcheck // says what
+	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
 }
 
 // proposed is how a command is proposed: in the forms of this program.
@@ -39,7 +39,7 @@ func proposed(m proto.Message) ([]byte, error) {
 
 func readWhole(raw []byte, m proto.Message) error {
 	if err := proto.Unmarshal(raw, m); err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	if !understood(m.ProtoReflect()) {
 		return fmt.Errorf("it has fields that are not known: %v", m)

@@ -109,11 +109,11 @@ func launchInto(tb testing.TB, stream *os.File, args ...string) *process {
 // launchWith is that with so many file descriptors; 0 is as many as the test has.
 func launchWith(tb testing.TB, stream *os.File, descriptors int, args ...string) *process {
 	tb.Helper()
-	return program{}.launch(tb, stream, descriptors, args...)
+	return binary{}.launch(tb, stream, descriptors, args...)
 }
 
-// program is what runs as machineid: this test's binary, which may be told more by its environment, or another one.
-type program struct {
+// binary is what runs as machineid: this test's binary, which may be told more by its environment, or another one.
+type binary struct {
 	path string
 	env  []string
 }
@@ -121,7 +121,7 @@ type program struct {
 // untilTestEnds runs another program, which does not end by itself when the test does, however that ended: a shell beside it holds the other end of stdin.
 const untilTestEnds = `exec 3<&0 </dev/null; { cat <&3; kill -KILL -- -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$0" "$@"`
 
-func (of program) launch(tb testing.TB, stream *os.File, descriptors int, args ...string) *process {
+func (of binary) launch(tb testing.TB, stream *os.File, descriptors int, args ...string) *process {
 	tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -268,7 +268,7 @@ type authorityNode struct {
 	dir, http, link, raft, ops string
 	args                       []string
 	limited                    int // file descriptors; 0: as the test
-	program                    program
+	program                    binary
 	// stream is where it logs to at its next start; nil: what it logs is collected.
 	stream func() *os.File
 }
@@ -324,10 +324,10 @@ func startEdge(tb testing.TB, link string, args ...string) *edgeNode {
 // startEdgeInto has it log to a file, nil: what it logs is collected.
 func startEdgeInto(tb testing.TB, stream *os.File, link string, args ...string) *edgeNode {
 	tb.Helper()
-	return program{}.startEdge(tb, stream, link, args...)
+	return binary{}.startEdge(tb, stream, link, args...)
 }
 
-func (of program) startEdge(tb testing.TB, stream *os.File, link string, args ...string) *edgeNode {
+func (of binary) startEdge(tb testing.TB, stream *os.File, link string, args ...string) *edgeNode {
 	tb.Helper()
 	e := &edgeNode{http: freeAddress(tb), ops: freeAddress(tb)}
 	e.process = of.launch(tb, stream, 0, append([]string{"edge", "--id", "e1", "--http", e.http, "--ops", e.ops, "--authority", link, "--limits=false"}, args...)...)

@@ -119,7 +119,7 @@ func find(ctx context.Context, dir, version string) (root, commit, why string, e
 	}
 	top, err := git(ctx, dir, "rev-parse", "--show-toplevel")
 	if err != nil {
-		return "", "", "this is no git repository (clone it, instead of unpacking an archive)", nil //nolint:nilerr // it is the reason
+		return "", "", "this is no git repository (clone it, instead of unpacking an archive)", nil
 	}
 	root = strings.TrimSpace(string(top))
 	// Each commit that wrote the file, the newest first. Of branches that were merged too.

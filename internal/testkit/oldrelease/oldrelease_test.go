@@ -39,7 +39,8 @@ func history(t *testing.T, versions ...string) (dir string) {
 
 func must(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	out, err := git(t.Context(), dir, append([]string{"-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "protocol.file.allow=always"}, args...)...)
+	as := []string{"-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "protocol.file.allow=always"}
+	out, err := git(t.Context(), dir, append(as, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,8 @@ func TestBuild(t *testing.T) {
 			}
 			t.Setenv("PATH", bin)
 		}
-		if p, why, err := build(t.Context(), dir, t.TempDir(), t.TempDir(), "0.1.0"); err != nil || p.Commit != "" || !strings.Contains(why, "no git here") {
+		p, why, err := build(t.Context(), dir, t.TempDir(), t.TempDir(), "0.1.0")
+		if err != nil || p.Commit != "" || !strings.Contains(why, "no git here") {
 			t.Errorf("%+v because %q: %v", p, why, err)
 		}
 	})

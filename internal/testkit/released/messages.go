@@ -99,9 +99,9 @@ func (f *Filling) value(fd protoreflect.FieldDescriptor, empty protoreflect.Valu
 		}
 		return protoreflect.ValueOfInt64(n)
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		return protoreflect.ValueOfUint64(uint64(n) << (n % 2 * 50)) //nolint:gosec // positive
+		return protoreflect.ValueOfUint64(uint64(n) << (n % 2 * 50))
 	case protoreflect.Uint32Kind:
-		return protoreflect.ValueOfUint32(uint32(n) << (n % 2 * 20)) //nolint:gosec // small
+		return protoreflect.ValueOfUint32(uint32(n) << (n % 2 * 20))
 	}
 	panic(fmt.Sprintf("%s is of a kind that is not filled yet: %s", fd.FullName(), fd.Kind()))
 }

@@ -53,7 +53,7 @@ func begin(testdata, version, file string) (string, error) {
 	if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
 		return "", fmt.Errorf("%s of %s is there: what a release has written is never written anew", file, dir)
 	}
-	return dir, os.MkdirAll(dir, 0o755) //nolint:gosec // a folder of the repository
+	return dir, os.MkdirAll(dir, 0o755)
 }
 
 // folders are those of releases.
@@ -80,7 +80,7 @@ func Write(t *testing.T, path string, lines []Line) {
 	for _, l := range lines {
 		fmt.Fprintf(&b, "== %s %x\n%s\n", l.Name, l.Raw, strings.TrimSuffix(l.Text, "\n"))
 	}
-	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil { //nolint:gosec // a file of the repository
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -25,7 +25,15 @@ func TestBegin(t *testing.T) {
 	for _, c := range []struct {
 		version, file string
 		done          bool
-	}{{"v0.2.0-dev", "a", false}, {"v0.2.0", "a", true}, {"v0.2.0", "a", false}, {"v0.2.0", "b", true}, {"v0.10.0", "a", true}, {"0.3.0", "a", false}, {"", "a", false}} {
+	}{
+		{"v0.2.0-dev", "a", false},
+		{"v0.2.0", "a", true},
+		{"v0.2.0", "a", false},
+		{"v0.2.0", "b", true},
+		{"v0.10.0", "a", true},
+		{"0.3.0", "a", false},
+		{"", "a", false},
+	} {
 		dir, err := begin(testdata, c.version, c.file)
 		if (err == nil) != c.done {
 			t.Errorf("%s of %q: %v", c.file, c.version, err)
@@ -61,7 +69,8 @@ func TestFilling(t *testing.T) {
 	f := NewFilling()
 	all := &apipb.Api{}
 	f.Fill(all.ProtoReflect())
-	if missing := f.Missing(all.ProtoReflect().Descriptor()); len(missing) > 0 || len(all.GetMethods()) != 4 || all.GetSourceContext().GetFileName() == "" {
+	missing := f.Missing(all.ProtoReflect().Descriptor())
+	if len(missing) > 0 || len(all.GetMethods()) != 4 || all.GetSourceContext().GetFileName() == "" {
 		t.Errorf("not filled: %v\n%v", missing, all)
 	}
 	if missing := f.Missing((&typepb.EnumValue{}).ProtoReflect().Descriptor()); len(missing) == 0 {
