@@ -1,6 +1,7 @@
 package oldrelease
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,23 @@ import (
 	"testing"
 	"time"
 )
+
+// versionProgram says its version, unless it lies, and its mark.
+const versionProgram = `package main
+
+import (
+	"os"
+
+	"machineid/shared/release"
+)
+
+func main() {
+	if release.Mark == "lies" {
+		release.Version = "0.0.7"
+	}
+	os.Stdout.WriteString("machineid v" + release.Version + "\n" + release.Mark + "\n")
+}
+`
 
 // history makes a repository of a program that prints its version, one commit for each version and mark.
 func history(t *testing.T, versions ...string) (dir string) {
@@ -25,12 +43,11 @@ func history(t *testing.T, versions ...string) (dir string) {
 	}
 	must(t, dir, "init", "-q")
 	write("go.mod", "module machineid\n\ngo 1.24\n")
-	write("cmd/machineid/main.go", "package main\n\nimport (\n\t\"os\"\n\t\"strings\"\n\n\t\"machineid/shared/release\"\n)\n\n"+
-		"func main() { os.Stdout.WriteString(\"machineid v\" + strings.TrimSpace(release.Version) + \"\\n\" + release.Mark + \"\\n\") }\n")
+	write("cmd/machineid/main.go", versionProgram)
 	for _, v := range versions {
 		version, mark, _ := strings.Cut(v, " ")
 		write(versionFile, version+"\n")
-		write("shared/release/release.go", "package release\n\nimport _ \"embed\"\n\n//go:embed VERSION\nvar Version string\n\nconst Mark = \""+mark+"\"\n")
+		write("shared/release/release.go", fmt.Sprintf("package release\n\nvar Version, Mark = %q, %q\n", version, mark))
 		must(t, dir, "add", ".")
 		must(t, dir, "commit", "-q", "-m", v)
 	}
@@ -74,6 +91,11 @@ func TestBuild(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a program that is another", func(t *testing.T) {
+		if p, why, err := build(t.Context(), history(t, "0.1.0 lies"), t.TempDir(), t.TempDir(), "0.1.0"); err == nil {
+			t.Errorf("it is taken: %+v, %q", p, why)
+		}
+	})
 	t.Run("no git", func(t *testing.T) {
 		goProgram, err := exec.LookPath("go")
 		if err != nil {
