@@ -307,8 +307,9 @@ func (w *rolling) replaceNode(n *authorityNode, to binary, killed bool) {
 	w.cluster.leader()
 }
 
-// stop ends a node by SIGINT. On a machine that is starved elections come meanwhile, and requests may outlast the time that they are given: whoever
-// made them asks again, so that is told and no fault here (TestAStopLetsHeldChangesEnd, in virtual time, says what they are given).
+// stop ends a node by SIGINT. Requests may outlast the time that a stop gives them: the first release gives changes less than they are held for after
+// a kill, and on a starved machine elections come meanwhile. Whoever made them asks again, so it is told and no fault here;
+// TestAStopLetsHeldChangesEnd says what this program gives them.
 func (w *rolling) stop(n *authorityNode) {
 	w.t.Helper()
 	n.process.mu.Lock()
