@@ -119,7 +119,7 @@ type binary struct {
 }
 
 // untilTestEnds runs another program, which does not end by itself when the test does, however that ended: a shell beside it holds the other end of stdin.
-const untilTestEnds = `exec 3<&0 </dev/null; { cat <&3; kill -KILL -- -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$0" "$@"`
+const untilTestEnds = `exec 3<&0 </dev/null; { cat <&3; kill -KILL -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$0" "$@"`
 
 func (of binary) launch(tb testing.TB, stream *os.File, descriptors int, args ...string) *process {
 	tb.Helper()

@@ -3,11 +3,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -469,4 +471,32 @@ func (w *rolling) excused(at time.Duration) bool {
 		before = led
 	}
 	return false
+}
+
+// TestAnotherProgramEndsWithItsTest: when the test's end of stdin is closed, as by its death, the program is killed; when it ends before, nobody stays.
+func TestAnotherProgramEndsWithItsTest(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		args []string
+		code int
+	}{"it would stay": {[]string{"/bin/sh", "-c", "exec sleep 60"}, -1}, "it has ended": {[]string{"/bin/sh", "-c", "exit 7"}, 7}} {
+		cmd := exec.Command("/bin/sh", append([]string{"-c", untilTestEnds}, c.args...)...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if c.code < 0 {
+			_ = stdin.Close()
+		}
+		_ = cmd.Wait() // its state tells
+		if got := cmd.ProcessState.ExitCode(); got != c.code {
+			t.Errorf("%s: %v", name, cmd.ProcessState)
+		}
+		_ = stdin.Close()
+		eventually(t, patient, name+": nobody is left", func() bool { return errors.Is(syscall.Kill(-cmd.Process.Pid, 0), syscall.ESRCH) })
+	}
 }
