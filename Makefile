@@ -174,6 +174,15 @@ check-vet:
 	@$(GO) -C internal/tools vet ./...
 	@$(GO) -C bench/peers vet ./...
 
+# What docs/operations.md says of other systems, without cgo as what is shipped. The tests there do not build.
+.PHONY: check-systems
+check-systems:
+	@echo 'check: systems'
+	@for system in linux/arm64 darwin/arm64 windows/amd64; do \
+	  CGO_ENABLED=0 GOOS=$${system%/*} GOARCH=$${system#*/} $(GO) build -o /dev/null ./cmd/machineid ./sdk/go/... || \
+	  { echo "check: does not build for $$system" >&2; exit 1; }; \
+	done
+
 # internal/tools/lint says what lint is.
 .PHONY: check-lint
 check-lint: $(BIN)/lint $(BIN)/staticcheck

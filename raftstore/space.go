@@ -321,7 +321,8 @@ func (s *space) spend(of Party, bytes int) (spending, error) {
 	return spending{}, fmt.Errorf("%w, and %w: %s", ErrNoSpace, ErrSpent, s.shortage())
 }
 
-func isNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }
+// isNoSpace reports whether a disk is full, in the words of this system.
+func isNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || vfs.IsNoSpaceError(err) }
 
 // aside runs a few short things, such as writing to the log, for those that must not wait for a disk: the log may be on the
 // very disk that hangs. What comes while several hang already is dropped.

@@ -11,9 +11,9 @@ import (
 	"net/http/httputil"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
+	"machineid/shared/dial"
 	"machineid/shared/wire"
 )
 
@@ -340,7 +340,7 @@ func reason(err error) Code {
 	switch {
 	case errors.Is(err, errNoAnswer):
 		return codeNoAnswer
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case dial.Refused(err):
 		return codeRefused
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return codeTimeout

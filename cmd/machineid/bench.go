@@ -18,6 +18,7 @@ import (
 	"machineid/bench/report"
 	"machineid/cmd/machineid/config"
 	"machineid/shared/place"
+	"machineid/shared/system"
 )
 
 // benchFlags are the flags of a load test.
@@ -174,6 +175,7 @@ func targets(urls []string) ([]*loadgen.Target, error) {
 
 func runBench(cmd *cobra.Command, f *benchFlags) error {
 	warnReadable(cmd.ErrOrStderr(), f.tokenFile)
+	measureOn(system.Here(), cmd.ErrOrStderr())
 	title := f.cfg.Scenario.Name
 	if f.cfg.Mode != "" {
 		title += " (" + f.cfg.Mode + ")"

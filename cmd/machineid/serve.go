@@ -21,6 +21,7 @@ import (
 
 	"machineid/shared/seldom"
 	"machineid/shared/spool"
+	"machineid/shared/system"
 )
 
 // servers are the commands that run until they are told to end.
@@ -158,6 +159,9 @@ func (h *hearsay) Write(p []byte) (int, error) {
 // serve runs the server of cmd. After the command's context has ended it has f.stop for its end: what hangs then ends with the process.
 func (s *standard) serve(cmd *cobra.Command, f *serverFlags, run func(*slog.Logger) error) error {
 	ctx, logger := cmd.Context(), s.logger(f)
+	if err := startOn(ctx, system.Here(), cmd.Name(), logger); err != nil {
+		return err
+	}
 	hangups := make(chan os.Signal, 1)
 	if !slices.Contains(endSignals(cmd.Name()), os.Signal(syscall.SIGHUP)) {
 		signal.Notify(hangups, syscall.SIGHUP)

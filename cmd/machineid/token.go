@@ -122,17 +122,5 @@ func newToken(file string) (token string, made bool, err error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return "", false, usageError{fmt.Errorf("%s is for the new token, and %w", file, unwritable(errors.Join(err, os.Remove(file))))}
 	}
-	return token, true, syncDir(filepath.Dir(file))
-}
-
-// syncDir has a folder's entries on the disk.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync the folder: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync the folder %s: %w", dir, err)
-	}
-	return nil
+	return token, true, place.SyncFolder(filepath.Dir(file))
 }

@@ -3,8 +3,9 @@
 // assumed to be right, within the clock bound ρ.
 //
 // The clock must count while a machine is suspended. Go's monotonic clock stops
-// then, and an edge that slept for an hour would wake with a lease that looks
-// fresh.
+// then on most systems, and an edge that slept for an hour would wake with a lease
+// that looks fresh. Where System cannot count on, no server but dev starts
+// (shared/system).
 package clock
 
 import "time"

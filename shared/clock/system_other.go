@@ -1,11 +1,11 @@
-//go:build !linux
+//go:build !linux && !darwin && !windows
 
 package clock
 
 import "time"
 
 // CountsSuspend says whether System counts while the machine is suspended.
-// Here it does not: good for development, not for the promise.
+// Here it does not: good for trying things, not for the promise (shared/system).
 const CountsSuspend = false
 
 type system struct{}

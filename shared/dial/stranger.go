@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
-	"syscall"
 )
 
 // Asking is a connection on which nothing is to come before something was asked: who speaks first speaks no HTTP/1.
@@ -66,7 +65,7 @@ func NoNode(status int) string {
 // Reason is an error of the network without what only programs call it.
 func Reason(err error) error {
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case Refused(err):
 		return errors.New("connection refused")
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return errors.New("no answer in time")
@@ -81,7 +80,7 @@ func HangsUp(err error) bool {
 	if err != nil && strings.Contains(err.Error(), "http: server closed idle connection") { // net/http gives it no name
 		return true
 	}
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE)
+	return isReset(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func isTimeout(err error) bool {

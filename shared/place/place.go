@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // mostLinks is how many links are followed, as the kernel does.
@@ -66,14 +65,7 @@ func Take(made, at string, most fs.FileMode) error {
 	if err := os.Rename(made, at); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(at))
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("sync the folder of %s: %w", at, err)
-	}
-	return nil
+	return SyncFolder(filepath.Dir(at))
 }
 
 // CheckFile reports why a file could not be written at path, nil if it could, without changing what is there. What is no plain file (a pipe, a device) is not opened, which could
@@ -117,7 +109,7 @@ func CheckFolder(path string) error {
 		}
 		f, err := os.CreateTemp(at, ".machineid-*")
 		switch {
-		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		case isNoSpace(err):
 			return nil
 		case err != nil:
 			return err
