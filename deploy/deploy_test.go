@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,6 +68,32 @@ func TestWhatIsNamedExists(t *testing.T) {
 	}
 	if got := unknown("rate(machineid_edge_lease_seconds_bucket[5m]) + raftstore_no_such - up{}", metrics, rules); len(got) != 2 {
 		t.Errorf("of two names that do not exist %q are found", got)
+	}
+}
+
+// later are metrics that are told once somebody has asked for something, and no scrape of a first minute has.
+var later = []string{"machineid_api_top_busy", "machineid_api_top_requests", "machineid_edge_top_org_validates"}
+
+// TestPagesTellOfMetrics: what the pages name is told, and what is told of our own stands in docs/operations.md, or docs/billing.md. Of a family that ends in `...` its beginning does.
+func TestPagesTellOfMetrics(t *testing.T) {
+	metrics, rules := read(t, "prometheus", "metrics.txt"), read(t, "prometheus", "rules.yml")
+	operations := read(t, "..", "docs", "operations.md") + read(t, "..", "docs", "billing.md")
+	for _, page := range []string{operations, read(t, "..", "docs", "alerts.md")} {
+		for _, n := range unknown(page, metrics, rules) {
+			if !slices.Contains(later, n) && !strings.HasSuffix(n, "_") {
+				t.Errorf("a page names %s, which is neither in prometheus/metrics.txt nor recorded", n)
+			}
+		}
+	}
+	told, named := 0, regexp.MustCompile("`((?:machineid|raftstore)_[a-z0-9_]+)(?:\\{[a-z,]+\\})?(\\.\\.\\.)?`").FindAllStringSubmatch(operations, -1)
+	for _, m := range regexp.MustCompile(`(?m)^\w+ ((?:machineid|raftstore)_\w+)\{`).FindAllStringSubmatch(metrics, -1) {
+		told++
+		if !slices.ContainsFunc(named, func(p []string) bool { return p[1] == m[1] || p[2] != "" && strings.HasPrefix(m[1], p[1]) }) {
+			t.Errorf("docs/operations.md does not tell of %s", m[1])
+		}
+	}
+	if told < 100 {
+		t.Errorf("%d metrics are told", told)
 	}
 }
 
