@@ -317,7 +317,8 @@ func keysOf[V any](m map[string]V) func(func(string) bool) {
 	}
 }
 
-// TestBrokenRulesAreListed: docs/guarantee.md has each rule of the promise that is broken on purpose, with the test that catches it, and no other; its figures, and the README's, are those of the lists.
+// TestBrokenRulesAreListed: docs/guarantee.md has each rule of the promise that is broken on purpose, with the test that catches it, and no other; its figures, and
+// the README's, are those of the lists.
 func TestBrokenRulesAreListed(t *testing.T) {
 	t.Parallel()
 	text := page(t, "docs/guarantee.md")
