@@ -62,7 +62,7 @@ test: $(BIN)/gotestsum ## Run the quick forms of all tests; lists the skipped on
 	@failed=0; $(TESTS) '$(GO) test -json -short $(TESTFLAGS) $(PKG)' || failed=1; $(SHARES); exit $$failed
 
 .PHONY: test-full
-test-full: test-race foreign python frameworks ## Run every test: in full, with the race detector, and with others' tools, clients and agent frameworks
+test-full: test-race check-systems foreign python frameworks ## Run every test: in full, with the race detector, and with others' tools, clients and agent frameworks
 
 # The allocation tests are built only without the race detector (house_test.go holds their name).
 .PHONY: test-race
