@@ -109,7 +109,7 @@ func TestSystemNeverGoesBackWhenItReadsAnew(t *testing.T) {
 		time.Sleep(100*time.Millisecond - takes - 1)
 		before := s.Now() // counted on
 		takes = 0
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		after := s.Now() // read anew
 		if s.last.Load().at.Equal(start) {
 			t.Fatal("it was not read anew")
@@ -119,6 +119,26 @@ func TestSystemNeverGoesBackWhenItReadsAnew(t *testing.T) {
 		}
 		if ahead := after.Sub(Time(time.Since(start))); ahead > 40*time.Microsecond {
 			t.Errorf("%v ahead", ahead)
+		}
+	})
+}
+
+// TestSystemKeepsToTheFaster: of two that read anew at once all count on from the one that was kept, also the other itself.
+func TestSystemKeepsToTheFaster(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := &system{}
+		s.boot = func() Time {
+			now := time.Now()
+			s.last.Store(&reading{at: now, wall: now.UnixNano(), boot: 1000}) // by another goroutine
+			return 2000
+		}
+		s.last.Store(&reading{})
+		if got := s.Now(); got != 1000 {
+			t.Errorf("it reads %d, and all others 1000", got)
+		}
+		time.Sleep(5 * time.Nanosecond)
+		if got := s.Now(); got != 1005 {
+			t.Errorf("it counts on to %d, want 1005", got)
 		}
 	})
 }
