@@ -20,6 +20,8 @@ const (
 	// reportEvery and reportMax bound what is sent: bytes, a second.
 	reportEvery = time.Second
 	reportMax   = 64 << 10
+	// reportRest is room for what take does not count: the tallies, and the end of the last sighting.
+	reportRest = 1 << 10
 	// sightingsMax bounds what waits to be sent. Of it, what may not exist gets half.
 	sightingsMax = 16 << 10
 	deniedBits   = 14
@@ -99,7 +101,7 @@ func (s *sightings) put(one sighting) {
 // take returns what one report may carry, nil if nothing waits.
 func (s *sightings) take() (list []*link.Seen, keys []*link.Used) {
 	byOrg := map[orgID]*link.Seen{}
-	for room := reportMax; room > 0; {
+	for room := reportMax - reportRest; room > 0; {
 		var one sighting
 		select {
 		case one = <-s.waiting:

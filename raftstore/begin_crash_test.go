@@ -96,8 +96,9 @@ func TestTakenInAtEachCrash(t *testing.T) {
 func TestRaiseFormatAtEachCrash(t *testing.T) {
 	disk := vfs.NewCrashableMem()
 	o := newOutages(disk, newRand(t))
-	s, _ := start(t, onFS(o.fs()))
+	s, _ := start(t, onFS(o.fs()), with(beginsFirst))
 	propose(t, s, "k=1")
+	atFormat(t, s, formatFirst)
 	o.mu.Lock()
 	o.taken = nil
 	o.mu.Unlock()
@@ -147,7 +148,7 @@ func TestInstallAtEachCrash(t *testing.T) {
 	if err := receive(s, at, archive); err != nil {
 		t.Fatal(err)
 	}
-	installed := 0
+	installed, crashes := 0, 0
 	for _, c := range o.stop(t, 1000) {
 		n := newNode(onFS(c.fs), notBootstrapped())
 		again, err := openParts(n.cfg, chainMachine{})
@@ -155,6 +156,7 @@ func TestInstallAtEachCrash(t *testing.T) {
 			t.Errorf("crash %s: %v", c.what, err)
 			continue
 		}
+		crashes++
 		if got := again.Applied(); got == at {
 			installed++
 		} else if got != (Position{}) {
@@ -164,7 +166,10 @@ func TestInstallAtEachCrash(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	t.Logf("installed after %d of them", installed)
+	t.Logf("installed after %d of %d", installed, crashes)
+	if installed == 0 || installed == crashes {
+		t.Error("all crashes fell on one side of the install, so the test shows nothing of it")
+	}
 	if err := closeParts(s); err != nil {
 		t.Error(err)
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/injected"
 )
 
 // The crash tests drive the storage as raft does, on a disk that loses what was not synced: at random file operations the disk
@@ -71,10 +73,13 @@ func (m *truth) clone() *truth {
 
 // image is a disk after a crash, with what was true when it happened.
 type image struct {
-	fs   *vfs.MemFS
-	want *truth
-	what string
+	fs     *vfs.MemFS
+	want   *truth
+	what   string
+	within bool // an operation, and not between two
 }
+
+const crashed = "a crash within an operation"
 
 // crashRun is one life of a storage with crashes planned.
 type crashRun struct {
@@ -110,7 +115,7 @@ func (r *crashRun) injector() errorfs.Injector {
 // snap takes the disk as a crash at this moment would leave it. r.mu is held.
 func (r *crashRun) snap(what string) {
 	clone := r.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.pct, RNG: r.dice})
-	r.images = append(r.images, image{fs: clone, want: r.truth.clone(), what: fmt.Sprintf("%s, during %q", what, r.truth.pending)})
+	r.images = append(r.images, image{fs: clone, want: r.truth.clone(), what: fmt.Sprintf("%s, during %q", what, r.truth.pending), within: r.truth.pending != ""})
 }
 
 // openParts opens folder and databases as Open does, without raft.
@@ -369,11 +374,15 @@ var percentages = []int{0, 25, 50, 75, 100}
 func crashes(tb testing.TB, n int, k knobs, installs bool) (verified int, wrong error) {
 	tb.Helper()
 	rng := newRand(tb)
+	faults := injected.Needed(tb, crashed)
 	for verified < n {
 		pct := percentages[verified%len(percentages)]
 		for _, im := range life(tb, rng.Uint64(), pct, k, installs) {
 			if verified++; verified > n {
 				return n, nil
+			}
+			if im.within {
+				faults.Did(crashed)
 			}
 			if err := im.verify(k); err != nil {
 				return verified, fmt.Errorf("crash %s with %d%% of the unsynced data: %w", im.what, pct, err)

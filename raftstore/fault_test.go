@@ -18,20 +18,33 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"machineid/internal/testkit/injected"
 )
 
 var errInjected = errors.New("injected by the test")
 
+// The kinds of faults of a faulty life.
+const (
+	writeFailed = "a write that fails"
+	writeSpared = "a write that is spared" // since Pebble would end the process of the test
+)
+
 // faultyLife opens a node on a disk whose write number `at` fails, uses it, and returns the commands that were acknowledged,
 // how many writes there were, and what the node said: nil if it never noticed.
-func faultyLife(t *testing.T, disk *vfs.MemFS, at int64) (acked []string, writes int64, said error) {
+func faultyLife(t *testing.T, disk *vfs.MemFS, at int64, faults *injected.Faults) (acked []string, writes int64, said error) {
 	t.Helper()
 	var n atomic.Int64
 	var closing atomic.Bool
 	fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind.ReadOrWrite() == errorfs.OpIsRead || n.Add(1) != at || closing.Load() && rotatesWAL(op) {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsRead || n.Add(1) != at {
 			return nil
 		}
+		if closing.Load() && rotatesWAL(op) {
+			faults.Did(writeSpared)
+			return nil
+		}
+		faults.Did(writeFailed)
 		return errInjected
 	}))
 	nd := newNode(onFS(fs))
@@ -117,7 +130,8 @@ func retryPropose(ctx context.Context, s *Store, cmd string) (Result, error) {
 // Whichever write fails, the node either goes on unharmed or stops for good and says why; what it acknowledged is there after
 // the next start on the repaired disk, also if the machine crashed meanwhile (R5).
 func TestFaultAtEveryWrite(t *testing.T) {
-	_, writes, said := faultyLife(t, vfs.NewCrashableMem(), -1)
+	faults := injected.Needed(t, writeFailed)
+	_, writes, said := faultyLife(t, vfs.NewCrashableMem(), -1, faults)
 	if said != nil {
 		t.Fatalf("without a fault: %v", said)
 	}
@@ -125,8 +139,12 @@ func TestFaultAtEveryWrite(t *testing.T) {
 	tried, stopped := 0, 0
 	for at := 1 + rand.Int64N(step); at <= writes+5; at += step {
 		disk := vfs.NewCrashableMem()
-		acked, _, said := faultyLife(t, disk, at)
+		before := faults.Count(writeFailed) + faults.Count(writeSpared)
+		acked, n, said := faultyLife(t, disk, at, faults)
 		tried++
+		if met := faults.Count(writeFailed) + faults.Count(writeSpared) - before; met != 1 && at <= n {
+			t.Errorf("write %d of %d was to fail, and %d did", at, n, met)
+		}
 		if said != nil {
 			stopped++
 			if !strings.Contains(said.Error(), errInjected.Error()) {
@@ -143,7 +161,11 @@ func TestFaultAtEveryWrite(t *testing.T) {
 		}
 		stop(t, after)
 	}
-	t.Logf("%d of %d writes made to fail one at a time; %d of them stopped the node", tried, writes, stopped)
+	failed := faults.Count(writeFailed)
+	t.Logf("%d of %d writes made to fail one at a time, of %d tries; %d of them stopped the node", failed, writes, tried, stopped)
+	if failed < tried/2 || stopped < failed/2 {
+		t.Error("too few failed, or stopped the node, for the check to mean anything")
+	}
 }
 
 // A machine that panics stops the node, and nobody is told that the command took effect.

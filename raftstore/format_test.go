@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -9,8 +8,10 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
 
 	"machineid/internal/testkit/bubble"
+	"machineid/internal/testkit/injected"
 )
 
 // beginsFirst has a cluster begin as one of before did.
@@ -53,6 +54,54 @@ func TestAClusterBeginsWithTheNewestFormat(t *testing.T) {
 			t.Errorf("raised to %d: %v", got, err)
 		}
 	})
+}
+
+// A cluster of the first format stays at it when a newer program starts on its folder, also if the state had nothing of it yet: what the log has was
+// written by somebody. The founder alone would else raise it for members that cannot follow.
+func TestARestartRaisesNothing(t *testing.T) {
+	disk := vfs.NewCrashableMem()
+	s, _ := start(t, onFS(disk), with(beginsFirst))
+	propose(t, s, "a=1")
+	crashed := disk.CrashClone(vfs.CrashCloneCfg{})
+	for range 10 { // which is first, the leader or the state, is not certain
+		again, _ := start(t, onFS(crashed))
+		if v, _ := valueOf(t, again, "a"); v != "1" || again.Format() != formatFirst {
+			t.Errorf("a=%q, format %d, want %d", v, again.Format(), formatFirst)
+		}
+		stop(t, again)
+	}
+}
+
+// The log tells whether a cluster has been led: it begins with the membership, and the first that a leader writes may be a format.
+func TestUnwritten(t *testing.T) {
+	of := func(kind raft.LogType, data []byte) *raft.Log { return &raft.Log{Type: kind, Data: data} }
+	members, noop, raise := of(raft.LogConfiguration, []byte("m")), of(raft.LogNoop, nil), of(raft.LogCommand, encodeFormat(formatNewest))
+	for _, c := range []struct {
+		name  string
+		first uint64
+		log   []*raft.Log
+		want  bool
+	}{
+		{"the membership alone", 1, []*raft.Log{members}, true},
+		{"led twice, to no end", 1, []*raft.Log{members, noop, raise, noop}, true},
+		{"a reign", 1, []*raft.Log{members, noop, of(raft.LogCommand, barrier{term: 2}.encode())}, false},
+		{"one of an older program", 1, []*raft.Log{members, noop, of(raft.LogCommand, nil)}, false},
+		{"commands", 1, []*raft.Log{members, of(raft.LogCommand, appendPacked(appendPackHeader(nil, 1), []byte("a=1")))}, false},
+		{"the end of a log", 2, []*raft.Log{noop}, false},
+		{"nothing", 1, nil, false},
+	} {
+		s := openTestLog(t, vfs.NewMem(), "log", knobs{})
+		for i, l := range c.log {
+			l := *l
+			l.Index, l.Term = c.first+uint64(i), 1
+			if err := s.StoreLogs([]*raft.Log{&l}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := s.unwritten(); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
 }
 
 // A format is raised on every node by one entry of the log, and not before every member knows it.
@@ -204,43 +253,38 @@ func TestRaisedBeyondUs(t *testing.T) {
 	}
 }
 
-// What a loss of power leaves of a raise is one format or the other, and what was acknowledged stays.
+// What a loss of power at any write of a raise leaves is one format or the other, and what was acknowledged stays.
 func TestCrashDuringRaise(t *testing.T) {
-	rng := newRand(t)
-	for range count(10, 400) {
-		fs := vfs.NewCrashableMem()
-		s, _ := start(t, onFS(fs))
-		propose(t, s, "a=1")
-		raised := make(chan error, 1)
-		go func() {
-			_, err := s.RaiseFormat(context.Background(), 0)
-			raised <- err
-		}()
-		time.Sleep(time.Duration(rng.IntN(2000)) * time.Microsecond)
-		var done bool
-		select {
-		case err := <-raised:
-			if err != nil {
-				t.Fatal(err)
-			}
-			done = true
-		default:
-		}
-		disk := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
-		if !done {
-			if err := <-raised; err != nil {
-				t.Fatal(err)
-			}
-		}
-		again, _ := start(t, onFS(disk))
+	disk := vfs.NewCrashableMem()
+	o := newOutages(disk, newRand(t))
+	o.off = true
+	s, _ := start(t, onFS(o.fs()), with(beginsFirst))
+	propose(t, s, "a=1")
+	o.mu.Lock()
+	o.off = false
+	o.mu.Unlock()
+	if got, err := s.RaiseFormat(t.Context(), 0); err != nil || got != formatNewest {
+		t.Fatalf("raised to %d: %v", got, err)
+	}
+	raised := disk.CrashClone(vfs.CrashCloneCfg{})
+	found := injected.Needed(t, "a crash that left the old format", "a crash that left the new one")
+	for _, c := range append(o.stop(t, 60), outage{raised, "after it was raised"}) {
+		again, _ := start(t, onFS(c.fs))
 		if value, _ := valueOf(t, again, "a"); value != "1" {
-			t.Fatalf("a is %q", value)
+			t.Errorf("crash %s: a is %q", c.what, value)
 		}
-		if done && again.Format() != formatNewest {
-			t.Fatalf("format %d after it was raised", again.Format())
+		switch format := again.Format(); {
+		case format == formatNewest:
+			found.Did("a crash that left the new one")
+		case format == formatFirst && c.fs != raised:
+			found.Did("a crash that left the old format")
+		default:
+			t.Errorf("crash %s: format %d", c.what, format)
 		}
 		allows(t, again)
+		stop(t, again)
 	}
+	t.Log(found)
 }
 
 // allows requires that the files allow what the format says; they may allow more after a crash.

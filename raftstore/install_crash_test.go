@@ -14,6 +14,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/injected"
 )
 
 // A crash at any change of the data folder itself while a snapshot is installed leaves the old state or the new one (R6): a disk may keep the new
@@ -51,6 +53,7 @@ func TestCrashAtEachNameOfAnInstall(t *testing.T) {
 	if err := closeParts(s); err != nil {
 		t.Fatal(err)
 	}
+	seen := injected.Needed(t, "a crash before the new state", "a crash behind it")
 	for _, im := range images {
 		after, err := openParts(newNode(onFS(im.fs)).cfg, chainMachine{})
 		if err != nil {
@@ -59,6 +62,10 @@ func TestCrashAtEachNameOfAnInstall(t *testing.T) {
 		got := must[[]byte](t)(getCopy(after.states.current.db, keyChain))
 		if isNew := after.Applied() == at; isNew && !bytes.Equal(got, chain) || !isNew && (after.Applied().Index != 0 || got != nil) {
 			t.Errorf("crash %s: state %x at %v", im.what, got, after.Applied())
+		} else if isNew {
+			seen.Did("a crash behind it")
+		} else {
+			seen.Did("a crash before the new state")
 		}
 		if err := closeParts(after); err != nil {
 			t.Error(err)

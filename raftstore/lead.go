@@ -159,9 +159,10 @@ func (l *leadership) barrier(ctx context.Context, term uint64) bool {
 	}
 }
 
-// beginsNow reports whether a cluster begins with this node, and nothing was written by anybody yet.
+// beginsNow reports whether a cluster begins with this node, and nothing was written by anybody yet. The log says so: after a restart the state
+// may have nothing of it yet.
 func (s *Store) beginsNow() bool {
-	return s.pinned.Load().Began && len(s.fsm.history()) == 0 && !s.cfg.knobs.beginsFirst
+	return s.pinned.Load().Began && len(s.fsm.history()) == 0 && !s.cfg.knobs.beginsFirst && s.log.unwritten()
 }
 
 // end stops following, and waits until the call of the last term returned.

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"machineid/internal/testkit/bubble"
+	"machineid/internal/testkit/injected"
 )
 
 // access is one call of a client: a write of value, or a read if value is empty.
@@ -65,7 +66,18 @@ type historian struct {
 	ops   []porcupine.Operation
 	reads int
 	open  int // writes whose outcome is unknown
+	// faults are what was done to the cluster.
+	faults *injected.Faults
 }
+
+// What a nemesis does; what links do is counted where messages meet it.
+const (
+	nodeCrashed   = "a node crashed"
+	leaderMoved   = "the leader moved"
+	electionBegun = "an election begun beside a leader"
+	memberChanged = "a member changed"
+	diskLost      = "a disk lost"
+)
 
 func (h *historian) now() int64 { return int64(time.Since(h.began)) }
 
@@ -127,7 +139,7 @@ func (h *historian) client(tb testing.TB, c *cluster, id int, rng *rand.Rand, st
 }
 
 // nemesis does one thing to the cluster.
-func nemesis(c *cluster, rng *rand.Rand, churn bool) {
+func nemesis(c *cluster, rng *rand.Rand, churn bool, faults *injected.Faults) {
 	m := c.members[rng.IntN(len(c.members))]
 	l := c.leading()
 	kinds := 8
@@ -143,6 +155,7 @@ func nemesis(c *cluster, rng *rand.Rand, churn bool) {
 		}
 		if m.store != nil {
 			c.crash(m, rng)
+			faults.Did(nodeCrashed)
 		}
 	case 3:
 		for _, other := range c.members {
@@ -159,11 +172,15 @@ func nemesis(c *cluster, rng *rand.Rand, churn bool) {
 		}
 		time.Sleep(time.Duration(rng.IntN(40)) * time.Millisecond) // questions of before are under way, then
 		q := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}
-		_ = c.members[0].end.InmemTransport.TimeoutNow("", m.addr, q, new(raft.TimeoutNowResponse)) // or not
+		if c.members[0].end.InmemTransport.TimeoutNow("", m.addr, q, new(raft.TimeoutNowResponse)) == nil {
+			faults.Did(electionBegun)
+		}
 	case 6:
 		if l != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			_ = l.store.TransferLeadership(ctx, "") // or not
+			if l.store.TransferLeadership(ctx, "") == nil {
+				faults.Did(leaderMoved)
+			}
 			cancel()
 		}
 	case 7: // the membership: out and in again, with its data
@@ -173,10 +190,14 @@ func nemesis(c *cluster, rng *rand.Rand, churn bool) {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
 		if rng.IntN(2) == 0 {
-			_ = l.store.Demote(ctx, m.name) // refused if it would do harm
+			if l.store.Demote(ctx, m.name) == nil { // refused if it would do harm
+				faults.Did(memberChanged)
+			}
 			return
 		}
-		_ = l.store.Remove(ctx, m.name)
+		if l.store.Remove(ctx, m.name) == nil {
+			faults.Did(memberChanged)
+		}
 		_ = l.store.AddNonvoter(ctx, m.name, string(m.addr))
 	}
 }
@@ -265,7 +286,7 @@ func repair(c *cluster, churn bool) {
 func history(t *testing.T, seed uint64, nodes int, churn bool, k knobs) (h *historian) {
 	t.Helper()
 	bubble.Test(t, func(t *testing.T) {
-		h = &historian{began: time.Now()}
+		h = &historian{began: time.Now(), faults: &injected.Faults{}}
 		rng := rand.New(rand.NewPCG(seed, uint64(nodes)))
 		c := newCluster(t, nodes, withKnobs(k), with(func(cfg *Config) { cfg.SnapshotThreshold, cfg.TrailingLogs, cfg.SnapshotInterval = 30, 10, time.Second }))
 		defer c.stop()
@@ -278,10 +299,12 @@ func history(t *testing.T, seed uint64, nodes int, churn bool, k knobs) (h *hist
 		for range 3 {
 			var lost *member
 			if rng.IntN(2) == 0 {
-				lost = lose(c, rng)
+				if lost = lose(c, rng); lost != nil {
+					h.faults.Did(diskLost)
+				}
 			}
 			for range 2 + rng.IntN(4) {
-				nemesis(c, rng, churn)
+				nemesis(c, rng, churn, h.faults)
 				time.Sleep(time.Duration(50+rng.IntN(700)) * time.Millisecond)
 			}
 			c.net.mend()
@@ -297,6 +320,9 @@ func history(t *testing.T, seed uint64, nodes int, churn bool, k knobs) (h *hist
 		}
 		close(stop)
 		clients.Wait()
+		for _, what := range []string{messageLost, messageLate} {
+			h.faults.Add(what, c.net.met.Count(what))
+		}
 		var hashes map[uint32]string
 		c.until("all states are of one index", func() bool { // a call that nobody waits for any more may still take effect
 			c.settle()
@@ -333,6 +359,9 @@ func hashOf(tb testing.TB, s *Store) (sum uint32, at Position) {
 
 // Propose and Read are linearizable, whatever happens to nodes, links and members; the states are equal at the end.
 func TestLinearizable(t *testing.T) {
+	var faults injected.Faults // of all seeds
+	kinds := []string{messageLost, messageLate, nodeCrashed, leaderMoved, electionBegun, memberChanged, diskLost}
+	played := 0
 	for _, run := range []struct {
 		name  string
 		nodes int
@@ -348,12 +377,26 @@ func TestLinearizable(t *testing.T) {
 			for _, seed := range testSeeds(t, 1, run.seeds) {
 				h := history(t, seed, run.nodes, run.churn, knobs{})
 				calls, reads, open = calls+len(h.ops), reads+h.reads, open+h.open
+				for _, kind := range kinds {
+					faults.Add(kind, h.faults.Count(kind))
+				}
+				played++
 				if got := porcupine.CheckOperationsTimeout(registers, h.ops, 20*time.Second); got != porcupine.Ok {
 					t.Errorf("seed %d: %v (run again with MACHINEID_TEST_SEED=%d)", seed, got, seed)
 				}
 			}
 			t.Logf("%d calls, %d of them reads, %d of unknown outcome", calls, reads, open)
 		})
+	}
+	t.Log(&faults)
+	for _, kind := range kinds {
+		enough := 9 // histories, of which some had each kind
+		if kind == memberChanged {
+			enough = 40 // it is refused as a rule
+		}
+		if played >= enough && faults.Count(kind) == 0 {
+			t.Errorf("never in %d histories: %s", played, kind)
+		}
 	}
 }
 

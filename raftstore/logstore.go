@@ -153,6 +153,26 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	}
 }
 
+// unwritten reports whether the log is that of a cluster which nobody has led yet: from its beginning on there is no command but that of a format,
+// with which a cluster may begin.
+func (s *logStore) unwritten() bool {
+	first, _ := s.FirstIndex()
+	last, _ := s.LastIndex()
+	if first != 1 {
+		return false // what was before is in the state
+	}
+	for i := first; i <= last; i++ {
+		var l raft.Log
+		if err := s.GetLog(i, &l); err != nil {
+			return false
+		}
+		if l.Type == raft.LogCommand && (len(l.Data) == 0 || l.Data[0] != packFormat) {
+			return false
+		}
+	}
+	return true
+}
+
 func (s *logStore) sawMembers(err error, l *raft.Log) {
 	if err != nil || l.Type != raft.LogConfiguration {
 		return

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"machineid/internal/testkit/injected"
 )
 
 // memNet is a network in memory, for virtual time: raft's messages and our own take the same links. A link is one direction
@@ -23,10 +25,17 @@ type memNet struct {
 	delay map[route]time.Duration
 	// wedged links carry heartbeats and our own questions, and no entries.
 	wedged map[route]bool
-	asked  map[route]int // own questions that were sent
+	met    injected.Faults // what messages have met
+	asked  map[route]int   // own questions that were sent
 }
 
 type route struct{ from, to raft.ServerAddress }
+
+// What happens to messages on their way.
+const (
+	messageLost = "a message lost in a cut"
+	messageLate = "a message late"
+)
 
 var errLost = errors.New("the message was lost")
 
@@ -105,8 +114,12 @@ func (n *memNet) pass(ctx context.Context, e *memEnd, from, to raft.ServerAddres
 	n.mu.Lock()
 	d, lost := n.delay[route{from, to}], n.cut[route{from, to}]
 	n.mu.Unlock()
-	if lost {
+	switch {
+	case lost:
+		n.met.Did(messageLost)
 		d = n.timeout
+	case d > 0:
+		n.met.Did(messageLate)
 	}
 	if d > 0 {
 		select {

@@ -83,6 +83,9 @@ func (s *outages) stop(tb testing.TB, most int) []outage {
 	defer s.mu.Unlock()
 	s.off = true
 	taken := s.taken
+	if len(taken) == 0 {
+		tb.Error("no crash was taken: what was done wrote nothing that is looked at")
+	}
 	if tortureTime() == 0 && len(taken) > most { // all of them take minutes under the race detector
 		s.rng.Shuffle(len(taken), func(i, j int) { taken[i], taken[j] = taken[j], taken[i] })
 		taken = taken[:most]

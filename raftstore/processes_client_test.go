@@ -48,9 +48,12 @@ type witness struct {
 type work struct {
 	compared int64 // ranges of logs, by the verifier
 	installs int64 // states that were sent and installed
+	slowed   int64 // writes to a slow disk
 }
 
-func (a work) plus(b work) work { return work{a.compared + b.compared, a.installs + b.installs} }
+func (a work) plus(b work) work {
+	return work{a.compared + b.compared, a.installs + b.installs, a.slowed + b.slowed}
+}
 
 // observe lets clients work, and looks at the nodes, until the end.
 func observe(c *processes, rng *rand.Rand, clients int) *witness {
@@ -197,8 +200,8 @@ func (w *witness) lookAt(p *process, since map[string]uint64) {
 		}
 		w.terms[s.Term] = s.ID
 	}
-	now, was := work{s.Compared, s.Installs}, w.runs[s.ID]
-	if now.compared < was.compared || now.installs < was.installs {
+	now, was := work{s.Compared, s.Installs, s.Slowed}, w.runs[s.ID]
+	if now.compared < was.compared || now.installs < was.installs || now.slowed < was.slowed {
 		w.before = w.before.plus(was)
 	}
 	w.runs[s.ID] = now

@@ -4,10 +4,12 @@ package raftstore
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -16,6 +18,8 @@ type havoc struct {
 	c     *processes
 	rng   *rand.Rand
 	count map[string]int
+	// ordered and obeyed count the orders to nodes by what they say.
+	ordered, obeyed map[string]int
 	// slowest is the longest time that it took a cluster, put right, to have all its voters level again.
 	slowest time.Duration
 	// filled are the nodes whose disk it took the room of, lost the one whose disk it took.
@@ -64,16 +68,16 @@ var mishaps = []mishap{
 			h.link(l, p, lane{delay: h.millis(1, 50)})
 		}
 	}},
-	{"slow disk of the leader", func(h *havoc, l, _ *process) { _ = l.do(patience, "slow", "", h.millis(5, 80).String()) }},
-	{"slow disk of a follower", func(h *havoc, _, f *process) { _ = f.do(patience, "slow", "", h.millis(5, 80).String()) }},
+	{"slow disk of the leader", func(h *havoc, l, _ *process) { h.order(l, "slow", "", h.millis(5, 80).String()) }},
+	{"slow disk of a follower", func(h *havoc, _, f *process) { h.order(f, "slow", "", h.millis(5, 80).String()) }},
 	{"full disk of the leader", func(h *havoc, l, _ *process) { h.full(l) }},
 	{"full disk of a follower", func(h *havoc, _, f *process) { h.full(f) }},
-	{"transfer", func(_ *havoc, l, _ *process) { _ = l.do(patience, "transfer", "", "") }},
+	{"transfer", func(h *havoc, l, _ *process) { h.order(l, "transfer", "", "") }},
 	{"member added", func(h *havoc, l, _ *process) { h.add(l) }},
-	{"follower demoted", func(_ *havoc, l, f *process) { _ = l.do(patience, "demote", f.cfg.ID, "") }},
+	{"follower demoted", func(h *havoc, l, f *process) { h.order(l, "demote", f.cfg.ID, "") }},
 	{"follower removed", func(h *havoc, l, f *process) { h.remove(l, f) }},
 	{"leader removed", func(h *havoc, l, f *process) {
-		if l.do(patience, "transfer", f.cfg.ID, "") == nil {
+		if h.order(l, "transfer", f.cfg.ID, "") {
 			if now := h.c.awaitLeader(patience); now != nil && now != l {
 				h.remove(now, l)
 			}
@@ -84,13 +88,17 @@ var mishaps = []mishap{
 	{"disk lost, and begun as a cluster of its own", func(h *havoc, _, f *process) { h.lose(f, true) }},
 	{"recovered as a cluster of its own", func(h *havoc, _, f *process) { h.recover(f) }},
 	{"older copy put back", func(h *havoc, l, f *process) { h.putBack(l, f) }},
-	{"format raised", func(_ *havoc, l, _ *process) { _ = l.do(patience, "raise", "", "") }},
+	{"format raised", func(h *havoc, l, _ *process) { h.order(l, "raise", "", "") }},
 }
 
 // longMishaps take too long for a short run: a pause that is longer than a write may take.
 var longMishaps = []mishap{
 	{"leader paused for long", func(h *havoc, l, _ *process) { h.paused(l, 5500, 8000) }},
 	{"follower paused for long", func(h *havoc, _, f *process) { h.paused(f, 5500, 8000) }},
+}
+
+func newHavoc(c *processes, rng *rand.Rand) *havoc {
+	return &havoc{c: c, rng: rng, count: map[string]int{}, ordered: map[string]int{}, obeyed: map[string]int{}}
 }
 
 // strike lets one fault happen.
@@ -243,6 +251,44 @@ func (h *havoc) putBack(l, f *process) {
 	<-time.After(h.millis(500, 2000))
 }
 
+// order has a node do something, and counts what was done.
+func (h *havoc) order(p *process, what, id, at string) (done bool) {
+	done = p.do(patience, what, id, at) == nil
+	h.ordered[what]++
+	if done {
+		h.obeyed[what]++
+	}
+	return done
+}
+
+// came says what was ordered often, or set often, and has never come to pass: such a mishap is none. A few may come to nothing.
+func (h *havoc) came(did work) (faults []string) {
+	const often = 8
+	for what, n := range h.ordered {
+		if n >= often && h.obeyed[what] == 0 {
+			faults = append(faults, fmt.Sprintf("%q was ordered %d times and never obeyed", what, n))
+		}
+	}
+	if n := h.obeyed["slow"]; n >= often && did.slowed == 0 {
+		faults = append(faults, fmt.Sprintf("disks were slow %d times, and no write was", n))
+	}
+	links := map[string]int{}
+	for name, n := range h.count {
+		switch {
+		case strings.Contains(name, "cut") || strings.Contains(name, "hear"):
+			links[bytesHeld] += n
+		case name == "slow links":
+			links[bytesLate] += n
+		}
+	}
+	for what, n := range links {
+		if n >= often && h.c.wires.met.Count(what) == 0 {
+			faults = append(faults, fmt.Sprintf("links were hurt %d times, and there were no %s", n, what))
+		}
+	}
+	return faults
+}
+
 // rampage strikes and repairs until the time is over.
 func (h *havoc) rampage(among []mishap, length time.Duration) {
 	for end := time.Now().Add(length); time.Now().Before(end); {
@@ -360,7 +406,7 @@ func (h *havoc) full(p *process) {
 	if h.rng.IntN(2) == 0 {
 		left = nodeDisk / 16
 	}
-	_ = p.do(patience, "leave", "", strconv.Itoa(left))
+	h.order(p, "leave", "", strconv.Itoa(left))
 }
 
 func (h *havoc) add(l *process) {
@@ -369,14 +415,14 @@ func (h *havoc) add(l *process) {
 	}
 	p := h.c.newProcess()
 	p.begin()
-	if l.do(patience, "add", p.cfg.ID, p.cfg.Advertise) == nil {
+	if h.order(l, "add", p.cfg.ID, p.cfg.Advertise) {
 		_ = l.do(patience, "promote", p.cfg.ID, "") // or the repair does it
 	}
 }
 
 // remove wipes a node only if it is certain that it is no member any more.
 func (h *havoc) remove(l, p *process) {
-	if l.do(patience, "remove", p.cfg.ID, "") == nil {
+	if h.order(l, "remove", p.cfg.ID, "") {
 		h.c.retire(p)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"machineid/internal/testkit/injected"
 )
 
 // wires is the network between the node processes. Each node is reached through a gate, and dials from a loopback address of its
@@ -18,11 +20,18 @@ type wires struct {
 	changed chan struct{} // closed and replaced when a link changes
 	links   map[wire]lane
 	held    map[net.Conn]bool // connections that bytes are held on; false: they were lost, and so is it
+	met     injected.Faults   // what bytes have met
 	running sync.WaitGroup
 }
 
 // wire is one direction between two nodes, by their loopback addresses.
 type wire struct{ from, to string }
+
+// What happens to bytes on their way.
+const (
+	bytesHeld = "bytes held in a cut"
+	bytesLate = "bytes late"
+)
 
 type lane struct {
 	cut   bool
@@ -163,6 +172,7 @@ func (w *wires) pass(on wire, c net.Conn) bool {
 		switch {
 		case l.cut && !held:
 			w.held[c] = true
+			w.met.Did(bytesHeld)
 		case !l.cut && kept:
 			delete(w.held, c)
 		}
@@ -173,6 +183,7 @@ func (w *wires) pass(on wire, c net.Conn) bool {
 		case l.cut:
 			<-changed
 		case l.delay > 0 && !delayed:
+			w.met.Did(bytesLate)
 			<-time.After(l.delay)
 			delayed = true
 		default:

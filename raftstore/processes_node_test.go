@@ -198,6 +198,7 @@ type nodeProcess struct {
 	audit    *audit
 	disk     *quotaFS
 	slow     atomic.Int64 // how long each write to the disk takes longer, ns
+	slowed   atomic.Int64 // writes that did
 	compared atomic.Int64 // ranges of the log that the verifier found equal
 }
 
@@ -220,6 +221,7 @@ func runNode(raw string) error {
 	n.disk = newQuotaFS(vfs.Default, nodeDisk)
 	slow := errorfs.Wrap(n.disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if d := n.slow.Load(); d > 0 && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			n.slowed.Add(1)
 			<-time.After(time.Duration(d))
 		}
 		return nil
@@ -238,7 +240,7 @@ func runNode(raw string) error {
 		HeartbeatTimeout: heartbeats(), RPCTimeout: 3 * time.Second,
 		SnapshotInterval: time.Second, SnapshotThreshold: 300, TrailingLogs: 200,
 		CacheBytes: 4 << 20, LogCacheBytes: 1 << 10,
-		knobs: knobs{readUnconfirmed: n.cfg.ReadUnconfirmed},
+		knobs: knobs{readUnconfirmed: n.cfg.ReadUnconfirmed, beginsFirst: true}, // so that there is something to raise
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(n.cfg.From)}}
 			return d.DialContext(ctx, "tcp", addr)
@@ -374,13 +376,14 @@ type nodeState struct {
 	Leads    bool              // and is ready
 	Compared int64             // ranges of its log, by the verifier
 	Installs int64             // states it was sent by others in this run
+	Slowed   int64             // writes that took longer
 	Hashes   map[uint64]string // of the indexes asked for
 }
 
 func (n *nodeProcess) state(since uint64) nodeState {
 	_, leads := n.store.Leading()
 	return nodeState{
-		NodeStatus: n.store.Status(), Leads: leads, Compared: n.compared.Load(), Installs: n.machine.installs(),
+		NodeStatus: n.store.Status(), Leads: leads, Compared: n.compared.Load(), Installs: n.machine.installs(), Slowed: n.slowed.Load(),
 		Hashes: n.machine.since(since),
 	}
 }

@@ -53,7 +53,7 @@ func TestProcesses(t *testing.T) {
 			rng := rand.New(rand.NewPCG(processSeed(t), uint64(nodes)))
 			c := startProcesses(t, nodes, nodeConfig{})
 			w := observe(c, rng, 8)
-			h := &havoc{c: c, rng: rng, count: map[string]int{}}
+			h := newHavoc(c, rng)
 			among := mishaps
 			if tortureTime() > 0 {
 				among = slices.Concat(mishaps, longMishaps)
@@ -89,7 +89,10 @@ func (w *witness) report(t *testing.T, h *havoc, bad []string) {
 	for _, n := range h.count {
 		faults += n
 	}
-	t.Logf("%d faults: %v", faults, h.count)
+	t.Logf("%d faults: %v; orders %v, obeyed %v; %d writes to slow disks; %v", faults, h.count, h.ordered, h.obeyed, did.slowed, &w.c.wires.met)
+	for _, fault := range h.came(did) {
+		t.Error(fault)
+	}
 	t.Logf("%d violations; %d leaders; longest time without a write %s (during %q), until all were level again %s; %d states compared at equal indexes, %d ranges of logs by the verifier; %d states sent",
 		len(bad)+len(w.c.faultsFound()), w.leaders(), w.gap.Round(time.Millisecond), w.gapAfter,
 		h.slowest.Round(time.Millisecond), w.checked, did.compared, did.installs)
@@ -138,7 +141,7 @@ func TestProcessesMutants(t *testing.T) {
 			c := startProcesses(t, 3, mutant.cfg)
 			w := observe(c, rng, 16)
 			defer w.end()
-			h := &havoc{c: c, rng: rng, count: map[string]int{}}
+			h := newHavoc(c, rng)
 			for range 40 { // far more than it ever took
 				h.strike(mutant.faults)
 				h.repair()

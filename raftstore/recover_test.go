@@ -22,6 +22,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"machineid/internal/testkit/bubble"
+	"machineid/internal/testkit/injected"
 )
 
 // TestRecoverBeginsAnotherCluster: two of three are lost for good, as it seems, and the third goes on alone. Those that come back all the same go
@@ -162,8 +163,9 @@ func TestRecoverAppliesTheRest(t *testing.T) {
 // TestRecoverRaisesTheFormat that is in the log and not yet in the state; one that this program does not know is an error.
 func TestRecoverRaisesTheFormat(t *testing.T) {
 	fs := vfs.NewCrashableMem()
-	s, _ := start(t, onFS(fs))
+	s, _ := start(t, onFS(fs), with(beginsFirst))
 	propose(t, s, "a=1")
+	atFormat(t, s, formatFirst)
 	if got, err := s.RaiseFormat(t.Context(), 0); err != nil || got != formatNewest {
 		t.Fatalf("%d, %v", got, err)
 	}
@@ -202,6 +204,7 @@ func pebblePanics(op errorfs.Op) bool {
 func TestOfflineFaultsAreErrors(t *testing.T) {
 	disk, commands, last := worn(t)
 	raw, at := full(t)
+	faults := injected.Needed(t, "recover", "restore")
 	for name, do := range map[string]struct {
 		try   func(vfs.FS) error
 		check func(vfs.FS)
@@ -227,6 +230,7 @@ func TestOfflineFaultsAreErrors(t *testing.T) {
 				if op.Kind.ReadOrWrite() == errorfs.OpIsRead || n.Add(1) != at || pebblePanics(op) {
 					return nil
 				}
+				faults.Did(name)
 				return errInjected
 			})))
 			return n.Load(), err
@@ -256,7 +260,7 @@ func TestOfflineFaultsAreErrors(t *testing.T) {
 		if told == 0 {
 			t.Errorf("%s: no failure was told", name)
 		}
-		t.Logf("%s: %d failures told, of %d writes", name, told, writes)
+		t.Logf("%s: %d failures told, of %d made, of %d writes", name, told, faults.Count(name), writes)
 	}
 	var o Restoring // as little as can be given, on the real disk
 	dir := filepath.Join(t.TempDir(), "data")

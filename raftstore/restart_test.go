@@ -171,6 +171,9 @@ func TestCrashWholeNode(t *testing.T) {
 		}
 	}
 	t.Logf("%d crashes verified", crashed)
+	if crashed == 0 {
+		t.Error("there was no crash")
+	}
 }
 
 // Folders that are not what they were, are refused rather than guessed at (R8).

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"machineid/internal/testkit/bubble"
+	"machineid/internal/testkit/injected"
 )
 
 const (
@@ -438,12 +439,19 @@ func TestFullDiskCrashes(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	var mu sync.Mutex
 	var crashes []crash
+	faults := injected.Needed(t, "a crash around the ballast", "a crash in the log", "a write on the full disk")
 	acked, armed := 0, false // until it is open: before, only the ballast's own operations count
 	q := newQuotaFS(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if (armed || strings.HasSuffix(op.Path, nameBallast) && acked == 0) && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			pct := percentages[len(crashes)%len(percentages)]
+			switch {
+			case strings.HasSuffix(op.Path, nameBallast):
+				faults.Did("a crash around the ballast")
+			case strings.Contains(op.Path, "/"+nameLog):
+				faults.Did("a crash in the log")
+			}
 			crashes = append(crashes, crash{mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: pct, RNG: rng}), acked})
 		}
 		return nil
@@ -500,5 +508,8 @@ func TestFullDiskCrashes(t *testing.T) {
 		stop(t, s)
 		verified++
 	}
-	t.Logf("%d crashes verified", verified)
+	q.mu.Lock()
+	faults.Add("a write on the full disk", q.hits)
+	q.mu.Unlock()
+	t.Logf("%d crashes verified; %v", verified, faults)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/raft-wal/verifier"
 
 	"machineid/internal/testkit/bubble"
+	"machineid/internal/testkit/injected"
 )
 
 // audit is raft-wal's verifier over one run of a node: at each checkpoint of the leader, the node reads its log back and compares it
@@ -197,7 +198,7 @@ func (o *auditor) close() {
 // leader wrote. Two mutants show that it would tell: a byte that changes in a stored entry, and one that changes on its way.
 func TestVerifier(t *testing.T) {
 	t.Run("faults", func(t *testing.T) {
-		compared := 0
+		compared, faults := 0, &injected.Faults{}
 		for _, seed := range testSeeds(t, 1, count(2, 40)) {
 			o := &auditor{}
 			bubble.Test(t, func(t *testing.T) {
@@ -212,7 +213,7 @@ func TestVerifier(t *testing.T) {
 				var busy sync.WaitGroup
 				busy.Go(func() { writeWithCheckpoints(c, stop) })
 				for range 8 {
-					nemesis(c, rng, true)
+					nemesis(c, rng, true, faults)
 					time.Sleep(time.Duration(50+rng.IntN(700)) * time.Millisecond)
 					if rng.IntN(3) == 0 {
 						repair(c, true)
@@ -230,7 +231,7 @@ func TestVerifier(t *testing.T) {
 				t.Errorf("seed %d: %s", seed, w)
 			}
 		}
-		t.Logf("%d ranges of logs were compared", compared)
+		t.Logf("%d ranges of logs were compared; %v", compared, faults)
 		if compared < 20 {
 			t.Error("too few to mean anything")
 		}

@@ -369,12 +369,16 @@ func TestWhoIsSentASnapshotIsNotStalled(t *testing.T) {
 
 // What the membership and the format are decided with is one lock's: nobody comes in, and nothing is raised, while the other is decided.
 func TestAdmittingIsOneAtATime(t *testing.T) {
-	s, _ := start(t)
-	for what, do := range map[string]func(ctx context.Context) error{
-		"add":     func(ctx context.Context) error { return s.AddNonvoter(ctx, "n9", "nowhere") },
-		"replace": func(ctx context.Context) error { return s.Replace(ctx, "n9", "nowhere") },
-		"raise":   func(ctx context.Context) error { _, err := s.RaiseFormat(ctx, 0); return err },
+	s, _ := start(t, with(beginsFirst))
+	for _, order := range []struct {
+		what string
+		do   func(ctx context.Context) error
+	}{
+		{"add", func(ctx context.Context) error { return s.AddNonvoter(ctx, "n9", "nowhere") }},
+		{"replace", func(ctx context.Context) error { return s.Replace(ctx, "n9", "nowhere") }},
+		{"raise", func(ctx context.Context) error { _, err := s.RaiseFormat(ctx, 0); return err }},
 	} {
+		what, do := order.what, order.do
 		s.admitting.Lock()
 		done := make(chan error, 1)
 		go func() { done <- do(within(t, time.Minute)) }()
@@ -383,6 +387,9 @@ func TestAdmittingIsOneAtATime(t *testing.T) {
 			t.Errorf("%s did not wait: %v", what, err)
 			done <- err
 		case <-time.After(50 * time.Millisecond):
+		}
+		if s.Format() != formatFirst {
+			t.Errorf("%s: it was raised meanwhile", what)
 		}
 		s.admitting.Unlock()
 		if err := <-done; err != nil {

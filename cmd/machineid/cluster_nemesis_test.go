@@ -13,6 +13,12 @@ import (
 
 // Who harms the cluster of a saga: edges that are cut off and restarted, nodes that crash, hand over, lose their disks and are put back, and clocks that are set.
 
+// kindsOfFaults are those that a few sagas together must have.
+var kindsOfFaults = []string{
+	"edge cut off", "edge's connections broken", "edge slow", "edge restarted", "edge killed", "node cut off from nodes", "node crashed", "node stopped", "leader moved",
+	"wall clock set", "all nodes crashed", "wall clocks stepped", "disk lost", "older copy put back", "all nodes restarted behind an edge",
+}
+
 func (a *actors) fault(what string, detail ...any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

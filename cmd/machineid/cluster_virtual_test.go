@@ -24,6 +24,7 @@ type saga struct {
 	annals
 	ends                           *mortals
 	faults                         map[string]int
+	met                            map[string]int // what connections and their bytes have met
 	log                            []string
 	terms                          map[uint64]bool
 	unknown, notDone, replays      int
@@ -110,6 +111,10 @@ func play(t *testing.T, seed uint64, length time.Duration) (out *saga) {
 		a.saga.resumed, a.saga.resets = a.counted("machineid_link_resumes_total"), a.counted("machineid_link_resets_total")
 		a.saga.expired = a.counted("machineid_link_expiries_total")
 		a.saga.seen = a.counted("machineid_edge_invalidations_total")
+		a.saga.met = map[string]int{}
+		for _, what := range hurts {
+			a.saga.met[what] = a.net.met.Count(what)
+		}
 		out = &a.saga
 	})
 	return out
@@ -381,7 +386,7 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 	var sum saga
 	var decided, allowed, unknownKeys, terms, violations int
 	var ends tally
-	sum.faults = map[string]int{}
+	sum.faults, sum.met = map[string]int{}, map[string]int{}
 	list := seeds(t, n)
 	for i, seed := range list {
 		h := play(t, seed, sagaLength)
@@ -413,12 +418,26 @@ func TestThePromiseOfAClusterInVirtualTime(t *testing.T) {
 		}
 	}
 	t.Logf("%d seeds: %d violations; %d validates, %d decided, %d ALLOWs after the first fault, %d with a key that was revoked; %d calls at the authority (attempts: %d unknown, "+
-		"%d not done, %d replays); %d terms, %.0f sessions resumed, %.0f reset, %.0f changes that waited for an expiry, %.0f invalidations; %v; faults %v",
+		"%d not done, %d replays); %d terms, %.0f sessions resumed, %.0f reset, %.0f changes that waited for an expiry, %.0f invalidations; %v; faults %v; %v",
 		len(list), violations, len(sum.glances), decided, allowed, unknownKeys, len(sum.accesses), sum.unknown,
-		sum.notDone, sum.replays, terms, sum.resumed, sum.resets, sum.expired, sum.seen, &ends, sum.faults)
+		sum.notDone, sum.replays, terms, sum.resumed, sum.resets, sum.expired, sum.seen, &ends, sum.faults, sum.met)
 	if k := len(list); decided < len(sum.glances)/4 || allowed < 5*k || unknownKeys < 5*k || len(sum.accesses) < 20*k || terms < 2*k || sum.resumed == 0 || sum.seen == 0 ||
 		k > 2 && (sum.resets == 0 || sum.expired == 0 || sum.replays == 0 || !ends.enough(k)) {
 		t.Error("too little happened for the check to mean anything")
+	}
+	for _, what := range hurts {
+		enough := 3 // seeds, of which some had it
+		if what == bytesSlow {
+			enough = 20 // one fault in a dozen
+		}
+		if sum.met[what] == 0 && len(list) >= enough {
+			t.Errorf("of %d seeds none had %s: %v", len(list), what, sum.faults)
+		}
+	}
+	for _, what := range kindsOfFaults {
+		if sum.faults[what] == 0 && len(list) >= 20 {
+			t.Errorf("of %d seeds none had the fault %q", len(list), what)
+		}
 	}
 }
 
@@ -427,6 +446,9 @@ func (s *saga) add(h *saga) {
 	s.accesses, s.glances = append(s.accesses, h.accesses...), append(s.glances, h.glances...)
 	for k, v := range h.faults {
 		s.faults[k] += v
+	}
+	for k, v := range h.met {
+		s.met[k] += v
 	}
 	s.unknown, s.notDone, s.replays = s.unknown+h.unknown, s.notDone+h.notDone, s.replays+h.replays
 	s.resumed, s.resets, s.expired, s.seen = s.resumed+h.resumed, s.resets+h.resets, s.expired+h.expired, s.seen+h.seen

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"machineid/internal/testkit/injected"
 )
 
 // memNet is a network of hosts for virtual time. It carries streams, as TCP does: bytes arrive late, or not until a link is
@@ -28,7 +30,20 @@ type memNet struct {
 	slow      map[way]time.Duration
 	mended    chan struct{} // closed and replaced when a link is mended
 	steady    bool          // nothing has to be sent again
+	met       injected.Faults
 }
+
+// What bytes and connections meet.
+const (
+	bytesHeld  = "bytes held in a cut"
+	bytesSlow  = "bytes on a slow link"
+	bytesLost  = "a connection broken with bytes on their way"
+	connBroken = "a connection broken"
+	dialHeld   = "a dial into a cut"
+)
+
+// hurts are all of these.
+var hurts = []string{bytesHeld, bytesSlow, bytesLost, connBroken, dialHeld}
 
 // way is one direction between two hosts.
 type way struct{ from, to string }
@@ -85,6 +100,7 @@ func (n *memNet) reset(which func(*memConn) bool) {
 	}
 	n.mu.Unlock()
 	for _, c := range list {
+		n.met.Did(connBroken)
 		c.in.breakOff()
 		c.out.breakOff()
 	}
@@ -158,6 +174,9 @@ func (n *memNet) latency(w way) time.Duration {
 	if n.rng.IntN(1000) == 0 && !n.steady {
 		d += time.Duration(n.rng.IntN(1500)) * time.Millisecond
 	}
+	if n.slow[w] > 0 {
+		n.met.Did(bytesSlow)
+	}
 	return d + n.slow[w]
 }
 
@@ -215,6 +234,9 @@ func (h *memHost) dial(ctx context.Context, addr string) (net.Conn, error) {
 			cut, mended := h.net.isCut(w)
 			if !cut && !h.down.Load() {
 				break
+			}
+			if cut {
+				h.net.met.Did(dialHeld)
 			}
 			select {
 			case <-mended:
@@ -322,8 +344,16 @@ func (p *memPipe) set(f func(*memPipe)) {
 	p.changed = make(chan struct{})
 }
 
-func (p *memPipe) breakOff() { p.set(func(p *memPipe) { p.broken = true }) }
-func (p *memPipe) stop()     { p.set(func(p *memPipe) { p.stopped = true }) }
+func (p *memPipe) breakOff() {
+	p.set(func(p *memPipe) {
+		if len(p.chunks) > 0 && !p.broken {
+			p.net.met.Did(bytesLost)
+		}
+		p.broken = true
+	})
+}
+
+func (p *memPipe) stop() { p.set(func(p *memPipe) { p.stopped = true }) }
 
 func (p *memPipe) end() {
 	d := p.net.latency(p.way)
@@ -390,7 +420,11 @@ func (p *memPipe) read(b []byte) (int, error) {
 		case !by.IsZero() && !now.Before(by):
 			p.mu.Unlock()
 			return 0, os.ErrDeadlineExceeded
-		case cut || len(p.chunks) == 0:
+		case cut:
+			if len(p.chunks) > 0 {
+				p.net.met.Did(bytesHeld)
+			}
+		case len(p.chunks) == 0:
 		case p.chunks[0].at.After(now):
 			if at := p.chunks[0].at; by.IsZero() || at.Before(by) {
 				wakeAt = at

@@ -32,6 +32,35 @@ func TestStretchCoversTheWorstPairOfRates(t *testing.T) {
 	}
 }
 
+func TestTimeCounts(t *testing.T) {
+	if got := clock.Time(5).Add(7); got != 12 {
+		t.Errorf("5 and 7: %d", got)
+	}
+	if got := clock.Time(12).Sub(5); got != 7 {
+		t.Errorf("from 5 to 12: %d", got)
+	}
+}
+
+// stopped reads the same at all times; given a moment, it says that.
+type stopped struct{}
+
+func (stopped) Now() clock.Time { return 3 }
+
+type given struct{ stopped }
+
+func (given) At(now time.Time) clock.Time { return clock.Time(now.UnixNano()) }
+
+// TestAtTakesTheMoment: a clock that can read for a moment that was read already does so, and any other is read.
+func TestAtTakesTheMoment(t *testing.T) {
+	now := time.Unix(0, 42)
+	if got := clock.At(given{}, now); got != 42 {
+		t.Errorf("a clock that takes the moment: %d", got)
+	}
+	if got := clock.At(stopped{}, now); got != 3 {
+		t.Errorf("one that does not: %d", got)
+	}
+}
+
 func BenchmarkSystem(b *testing.B) {
 	c := clock.System()
 	for b.Loop() {

@@ -29,7 +29,10 @@ const rereadWithin = 50 * time.Microsecond
 // wall clock, to which the kernel adds the suspended time before any process runs
 // again: as long as the two have moved alike there was none. Whatever else moves
 // the wall clock only costs the system call.
-type system struct{ last atomic.Pointer[reading] }
+type system struct {
+	last atomic.Pointer[reading]
+	boot func() Time // CLOCK_BOOTTIME
+}
 
 type reading struct {
 	at   time.Time // monotonic, taken just before boot
@@ -39,7 +42,7 @@ type reading struct {
 
 // System is the machine's own clock; see CountsSuspend.
 func System() Clock {
-	s := &system{}
+	s := &system{boot: boot}
 	s.last.Store(&reading{}) // too old to count on from
 	return s
 }
@@ -55,9 +58,14 @@ func (s *system) At(now time.Time) Time {
 		return last.boot.Add(passed)
 	}
 	at := time.Now()
-	r := &reading{at: at, wall: at.UnixNano(), boot: boot()}
-	if time.Since(at) < rereadWithin {
-		s.last.Store(r)
+	r := &reading{at: at, wall: at.UnixNano(), boot: s.boot()}
+	if counted := last.boot.Add(at.Sub(last.at)); counted > r.boot && counted.Sub(r.boot) < rereadWithin {
+		r.boot = counted // as far ahead as the last reading was: whoever has seen that must not see less now
+	}
+	if time.Since(at) < rereadWithin && !s.last.CompareAndSwap(last, r) {
+		// Another was faster, and may be less far ahead. All count on from that one.
+		last = s.last.Load()
+		return last.boot.Add(at.Sub(last.at))
 	}
 	return r.boot
 }

@@ -1,6 +1,7 @@
 package decision_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,5 +90,60 @@ func TestTexts(t *testing.T) {
 	}
 	if got := decision.Code(0).String(); got != "UNKNOWN" {
 		t.Errorf("zero code prints %q", got)
+	}
+}
+
+// TestRecordsOfANewerVersion: version 1 is read, and a record that needs more is not, whichever of the three it is.
+func TestRecordsOfANewerVersion(t *testing.T) {
+	for i := range 3 {
+		for version, want := range map[uint32]decision.Code{0: decision.Allow, 1: decision.Allow, 2: decision.SystemUnavailable} {
+			least := [3]uint32{}
+			least[i] = version
+			got := decision.Decide(decision.Key{Known: true, MinVersion: least[0]}, decision.Holder{Known: true, MinVersion: least[1]},
+				decision.Occupant{Known: true, MinVersion: least[2]}, 1)
+			if got != want {
+				t.Errorf("record %d of version %d: %v, want %v", i, version, got, want)
+			}
+		}
+	}
+}
+
+// TestPartsAgreeWithTheWhole: what is asked of one record alone is what Decide says of it.
+func TestPartsAgreeWithTheWhole(t *testing.T) {
+	const now = 10
+	for _, known := range []bool{true, false} {
+		for end, open := range map[decision.Millis]bool{0: true, 9: false, 10: false, 11: true} {
+			k, o := decision.Key{Known: known, ExpiresAt: end}, decision.Occupant{Known: known, ExpiresAt: end}
+			if got, want := k.Alive(now), known && open; got != want {
+				t.Errorf("a key that is known: %v, to %d, is alive: %v", known, end, got)
+			}
+			if got, want := o.Present(now), known && open; got != want {
+				t.Errorf("a device that is known: %v, to %d, is present: %v", known, end, got)
+			}
+			if got := (decision.Holder{Known: known, AccessUntil: end}).Expired(now); got == open {
+				t.Errorf("an org with access to %d is expired: %v", end, got)
+			}
+		}
+	}
+}
+
+// TestWords: clients know these words, in this order.
+func TestWords(t *testing.T) {
+	var got []string
+	for _, c := range decision.Codes() {
+		got = append(got, c.String()+" "+c.Reason()+" "+c.Status())
+	}
+	want := []string{
+		"INVALID_ORG_KEY invalid_org_key error", "INVALID_DEVICE_ID invalid_device_id error", "SYSTEM_UNAVAILABLE system_unavailable error",
+		"ORG_NOT_FOUND org_not_found not_found", "ORG_DISABLED org_disabled blocked", "PLAN_FROZEN plan_frozen blocked",
+		"ENTITLEMENT_EXPIRED entitlement_expired blocked", "DEVICE_NOT_FOUND device_not_found not_found", "DEVICE_REVOKED device_revoked revoked", "ALLOW allow ok",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the codes are\n%q, want\n%q", got, want)
+	}
+	for _, c := range []decision.Code{0, decision.Allow + 1} {
+		if c.String() != "UNKNOWN" || c.Reason() != "unknown" || c.Status() != "error" {
+			t.Errorf("%d: %s %s %s", c, c.String(), c.Reason(), c.Status())
+		}
 	}
 }

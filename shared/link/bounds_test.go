@@ -284,3 +284,38 @@ func count(t *testing.T, m protoreflect.Message, counts map[protoreflect.FullNam
 		return true
 	})
 }
+
+// TestBoundsAreOfTheWire: an edge and an authority of different versions keep to the same bounds, so none changes by the way. A smaller one ends the
+// sessions of those that keep to the larger.
+func TestBoundsAreOfTheWire(t *testing.T) {
+	for name, c := range map[string]struct{ is, want int }{
+		"bytes to the authority": {MaxToAuthority, 1_048_576}, "bytes to an edge": {MaxToEdge, 8_388_608},
+		"questions": {MaxFetches, 1_024}, "answers": {MaxAnswers, 8_192}, "indexes": {MaxInvalidates, 131_072}, "hashes": {maxIDes, 1_048_576},
+		"a name": {MaxName, 256}, "a device's id": {MaxID, 256}, "an address": {maxAddress, 512}, "a reason": {maxReason, 1_024}, "a token": {maxToken, 256},
+		"any id": {maxID, 64}, "orgs seen": {maxSeen, 4_096}, "devices seen": {maxSighted, 8_192}, "keys used": {maxUsed, 2_048},
+		"tallies": {maxTallies, 64}, "clusters replaced": {maxReplaced, 64}, "unknown": {maxUnknown, 65_536}, "buckets": {Buckets, 1_048_576},
+		"bytes of what is held": {HeldBytes, 131_072},
+	} {
+		if c.is != c.want {
+			t.Errorf("%s: %d, and was always %d", name, c.is, c.want)
+		}
+	}
+}
+
+// TestBuckets: a hash's bucket is its lowest 20 bits, and a bit of what is held.
+func TestBuckets(t *testing.T) {
+	held := make([]byte, HeldBytes)
+	for _, hash := range []uint64{0, 7, 8, 0xabcde, 0xfffff} {
+		b := BucketOf(hash | 0x1234_5678_9ab0_0000)
+		if uint64(b) != hash {
+			t.Errorf("the bucket of %x is %x", hash, b)
+		}
+		if Held(held, b) {
+			t.Errorf("%x is held before", b)
+		}
+		held[b/8] |= 1 << (b % 8)
+		if !Held(held, b) {
+			t.Errorf("%x is not held", b)
+		}
+	}
+}

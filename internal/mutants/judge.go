@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// judge is a run of tests that a mutant has to pass to live. Its own package's come first.
+type judge struct {
+	folder string
+	run    string // which of its tests, "" for all
+	env    []string
+}
+
+// The promise in virtual time: three nodes, five edges, a few histories.
+var histories = judge{
+	folder: "cmd/machineid", run: "^TestThePromiseOfAClusterInVirtualTime$", env: []string{"MACHINEID_TEST_TORTURE=1", "MACHINEID_TEST_SEEDS=5"},
+}
+
+// also are the judges beside a package's own tests, by its folder: who lives there is tried by these.
+var also = map[string][]judge{
+	"shared/budget":   {{folder: "edge"}},
+	"shared/clock":    {histories},
+	"shared/decision": {{folder: "authority/state"}, histories},
+	"shared/format":   {{folder: "authority/hub"}, {folder: "raftstore"}, {folder: "authority"}},
+	"shared/link":     {{folder: "authority/hub"}, {folder: "edge"}},
+	"edge":            {histories},
+	"authority/hub":   {histories},
+	"authority/state": {{folder: "authority/api"}, histories},
+}
+
+// judges are those of a package, its own tests first.
+func (c *court) judges(folder string) []judge {
+	own := []judge{{folder: folder}}
+	if c.own {
+		return own
+	}
+	return append(own, also[folder]...)
+}
+
+// What became of a mutant.
+const (
+	killed  = "killed"
+	lived   = "lived"
+	refused = "refused" // by the compiler: it is none
+)
+
+// court tries mutants.
+type court struct {
+	root    string // of the module
+	memory  int    // GiB that the tests of a mutant may take
+	patient time.Duration
+	own     bool                     // only a package's own tests judge
+	took    map[string]time.Duration // by a judge's folder, without a fault
+}
+
+// begin runs the judges of a package without a fault: they have to pass, and a mutant is given three times as long as they took.
+func (c *court) begin(ctx context.Context, folder string) error {
+	for _, j := range c.judges(folder) {
+		if _, known := c.took[j.folder+j.run]; known {
+			continue
+		}
+		began := time.Now()
+		said, err := c.test(ctx, j, "", 30*time.Minute)
+		if err != nil {
+			return fmt.Errorf("the tests of %s fail without a fault: %w\n%s", j.folder, err, said)
+		}
+		c.took[j.folder+j.run] = time.Since(began)
+	}
+	return nil
+}
+
+// try says what becomes of a mutant, and which folder's tests have killed it.
+func (c *court) try(ctx context.Context, m *mutant) (verdict, by string, err error) {
+	dir, err := os.MkdirTemp("", "mutant")
+	if err != nil {
+		return "", "", fmt.Errorf("make room for a mutant: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	overlay, err := c.overlay(m, dir)
+	if err != nil {
+		return "", "", err
+	}
+	folder := filepath.ToSlash(filepath.Dir(m.file))
+	for _, j := range c.judges(folder) {
+		said, err := c.test(ctx, j, overlay, c.patient+3*c.took[j.folder+j.run])
+		switch {
+		case ctx.Err() != nil:
+			return "", "", ctx.Err()
+		case err == nil:
+		case bytes.Contains(said, []byte("[build failed]")) || bytes.Contains(said, []byte("[setup failed]")):
+			return refused, compilerSaid.FindString(string(said)), nil
+		default:
+			return killed, j.folder + " " + failedTest.FindString(string(said)), nil
+		}
+	}
+	return lived, "", nil
+}
+
+var (
+	compilerSaid = regexp.MustCompile(`(?m)^\S+\.go:\d+:\d+: .*$`)
+	failedTest   = regexp.MustCompile(`(?m)(--- FAIL: \S+|^panic: .{0,60}|^fatal error: .{0,60}|signal: killed)`)
+)
+
+// overlay writes the file with the fault, and the list that puts it in the place of ours.
+func (c *court) overlay(m *mutant, dir string) (string, error) {
+	name := filepath.Join(c.root, filepath.FromSlash(m.file))
+	src, err := os.ReadFile(name)
+	if err != nil {
+		return "", fmt.Errorf("read what is to be changed: %w", err)
+	}
+	of := filepath.Join(dir, "mutant.go")
+	list, err := json.Marshal(map[string]map[string]string{"Replace": {name: of}})
+	if err != nil {
+		return "", fmt.Errorf("list what is replaced: %w", err)
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	for name, text := range map[string][]byte{of: m.apply(src), overlay: list} {
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			return "", fmt.Errorf("write a mutant: %w", err)
+		}
+	}
+	return overlay, nil
+}
+
+// test runs a judge's tests. A fault may ask for all memory, or never end: both have bounds, and so is what they leave behind.
+func (c *court) test(ctx context.Context, j judge, overlay string, within time.Duration) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "judge")
+	if err != nil {
+		return nil, fmt.Errorf("make room for tests: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	args := []string{"-c", `ulimit -d "$0" && exec "$@"`, fmt.Sprint(c.memory << 20), "go", "test", "-count=1", "-short", "-vet=off", "-ldflags=-w", "-failfast", "-skip", "^TestAlloc"}
+	args = append(args, "-timeout", within.Round(time.Second).String())
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	if j.run != "" {
+		args = append(args, "-run", j.run)
+	}
+	ctx, cancel := context.WithTimeout(ctx, within+5*time.Minute) // to compile in; a test that ends itself says where it stood
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", append(args, "./"+j.folder)...)
+	cmd.Dir, cmd.WaitDelay = c.root, 10*time.Second
+	alone(cmd)
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "MACHINEID_") && !strings.HasPrefix(v, "TMPDIR=") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, "CGO_ENABLED=0", "TMPDIR="+dir)
+	cmd.Env = append(cmd.Env, j.env...)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err = cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("go test: %w", err)
+	}
+	return said.Bytes(), err
+}
