@@ -74,7 +74,7 @@ func TestNamedTestsExist(t *testing.T) {
 					in = path.Dir(file) // or below
 				}
 				for f, names := range tests {
-					if (f == in || folder == "" && (f == "." || within(f, in))) && slices.Contains(names, name) {
+					if (f == in || folder == "" && (in == "." || f == "." || within(f, in))) && slices.Contains(names, name) {
 						return
 					}
 				}
@@ -114,12 +114,13 @@ func runsNothing(args string, tests map[string][]string) string {
 			pattern = strings.Trim(words[i+1], "'")
 		}
 	}
-	if folder == "" || folder == "..." || folder == "PACKAGE" || pattern == "" {
+	if folder == "" || folder == "..." || folder == "PACKAGE" || pattern == "" || pattern == "NAME" {
 		return ""
 	}
 	if tests[folder] == nil {
 		return folder + " has no tests"
 	}
+	pattern, _, _ = strings.Cut(pattern, "/") // what is behind selects in a test
 	re, err := regexp.Compile(pattern)
 	if err != nil {
 		return err.Error()

@@ -33,7 +33,7 @@ type layer struct {
 	std bool
 }
 
-// layers is DESIGN.md's "Folders, and who may know whom". The reasons are for whoever sees the test fail.
+// layers are the table of DESIGN.md, Folders, and who may import whom. The reasons are for whoever sees the test fail.
 var layers = []layer{
 	{folder: "shared", never: map[string]string{
 		"github.com/hashicorp/raft":        "shared knows no storage",
@@ -203,7 +203,7 @@ func packages(t *testing.T) []pkg {
 	}
 }
 
-// topFolders are DESIGN.md's. Folders that begin with a dot belong to tools.
+// topFolders are those of DESIGN.md, Folders, and who may import whom. Folders that begin with a dot belong to tools.
 var topFolders = []string{"authority", "bench", "cmd", "deploy", "docs", "edge", "internal", "raftstore", "sdk", "shared"}
 
 func TestTopFolders(t *testing.T) {

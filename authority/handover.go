@@ -96,7 +96,7 @@ type nodes struct {
 	node *Node
 }
 
-// TransferLeadership hands over cleanly (DESIGN.md).
+// TransferLeadership hands over cleanly (DESIGN.md, Handing over).
 func (n nodes) TransferLeadership(ctx context.Context, id string) error {
 	return n.node.handOver(ctx, id)
 }

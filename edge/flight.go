@@ -11,9 +11,9 @@ import (
 
 // flights are the fetches of one memory, one for each record that is missing,
 // however many wait for it (I5). They belong to the memory in which they began:
-// what lands late counts for nobody else (HOUSE.md: a shared flight begun before
-// an invalidation must not answer those that came after it; the floors see to
-// that, and every waiter checks them again).
+// what lands late counts for nobody else (a flight begun before
+// an invalidation must not answer those that came after it: the floors see to
+// that, and every waiter checks them again, I3).
 type flights struct {
 	send   func(*flight) bool // hands it to the link; false if the link is gone
 	limits *limits            // nil: none

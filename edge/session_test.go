@@ -139,7 +139,7 @@ func TestPausesBetweenSessionsAreBounded(t *testing.T) {
 	})
 }
 
-// TestAnAuthorityThatDoesNotWelcome, or grants nothing, is left for another.
+// TestAnAuthorityThatGrantsNothingIsLeft for another.
 func TestAnAuthorityThatGrantsNothingIsLeft(t *testing.T) {
 	inWorld(t, func(w *world) {
 		t := w.t

@@ -13,7 +13,7 @@ import (
 	"machineid/shared/link"
 )
 
-// Ways in which others failed (DESIGN.md) that no other test of the edge is named for; docs/guarantee.md lists them all.
+// Ways in which others failed that no other test of the edge is named for; docs/guarantee.md, Thirteen ways in which others have failed, lists them all.
 
 // TestAPausedEdgeAnswersNothingOnWaking: its clock has counted, its timers have not run, and it has heard of nothing. What it
 // remembers is whole, and denied.

@@ -310,7 +310,7 @@ func (c Config) raftConfig(l Life, notify chan<- bool, logger *raftLogger) *raft
 	rc.LocalID = l.server()
 	rc.HeartbeatTimeout = c.HeartbeatTimeout
 	rc.ElectionTimeout = c.HeartbeatTimeout
-	rc.LeaderLeaseTimeout = c.HeartbeatTimeout // shorter, and a pause of a leader that nobody misses yet costs an election (DESIGN.md)
+	rc.LeaderLeaseTimeout = c.HeartbeatTimeout // shorter, and a pause of a leader that nobody misses yet costs an election (DESIGN.md, Leading)
 	rc.MaxAppendEntries = maxAppendEntries
 	rc.BatchApplyCh = true
 	rc.SnapshotInterval = c.SnapshotInterval

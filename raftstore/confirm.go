@@ -23,7 +23,7 @@ func (s *Store) Confirm(ctx context.Context) (term uint64, err error) {
 	return term, nil
 }
 
-// confirmRound asks the voters of the latest configuration "is your term still T?" (DESIGN.md I1.1 of the project, R12). Equal
+// confirmRound asks the voters of the latest configuration "is your term still T?" (I1.1, R12). Equal
 // terms alone are the test: a newer leader was elected by a quorum, each of which raised its term before it voted, terms never
 // fall, and that quorum shares a voter with every quorum of this configuration. So a quorum of answers "T", all to questions asked
 // after the round began, means that nobody newer led when it began. What voters believe about who leads is no part of it, and

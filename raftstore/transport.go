@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// The first byte of a connection to the Raft listener says what it carries. A Greeting follows, and its Welcome, each as a frame (frame.go).
+// The first byte of a connection to the Raft listener says what it carries. A Greeting follows, and its Welcome, each as a frame (peers.go).
 // The values are of the wire: never reuse one. 1 and 2 carried the same without a Greeting.
 const (
 	muxRaft byte = 3 // hashicorp/raft's messages

@@ -2,7 +2,7 @@
 // is read, and an answer goes out (docs/api.md).
 //
 // What it guarantees: a call that changes or reports a state is answered with success, or with a refusal decided from that
-// state, only when the last change of it is in force at every edge (DESIGN.md, I2). No call can forget it: a command is
+// state, only when the last change of it is in force at every edge (I2). No call can forget it: a command is
 // proposed by request.commit alone and a view opened by request.look alone, and neither hands on what it saw before it
 // has settled; only validate, which promises less, looks without. Nothing is proposed after a request's time is up. No key
 // and no token is ever logged, stored or answered, but for new keys in the answers of org/create, org/keys, org/keys/rotate

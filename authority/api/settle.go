@@ -18,7 +18,7 @@ import (
 )
 
 // settleGrace is how much longer than its own time a request waits for a change that is committed: with the 8 s of a
-// request that makes the 9 s of DESIGN.md, I2, and known clients give up at 10 s.
+// request that makes the 9 s of docs/api.md, Time, and known clients give up at 10 s.
 const settleGrace = time.Second
 
 // sight is a view with the time at which it is judged.

@@ -1,4 +1,4 @@
-// Package hub is the authority's end of the link (DESIGN.md, The link): it keeps
+// Package hub is the authority's end of the link (DESIGN.md of the project, The link): it keeps
 // one session per edge, gives leases, answers fetches, and lets a change return
 // only when no edge can answer from before it any more.
 //

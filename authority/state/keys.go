@@ -7,7 +7,7 @@ import (
 	"machineid/authority/state/statepb"
 )
 
-// The key space (DESIGN.md). Every kind of key has its own first byte; ids of
+// The key space (DESIGN.md, Key space). Every kind of key has its own first byte; ids of
 // fixed length come before those of any length, so no separator is needed and no
 // id can reach into another's range. 0x00 belongs to raftstore.
 const (

@@ -1,10 +1,10 @@
 // Package state is the domain: orgs, keys, devices, plans, audit. Commands come
-// in, changes to one Pebble batch go out (DESIGN.md, State and commands).
+// in, changes to one Pebble batch go out (DESIGN.md of the project, State and commands).
 //
 // It guarantees that Apply is deterministic, and that a command on anything a
 // decision depends on emits what it concerns, also when it changes nothing: all
 // writes to such records go through three methods of tx, and these emit. The
-// DESIGN.md beside this file has the invariants, S1 to S14.
+// DESIGN.md beside this file has the invariants, S1 to S17.
 package state
 
 import (
@@ -40,7 +40,7 @@ const (
 )
 
 // Concern names one record that a command was about: whoever holds it must be
-// told before the command's caller is answered (DESIGN.md, I2).
+// told before the command's caller is answered (I2).
 type Concern struct {
 	Kind Kind
 	// Key is the hash of an org key, for ConcernKey.

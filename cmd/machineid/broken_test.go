@@ -23,7 +23,7 @@ import (
 // Where breaking a rule needs bad luck that virtual time does not have, as a stall between two lines, the stall alone is a broken
 // rule too, marked as harmless: what is caught is then the rule and not the stall.
 
-// broken is one rule of DESIGN.md broken.
+// broken is one rule of DESIGN.md of the project broken.
 type broken struct {
 	rule, name string
 	edits      []edit

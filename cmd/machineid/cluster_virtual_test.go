@@ -16,7 +16,7 @@ import (
 	"machineid/internal/testkit/bubble"
 )
 
-// The promise (DESIGN.md) over a whole deployment in virtual time: three authority nodes, five edges, clients at all of them, and
+// The promise (docs/guarantee.md, The promise) over a whole deployment in virtual time: three authority nodes, five edges, clients at all of them, and
 // somebody who cuts links, crashes nodes, moves leaders, restarts edges and sets clocks.
 
 // saga is one history and what it was made of.

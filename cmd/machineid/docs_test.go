@@ -226,7 +226,7 @@ func documentsOfCommands(tb testing.TB) []string {
 	if err != nil || len(list) < 10 {
 		tb.Fatal(list, err)
 	}
-	return append(list, "../../README.md", "../../deploy/README.md", "../../SECURITY.md")
+	return append(list, "../../README.md", "../../CONTRIBUTING.md", "../../deploy/README.md", "../../SECURITY.md")
 }
 
 // TestCommandsInDocumentsExist: what a document gives to type is a command, with flags that it has.
@@ -318,7 +318,7 @@ func keysOf[V any](m map[string]V) func(func(string) bool) {
 }
 
 // TestBrokenRulesAreListed: docs/guarantee.md has each rule of the promise that is broken on purpose, with the test that catches it, and no other; its figures, and
-// the README's, are those of the lists.
+// the one in docs/numbers.md, are those of the lists.
 func TestBrokenRulesAreListed(t *testing.T) {
 	t.Parallel()
 	text := page(t, "docs/guarantee.md")
@@ -349,8 +349,8 @@ func TestBrokenRulesAreListed(t *testing.T) {
 	if want := "the rules of the store are tested: " + strconv.Itoa(store) + " of them broken on purpose"; !strings.Contains(text, want) {
 		t.Errorf("docs/guarantee.md does not say: %s", want)
 	}
-	if want := strconv.Itoa(len(promise)) + " rules broken on purpose"; !strings.Contains(page(t, "README.md"), want) {
-		t.Errorf("README.md does not say: %s", want)
+	if want := strconv.Itoa(len(promise)) + " rules broken on purpose"; !strings.Contains(page(t, "docs/numbers.md"), want) {
+		t.Errorf("docs/numbers.md does not say: %s", want)
 	}
 }
 

@@ -217,7 +217,7 @@ func (rs records) codes() []string {
 }
 
 // possible lists the codes of every state from the last step that had returned when a request was sent to the last that was
-// called before it was answered: the promise (DESIGN.md).
+// called before it was answered: the promise (docs/guarantee.md, The promise).
 func possible(initially string, steps []step, sent, got time.Duration) []string {
 	// They are in order: the first that had not returned yet.
 	first, _ := slices.BinarySearchFunc(steps, sent, func(s step, at time.Duration) int {

@@ -14,7 +14,7 @@ import (
 	"machineid/shared/link"
 )
 
-// The promise (DESIGN.md): validate is a regular register per device. It answers
+// The promise (docs/guarantee.md, The promise): validate is a regular register per device. It answers
 // from the state at some point between the last change that had returned when it
 // was sent and the last change that was called before it was answered.
 

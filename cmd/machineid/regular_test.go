@@ -121,7 +121,7 @@ func (s subject) eras(list []access) (out []era) {
 	return out
 }
 
-// may lists what a subject can be for a question that was sent and answered then (DESIGN.md, The promise).
+// may lists what a subject can be for a question that was sent and answered then (DESIGN.md of the project, The promise).
 func may(eras []era, sent, got time.Duration) (out []condition) {
 	for _, e := range eras {
 		if e.from <= got && e.until >= sent && !slices.Contains(out, e.after) {

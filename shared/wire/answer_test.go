@@ -12,7 +12,7 @@ import (
 	"machineid/shared/decision"
 )
 
-// The sample of API.md, byte for byte but for its line break.
+// A denial as docs/api.md, Validate, has it, byte for byte but for its line break.
 func TestAppendDecisionGolden(t *testing.T) {
 	const want = `{"allowed":false,"code":"DEVICE_REVOKED","request_id":"fbf77ff5-06ed-42eb-8e07-024c32ef1e68","handler":"devices/validate",` +
 		`"status":"revoked","reason":"device_revoked","deviceId":"agent-01","valid":false,"revoked":true}`
@@ -36,7 +36,7 @@ type decisionBody struct {
 	Revoked   *bool   `json:"revoked"`
 }
 
-// TestDecisionTable is the table of API.md.
+// TestDecisionTable is the table of codes in docs/api.md, Validate.
 func TestDecisionTable(t *testing.T) {
 	statuses := map[string]string{
 		"INVALID_ORG_KEY": "error", "INVALID_DEVICE_ID": "error", "SYSTEM_UNAVAILABLE": "error", "ORG_NOT_FOUND": "not_found",

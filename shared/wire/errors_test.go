@@ -11,7 +11,7 @@ import (
 	"machineid/shared/orgkey"
 )
 
-// TestErrorTable is the table of API.md.
+// TestErrorTable is the table of docs/api.md, Errors.
 func TestErrorTable(t *testing.T) {
 	for _, c := range []struct {
 		err          *Error

@@ -217,6 +217,31 @@ func explained(page, code string) bool {
 	return regexp.MustCompile(cells).MatchString(page)
 }
 
+// TestCallsAreOnThePage: docs/api.md names every call. The last part alone is enough in a row that names several.
+func TestCallsAreOnThePage(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/api.md")
+	if err != nil {
+		t.Fatalf("read the page of calls: %v", err)
+	}
+	for _, r := range wire.Routes() {
+		if !isOnPage(string(page), r.Path) {
+			t.Errorf("docs/api.md names no call %s: say there what it is for", r.Path)
+		}
+	}
+	for path, want := range map[string]bool{"org/keys": true, "org/key": false, "operator/orgs/*": true, "operator/org/*": false, "nothing": false} {
+		if isOnPage(string(page), path) != want {
+			t.Errorf("%q is on docs/api.md: not %v", path, want)
+		}
+	}
+}
+
+// isOnPage tells whether a page says what to send to a path.
+func isOnPage(page, path string) bool {
+	whole := strings.ReplaceAll(regexp.QuoteMeta(path), `\*`, `\{\w+\}`)
+	last := regexp.QuoteMeta(path[strings.LastIndex(path, "/")+1:])
+	return regexp.MustCompile("(?m)(?:(?:GET|POST|PUT|PATCH|DELETE) /?" + whole + "(?:[^\\w/-]|$)|`\\.\\.\\./" + last + "`)").MatchString(page)
+}
+
 func TestExplained(t *testing.T) {
 	for row, want := range map[string]bool{
 		"| 404 | `x_y` | there is none of that kind | make one |\n": true,
