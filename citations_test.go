@@ -176,6 +176,7 @@ func comments(text string) (list []passage) {
 				list = append(list, passage{line: line, text: said})
 			}
 			last = line + strings.Count(lit, "\n")
+		default: // code
 		}
 	}
 }

@@ -199,7 +199,7 @@ func TestLinksLead(t *testing.T) {
 }
 
 // action is how the audit names what was done.
-var action = regexp.MustCompile("^(?:org|key|device|devices|plans|operator|cluster|billing)\\.[a-z]+(?:_[a-z]+)*$")
+var action = regexp.MustCompile(`^(?:org|key|device|devices|plans|operator|cluster|billing)\.[a-z]+(?:_[a-z]+)*$`)
 
 // TestActionsOfTheAudit: the tables of docs/api.md have each action that the program writes, and no other.
 func TestActionsOfTheAudit(t *testing.T) {

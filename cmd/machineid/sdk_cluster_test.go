@@ -78,6 +78,9 @@ var answersInstead = map[string]http.HandlerFunc{
 // TestGoClientAndCluster plays sdk/go against an edge of a cluster of three, through a proxy: pages that are no answers, answers that are
 // slow, a key rotated under running clients, the leader lost in the middle of changes, and the majority lost.
 func TestGoClientAndCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a cluster that is taken apart takes a minute")
+	}
 	t.Parallel()
 	c := startCluster(t, 3, "--lease", "1s")
 	e := startEdge(t, c.links())
