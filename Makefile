@@ -80,7 +80,7 @@ test-race: $(BIN)/gotestsum ## Run the full forms of all tests with the race det
 .PHONY: foreign
 foreign: $(BIN)/schemathesis $(BIN)/clients/npm $(BIN)/clients/python ## Have others' tools try both tiers by openapi.json (schemathesis), and make clients of it; FOREIGN="--max-time 600": schemathesis for so many seconds each
 	MACHINEID_TEST_SCHEMATHESIS=$(BIN)/schemathesis MACHINEID_TEST_SCHEMATHESIS_FLAGS="$(FOREIGN)" MACHINEID_TEST_CLIENTS=$(BIN)/clients \
-	  $(GO) test -tags foreign -count=1 -timeout 1h -v -run 'Foreign' ./cmd/machineid
+	  $(GO) test -tags foreign -count=1 -timeout 1h -v -run 'Foreign' ./cmd/machineid/cli
 
 $(BIN)/schemathesis: shared/openapi/schemathesis/requirements.txt
 $(BIN)/clients/python: $(CLIENTS)/python/requirements.txt
@@ -142,7 +142,7 @@ $(BIN)/python-checks: $(CHECKS)/requirements.txt $(CHECKS)/package-lock.json sdk
 .PHONY: torture
 torture: ## Run the long forms of the randomised tests; TORTURE=20m sets how long each cluster of real processes is hurt
 	MACHINEID_TEST_TORTURE=1 TORTURE=$(TORTURE) $(GO) test -p 1 -count=1 -timeout 24h -v \
-	  -run 'Crash|Fault|Linearizable|Verifier|Processes|ThePromise|BrokenRules|BrokenStore|KilledUnderLoad|RandomRequests|Soak|RollingUpgrade' ./raftstore ./cmd/machineid
+	  -run 'Crash|Fault|Linearizable|Verifier|Processes|ThePromise|BrokenRules|BrokenStore|KilledUnderLoad|RandomRequests|Soak|RollingUpgrade' ./raftstore ./cmd/machineid/cli
 
 .PHONY: model
 model: ## Search small instances of the link's protocol, of stores' lives and of time, and their mutants (about a minute on 2 cores)
@@ -181,7 +181,7 @@ check-format: $(BIN)/gofumpt $(BIN)/gci
 check-vet:
 	@echo 'check: vet'
 	@$(GO) vet ./...
-	@$(GO) vet -tags foreign ./cmd/machineid
+	@$(GO) vet -tags foreign ./cmd/machineid/cli
 	@$(GO) -C internal/tools vet ./...
 	@$(GO) -C bench/peers vet ./...
 

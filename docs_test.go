@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// What the documents say of this repository is compared with it. What they say of the program is compared beside it: commands, flags and shown answers in cmd/machineid,
+// What the documents say of this repository is compared with it. What they say of the program is compared beside it: commands, flags and shown answers in cmd/machineid/cli,
 // metrics and alerts in deploy, formats in authority, codes in shared/openapi/contract.
 
 // documents are what people read.

@@ -142,7 +142,7 @@ func TestLayersRefuses(t *testing.T) {
 		{ImportPath: "machineid/authority/state", Deps: []string{"machineid/authority/api"}},
 		{ImportPath: "machineid/authority/state/statepb", TestImports: []string{"machineid/authority/hub"}},
 		{ImportPath: "machineid/bench/load", Deps: []string{"machineid/bench/report", "machineid/edge/link", "machineid/shared/wire"}},
-		{ImportPath: "machineid/bench", Deps: []string{"machineid/cmd/machineid/config"}},
+		{ImportPath: "machineid/bench", Deps: []string{"machineid/cmd/machineid/cli/config"}},
 		{ImportPath: "machineid/sdk/go", Deps: []string{"machineid/shared/orgkey", "net/http", "vendor/golang.org/x/net/idna"}, TestImports: []string{"github.com/google/go-cmp/cmp"}},
 		{ImportPath: "machineid/cmd/machineid", Deps: []string{"github.com/getkin/kin-openapi/openapi3", "machineid/shared/openapi"}},
 		{ImportPath: "machineid/edge", Deps: []string{"machineid/internal/testkit/bubble"}},
@@ -151,7 +151,7 @@ func TestLayersRefuses(t *testing.T) {
 		{ImportPath: "machineid/raftstore", XTestImports: []string{"machineid/internal/testkit/bubble"}},
 		{ImportPath: "machineid/edgeless", Deps: []string{"machineid/raftstore"}},
 		{ImportPath: "machineid/authority", Deps: []string{"machineid/authority/api", "machineid/raftstore", "net/http"}},
-		{ImportPath: "machineid/cmd/machineid", Deps: []string{"machineid/authority", "machineid/cmd/machineid/config", "machineid/edge"}},
+		{ImportPath: "machineid/cmd/machineid", Deps: []string{"machineid/authority", "machineid/cmd/machineid/cli/config", "machineid/edge"}},
 	}
 	want := []string{
 		"machineid/shared/clock depends on machineid/edge: shared imports nothing of ours",
@@ -164,7 +164,7 @@ func TestLayersRefuses(t *testing.T) {
 		"machineid/authority/state depends on machineid/authority/api: authority/state may import only raftstore and shared",
 		"machineid/authority/state/statepb depends on machineid/authority/hub: authority/state may import only raftstore and shared",
 		"machineid/bench/load depends on machineid/edge/link: bench/load may import only bench/report and shared",
-		"machineid/bench depends on machineid/cmd/machineid/config: cmd is imported by nobody",
+		"machineid/bench depends on machineid/cmd/machineid/cli/config: cmd is imported by nobody",
 		"machineid/sdk/go depends on github.com/google/go-cmp/cmp: sdk depends on the standard library only",
 		"machineid/sdk/go depends on machineid/shared/orgkey: sdk imports nothing of ours",
 		"machineid/cmd/machineid depends on github.com/getkin/kin-openapi/openapi3: the validator of OpenAPI is for tests: import shared/openapi, not its contract",

@@ -28,7 +28,7 @@ func changes(r *wire.Route) (methods []string) {
 var untold = map[string]string{
 	"POST devices/validate":       "a decision",
 	"POST devices/validate_batch": "decisions",
-	"POST org/recover":            "says the same for every address; what comes of it is told by the recovery (cmd/machineid: TestRecovery)",
+	"POST org/recover":            "says the same for every address; what comes of it is told by the recovery (cmd/machineid/cli: TestRecovery)",
 	"POST billing/portal":         "sends somebody to Stripe; what is done there comes by the webhook",
 	"POST operator/cluster/init":  "the cluster's first command tells of it (authority: TestWhoBeganIsTold)",
 }

@@ -1,5 +1,5 @@
 // Package clients pins the generators of clients in Go, and what the code that they make needs. The programs that call that code are in the folders with an
-// underscore: they build only beside it, in a copy of this module (cmd/machineid, TestForeignClients).
+// underscore: they build only beside it, in a copy of this module (cmd/machineid/cli, TestForeignClients).
 package clients
 
 import (
