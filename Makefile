@@ -2,7 +2,9 @@
 # `make` says what there is to do.
 
 GO ?= go
-BIN := $(CURDIR)/.bin
+# Relative, since make cannot have spaces in the names of targets; with its folder where something is run elsewhere.
+BIN := .bin
+ABSBIN := $(CURDIR)/$(BIN)
 CLIENTS := shared/openapi/clients
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -79,7 +81,7 @@ test-race: $(BIN)/gotestsum ## Run the full forms of all tests with the race det
 # What others' programs say of us, and make of what we say. They come from PyPI, npm and Go's proxy, at the versions that lock files have, with hashes.
 .PHONY: foreign
 foreign: $(BIN)/schemathesis $(BIN)/clients/npm $(BIN)/clients/python ## Have others' tools try both tiers by openapi.json (schemathesis), and make clients of it; FOREIGN="--max-time 600": schemathesis for so many seconds each
-	MACHINEID_TEST_SCHEMATHESIS=$(BIN)/schemathesis MACHINEID_TEST_SCHEMATHESIS_FLAGS="$(FOREIGN)" MACHINEID_TEST_CLIENTS=$(BIN)/clients \
+	MACHINEID_TEST_SCHEMATHESIS="$(ABSBIN)/schemathesis" MACHINEID_TEST_SCHEMATHESIS_FLAGS="$(FOREIGN)" MACHINEID_TEST_CLIENTS="$(ABSBIN)/clients" \
 	  $(GO) test -tags foreign -count=1 -timeout 1h -v -run 'Foreign' ./cmd/machineid/cli
 
 $(BIN)/schemathesis: shared/openapi/schemathesis/requirements.txt
@@ -99,7 +101,7 @@ $(BIN)/clients/npm: $(CLIENTS)/npm/package-lock.json
 .PHONY: frameworks
 frameworks: $(FRAMEWORKS:%=$(BIN)/frameworks/%) ## Try the adapters in the agent frameworks; FRAMEWORKS=crewai and CELLS=flow limit it, WRITE=1 writes docs/frameworks.md
 	cd sdk/python && python3 -B -m tests.frameworks.table $(if $(WRITE),--write) --cells '$(CELLS)' \
-	  $(foreach name,$(FRAMEWORKS),$(name)=$(BIN)/frameworks/$(name)/bin/python)
+	  $(foreach name,$(FRAMEWORKS),'$(name)=$(ABSBIN)/frameworks/$(name)/bin/python')
 
 .PHONY: frameworks-newest
 frameworks-newest: $(BIN)/uv ## The same with the newest versions that the adapters allow; the document stays as it is
@@ -108,7 +110,7 @@ frameworks-newest: $(BIN)/uv ## The same with the newest versions that the adapt
 	  $(UV) pip install --quiet --upgrade --python $(BIN)/frameworks-newest/$$name/bin/python -r sdk/python/tests/frameworks/$$name.in; \
 	done
 	cd sdk/python && python3 -B -m tests.frameworks.table --loose --cells '$(CELLS)' \
-	  $(foreach name,$(FRAMEWORKS),$(name)=$(BIN)/frameworks-newest/$(name)/bin/python)
+	  $(foreach name,$(FRAMEWORKS),'$(name)=$(ABSBIN)/frameworks-newest/$(name)/bin/python')
 
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv/bin/uv
 
@@ -127,7 +129,7 @@ CHECKS := sdk/python/checks
 .PHONY: python
 python: $(BIN)/python-checks ## Check the Python client: types, wheel, every Python from 3.9 to 3.14 that is here, machineid-io beside it
 	$(GO) build -o $(BIN)/machineid ./cmd/machineid
-	python3 -B $(CHECKS)/checks.py $(BIN)/python-checks $(BIN)/machineid
+	python3 -B $(CHECKS)/checks.py "$(ABSBIN)/python-checks" "$(ABSBIN)/machineid"
 
 PIP_ONCE := --quiet --disable-pip-version-check --retries 10 --require-hashes --only-binary :all:
 $(BIN)/python-checks: $(CHECKS)/requirements.txt $(CHECKS)/package-lock.json sdk/python/public/requirements.txt
@@ -135,7 +137,7 @@ $(BIN)/python-checks: $(CHECKS)/requirements.txt $(CHECKS)/package-lock.json sdk
 	@{ $@/bin/pip install $(PIP_ONCE) -r $(CHECKS)/requirements.txt && \
 	  $@/bin/pip download $(PIP_ONCE) --dest $@/public -r sdk/python/public/requirements.txt && \
 	  mkdir $@/node && cp $(CHECKS)/package.json $(CHECKS)/package-lock.json $@/node && \
-	  PATH="$@/bin:$$PATH" $@/bin/npm ci --prefix $@/node --ignore-scripts --no-audit --no-fund --silent; } || { rm -rf $@; exit 1; }
+	  PATH="$(CURDIR)/$@/bin:$$PATH" $@/bin/npm ci --prefix $@/node --ignore-scripts --no-audit --no-fund --silent; } || { rm -rf $@; exit 1; }
 	@touch $@
 
 # One package after the other: the clusters of processes want the machine for themselves.
@@ -168,7 +170,8 @@ mutants: ## Try what small faults in the code the tests notice; PKG="edge author
 check: check-format check-vet check-lint check-layers check-generated check-tidy ## Check format, vet, lint, layers, generated files and go.mod
 	@echo 'check: nothing to complain about'
 
-GOFILES = $$(git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$$')
+# Whosever the checkout is: containers have it of another user.
+GOFILES = $$(git -c safe.directory='*' ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$$')
 IMPORTS := -s standard -s default -s 'prefix(machineid)'
 
 .PHONY: check-format
@@ -198,7 +201,7 @@ check-systems:
 .PHONY: check-lint
 check-lint: $(BIN)/lint $(BIN)/staticcheck
 	@echo 'check: lint'
-	@$(GO) vet -vettool=$(BIN)/lint ./...
+	@$(GO) vet -vettool="$(ABSBIN)/lint" ./...
 	@$(BIN)/staticcheck -checks $(STATICCHECK) ./...
 
 # All but what is said of comments' form and of names.
@@ -217,7 +220,7 @@ PROTOGEN := $(BIN)/protogen $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
 check-generated: $(PROTOGEN)
 	@echo 'check: generated files'
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(BIN)/protogen -plugins $(BIN) -out "$$fresh" $(PROTOS); \
+	$(BIN)/protogen -plugins "$(ABSBIN)" -out "$$fresh" $(PROTOS); \
 	{ (cd "$$fresh" && find . -name '*.pb.go'); find . -name '*.pb.go' -not -path './.*/*'; } | sort -u | \
 	{ stale=0; while read -r file; do diff -uN "$$file" "$$fresh/$$file" || stale=1; done; exit $$stale; } || \
 	{ echo 'check: run "make generate"' >&2; exit 1; }
@@ -241,8 +244,8 @@ bench: ## Run the benchmarks
 .PHONY: bench-peers
 bench-peers: ## Measure validates, revokes and changes beside nginx, Redis, etcd and OpenFGA; writes docs/peers.md (5 minutes)
 	@mkdir -p $(BIN)
-	$(GO) -C bench/peers build -o $(BIN)/peers .
-	cd bench/peers && $(BIN)/peers validate -docs ../../docs/peers.md && $(BIN)/peers changes -docs ../../docs/peers.md && $(BIN)/peers proxied -docs ../../docs/peers.md
+	$(GO) -C bench/peers build -o "$(ABSBIN)/peers" .
+	cd bench/peers && ../../$(BIN)/peers validate -docs ../../docs/peers.md && ../../$(BIN)/peers changes -docs ../../docs/peers.md && ../../$(BIN)/peers proxied -docs ../../docs/peers.md
 
 .PHONY: bench-report
 bench-report: ## Run every scenario of "machineid bench" on 3 nodes and 3 edges beside a bare handler; writes docs/bench.md (5 minutes)
@@ -273,7 +276,7 @@ fuzz: ## Fuzz every parser: guided by coverage for 30 s, then by a million mutan
 	  for target in $$targets; do \
 	    began=$$SECONDS; said=; : >$(BIN)/fuzz.log; \
 	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZGUIDED) -fuzzminimizetime 10x $(FUZZFLAGS) "$$pkg" >$(BIN)/guided.log 2>&1 && \
-	    (cd "$$dir" && $(BIN)/fuzz.test -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) -test.fuzzcachedir "$$cache/$$pkg") \
+	    (cd "$$dir" && "$(ABSBIN)/fuzz.test" -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) -test.fuzzcachedir "$$cache/$$pkg") \
 	      >$(BIN)/fuzz.log 2>&1 || { said=FAILED; failed=1; }; \
 	    execs() { sed -n 's/.* execs: \([0-9]*\).*/\1/p' "$$1" | tail -n 1 | grep . || echo 0; }; \
 	    printf '%-26s %-20s %12s %12s %8s %s\n' "$${pkg#*/}" "$$target" "$$(execs $(BIN)/guided.log)" "$$(execs $(BIN)/fuzz.log)" $$((SECONDS - began)) "$$said"; \
@@ -284,7 +287,7 @@ fuzz: ## Fuzz every parser: guided by coverage for 30 s, then by a million mutan
 
 .PHONY: generate
 generate: $(PROTOGEN) ## Generate the Go code of the protobuf files
-	$(BIN)/protogen -plugins $(BIN) -out . $(PROTOS)
+	$(BIN)/protogen -plugins "$(ABSBIN)" -out . $(PROTOS)
 
 # The tools. A change of their versions, or of our own among them, builds them again.
 $(BIN)/gotestsum: TOOL := gotest.tools/gotestsum
@@ -301,5 +304,5 @@ $(BIN)/protogen: $(wildcard internal/tools/protogen/*.go)
 $(BIN)/%: internal/tools/go.mod internal/tools/go.sum
 	@echo 'build $* (once)'
 	@mkdir -p $(BIN)
-	@$(GO) -C internal/tools build -o $@ $(TOOL)
+	@$(GO) -C internal/tools build -o "$(CURDIR)/$@" $(TOOL)
 	@touch $@

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"machineid/shared/clock"
+	"machineid/shared/format"
 	"machineid/shared/link"
 )
 
@@ -70,6 +71,8 @@ func TestHelloSaysWhatIsHeld(t *testing.T) {
 		w.start()
 		if h := w.a.heard().hello; h.GetHeld() != nil || h.GetIncarnation() != nil || h.GetLastIndex() != 0 || h.GetSession() != 1 {
 			t.Errorf("it remembers something before the first session: %v", h)
+		} else if h.GetFormat() != format.Newest {
+			t.Errorf("it says that it understands format %d, want %d", h.GetFormat(), format.Newest)
 		}
 		w.want("d", "ALLOW", false)
 		w.want("nobody", "DEVICE_NOT_FOUND", false)

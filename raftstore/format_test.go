@@ -63,8 +63,8 @@ func TestARestartRaisesNothing(t *testing.T) {
 	s, _ := start(t, onFS(disk), with(beginsFirst))
 	propose(t, s, "a=1")
 	crashed := disk.CrashClone(vfs.CrashCloneCfg{})
-	for range 10 { // which is first, the leader or the state, is not certain
-		again, _ := start(t, onFS(crashed))
+	for range 10 { // which is first, the leader or the state, is not certain; each on a disk of its own, for the first start writes a state
+		again, _ := start(t, onFS(crashed.CrashClone(vfs.CrashCloneCfg{})))
 		if v, _ := valueOf(t, again, "a"); v != "1" || again.Format() != formatFirst {
 			t.Errorf("a=%q, format %d, want %d", v, again.Format(), formatFirst)
 		}

@@ -63,9 +63,8 @@ func (s *system) At(now time.Time) Time {
 		r.boot = counted // as far ahead as the last reading was: whoever has seen that must not see less now
 	}
 	if time.Since(at) < rereadWithin && !s.last.CompareAndSwap(last, r) {
-		// Another was faster, and may be less far ahead. All count on from that one.
-		last = s.last.Load()
-		return last.boot.Add(at.Sub(last.at))
+		// Another was faster, and may be less far ahead. All count on from that one, unless the machine slept since it was read.
+		return s.At(at)
 	}
 	return r.boot
 }

@@ -142,3 +142,26 @@ func TestSystemKeepsToTheFaster(t *testing.T) {
 		}
 	})
 }
+
+// TestSystemKeepsToTheFasterUnlessItSlept: one that read anew just before a suspension may keep its reading just after. Whoever read after the
+// suspension must not count on from that: the monotonic clock, by which it would, stood still.
+func TestSystemKeepsToTheFasterUnlessItSlept(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		reads, before, after := 0, Time(1000), Time(1000).Add(time.Hour)
+		s := &system{}
+		s.boot = func() Time {
+			if reads++; reads == 1 {
+				now := time.Now()
+				s.last.Store(&reading{at: now, wall: now.UnixNano() - int64(time.Hour), boot: before}) // by another goroutine
+			}
+			return after
+		}
+		s.last.Store(&reading{})
+		if got := s.Now(); got < after {
+			t.Errorf("it reads %d, which is %v before the time that it had read", got, after.Sub(got))
+		}
+		if got := s.Now(); got < after {
+			t.Errorf("it counts on to %d", got)
+		}
+	})
+}

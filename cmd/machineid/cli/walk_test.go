@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,11 +62,16 @@ func TestTheWalkOfTheREADME(t *testing.T) {
 		t.Fatal(err)
 	}
 	const mark = "=== next"
+	// A machine that stands still for longer than an edge waits gets a denial, which the README does not show: what is typed then is answered from memory.
+	const decided = "n=0; until case $(%s) in *" + codeUnsure + "*) false ;; esac; do n=$((n + 1)); [ $n -lt 100 ]; done\n"
 	var script strings.Builder
 	for _, c := range walk {
 		command := strings.ReplaceAll(c.command, "127.0.0.1:8080", d.edge)
 		if rest, ok := strings.CutPrefix(command, "go run ./cmd/machineid "); ok {
 			command = self + " " + rest + " --operator-url http://" + d.authority
+		}
+		if strings.HasPrefix(command, "api devices/validate ") {
+			fmt.Fprintf(&script, decided, command)
 		}
 		script.WriteString(command + "\necho '" + mark + "'\n")
 	}
@@ -108,7 +114,7 @@ func TestTheWalkOfTheREADME(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code := newClient(t, d.edge).validate(t, strings.TrimSpace(string(key)), "agent-01"); code != codeAllow {
-		t.Errorf("docs/clients.md begins with a device that is %s", code)
-	}
+	eventually(t, patient, "the device with which docs/clients.md begins is allowed", func() bool {
+		return newClient(t, d.edge).validate(t, strings.TrimSpace(string(key)), "agent-01") == codeAllow
+	})
 }

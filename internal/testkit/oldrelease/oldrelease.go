@@ -1,5 +1,5 @@
 // Package oldrelease builds machineid as an earlier release had it, from the repository's own history: tests let it run beside today's, and
-// put it in today's place and back. What was built is kept in the user's cache folder, by commit and Go version.
+// put it in today's place and back. What was built is kept in the user's cache folder, by commit and Go version, where there is one to write to.
 package oldrelease
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,11 +37,8 @@ type Program struct {
 // log says so, with what to type: a test then runs as ever, and proves less.
 func Build(tb testing.TB, version string) Program {
 	tb.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	p, why, err := build(tb.Context(), ".", filepath.Join(cache, "machineid-tests"), tb.TempDir(), version)
+	scratch := tb.TempDir()
+	p, why, err := build(tb.Context(), ".", cacheOr(scratch), scratch, version)
 	if err != nil {
 		tb.Fatalf("build release %s: %v", version, err)
 	}
@@ -48,6 +46,25 @@ func Build(tb testing.TB, version string) Program {
 		tb.Logf("NOT RELEASE %s: %s. This tree's own program stands in for it: what this test says of upgrades is worth nothing here", version, why)
 	}
 	return p
+}
+
+// cacheOr is where programs are kept between runs: the user's own folder. Without a home, or in one that cannot be written to, it is scratch, and
+// what is built there serves one test; a folder that all users share might hold anybody's program.
+func cacheOr(scratch string) string {
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return scratch
+	}
+	cache := filepath.Join(user, "machineid-tests")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return scratch
+	}
+	probe, err := os.MkdirTemp(cache, "build-")
+	if err != nil {
+		return scratch
+	}
+	_ = os.Remove(probe) // trim sees to what stays
+	return cache
 }
 
 // build builds in the repository that holds the folder dir, and keeps it in cache. why says why this tree's own program stands in, "" if none
@@ -125,7 +142,7 @@ func find(ctx context.Context, dir, version string) (root, commit, why string, e
 	// Each commit that wrote the file, the newest first. Of branches that were merged too.
 	list, err := git(ctx, root, "log", "--full-history", "--format=%H", "--", versionFile)
 	if err != nil {
-		return "", "", "", err
+		return root, "", fmt.Sprintf("its history cannot be read (clone the repository with its history): %v", err), nil
 	}
 	for c := range strings.FieldsSeq(string(list)) {
 		if text, err := git(ctx, root, "show", c+":"+versionFile); err == nil && string(text) == version+"\n" {
@@ -197,11 +214,23 @@ func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	return run(ctx, dir, "git", append([]string{"-c", "safe.directory=*"}, args...)...)
 }
 
+// ofRepository reports whether a variable says which repository is meant, as git tells its hooks: here the folder says it.
+func ofRepository(variable string) bool {
+	name, _, _ := strings.Cut(variable, "=")
+	return slices.Contains(local, name)
+}
+
+// local are those that matter of `git rev-parse --local-env-vars`.
+var local = []string{
+	"GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS", "GIT_DIR", "GIT_GRAFT_FILE",
+	"GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
+}
+
 // run runs a program in a folder. It is built without cgo, as what is shipped, and whatever the tests are built with.
 func run(ctx context.Context, dir, program string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=")
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), ofRepository), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

@@ -31,6 +31,8 @@ func main() {
 // history makes a repository of a program that prints its version, one commit for each version and mark.
 func history(t *testing.T, versions ...string) (dir string) {
 	t.Helper()
+	t.Setenv("GIT_CONFIG_GLOBAL", os.DevNull) // which may sign commits, or run hooks
+	t.Setenv("GIT_CONFIG_SYSTEM", os.DevNull)
 	dir = t.TempDir()
 	write := func(file, text string) {
 		path := filepath.Join(dir, filepath.FromSlash(file))
@@ -64,8 +66,55 @@ func must(t *testing.T, dir string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// A hook of git, or a rebase that runs the tests, says by variables which repository is meant. It is not touched, and not taken for the one of a folder.
+func TestAnotherRepositoryIsNotMeant(t *testing.T) {
+	hooked := history(t, "0.1.0 hooked")
+	before := must(t, hooked, "rev-parse", "HEAD")
+	t.Setenv("GIT_DIR", filepath.Join(hooked, ".git"))
+	t.Setenv("GIT_WORK_TREE", hooked)
+	t.Setenv("GIT_INDEX_FILE", filepath.Join(hooked, ".git", "index"))
+	dir := history(t, "0.1.0 it")
+	if after := must(t, hooked, "rev-parse", "HEAD"); after != before {
+		t.Fatalf("it was committed to: %s, was %s", after, before)
+	}
+	p, why, err := build(t.Context(), dir, t.TempDir(), t.TempDir(), "0.1.0")
+	if err != nil || why != "" || p.Commit != must(t, dir, "rev-parse", "HEAD") || p.Commit == before {
+		t.Errorf("%+v because %q: %v", p, why, err)
+	}
+}
+
+// Where there is no home, or none that can be written to, nothing is kept, and nothing is taken that others may have put there.
+func TestWithoutAHome(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	for name, c := range map[string]struct{ home, cache, want string }{
+		"a home":                     {home, "", filepath.Join(home, ".cache", "machineid-tests")},
+		"no home":                    {"", "", "scratch"},
+		"one that cannot be written": {file, "", "scratch"},
+		"a cache elsewhere":          {"", home, filepath.Join(home, "machineid-tests")},
+	} {
+		t.Setenv("HOME", c.home)
+		t.Setenv("XDG_CACHE_HOME", c.cache)
+		got := cacheOr("scratch")
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+		if list, err := os.ReadDir(got); got != "scratch" && (err != nil || len(list) > 0) {
+			t.Errorf("%s: %v, %v", name, list, err)
+		}
+	}
+}
+
 func TestBuild(t *testing.T) {
 	dir := history(t, "0.0.9 before", "0.1.0 withdrawn", "0.0.9 again", "0.1.0 it", "0.2.0-dev after", "0.10.0 another", "0.11.0-dev now")
+	begun := history(t, "0.11.0-dev now") // an archive in a repository of its own
+	if err := os.RemoveAll(filepath.Join(begun, ".git")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, begun, "init", "-q")
 	shallow, squashed, unpacked := filepath.Join(t.TempDir(), "clone"), history(t, "0.11.0-dev now"), history(t, "0.11.0-dev now")
 	must(t, dir, "clone", "-q", "--depth", "1", "file://"+dir, shallow)
 	if err := os.RemoveAll(filepath.Join(unpacked, ".git")); err != nil {
@@ -78,6 +127,7 @@ func TestBuild(t *testing.T) {
 		"in a folder of it":     {filepath.Join(dir, "cmd"), release, "", "machineid v0.1.0\nit\n"},
 		"a shallow clone":       {shallow, "", "git fetch --unshallow", "machineid v0.11.0-dev\nnow\n"},
 		"a squashed history":    {squashed, "", "no commit", "machineid v0.11.0-dev\nnow\n"},
+		"nothing committed":     {begun, "", "cannot be read", "machineid v0.11.0-dev\nnow\n"},
 		"no repository":         {unpacked, "", "no git repository", "machineid v0.11.0-dev\nnow\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/tools/go/analysis/unitchecker"
 )
 
-// forbidden is what code of ours has another way for. The command line is where printing belongs, and tests print as they like.
+// forbidden is what code of ours has another way for.
 var forbidden = []string{
 	`{p: ^fmt\.Print.*$, msg: "write to the io.Writer you were given"}`,
 	`{p: ^log\.(Print|Fatal|Panic).*$, msg: "pass a *slog.Logger"}`,

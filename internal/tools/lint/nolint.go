@@ -60,7 +60,7 @@ func withReasons(analyzers ...*analysis.Analyzer) []*analysis.Analyzer {
 				switch {
 				case c != nil:
 					used[c] = true
-				case generated[p.Filename] || mayPrint(a.Name, p.Filename):
+				case generated[p.Filename]:
 				case a.Name == "errcheck" && routine.MatchString(line(pass, lines, p)):
 				default:
 					report(d)
@@ -88,11 +88,6 @@ func faults(pass *analysis.Pass, at token.Pos, m, names []string) {
 			pass.Reportf(at, "nolint: %q is no analyzer of lint: there are %s", name, strings.Join(names, ", "))
 		}
 	}
-}
-
-// mayPrint: the command line is where printing belongs.
-func mayPrint(analyzer, file string) bool {
-	return analyzer == "forbidigo" && strings.Contains(file, "/cmd/")
 }
 
 // line returns the text of p's line.
