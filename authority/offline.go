@@ -12,6 +12,7 @@ import (
 
 	"machineid/authority/state"
 	"machineid/raftstore"
+	"machineid/shared/format"
 )
 
 // What is done to a data folder while no node uses it.
@@ -46,17 +47,22 @@ func InspectBackup(r io.Reader) (b Backup, err error) {
 	return b, err
 }
 
+// restoring is what both ways to another cluster take; action is what the audit calls it.
+func restoring(id, address, action string) raftstore.Restoring {
+	return raftstore.Restoring{ID: id, Address: address, NewestFormat: format.Current.Newest, Edit: state.Renewing(action, id)}
+}
+
 // RestoreBackup makes the data folder dir, which must hold no state, from an
 // archive: the state of another cluster of the one node id, reached at address.
 func RestoreBackup(dir string, r io.Reader, id, address string) (raftstore.Begun, error) {
-	return raftstore.Restore(filepath.Join(dir, storeDir), r, raftstore.Restoring{ID: id, Address: address, Edit: state.Renewing(state.Restored, id)})
+	return raftstore.Restore(filepath.Join(dir, storeDir), r, restoring(id, address, state.Restored))
 }
 
 // RecoverCluster makes another cluster of the one node id, reached at address, out
 // of its data folder.
 func RecoverCluster(dir, id, address string) (raftstore.Begun, error) {
 	machine := state.New(func(uint64, []state.Concern) {})
-	return raftstore.Recover(filepath.Join(dir, storeDir), machine, raftstore.Restoring{ID: id, Address: address, Edit: state.Renewing(state.Recovered, id)})
+	return raftstore.Recover(filepath.Join(dir, storeDir), machine, restoring(id, address, state.Recovered))
 }
 
 // Recovered returns what an earlier recovery of the data folder dir has kept, "" if there was none.

@@ -63,6 +63,9 @@ func (d *databases) raise(db *pebble.DB, format int) error {
 
 // raiseAll brings both databases of this node to a format that the state has. It runs at start, and where entries are applied.
 func (s *snapshotStore) raiseAll(format int) error {
+	if err := s.dbs.cfg.tooNew(format); err != nil { // said once, not of each database
+		return err
+	}
 	st, err := s.states.acquire()
 	if err != nil {
 		return err
@@ -92,7 +95,7 @@ func (s *Store) Format() int { return int(s.fsm.format.Load()) }
 
 // RaiseFormat lets every node write what format `to` allows, from one index of the log on; 0 is the newest that every member knows. It
 // is refused unless every member answers and knows it, because a node that does not could not go on. It cannot be undone: programs
-// that do not know the format cannot be members any more, nor read backups. Raising to where the cluster is does nothing. It returns
+// that do not know the format cannot be members any more, nor restore backups. Raising to where the cluster is does nothing. It returns
 // the format reached. For the outcomes see AddNonvoter.
 func (s *Store) RaiseFormat(ctx context.Context, to int) (int, error) {
 	at, err := s.raiseFormat(ctx, to)

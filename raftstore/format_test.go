@@ -1,12 +1,14 @@
 package raftstore
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 
@@ -294,5 +296,44 @@ func allows(tb testing.TB, s *Store) {
 	defer st.release()
 	if want := pebbleFormats[s.Format()]; st.db.FormatMajorVersion() < want || s.logDB.FormatMajorVersion() < want {
 		tb.Errorf("format %d, and files of %s and %s", s.Format(), st.db.FormatMajorVersion(), s.logDB.FormatMajorVersion())
+	}
+}
+
+// TestARaisedStateIsPlantedByWhoKnowsIt: a recovery and a restore take what is at a format that the program knows, and refuse what is beyond, in one
+// sentence, before a folder is there that could not be started.
+func TestARaisedStateIsPlantedByWhoKnowsIt(t *testing.T) {
+	const later = formatNewest + 1
+	knows := func(o Restoring, newest int) Restoring { o.NewestFormat = newest; return o }
+	disk := vfs.NewCrashableMem()
+	s, _ := start(t, onFS(disk), with(func(cfg *Config) { cfg.NewestFormat = later }))
+	propose(t, s, "a=1")
+	if s.Format() != later {
+		t.Fatalf("it began with format %d", s.Format())
+	}
+	raw, crashed := backup(t, s), disk.CrashClone(vfs.CrashCloneCfg{})
+
+	for name, plant := range map[string]func(newest int) (vfs.FS, string, error){
+		"restore": func(newest int) (vfs.FS, string, error) {
+			fs := vfs.NewMem()
+			_, err := Restore("new", bytes.NewReader(slices.Clone(raw)), knows(restoring(fs, "n1"), newest))
+			return fs, "new", err
+		},
+		"recover": func(newest int) (vfs.FS, string, error) {
+			_, err := Recover("data", &machine{}, knows(recovering(crashed, "127.0.0.1:1"), newest))
+			return crashed, "data" + suffixBefore, err
+		},
+	} {
+		for _, newest := range []int{0, formatNewest} {
+			fs, made, err := plant(newest)
+			if err == nil || strings.Count(err.Error(), "install the program") != 1 {
+				t.Errorf("%s, by a program that knows %d: %v", name, newest, err)
+			}
+			if _, err := fs.Stat(made); !oserror.IsNotExist(err) {
+				t.Errorf("%s, by a program that knows %d: %s is there (%v)", name, newest, made, err)
+			}
+		}
+		if _, _, err := plant(later); err != nil {
+			t.Errorf("%s, by a program that knows it: %v", name, err)
+		}
 	}
 }

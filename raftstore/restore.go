@@ -19,6 +19,8 @@ import (
 type Restoring struct {
 	ID      string // of the node that the folder is for (CheckID)
 	Address string // at which others will reach it (CheckAddress)
+	// NewestFormat is the newest format that this program knows, as in Config: what is at a later one is refused.
+	NewestFormat int
 	// Edit changes the state before anybody can open it: it is not the continuation of what others have seen. from and to are the names of the
 	// cluster that the state comes from, and of the one that begins. nil: nothing more changes.
 	Edit   func(r pebble.Reader, w *pebble.Batch, from, to string) error
@@ -37,7 +39,7 @@ type Begun struct {
 
 func (o *Restoring) config(dir string) (Config, error) {
 	err := errors.Join(CheckID(o.ID), CheckAddress(o.Address))
-	return Config{ID: o.ID, Dir: dir, FS: o.FS, Logger: o.Logger}.withDefaults(), err
+	return Config{ID: o.ID, Dir: dir, FS: o.FS, Logger: o.Logger, NewestFormat: o.NewestFormat}.withDefaults(), err
 }
 
 // Restore makes the folder dir, which must not exist or be empty, from an archive: the whole of it, or nothing under that name. What a restore
@@ -94,7 +96,7 @@ func plant(dbs *databases, l layout, o *Restoring, from string, at Position, ter
 	if err != nil {
 		return Begun{}, err
 	}
-	from, err = edit(db, o, id, from, at)
+	from, err = edit(dbs.cfg, db, o, id, from, at)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return Begun{}, err
 	}
@@ -126,9 +128,12 @@ func termAfter(term uint64) (uint64, error) {
 }
 
 // edit makes the state one of another cluster, and returns the name of the one before.
-func edit(db *pebble.DB, o *Restoring, id ident, from string, at Position) (string, error) {
+func edit(cfg *Config, db *pebble.DB, o *Restoring, id ident, from string, at Position) (string, error) {
 	got, err := readStateMeta(db)
 	if err != nil {
+		return "", err
+	}
+	if err := cfg.tooNew(got.format); err != nil { // its start would be refused
 		return "", err
 	}
 	if got.applied != at {

@@ -306,7 +306,7 @@ func (m *mux) greet(ctx context.Context, c *muxConn, to Life, kind byte) error {
 	}
 	var w Welcome
 	if err := readFrame(c, &w); err != nil {
-		return fmt.Errorf("wait for an answer (is it the node's --raft, and its program of the same version?): %w", err)
+		return fmt.Errorf("wait for an answer (is it the node's --raft, and the node neither stopped nor overloaded?): %w", err)
 	}
 	at, err := visit.Welcomed(w)
 	if err == nil {

@@ -85,11 +85,12 @@ type attempts struct {
 	// rank is how poor an answer is: one above 0 is taken only if no address has a better one; nil: each is good.
 	rank func(raw []byte) int
 
-	unknown error         // of an attempt that may have been done
-	last    error         // of one that surely was not
-	told    error         // of the newest that said why, which one that only took too long does not
-	pause   time.Duration // before the next round
-	second  []byte        // the best poor answer of this round
+	unknown error          // of an attempt that may have been done
+	last    error          // of one that surely was not
+	told    error          // of the newest that said why, which one that only took too long does not
+	said    []attemptError // of each address that was asked, in their order: why it did not do it, the newest time
+	pause   time.Duration  // before the next round
+	second  []byte         // the best poor answer of this round
 }
 
 // errPoor says that another address may have a better answer.
@@ -159,9 +160,17 @@ func (a *attempts) givenUp(ctx context.Context) error {
 		return unavailableError{fmt.Errorf("not done, it was stopped before: %w", a.last)}
 	}
 	if errors.Is(a.last, errNotConnected) {
-		return unavailableError{fmt.Errorf("not done: %w; is a node running there? Others are named in --operator-url", a.last)}
+		return unavailableError{a.nobodyThere()}
 	}
 	return unavailableError{fmt.Errorf("not done: %w", a.last)}
+}
+
+// nobodyThere is what is said where the last address had nobody: of several each with what it said last, since the last one alone says little.
+func (a *attempts) nobodyThere() error {
+	if len(a.said) < 2 {
+		return fmt.Errorf("not done: %w; is a node running there? Others are named in --operator-url", a.last)
+	}
+	return fmt.Errorf("not done: %s; are the nodes running?", byCause(a.said))
 }
 
 // because adds to what is not known what was said before the time was up.
@@ -217,6 +226,7 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 		}
 		w.failed(base, reason(err))
 		said = append(said, attemptError{base, err})
+		a.hear(attemptError{base, err})
 	}
 	switch {
 	case a.second != nil:
@@ -234,17 +244,32 @@ func (a *attempts) round(ctx context.Context, w *waiting) (done bool, err error)
 	return true, &nobodyError{said, stranger}
 }
 
+// hear keeps what an address said last. That its time was up takes the place of nothing that says more.
+func (a *attempts) hear(one attemptError) {
+	i := slices.IndexFunc(a.said, func(e attemptError) bool { return e.base == one.base })
+	switch {
+	case i < 0:
+		a.said = append(a.said, one)
+	case !tookTooLong(one.error):
+		a.said[i] = one
+	}
+}
+
 // nobodyError says that no address takes the token.
 type nobodyError struct {
 	said []attemptError
 	error
 }
 
-// Error has what several say alike once.
 func (e *nobodyError) Error() string {
+	return "no address takes the operator's token: " + byCause(e.said)
+}
+
+// byCause has what several say alike once.
+func byCause(said []attemptError) string {
 	var whys []string
 	bases := map[string][]string{}
-	for _, one := range e.said {
+	for _, one := range said {
 		why := reason(one.error).Error()
 		if bases[why] == nil {
 			whys = append(whys, why)
@@ -254,7 +279,7 @@ func (e *nobodyError) Error() string {
 	for i, why := range whys {
 		whys[i] = strings.Join(bases[why], ", ") + ": " + why
 	}
-	return "no address takes the operator's token: " + strings.Join(whys, "; ")
+	return strings.Join(whys, "; ")
 }
 
 func (e *nobodyError) Unwrap() error { return e.error }

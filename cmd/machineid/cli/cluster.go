@@ -296,7 +296,7 @@ func (v *clusterView) notes() (notes []string) {
 		notes = append(notes, fmt.Sprintf("%d deleted orgs are not cleared away yet, with at most %d devices: that goes on with each change", v.Debris.Orgs, v.Debris.Devices))
 	}
 	if newest := v.newestFormat(); newest > v.Format && v.Format > 0 {
-		notes = append(notes, fmt.Sprintf("every node knows format %d: when there is no way back to the older program, 'machineid cluster raise-format'", newest))
+		notes = append(notes, fmt.Sprintf("every node knows format %d: when none is to go back to the older program, 'machineid cluster raise-format', which is for good", newest))
 	}
 	return notes
 }
@@ -395,7 +395,11 @@ func clusterRaiseFormat(ctx context.Context, cmd *cobra.Command, f *operatorFlag
 	if f.output == "json" {
 		return printJSON(cmd.OutOrStdout(), answer)
 	}
-	printf(cmd.OutOrStdout(), "the format is %d\n", answer.Format)
+	newest := ""
+	if len(args) == 0 { // it may have been there before: then nothing was raised
+		newest = ", the newest that every node knows"
+	}
+	printf(cmd.OutOrStdout(), "the format is %d%s\n", answer.Format, newest)
 	return nil
 }
 

@@ -240,7 +240,7 @@ func TestClusterOfProcesses(t *testing.T) {
 	if out, code := c.operate("cluster", "raise-format", "99"); code != exitFailed || !strings.Contains(out, "newer program") {
 		t.Errorf("a format that nobody knows: exit %d, %s", code, out)
 	}
-	if out, code := c.operate("cluster", "raise-format"); code != exitDone || !strings.Contains(out, "the format is 2") {
+	if out, code := c.operate("cluster", "raise-format"); code != exitDone || !strings.Contains(out, "the format is 2, the newest that every node knows") {
 		t.Errorf("raise-format: exit %d, %s", code, out)
 	}
 	lost.interrupt()

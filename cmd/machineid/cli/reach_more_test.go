@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -328,6 +329,42 @@ func TestWaitingIsToldOf(t *testing.T) {
 	}
 	if last := lines[len(lines)-1]; strings.Contains(last, "/api/v1") || strings.Contains(last, "Get ") || !strings.Contains(last, "--operator-url") {
 		t.Errorf("it ends with: %s", last)
+	}
+}
+
+// TestEveryAddressIsToldOf: where nobody was at one, what each said last, and nothing is told to type that was typed already.
+func TestEveryAddressIsToldOf(t *testing.T) {
+	t.Parallel()
+	closed, gone := "http://"+freeAddress(t), "http://"+freeAddress(t)
+	leaderless, _ := answering(t, saying(http.StatusServiceUnavailable, `{"error":"system_unavailable","message":"no leader is known","outcome":"not_done"}`))
+	for name, tt := range map[string]struct {
+		urls []string
+		want string
+	}{
+		"one":                {[]string{closed}, "not done: " + closed + ": connection refused; is a node running there? Others are named in --operator-url"},
+		"several alike":      {[]string{closed, gone}, "not done: " + closed + ", " + gone + ": connection refused; are the nodes running?"},
+		"one without leader": {[]string{leaderless, closed}, "not done: " + leaderless + ": no leader is known; " + closed + ": connection refused; are the nodes running?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := (&operatorFlags{urls: tt.urls, token: clusterToken}).client()
+			a := &attempts{client: c, method: http.MethodGet, path: "operator/orgs"}
+			w := c.wait(t.Context())
+			defer w.end()
+			for range 2 {
+				if done, err := a.round(t.Context(), w); done {
+					t.Fatalf("it ends: %v", err)
+				}
+			}
+			if err := a.givenUp(t.Context()); err.Error() != tt.want {
+				t.Errorf("%v\nwant %s", err, tt.want)
+			}
+			// An address that has told why, and then hangs, still says why.
+			a.hear(attemptError{tt.urls[0], context.DeadlineExceeded})
+			if err := a.givenUp(t.Context()); err.Error() != tt.want {
+				t.Errorf("after a time that was up: %v", err)
+			}
+		})
 	}
 }
 

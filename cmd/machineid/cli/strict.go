@@ -72,6 +72,8 @@ func stray(cmd *cobra.Command, given []string) error {
 	switch {
 	case len(args) == 0 && (len(given) == 0 || slices.ContainsFunc(given, isHelp)):
 		return cmd.Help()
+	case len(args) == 0 && given[0] == "--version" && !cmd.HasParent():
+		return usageError{fmt.Errorf("there is no --version here: '%s version' tells what this binary is", cmd.Name())}
 	case len(args) == 0:
 		return usageError{fmt.Errorf("%s does nothing without a command: put one of %s before it", given[0], strings.Join(below(cmd), ", "))}
 	}
