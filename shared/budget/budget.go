@@ -8,7 +8,7 @@ import (
 	"machineid/shared/clock"
 )
 
-// Sets is how many sets a table for many parties has. Its memory is this and no more (280 KB), whoever comes.
+// Sets is how many sets a table for many parties has. Its memory is this and no more (400 KB), whoever comes.
 const Sets = 1 << 11
 
 // ways is how many cells a set has.

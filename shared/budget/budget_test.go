@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"machineid/shared/clock"
 )
@@ -117,7 +118,74 @@ func TestAFloodOfPartiesTakesNothingFromOthers(t *testing.T) {
 			t.Errorf("party %x: %d uses, want %d", c.tag, n, c.want)
 		}
 	}
-	if len(b.sets) != Sets {
-		t.Errorf("%d sets", len(b.sets))
+	if size := len(b.sets) * int(unsafe.Sizeof(b.sets[0])); size != 409_600 {
+		t.Errorf("a table takes %d bytes", size)
+	}
+}
+
+// TestWhoMakesRoom: in a full set one that has its whole burst again, else the one of those that hold nothing that has spent least.
+func TestWhoMakesRoom(t *testing.T) {
+	const second = time.Second
+	full := func(spent [8]time.Duration, held ...uint64) (*Table, clock.Time) {
+		b, now := New(100, 100*second, 1), clock.Time(time.Hour)
+		for i, s := range spent {
+			b.sets[0].cells[i] = cell{tag: uint64(i + 1), spent: now.Add(s)}
+		}
+		for _, tag := range held {
+			b.sets[0].cells[tag-1].held = 1
+		}
+		return b, now
+	}
+	for what, c := range map[string]struct {
+		spent [8]time.Duration
+		held  []uint64
+		want  uint64
+	}{
+		"one has earned all back":              {[8]time.Duration{5, 4, 3, -1, 7, 8, 9, 6}, nil, 4},
+		"one has just earned all back":         {[8]time.Duration{5, 4, 3, 6, 7, 0, 9, 8}, nil, 6},
+		"one that holds does not count":        {[8]time.Duration{5, -1, 4, 6, 7, 8, 9, 3}, []uint64{2}, 8},
+		"the least":                            {[8]time.Duration{5, 4, 3, 6, 2, 8, 9, 7}, nil, 5},
+		"the first is the least":               {[8]time.Duration{1, 4, 3, 6, 2, 8, 9, 7}, nil, 1},
+		"the first holds":                      {[8]time.Duration{1, 9, 8, 6, 7, 8, 9, 7}, []uint64{1}, 4},
+		"all hold":                             {[8]time.Duration{5, 4, 3, 6, 2, 8, 9, 7}, []uint64{1, 2, 3, 4, 5, 6, 7, 8}, 5},
+		"only one holds nothing, and has much": {[8]time.Duration{5, 4, 3, 6, 2, 8, 9, 7}, []uint64{1, 2, 3, 4, 5, 6, 8}, 7},
+	} {
+		b, now := full(c.spent, c.held...)
+		if wait, _ := b.Hold(99, now); wait != 0 {
+			t.Errorf("%s: a new party waits %v", what, wait)
+		}
+		if got := b.sets[0].cells[c.want-1].tag; got != 99 {
+			t.Errorf("%s: party %d is there still", what, got)
+		}
+	}
+}
+
+// TestClean: who has nothing spent may hold so many bursts more, who has just earned all back as well, and who has spent may not.
+func TestClean(t *testing.T) {
+	b, now := New(3, 3*time.Second, 1), clock.Time(time.Hour)
+	b.Clean(2)
+	holds := func(tag uint64) (n int64) {
+		before := b.Held()
+		for range 100 {
+			b.Hold(tag, now)
+		}
+		return b.Held() - before
+	}
+	if n := holds(1); n != 9 {
+		t.Errorf("a clean party holds %d", n)
+	}
+	b.Take(2, now)
+	if n := holds(2); n != 2 {
+		t.Errorf("who has spent one holds %d", n)
+	}
+	b.Take(3, now)
+	now = now.Add(time.Second)
+	if n := holds(3); n != 9 {
+		t.Errorf("who has just earned all back holds %d", n)
+	}
+	var none *Table
+	none.Clean(1)
+	if wait, onlyHeld := none.Hold(1, now); wait != 0 || onlyHeld {
+		t.Error("without a limit there is one")
 	}
 }

@@ -124,7 +124,10 @@ func TestWhatIsNoFrame(t *testing.T) {
 		"nothing":                      {nil, true},
 		"an unknown field":             {unknown(1000), true},
 		"a number where a message is":  {protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1), true},
-		"much that is unknown":         {unknown(maxUnknown), false},
+		"much that is unknown":         {unknown(65_536), false},
+		"all that may be unknown":      {unknown(65_536 - 3), true},
+		"one byte more":                {unknown(65_536 - 2), false},
+		"the first number beyond ours": {protowire.AppendVarint(protowire.AppendTag(nil, 6, protowire.VarintType), 1), true},
 		"many unknown fields":          {bytes.Repeat(unknown(1), maxUnknown/2+1), false},
 		"a group":                      {[]byte{100<<3&0x7f | 3, 0}, false},
 		"a field that is cut":          {[]byte{1<<3 | 2, 10, 1}, false},
@@ -142,6 +145,12 @@ func TestWhatIsNoFrame(t *testing.T) {
 	}
 	if check("machineid.link.v1.Nothing", nil) == nil {
 		t.Error("any message is a frame")
+	}
+	cut := mem.BufferSlice{mem.SliceBuffer(within2(5, 1, []byte{3<<3 | 2, 1, 0x80}))}
+	for _, v := range []any{&ToAuthority{}, "no message"} {
+		if err := newCodec().Unmarshal(cut, v); !errors.Is(err, ErrFrame) {
+			t.Errorf("read into %T: %v", v, err)
+		}
 	}
 }
 

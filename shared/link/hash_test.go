@@ -52,6 +52,20 @@ func TestHashesDependOnTheClusterAndTheKind(t *testing.T) {
 	}
 }
 
+// TestADeviceIsHashedToItsLastByte, up to the longest id; what is beyond is cut.
+func TestADeviceIsHashedToItsLastByte(t *testing.T) {
+	h, org := hasher(t, 0), [16]byte{}
+	id := func(n int, last byte) []byte { return append(make([]byte, n-1), last) }
+	for _, n := range []int{1, 255, 256} {
+		if h.Device(&org, id(n, 1)) == h.Device(&org, id(n, 2)) {
+			t.Errorf("two ids of %d bytes hash alike", n)
+		}
+	}
+	if h.Device(&org, id(257, 1)) != h.Device(&org, id(257, 2)) {
+		t.Error("what is beyond the longest id is hashed")
+	}
+}
+
 func TestNewHasherRefusesAShortKey(t *testing.T) {
 	if _, err := link.NewHasher(make([]byte, 15)); err == nil {
 		t.Error("a key of 15 bytes was taken")

@@ -58,11 +58,8 @@ func Parse(text string) (ms int64, err error) {
 	return ms, nil
 }
 
-// like compares with a form in which 0 stands for any digit and T for t too.
+// like compares with a form of the same length in which 0 stands for any digit and T for t too.
 func like(text, form string) bool {
-	if len(text) != len(form) {
-		return false
-	}
 	for i := range len(form) {
 		switch {
 		case form[i] == '0' && digit(text[i]), form[i] == 'T' && text[i] == 't', form[i] != '0' && text[i] == form[i]:
