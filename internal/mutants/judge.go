@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -58,12 +59,16 @@ type court struct {
 	root    string // of the module
 	memory  int    // GiB that the tests of a mutant may take
 	patient time.Duration
-	own     bool                     // only a package's own tests judge
-	took    map[string]time.Duration // by a judge's folder, without a fault
+	own     bool // only a package's own tests judge
+
+	once sync.Mutex
+	took map[string]time.Duration // by a judge's folder, without a fault
 }
 
 // begin runs the judges of a package without a fault: they have to pass, and a mutant is given three times as long as they took.
 func (c *court) begin(ctx context.Context, folder string) error {
+	c.once.Lock()
+	defer c.once.Unlock()
 	for _, j := range c.judges(folder) {
 		if _, known := c.took[j.folder+j.run]; known {
 			continue
@@ -76,6 +81,17 @@ func (c *court) begin(ctx context.Context, folder string) error {
 		c.took[j.folder+j.run] = time.Since(began)
 	}
 	return nil
+}
+
+// tryOne switches a mutant on, or compiles it alone if it cannot be switched.
+func (c *court) tryOne(ctx context.Context, l *loom, m *mutant) (verdict, by string, err error) {
+	if n, ok := l.numbers[m.name]; ok {
+		return c.switchOn(ctx, l, n)
+	}
+	if err := c.begin(ctx, l.folder); err != nil {
+		return "", "", err
+	}
+	return c.try(ctx, m)
 }
 
 // try says what becomes of a mutant, and which folder's tests have killed it.
@@ -107,7 +123,7 @@ func (c *court) try(ctx context.Context, m *mutant) (verdict, by string, err err
 
 var (
 	compilerSaid = regexp.MustCompile(`(?m)^\S+\.go:\d+:\d+: .*$`)
-	failedTest   = regexp.MustCompile(`(?m)(--- FAIL: \S+|^panic: .{0,60}|^fatal error: .{0,60}|signal: killed)`)
+	failedTest   = regexp.MustCompile(`(?m)(--- FAIL: \S+|^panic: .{0,60}|^fatal error: .{0,60}|^SIGXCPU.*|signal: killed)`)
 )
 
 // overlay writes the file with the fault, and the list that puts it in the place of ours.
@@ -131,14 +147,9 @@ func (c *court) overlay(m *mutant, dir string) (string, error) {
 	return overlay, nil
 }
 
-// test runs a judge's tests. A fault may ask for all memory, or never end: both have bounds, and so is what they leave behind.
+// test runs a judge's tests, compiled for that.
 func (c *court) test(ctx context.Context, j judge, overlay string, within time.Duration) ([]byte, error) {
-	dir, err := os.MkdirTemp("", "judge")
-	if err != nil {
-		return nil, fmt.Errorf("make room for tests: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	args := []string{"-c", `ulimit -d "$0" && exec "$@"`, fmt.Sprint(c.memory << 20), "go", "test", "-count=1", "-short", "-vet=off", "-ldflags=-w", "-failfast", "-skip", "^TestAlloc"}
+	args := []string{"go", "test", "-count=1", "-short", "-vet=off", "-ldflags=-w", "-failfast", "-skip", "^TestAlloc"}
 	args = append(args, "-timeout", within.Round(time.Second).String())
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
@@ -146,10 +157,21 @@ func (c *court) test(ctx context.Context, j judge, overlay string, within time.D
 	if j.run != "" {
 		args = append(args, "-run", j.run)
 	}
-	ctx, cancel := context.WithTimeout(ctx, within+5*time.Minute) // to compile in; a test that ends itself says where it stood
+	// To compile in; a test that ends itself says where it stood.
+	return c.command(ctx, c.root, within+5*time.Minute, j.env, append(args, "./"+j.folder)...)
+}
+
+// command runs what tests. A fault may ask for all memory, or never end: both have bounds, and so is what they leave behind.
+func (c *court) command(ctx context.Context, in string, within time.Duration, env []string, args ...string) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "judge")
+	if err != nil {
+		return nil, fmt.Errorf("make room for tests: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", append(args, "./"+j.folder)...)
-	cmd.Dir, cmd.WaitDelay = c.root, 10*time.Second
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `ulimit -d "$0" && exec "$@"`, fmt.Sprint(c.memory << 20)}, args...)...)
+	cmd.Dir, cmd.WaitDelay = in, 10*time.Second
 	alone(cmd)
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "MACHINEID_") && !strings.HasPrefix(v, "TMPDIR=") {
@@ -157,12 +179,11 @@ func (c *court) test(ctx context.Context, j judge, overlay string, within time.D
 		}
 	}
 	cmd.Env = append(cmd.Env, "CGO_ENABLED=0", "TMPDIR="+dir)
-	cmd.Env = append(cmd.Env, j.env...)
+	cmd.Env = append(cmd.Env, env...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	err = cmd.Run()
-	if err != nil {
-		err = fmt.Errorf("go test: %w", err)
+	if err := cmd.Run(); err != nil {
+		return said.Bytes(), fmt.Errorf("%s: %w", strings.Join(args[:2], " "), err)
 	}
-	return said.Bytes(), err
+	return said.Bytes(), nil
 }

@@ -191,10 +191,7 @@ func run(ctx context.Context, w io.Writer, folders []string, o *options) error {
 		if len(due) == 0 || stopped {
 			continue
 		}
-		if err := c.begin(ctx, folder); err != nil {
-			return err
-		}
-		left, err := c.tryAll(ctx, due, o, began, func(out outcome, took time.Duration) error {
+		left, err := c.tryAll(ctx, folder, due, o, began, func(out outcome, took time.Duration) error {
 			out.sum = sum
 			became[out.name] = out
 			if out.verdict == lived {
@@ -214,7 +211,20 @@ func run(ctx context.Context, w io.Writer, folders []string, o *options) error {
 }
 
 // tryAll tries mutants, and returns how many the time did not allow.
-func (c *court) tryAll(ctx context.Context, due []mutant, o *options, began time.Time, done func(outcome, time.Duration) error) (left int, err error) {
+func (c *court) tryAll(ctx context.Context, folder string, due []mutant, o *options, began time.Time, done func(outcome, time.Duration) error) (left int, err error) {
+	dir, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return 0, fmt.Errorf("make room for mutants: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := c.weave(ctx, dir, folder, due)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.learn(ctx, l.judges[0]); err != nil {
+		return 0, err
+	}
+	fmt.Fprintf(os.Stderr, "%s: %d of %d are switched in one binary\n", folder, len(l.numbers), len(due))
 	var next atomic.Int64
 	var mu sync.Mutex
 	var workers sync.WaitGroup
@@ -232,7 +242,7 @@ func (c *court) tryAll(ctx context.Context, due []mutant, o *options, began time
 					continue
 				}
 				at := time.Now()
-				verdict, by, failed := c.try(ctx, &due[i])
+				verdict, by, failed := c.tryOne(ctx, l, &due[i])
 				mu.Lock()
 				if failed == nil {
 					failed = done(outcome{verdict: verdict, name: due[i].name, by: by}, time.Since(at))

@@ -170,14 +170,75 @@ func TestSurvivorsAreThere(t *testing.T) {
 	}
 }
 
-// TestTry makes a module with one test, and tries mutants of each kind of end on it.
+const tried = `// Package p.
+package p
+
+import "time"
+
+var (
+	calls int
+	wait  = 2 * time.Second
+)
+
+const limit = 3
+
+const size = 4
+
+func double(n int) int {
+	calls++
+	return n + n
+}
+
+func greet() string { return "a" + "b" }
+
+func room() (of [size]int64) {
+	for i := 0; i < len(of); i++ {
+		of[i] = int64(i)<<1 | 1
+	}
+	return of
+}
+
+func over(n int, at time.Duration) bool {
+	if n > limit && n%70 != 0 {
+		calls += 2
+		return true
+	}
+	return at >= wait*3
+}
+`
+
+const trying = `package p
+
+import (
+	"testing"
+	"time"
+)
+
+func TestDouble(t *testing.T) {
+	if double(2) != 4 {
+		t.Error("no")
+	}
+	_ = greet()
+}
+
+func TestOver(t *testing.T) {
+	if !over(4, 0) || over(3, 0) || over(70, 0) || !over(0, 6*time.Second) || over(0, 5*time.Second) {
+		t.Error("no")
+	}
+}
+
+func TestRoom(t *testing.T) {
+	if of := room(); len(of) != 4 || of[3] != 7 {
+		t.Error("no")
+	}
+}
+`
+
+// TestTry makes a module with tests, and tries mutants of each kind of end on it: compiled alone and, where that can be, switched on in a binary with all of
+// them. It is the same either way.
 func TestTry(t *testing.T) {
 	root := t.TempDir()
-	for name, text := range map[string]string{
-		"go.mod":      "module m\n\ngo 1.26\n",
-		"p/p.go":      "// Package p.\npackage p\n\nvar calls int\n\nfunc double(n int) int {\n\tcalls++\n\treturn n + n\n}\n\nfunc greet() string { return \"a\" + \"b\" }\n",
-		"p/p_test.go": "package p\n\nimport \"testing\"\n\nfunc TestDouble(t *testing.T) {\n\tif double(2) != 4 {\n\t\tt.Error(\"no\")\n\t}\n\t_ = greet()\n}\n",
-	} {
+	for name, text := range map[string]string{"go.mod": "module m\n\ngo 1.26\n", "p/p.go": tried, "p/p_test.go": trying} {
 		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -185,35 +246,58 @@ func TestTry(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	src, err := os.ReadFile(filepath.Join(root, "p", "p.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := find("p/p.go", src, 10)
+	found, err := find("p/p.go", []byte(tried), 10)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &court{root: root, memory: 6, patient: 2 * time.Minute, took: map[string]time.Duration{}}
+	l, err := c.weave(t.Context(), t.TempDir(), "p", found)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.learn(t.Context(), l.judges[0]); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.begin(t.Context(), "p"); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
+	var notSwitched []string
 	for i := range found {
-		if testing.Short() && i%3 > 0 { // each is compiled
+		name, ok := strings.CutPrefix(found[i].name, "p/p.go ")
+		if !ok {
+			t.Errorf("the name has no file: %s", found[i].name)
+		}
+		n, switched := l.numbers[found[i].name]
+		if !switched {
+			notSwitched = append(notSwitched, name)
+		}
+		if testing.Short() && i%5 > 0 && switched { // each is compiled
 			continue
 		}
 		verdict, by, err := c.try(t.Context(), &found[i])
 		if err != nil {
 			t.Fatal(err)
 		}
-		got[found[i].name] = verdict
-		if verdict == killed && by != "p --- FAIL: TestDouble" {
-			t.Errorf("%s was killed by %q", found[i].name, by)
+		got[name] = verdict
+		if verdict == killed && !strings.HasPrefix(by, "p --- FAIL: Test") && !strings.HasPrefix(by, "p panic: ") {
+			t.Errorf("%s was killed by %q", name, by)
+		}
+		if !switched {
+			continue
+		}
+		if verdict, by, err := c.switchOn(t.Context(), l, n); err != nil || verdict != got[name] {
+			t.Errorf("%s is %s if it is compiled alone, and %s by %s if it is switched on (%v)", name, got[name], verdict, by, err)
 		}
 	}
+	if want := []string{"size: times 10: 4", "size: over 10: 4", "greet: + to -: \"a\" + \"b\"", "room: ++ to --: i++"}; !slices.Equal(notSwitched, want) {
+		t.Errorf("%q were compiled alone, want %q", notSwitched, want)
+	}
 	for name, want := range map[string]string{
-		"p/p.go double: + to -: n + n": killed, "p/p.go double: zero: return n + n": killed, "p/p.go double: removed: calls++": lived,
-		"p/p.go greet: + to -: \"a\" + \"b\"": refused, "p/p.go greet: zero: return \"a\" + \"b\"": lived,
+		"double: + to -: n + n": killed, "double: zero: return n + n": killed, "double: removed: calls++": lived,
+		"greet: + to -: \"a\" + \"b\"": refused, "greet: zero: return \"a\" + \"b\"": lived, "size: times 10: 4": killed, "limit: times 10: 3": killed,
+		"over: times 10: 2": lived, "over: += to -=: calls += 2": lived, "wait: times 10: 2 * time.Second": killed,
+		"over: never: n > limit && n%70 != 0": killed, "room: << to >>: int64(i)<<1": killed,
 	} {
 		if verdict, tried := got[name]; verdict != want && (tried || !testing.Short()) {
 			t.Errorf("%s is %q, want %q", name, verdict, want)

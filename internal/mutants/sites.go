@@ -18,6 +18,10 @@ type mutant struct {
 	// name is what survivors.txt and the log call it: file, function, operator and the text that is changed. It has no line numbers, so it
 	// outlives edits elsewhere in the file.
 	name string
+
+	// How it is made switchable (schemata.go), and the piece of the file that is changed for that.
+	way       way
+	low, high int
 }
 
 // apply returns the file with the fault in it.
@@ -101,7 +105,7 @@ func (f *finder) declared(d *ast.GenDecl) {
 			}
 			f.owner, f.results = s.Names[i].Name, nil
 			if d.Tok == token.CONST {
-				f.scale(v, v)
+				f.scale(v, v, s)
 			} else {
 				f.walk(v)
 			}
@@ -109,8 +113,8 @@ func (f *finder) declared(d *ast.GenDecl) {
 	}
 }
 
-// add notes a mutant: what stands from one position to another becomes something else. of is what the name quotes.
-func (f *finder) add(op string, from, to token.Pos, becomes string, of ast.Node) {
+// add notes a mutant: what stands from one position to another becomes something else. of is what the name quotes, in what can be switched.
+func (f *finder) add(op string, from, to token.Pos, becomes string, of ast.Node, by way, in ast.Node) {
 	text := strings.Join(strings.Fields(f.text(of)), " ")
 	if cut := []rune(text); len(cut) > 100 {
 		text = string(cut[:100]) + "..."
@@ -119,7 +123,10 @@ func (f *finder) add(op string, from, to token.Pos, becomes string, of ast.Node)
 	if f.times[name]++; f.times[name] > 1 {
 		name = fmt.Sprintf("%s (%d)", name, f.times[name])
 	}
-	f.found = append(f.found, mutant{file: f.file, from: f.at(from), to: f.at(to), becomes: becomes, name: name})
+	f.found = append(f.found, mutant{
+		file: f.file, from: f.at(from), to: f.at(to), becomes: becomes, name: name,
+		way: by, low: f.at(in.Pos()), high: f.at(in.End()),
+	})
 }
 
 func (f *finder) at(p token.Pos) int { return f.fset.Position(p).Offset }
@@ -152,14 +159,14 @@ func (f *finder) visit(n ast.Node) {
 		f.operators(n)
 	case *ast.IncDecStmt:
 		other := map[token.Token]token.Token{token.INC: token.DEC, token.DEC: token.INC}[n.Tok]
-		f.swap(n.Tok, other, n.TokPos, n)
+		f.swap(n.Tok, other, n.TokPos, n, f.statement(n))
 		f.remove(n)
 	case *ast.AssignStmt:
 		if n.Tok == token.DEFINE {
 			return
 		}
 		if other, ok := opposite[n.Tok]; ok {
-			f.swap(n.Tok, other, n.TokPos, n)
+			f.swap(n.Tok, other, n.TokPos, n, f.statement(n))
 		}
 		f.remove(n)
 	case *ast.ExprStmt:
@@ -173,7 +180,7 @@ func (f *finder) visit(n ast.Node) {
 	case *ast.SendStmt, *ast.GoStmt:
 		f.remove(n)
 	case *ast.IfStmt:
-		f.add("never", n.Cond.Pos(), n.Cond.End(), "false && ("+f.text(n.Cond)+")", n.Cond)
+		f.add("never", n.Cond.Pos(), n.Cond.End(), "false && ("+f.text(n.Cond)+")", n.Cond, truth, n.Cond)
 	case *ast.ReturnStmt:
 		f.zeros(n)
 	case *ast.GenDecl:
@@ -181,7 +188,7 @@ func (f *finder) visit(n ast.Node) {
 			for _, s := range n.Specs {
 				if s, ok := s.(*ast.ValueSpec); ok {
 					for _, v := range s.Values {
-						f.scale(v, s)
+						f.scale(v, s, nil)
 					}
 				}
 			}
@@ -205,31 +212,43 @@ var opposite = map[token.Token]token.Token{
 var boundary = map[token.Token]token.Token{token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ, token.GEQ: token.GTR}
 
 func (f *finder) operators(n *ast.BinaryExpr) {
+	by := truth
+	if arithmetic[n.Op] {
+		by = number
+	}
 	if other, ok := opposite[n.Op]; ok {
-		f.swap(n.Op, other, n.OpPos, n)
+		f.swap(n.Op, other, n.OpPos, n, by)
 	}
 	if other, ok := boundary[n.Op]; ok {
-		f.swap(n.Op, other, n.OpPos, n)
+		f.swap(n.Op, other, n.OpPos, n, by)
 	}
 }
 
-func (f *finder) swap(op, other token.Token, at token.Pos, of ast.Node) {
-	f.add(fmt.Sprintf("%s to %s", op, other), at, at+token.Pos(len(op.String())), other.String(), of)
+func (f *finder) swap(op, other token.Token, at token.Pos, of ast.Node, by way) {
+	f.add(fmt.Sprintf("%s to %s", op, other), at, at+token.Pos(len(op.String())), other.String(), of, by, of)
 }
 
 // remove leaves a statement out. Its names stay in use, or the compiler would refuse most.
 func (f *finder) remove(n ast.Node) {
-	if len(f.stack) > 0 {
-		switch in := f.stack[len(f.stack)-1].(type) {
-		case *ast.BlockStmt, *ast.CaseClause, *ast.CommClause:
-			if c, ok := in.(*ast.CommClause); ok && c.Comm == n {
-				return // what a select waits for
-			}
-		default:
-			return // the beginning of an if, the step of a for
+	if f.statement(n) == statement {
+		f.add("removed", n.Pos(), n.End(), "if false { "+f.text(n)+" }", n, statement, n)
+	}
+}
+
+// statement says whether a statement stands in a list: not at the beginning of an if, as the step of a for, or as what a select waits for.
+func (f *finder) statement(n ast.Node) way {
+	if len(f.stack) == 0 {
+		return statement
+	}
+	switch in := f.stack[len(f.stack)-1].(type) {
+	case *ast.BlockStmt, *ast.CaseClause:
+		return statement
+	case *ast.CommClause:
+		if in.Comm != n {
+			return statement
 		}
 	}
-	f.add("removed", n.Pos(), n.End(), "if false { "+f.text(n)+" }", n)
+	return byItself
 }
 
 // leftAlone says whether a call writes a line to a log, or is a lock's: those are the race detector's, and a lock that is never given back
@@ -290,28 +309,32 @@ func (f *finder) zeros(n *ast.ReturnStmt) {
 		}
 	}
 	if changed {
-		f.add("zero", n.Pos(), n.End(), "return "+strings.Join(becomes, ", "), n)
+		f.add("zero", n.Pos(), n.End(), "return "+strings.Join(becomes, ", "), n, f.statement(n), n)
 	}
 }
 
-// scale makes a declared constant larger and smaller.
-func (f *finder) scale(v ast.Expr, of ast.Node) {
-	number, other := false, false
+// scale makes a declared constant larger and smaller. One of the package's can be switched: it is made a variable.
+func (f *finder) scale(v ast.Expr, of ast.Node, spec *ast.ValueSpec) {
+	counts, other := false, false
 	ast.Inspect(v, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.BasicLit:
-			number = number || n.Kind == token.INT || n.Kind == token.FLOAT
+			counts = counts || n.Kind == token.INT || n.Kind == token.FLOAT
 			other = other || n.Kind == token.STRING || n.Kind == token.CHAR
 		case *ast.Ident:
 			other = other || n.Name == "iota"
 		}
 		return true
 	})
-	if !number || other {
+	if !counts || other {
 		return
 	}
-	f.add(fmt.Sprint("times ", f.factor), v.Pos(), v.End(), fmt.Sprintf("(%s) * %d", f.text(v), f.factor), of)
-	f.add(fmt.Sprint("over ", f.factor), v.Pos(), v.End(), fmt.Sprintf("(%s) / %d", f.text(v), f.factor), of)
+	by, changed := byItself, ast.Node(v)
+	if spec != nil && len(spec.Names) == 1 && len(spec.Values) == 1 {
+		by, changed = constant, spec
+	}
+	f.add(fmt.Sprint("times ", f.factor), v.Pos(), v.End(), fmt.Sprintf("(%s) * %d", f.text(v), f.factor), of, by, changed)
+	f.add(fmt.Sprint("over ", f.factor), v.Pos(), v.End(), fmt.Sprintf("(%s) / %d", f.text(v), f.factor), of, by, changed)
 }
 
 // literal makes a number in the code larger and smaller. 0 and 1 are steps and ends more often than sizes: other operators reach them.
@@ -325,14 +348,22 @@ func (f *finder) literal(n *ast.BasicLit) {
 			return // scale has it
 		}
 	}
+	by, changed := number, ast.Node(n)
 	if len(f.stack) > 0 {
 		switch in := f.stack[len(f.stack)-1].(type) {
 		case *ast.IndexExpr, *ast.SliceExpr:
 			return // beyond the end, mostly
+		case *ast.BinaryExpr:
+			of = in
+			if text := f.text(in); !arithmetic[in.Op] {
+				by, changed = truth, in
+			} else if !strings.ContainsAny(text, "([/%<") { // its other side may be evaluated twice
+				changed = in
+			}
 		case ast.Expr:
 			of = in
 		}
 	}
-	f.add(fmt.Sprint("times ", f.factor), n.Pos(), n.End(), fmt.Sprintf("(%s * %d)", n.Value, f.factor), of)
-	f.add(fmt.Sprint("over ", f.factor), n.Pos(), n.End(), fmt.Sprintf("(%s / %d)", n.Value, f.factor), of)
+	f.add(fmt.Sprint("times ", f.factor), n.Pos(), n.End(), fmt.Sprintf("(%s * %d)", n.Value, f.factor), of, by, changed)
+	f.add(fmt.Sprint("over ", f.factor), n.Pos(), n.End(), fmt.Sprintf("(%s / %d)", n.Value, f.factor), of, by, changed)
 }
