@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,6 +207,78 @@ func TestFlightsThatNobodyWantsAreForgotten(t *testing.T) {
 		t.Error("a flight begins after the end")
 	}
 	<-want.done
+}
+
+// TestAFlightGivesBackItsRoom however it ends: what stayed held would be lost to all that ask later.
+func TestAFlightGivesBackItsRoom(t *testing.T) {
+	const most = 5
+	for how, end := range map[string]func(f *flights, hand *handClock){
+		"it is forgotten": func(f *flights, hand *handClock) {
+			hand.Time = hand.Add(5 * time.Second)
+			f.join(need{kind: needOrg, hash: 1}, &question{}, hand.Time)
+		},
+		"the session ends": func(f *flights, _ *handClock) { f.end() },
+	} {
+		hand := &handClock{clock.Time(time.Hour)}
+		l := newLimits(Limits{UnknownKeys: most, UnknownKeysAddress: most}, hand)
+		f := newFlights(func(*flight) bool { return true })
+		f.limits = l
+		ask := func(i uint64) *flight {
+			return f.join(need{kind: needKey, hash: i}, &question{from: netip.MustParseAddr("2001:db8::1")}, hand.Time)
+		}
+		for i := range uint64(most) {
+			if ask(i) == nil {
+				t.Fatalf("%s: no room for flight %d", how, i)
+			}
+		}
+		if own, address := l.unknownKeys.Held(), l.unknownKeysAddress.Held(); own != most || address != 2*most {
+			t.Errorf("%s: %d and %d are held under way", how, own, address)
+		}
+		end(f, hand)
+		if own, address := l.unknownKeys.Held(), l.unknownKeysAddress.Held(); own != 0 || address != 0 {
+			t.Errorf("%s: %d and %d are held still", how, own, address)
+		}
+	}
+}
+
+// TestAFlightThatCannotBeSent is none, and keeps no room: the link is gone.
+func TestAFlightThatCannotBeSent(t *testing.T) {
+	hand := &handClock{clock.Time(time.Hour)}
+	f := newFlights(func(*flight) bool { return false })
+	f.limits = newLimits(Limits{UnknownKeys: 5}, hand)
+	for range 10 {
+		if f.join(need{kind: needKey, hash: 1}, &question{}, hand.Time) != nil {
+			t.Fatal("what could not be sent is under way")
+		}
+	}
+	if n := f.limits.unknownKeys.Held(); n != 0 || len(f.byID) != 0 || len(f.byNeed) != 0 {
+		t.Errorf("%d are held, %d and %d kept", n, len(f.byID), len(f.byNeed))
+	}
+}
+
+// TestWhenAFlightIsAskedAgain: after a second, if somebody wants it; and after five in which nobody does it is forgotten.
+func TestWhenAFlightIsAskedAgain(t *testing.T) {
+	sent, now := 0, clock.Time(time.Hour)
+	f := newFlights(func(*flight) bool { sent++; return true })
+	first := f.join(need{kind: needKey, hash: 1}, &question{}, now)
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{time.Second - 1, 1}, {time.Second, 2}, {2*time.Second - 1, 2}, {2 * time.Second, 3}} {
+		if f.join(need{kind: needKey, hash: 1}, &question{}, now.Add(c.after)) != first || sent != c.want {
+			t.Errorf("after %v it was sent %d times, want %d", c.after, sent, c.want)
+		}
+	}
+	asked := now.Add(2 * time.Second)
+	for i, c := range []struct {
+		after time.Duration
+		there bool
+	}{{4 * time.Second, true}, {5*time.Second - 1, true}, {5 * time.Second, false}} {
+		f.join(need{kind: needKey, hash: uint64(i + 10)}, &question{}, asked.Add(c.after))
+		if there := f.byID[first.fetch.GetId()] == first; there != c.there {
+			t.Errorf("%v after it was wanted last it is there: %t", c.after, there)
+		}
+	}
 }
 
 // TestADeviceIsAskedForAlone where key and org are known. An org that changes meanwhile

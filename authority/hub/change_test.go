@@ -43,6 +43,49 @@ func TestAChangeIsSettledOnlyWhenAllWereTold(t *testing.T) {
 	}
 }
 
+// TestWhatACallReports of its changes: a session that had to be told of several is one edge, under its next session too, and one that acknowledges after its lease
+// has run out has not confirmed.
+func TestWhatACallReports(t *testing.T) {
+	a, b, next := &session{slot: 3, edgeID: "a"}, &session{slot: 70, edgeID: "b"}, &session{slot: 5, edgeID: "b"}
+	first, second := newChange(7, 0), newChange(8, 0)
+	for _, c := range []*change{first, second} {
+		c.expect(a, 10)
+		c.expect(b, 20)
+	}
+	if !first.handOver(b, next) || first.handOver(b, next) || !second.handOver(b, next) {
+		t.Error("b is not replaced by its next session, or twice")
+	}
+	for _, c := range []*change{first, second} {
+		if !c.seal() || !c.acknowledged(a) || c.acknowledged(a) || c.acknowledged(b) {
+			t.Errorf("%d: a does not count once, or b does still", c.index)
+		}
+	}
+	if over, next, more := first.expire(19); over != nil || next != 20 || !more {
+		t.Errorf("at 19: %d expired, the next at %d, more %t", len(over), next, more)
+	}
+	if over, _, more := first.expire(20); len(over) != 1 || over[0] != next || more {
+		t.Errorf("at 20: %d expired, more %t", len(over), more)
+	}
+	if first.acknowledged(next) || !second.acknowledged(next) {
+		t.Error("who is late counts, or who is not does not")
+	}
+	for _, c := range []*change{first, second} {
+		<-c.done
+	}
+	p := first.propagation()
+	if p.Edges != 2 || p.Confirmed != 1 || p.Expired != 1 {
+		t.Errorf("of the first: %+v", p)
+	}
+	p.Add(second.propagation())
+	if p.Index != 8 || p.Edges != 2 || p.Confirmed != 1 || p.Expired != 1 {
+		t.Errorf("of both: %+v", p)
+	}
+	p = second.propagation()
+	if p.Edges != 2 || p.Confirmed != 2 || p.Expired != 0 {
+		t.Errorf("of the second: %+v", p)
+	}
+}
+
 // TestAcksRaceWithDispatch: edges that acknowledge at once, while many are told.
 func TestAcksRaceWithDispatch(t *testing.T) {
 	inWorld(t, usual, nil, func(w *world) {
