@@ -29,7 +29,7 @@ var explained string
 var packages = []string{
 	"shared/budget", "shared/clock", "shared/decision", "shared/dial", "shared/format", "shared/link", "shared/listener", "shared/orgkey",
 	"shared/place", "shared/seldom", "shared/spool", "shared/timestamp", "shared/toplist", "shared/wire",
-	"edge", "authority/hub", "authority/state", "raftstore",
+	"edge", "authority", "authority/hub", "authority/state", "raftstore",
 }
 
 type options struct {

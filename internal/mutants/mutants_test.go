@@ -17,6 +17,8 @@ const limit = 20
 
 const kind = iota + 1
 
+const every = time.Minute
+
 var wait = 3 * time.Second
 
 type box struct{ n int }
@@ -51,6 +53,8 @@ func TestFind(t *testing.T) {
 	want := []string{
 		"limit: times 10: 20 | 20 | (20) * 10",
 		"limit: over 10: 20 | 20 | (20) / 10",
+		"every: times 10: time.Minute | time.Minute | (time.Minute) * 10",
+		"every: over 10: time.Minute | time.Minute | (time.Minute) / 10",
 		"wait: * to /: 3 * time.Second | * | /",
 		"wait: times 10: 3 * time.Second | 3 | (3 * 10)",
 		"wait: over 10: 3 * time.Second | 3 | (3 / 10)",

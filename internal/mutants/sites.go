@@ -323,6 +323,9 @@ func (f *finder) scale(v ast.Expr, of ast.Node, spec *ast.ValueSpec) {
 			other = other || n.Kind == token.STRING || n.Kind == token.CHAR
 		case *ast.Ident:
 			other = other || n.Name == "iota"
+		case *ast.SelectorExpr: // a unit is a number, too
+			of, ok := n.X.(*ast.Ident)
+			counts = counts || ok && of.Name == "time"
 		}
 		return true
 	})
