@@ -63,6 +63,9 @@ func TestANewSessionHasAnEmptyMemory(t *testing.T) {
 		default:
 			t.Error("those that waited for the session wait on")
 		}
+		if s.fetch(&flight{}) {
+			t.Error("a session that is over fetches")
+		}
 		time.Sleep(time.Second)
 		if m := w.e.memory.Load(); m == old || m.floor(1).Load() != 0 {
 			t.Fatal("the session has no memory of its own")
@@ -82,6 +85,58 @@ func TestANewSessionHasAnEmptyMemory(t *testing.T) {
 		w.want("late", "DEVICE_REVOKED", false)
 		w.want("d", "DEVICE_REVOKED", false)
 	})
+}
+
+// TestASessionSaysAtOnceWhatIsInForce: with its first frame an edge asks for a lease, and acknowledges all that the Welcome speaks of. A leader waits for that where an
+// earlier session of the process has not acknowledged (I2).
+func TestASessionSaysAtOnceWhatIsInForce(t *testing.T) {
+	for _, reset := range []bool{true, false} {
+		inWorld(t, func(w *world) {
+			t := w.t
+			w.start()
+			w.want("d", "ALLOW", false)
+			before := w.a.heard()
+			w.a.set(func() {
+				w.a.index += 5
+				w.a.welcome = func(m *link.Welcome) *link.ToEdge {
+					m.Reset_ = reset
+					return &link.ToEdge{Welcome: m}
+				}
+			})
+			w.a.breakOff()
+			for len(w.a.heard().hellos) == len(before.hellos) {
+				time.Sleep(time.Millisecond)
+			}
+			heard := w.a.heard()
+			if last := heard.acks[len(heard.acks)-1].GetIndex(); last != 105 || heard.renewals != before.renewals+1 {
+				t.Errorf("reset %t: at once it acknowledges %d and asks %d times, want 105 and once", reset, last, heard.renewals-before.renewals)
+			}
+		})
+	}
+}
+
+// TestALeaderThatIsNamedIsTriedAtOnce, whether the node that names it turns the edge away or steps down in a session.
+func TestALeaderThatIsNamedIsTriedAtOnce(t *testing.T) {
+	for _, stepsDown := range []bool{true, false} {
+		inWorldOf(t, func(w *world) { w.others = map[string]*authority{"a2": newAuthority()} }, func(w *world) {
+			t := w.t
+			next := w.others["a2"]
+			goodbye := &link.ToEdge{Goodbye: &link.Goodbye{Reason: "not the leader", LeaderAddress: "a2"}}
+			if stepsDown {
+				w.start()
+				w.a.say(goodbye)
+			} else {
+				w.a.welcome = func(*link.Welcome) *link.ToEdge { return goodbye }
+				w.run()
+			}
+			if n := len(next.heard().hellos); n != 1 {
+				t.Errorf("steps down %t: the leader has heard of %d sessions", stepsDown, n)
+			}
+			if why := w.reasons("link"); why != nil {
+				t.Errorf("steps down %t: %v", stepsDown, why)
+			}
+		})
+	}
 }
 
 // TestBetweenSessionsTheLeaseRunsOn, and not longer; misses are denied.
@@ -213,7 +268,7 @@ func TestTheEndGivesTheLeaseBack(t *testing.T) {
 			if w.e.lease.Load() != 0 {
 				t.Error("it holds a lease")
 			}
-			if took := time.Since(began); took > 2*time.Second {
+			if took := time.Since(began); took > 500*time.Millisecond { // the authority has ended the session, and nobody waited for longer
 				t.Errorf("it took %v", took)
 			}
 			if why := strings.Join(w.e.Ready(), " "); !strings.Contains(why, "draining") {

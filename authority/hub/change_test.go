@@ -55,13 +55,18 @@ func TestWhatACallReports(t *testing.T) {
 	if !first.handOver(b, next) || first.handOver(b, next) || !second.handOver(b, next) {
 		t.Error("b is not replaced by its next session, or twice")
 	}
+	for range 20 { // in whichever order they are looked at
+		if over, at, more := first.expire(9); over != nil || at != 10 || !more {
+			t.Errorf("at 9: %d expired, the next at %d, more %t", len(over), at, more)
+		}
+	}
 	for _, c := range []*change{first, second} {
 		if !c.seal() || !c.acknowledged(a) || c.acknowledged(a) || c.acknowledged(b) {
 			t.Errorf("%d: a does not count once, or b does still", c.index)
 		}
 	}
-	if over, next, more := first.expire(19); over != nil || next != 20 || !more {
-		t.Errorf("at 19: %d expired, the next at %d, more %t", len(over), next, more)
+	if over, at, more := first.expire(19); over != nil || at != 20 || !more {
+		t.Errorf("at 19: %d expired, the next at %d, more %t", len(over), at, more)
 	}
 	if over, _, more := first.expire(20); len(over) != 1 || over[0] != next || more {
 		t.Errorf("at 20: %d expired, more %t", len(over), more)

@@ -57,9 +57,10 @@ func TestABoundedLogger(t *testing.T) {
 			log.Warn("trouble")
 			log.With(slog.Int("n", 1)).Warn("library", slog.String("event", "x"))
 			log.WithGroup("g").Warn("library", slog.Int("n", 1), slog.String("event", "y"))
+			log.Warn("library", slog.Int("n", 1), slog.String("event", "z"))
 			log.Debug("detail")
 		}
-		for what, want := range map[string]int{"msg=trouble": 8, "event=x": 8, "event=y": 8, "msg=detail": 24, "left_out": 0} {
+		for what, want := range map[string]int{"msg=trouble": 8, "event=x": 8, "event=y": 8, "event=z": 8, "msg=detail": 24, "left_out": 0} {
 			if n := strings.Count(out.String(), what); n != want {
 				t.Errorf("%d lines of %s, want %d", n, what, want)
 			}
