@@ -27,8 +27,9 @@ var explained string
 
 // packages are those that are tried if none is named: what the promise rests on.
 var packages = []string{
-	"shared/budget", "shared/clock", "shared/decision", "shared/dial", "shared/format", "shared/link", "shared/listener", "shared/orgkey",
-	"shared/place", "shared/seldom", "shared/spool", "shared/timestamp", "shared/toplist", "shared/wire",
+	"shared/budget", "shared/clock", "shared/decision", "shared/dial", "shared/format", "shared/hint", "shared/link", "shared/listener", "shared/orgkey",
+	"shared/page", "shared/place", "shared/release", "shared/search", "shared/seldom", "shared/spool", "shared/system", "shared/timestamp", "shared/toplist",
+	"shared/wire",
 	"edge", "authority", "authority/hub", "authority/state", "raftstore",
 }
 

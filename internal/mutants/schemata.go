@@ -120,15 +120,14 @@ func (w *weaver) switched(here []mutant, numbers []int, at *site) {
 		w.put("{ ")
 		w.piece(low, high)
 		w.put(" }")
-	case constant:
-		name, value, _ := strings.Cut(string(w.src[low:high]), "=")
-		w.put("_ = " + value)
-		at.name, _, _ = strings.Cut(strings.TrimSpace(name), " ")
-		value = strings.TrimSpace(value)
+	case constant: // its name is given to a variable, behind the file
+		w.put("_")
+		at.name = string(w.src[low:high])
+		value := string(w.src[here[0].from:here[0].to])
 		for i := range here {
 			value = fmt.Sprintf("mutantPick(%d, %s, %s)", numbers[i], here[i].becomes, value)
 		}
-		w.after = append(w.after, fmt.Sprintf("\nvar %s = %s\n", name, value))
+		w.after = append(w.after, fmt.Sprintf("\nvar %s = %s\n", at.name, value))
 	case number:
 		var scaled []int
 		operator := -1

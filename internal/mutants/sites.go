@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -188,7 +189,7 @@ func (f *finder) visit(n ast.Node) {
 			for _, s := range n.Specs {
 				if s, ok := s.(*ast.ValueSpec); ok {
 					for _, v := range s.Values {
-						f.scale(v, s, nil)
+						f.scale(v, s, &ast.ValueSpec{})
 					}
 				}
 			}
@@ -333,8 +334,8 @@ func (f *finder) scale(v ast.Expr, of ast.Node, spec *ast.ValueSpec) {
 		return
 	}
 	by, changed := byItself, ast.Node(v)
-	if spec != nil && len(spec.Names) == 1 && len(spec.Values) == 1 {
-		by, changed = constant, spec
+	if at := slices.Index(spec.Values, v); spec.Type == nil && at >= 0 {
+		by, changed = constant, spec.Names[at]
 	}
 	f.add(fmt.Sprint("times ", f.factor), v.Pos(), v.End(), fmt.Sprintf("(%s) * %d", f.text(v), f.factor), of, by, changed)
 	f.add(fmt.Sprint("over ", f.factor), v.Pos(), v.End(), fmt.Sprintf("(%s) / %d", f.text(v), f.factor), of, by, changed)
