@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -73,11 +74,17 @@ func TestWhatAChangeMeasures(t *testing.T) {
 		}
 		began := w.since()
 		index = w.change(orgA)
+		time.Sleep(100 * time.Millisecond)
 		c = w.settle(index)
 		good.ack(index)
-		took := (<-c).at - began
-		if took <= 0 {
+		s := <-c
+		took := s.at - began
+		if took <= time.Second {
 			t.Fatal("nobody waited")
+		}
+		// A caller is told how long it has waited itself.
+		if want := float64((took - 100*time.Millisecond).Microseconds()) / 1000; math.Abs(s.p.ElapsedMs-want) > 2e-3 {
+			t.Errorf("the caller is told of %v ms, want %v", s.p.ElapsedMs, want)
 		}
 		count, sum, holders, rest := measured()
 		if count != 2 || math.Abs(sum-took.Seconds()) > 2e-6 || holders != 4 || rest != [3]float64{2, 1, 1} {

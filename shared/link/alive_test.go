@@ -2,6 +2,9 @@ package link_test
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -108,4 +111,53 @@ func (l cutListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return cable{c, l.cut}, nil
+}
+
+// TestWhatAConnectionMayTake: the first that the authority says to a connection is how much it may take, and one that says nothing itself ends after 5 s.
+func TestWhatAConnectionMayTake(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		lines := bufconn.Listen(1 << 20)
+		server := grpc.NewServer(link.ServerOptions()...)
+		var work sync.WaitGroup
+		work.Go(func() {
+			if err := server.Serve(lines); err != nil {
+				t.Error(err)
+			}
+		})
+		conn, err := lines.DialContext(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		raw, err := io.ReadAll(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("it ends after %v", took)
+		}
+		got := map[string]uint32{}
+		for len(raw) >= 9 { // HTTP/2, RFC 9113, section 4.1
+			n, kind := int(raw[0])<<16|int(raw[1])<<8|int(raw[2]), raw[3]
+			payload := raw[9 : 9+n]
+			switch kind {
+			case 4:
+				for ; len(payload) >= 6; payload = payload[6:] {
+					got[fmt.Sprint("setting ", binary.BigEndian.Uint16(payload))] = binary.BigEndian.Uint32(payload[2:])
+				}
+			case 8:
+				got["window of the connection"] = 65_535 + binary.BigEndian.Uint32(payload)
+			}
+			raw = raw[9+n:]
+		}
+		for what, want := range map[string]uint32{
+			"setting 3": 4, "setting 4": 262_144, "setting 6": 16_384, "window of the connection": 262_144, // streams, a stream's window, headers
+		} {
+			if got[what] != want {
+				t.Errorf("%s: %d, want %d", what, got[what], want)
+			}
+		}
+		server.Stop()
+		work.Wait()
+	})
 }

@@ -66,14 +66,14 @@ func within(way []protoreflect.FieldDescriptor, content []byte) []byte {
 
 // times writes a field so often, each value of so many bytes if it is text.
 func times(d protoreflect.FieldDescriptor, n, size int) []byte {
-	one := protowire.AppendTag(nil, d.Number(), wired(d.Kind()))
-	switch wired(d.Kind()) {
-	case protowire.BytesType:
-		one = protowire.AppendBytes(one, bytes.Repeat([]byte{'a'}, size))
-	case protowire.Fixed64Type:
-		one = protowire.AppendFixed64(one, 1)
+	var one []byte
+	switch d.Kind() {
+	case protoreflect.StringKind, protoreflect.BytesKind, protoreflect.MessageKind:
+		one = protowire.AppendBytes(protowire.AppendTag(nil, d.Number(), protowire.BytesType), bytes.Repeat([]byte{'a'}, size))
+	case protoreflect.Fixed64Kind:
+		one = protowire.AppendFixed64(protowire.AppendTag(nil, d.Number(), protowire.Fixed64Type), 1)
 	default:
-		one = protowire.AppendVarint(one, 1)
+		one = protowire.AppendVarint(protowire.AppendTag(nil, d.Number(), protowire.VarintType), 1)
 	}
 	return bytes.Repeat(one, n)
 }
@@ -91,7 +91,7 @@ func TestBoundsHold(t *testing.T) {
 			}
 			if d.IsPacked() {
 				packed := func(n int) []byte {
-					value := []byte{0x80, 1}
+					value := []byte{0x80, 0x7f}
 					if d.Kind() == protoreflect.Fixed64Kind {
 						value = make([]byte, 8)
 					}
