@@ -65,31 +65,26 @@ type court struct {
 	took map[string]time.Duration // by a judge's folder, without a fault
 }
 
-// begin runs the judges of a package without a fault: they have to pass, and a mutant is given three times as long as they took.
-func (c *court) begin(ctx context.Context, folder string) error {
+// begin runs a judge without a fault, once, when the first mutant comes to it: it has to pass, and a mutant is given three times as long as that took.
+func (c *court) begin(ctx context.Context, j judge) (time.Duration, error) {
 	c.once.Lock()
 	defer c.once.Unlock()
-	for _, j := range c.judges(folder) {
-		if _, known := c.took[j.folder+j.run]; known {
-			continue
-		}
-		began := time.Now()
-		said, err := c.test(ctx, j, "", 30*time.Minute)
-		if err != nil {
-			return fmt.Errorf("the tests of %s fail without a fault: %w\n%s", j.folder, err, said)
-		}
-		c.took[j.folder+j.run] = time.Since(began)
+	if took, known := c.took[j.folder+j.run]; known {
+		return took, nil
 	}
-	return nil
+	began := time.Now()
+	said, err := c.test(ctx, j, "", 30*time.Minute)
+	if err != nil {
+		return 0, fmt.Errorf("the tests of %s fail without a fault: %w\n%s", j.folder, err, said)
+	}
+	c.took[j.folder+j.run] = time.Since(began)
+	return c.took[j.folder+j.run], nil
 }
 
 // tryOne switches a mutant on, or compiles it alone if it cannot be switched.
 func (c *court) tryOne(ctx context.Context, l *loom, m *mutant) (verdict, by string, err error) {
 	if n, ok := l.numbers[m.name]; ok {
 		return c.switchOn(ctx, l, n)
-	}
-	if err := c.begin(ctx, l.folder); err != nil {
-		return "", "", err
 	}
 	return c.try(ctx, m)
 }
@@ -107,7 +102,11 @@ func (c *court) try(ctx context.Context, m *mutant) (verdict, by string, err err
 	}
 	folder := filepath.ToSlash(filepath.Dir(m.file))
 	for _, j := range c.judges(folder) {
-		said, err := c.test(ctx, j, overlay, c.patient+3*c.took[j.folder+j.run])
+		took, err := c.begin(ctx, j)
+		if err != nil {
+			return "", "", err
+		}
+		said, err := c.test(ctx, j, overlay, c.patient+3*took)
 		switch {
 		case ctx.Err() != nil:
 			return "", "", ctx.Err()

@@ -262,9 +262,6 @@ func TestTry(t *testing.T) {
 	if err := c.learn(t.Context(), l.judges[0]); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.begin(t.Context(), "p"); err != nil {
-		t.Fatal(err)
-	}
 	got := map[string]string{}
 	var notSwitched []string
 	for i := range found {
