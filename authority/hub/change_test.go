@@ -320,6 +320,7 @@ func TestSettleThatCannotTell(t *testing.T) {
 		w.lead()
 		_, err = w.hub.Settle(short(), w.index+1)
 		is("not dispatched", err, ErrPending)
+		is("not dispatched", w.hub.SettleOrg(short(), w.index+1, orgA), ErrPending)
 		p := w.join("e", 1)
 		index := w.change(orgA)
 		_, err = w.hub.Settle(short(), index)
@@ -330,12 +331,42 @@ func TestSettleThatCannotTell(t *testing.T) {
 			t.Errorf("acknowledged late: %v", err)
 		}
 
+		w.store.set(func(s *fakeStore) { s.leads = false })
+		_, err = w.hub.Settle(short(), w.index+1)
+		is("deposed, not dispatched, and the reign has not ended", err, ErrNotLeading)
+		is("deposed, not dispatched, and the reign has not ended", w.hub.SettleOrg(short(), w.index+1, orgA), ErrNotLeading)
+		w.store.set(func(s *fakeStore) { s.leads = true })
+
 		index = w.change(orgA)
 		c := w.settle(index)
 		w.depose()
 		w.waits(c) // its leases may be out
 		time.Sleep(stretched)
 		is("deposed", w.now(c).err, ErrNotLeading)
+	})
+}
+
+// TestSettleInAHoldDown: while leases of an earlier leader may be out nothing is settled, not even what no edge of this one has to be told (I8).
+func TestSettleInAHoldDown(t *testing.T) {
+	inWorld(t, usual, openRecord(lease), func(w *world) {
+		t := w.t
+		w.lead()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		index := w.change(orgA)
+		if _, err := w.hub.Settle(ctx, index); !errors.Is(err, ErrPending) {
+			t.Errorf("a change: %v", err)
+		}
+		if err := w.hub.SettleOrg(ctx, index, orgA); !errors.Is(err, ErrPending) {
+			t.Errorf("a read: %v", err)
+		}
+		time.Sleep(stretched)
+		if _, err := w.hub.Settle(t.Context(), index); err != nil {
+			t.Errorf("a change, afterwards: %v", err)
+		}
+		if err := w.hub.SettleOrg(t.Context(), index, orgA); err != nil {
+			t.Errorf("a read, afterwards: %v", err)
+		}
 	})
 }
 
