@@ -98,6 +98,15 @@ func TestHorizon(t *testing.T) {
 	}
 }
 
+// TestWhatIsCutIsCutDown: a time before the first is not told a millisecond too late.
+func TestWhatIsCutIsCutDown(t *testing.T) {
+	for _, c := range [][3]int64{{-21, 10, -3}, {-20, 10, -2}, {-1, 10, -1}, {0, 10, 0}, {9, 10, 0}, {10, 10, 1}} {
+		if got := floorDiv(c[0], c[1]); got != c[2] {
+			t.Errorf("%d of %d: %d, want %d", c[0], c[1], got, c[2])
+		}
+	}
+}
+
 // TestTheHorizonIsNear: with sound clocks it is behind by 2ρS at most, and by nothing if no edge may answer.
 func TestTheHorizonIsNear(t *testing.T) {
 	now := clock.Time(time.Hour)

@@ -28,11 +28,8 @@ var histories = judge{
 
 // also are the judges beside a package's own tests, by its folder: who lives there is tried by these.
 var also = map[string][]judge{
-	"shared/budget":   {{folder: "edge"}},
 	"shared/clock":    {histories},
 	"shared/decision": {{folder: "authority/state"}, histories},
-	"shared/format":   {{folder: "authority/hub"}, {folder: "raftstore"}, {folder: "authority"}},
-	"shared/link":     {{folder: "authority/hub"}, {folder: "edge"}},
 	"edge":            {histories},
 	"authority/hub":   {histories},
 	"authority/state": {{folder: "authority/api"}, histories},
