@@ -78,6 +78,9 @@ func TestWhatACallReports(t *testing.T) {
 		<-c.done
 	}
 	p := first.propagation()
+	if len(p.told) != 2 || len(p.late) != 1 {
+		t.Errorf("places up to 70 take %d words, up to 5 %d", len(p.told), len(p.late))
+	}
 	if p.Edges != 2 || p.Confirmed != 1 || p.Expired != 1 {
 		t.Errorf("of the first: %+v", p)
 	}
@@ -88,6 +91,9 @@ func TestWhatACallReports(t *testing.T) {
 	p = second.propagation()
 	if p.Edges != 2 || p.Confirmed != 2 || p.Expired != 0 {
 		t.Errorf("of the second: %+v", p)
+	}
+	if p.Add(first.propagation()); p.Edges != 2 || p.Confirmed != 1 || p.Expired != 1 {
+		t.Errorf("of both, the other way round: %+v", p)
 	}
 }
 

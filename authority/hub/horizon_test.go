@@ -107,6 +107,31 @@ func TestWhatIsCutIsCutDown(t *testing.T) {
 	}
 }
 
+// TestAWindowHasTheLeast of all that counts still, also where a later one ends before an earlier one: grants were asked for in one order, and are counted in another.
+func TestAWindowHasTheLeast(t *testing.T) {
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		var w window
+		var all []counting
+		for now := range clock.Time(300) {
+			if rng.IntN(3) == 0 {
+				one := counting{rng.Int64N(50), now + clock.Time(rng.Int64N(40))}
+				w.add(one.value, one.until)
+				all = append(all, one)
+			}
+			want, some := int64(0), false
+			for _, c := range all {
+				if c.until >= now && (!some || c.value < want) {
+					want, some = c.value, true
+				}
+			}
+			if got, found := w.least(now); some && (!found || got > want) {
+				t.Fatalf("seed %d at %d: %d, %t; %d counts still", seed, now, got, found, want)
+			}
+		}
+	}
+}
+
 // TestTheHorizonIsNear: with sound clocks it is behind by 2ρS at most, and by nothing if no edge may answer.
 func TestTheHorizonIsNear(t *testing.T) {
 	now := clock.Time(time.Hour)
