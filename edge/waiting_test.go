@@ -12,6 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/valyala/fasthttp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
 	"machineid/shared/link"
 	"machineid/shared/wire"
 )
@@ -322,6 +326,44 @@ func TestAHitDoesNotWaitForAMiss(t *testing.T) {
 			if took := time.Since(began); took != want {
 				t.Errorf("answer %d came after %v, want %v", i, took, want)
 			}
+		}
+	})
+}
+
+// TestANodeThatAnswersNothing holds a call for its own 8 s and 1.5 more, and the caller is told that it may have been carried out.
+func TestANodeThatAnswersNothing(t *testing.T) {
+	inWorldOf(t, func(w *world) {
+		w.others = map[string]*authority{"mute": {listener: bufconn.Listen(1 << 20), server: grpc.NewServer()}}
+		w.a.welcome = func(m *link.Welcome) *link.ToEdge {
+			m.HttpAddress = "mute"
+			return &link.ToEdge{Welcome: m}
+		}
+	}, func(w *world) {
+		t, lines := w.t, w.others["mute"].listener
+		defer lines.Close()
+		go func() {
+			for {
+				c, err := lines.Accept()
+				if err != nil {
+					return
+				}
+				go io.Copy(io.Discard, c) //nolint:errcheck // it hears all, and says nothing
+			}
+		}()
+		w.start()
+		req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+		defer fasthttp.ReleaseRequest(req)
+		defer fasthttp.ReleaseResponse(resp)
+		req.SetRequestURI("http://edge/api/v1/devices/revoke")
+		req.Header.SetMethod("POST")
+		req.Header.Set("X-Org-Key", w.key.Reveal())
+		req.SetBodyString(`{"deviceId":"d"}`)
+		began := time.Now()
+		if err := w.client.Do(req, resp); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 9*time.Second || took > 10*time.Second || resp.StatusCode() != 503 {
+			t.Errorf("%d after %v: %s", resp.StatusCode(), took, resp.Body())
 		}
 	})
 }
