@@ -33,7 +33,7 @@ FOREIGN ?=
 FRAMEWORKS ?= $(patsubst sdk/python/tests/frameworks/on_%.py,%,$(wildcard sdk/python/tests/frameworks/on_*.py))
 CELLS ?=
 WRITE ?=
-MUTANTS ?= shared/clock shared/decision
+MUTANTS ?= shared/budget shared/clock shared/decision shared/format shared/seldom shared/timestamp
 FOR ?= 0
 MUTANTSFLAGS ?=
 
