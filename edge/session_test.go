@@ -233,6 +233,26 @@ func TestASilentLeaderIsLeftInTime(t *testing.T) {
 	})
 }
 
+// TestAGrantIsOfAMinuteAtMost, however long a lease its Welcome speaks of.
+func TestAGrantIsOfAMinuteAtMost(t *testing.T) {
+	for granted, want := range map[time.Duration]bool{time.Minute: true, time.Minute + 1: false} {
+		inWorld(t, func(w *world) {
+			w.a.welcome = func(m *link.Welcome) *link.ToEdge {
+				m.LeaseNs = int64(time.Hour)
+				return &link.ToEdge{Welcome: m}
+			}
+			w.a.grant = func(r *link.Renew) *link.Grant {
+				return &link.Grant{AskedAtNs: r.GetAskedAtNs(), GrantedNs: int64(granted), NowMs: time.Now().UnixMilli(), Index: 100}
+			}
+			w.run()
+			time.Sleep(time.Second)
+			if got := w.reasons("lease") == nil; got != want {
+				w.t.Errorf("a grant of %v is taken: %t", granted, got)
+			}
+		})
+	}
+}
+
 // TestHostileWelcomes end the session, never the process.
 func TestHostileWelcomes(t *testing.T) {
 	for name, say := range map[string]func(w *link.Welcome) *link.ToEdge{
