@@ -134,7 +134,8 @@ func atoi(b []byte) int {
 }
 
 func (c *court) compile(ctx context.Context, b *binary, overlay string) ([]byte, error) {
-	return c.command(ctx, c.root, 30*time.Minute, nil, "go", "test", "-c", "-vet=off", "-ldflags=-w", "-gcflags=-e", "-overlay", overlay, "-o", b.path, "./"+b.folder)
+	return c.command(ctx, c.root, 30*time.Minute, nil,
+		"go", "test", "-c", "-vet=off", "-ldflags=-w", "-gcflags=-e", "-overlay", overlay, "-o", b.path, "./"+b.folder)
 }
 
 // learn runs a judge's tests one by one without a fault, and notes which mutants each asks about.
@@ -225,7 +226,10 @@ func (c *court) switchOn(ctx context.Context, l *loom, n int) (verdict, by strin
 			within := c.patient + 3*took
 			// A loop without an end is known by its time on the processor, which other work on the machine does not make longer.
 			busy := fmt.Sprint(int((3*time.Second + 8*took).Seconds()))
-			args := []string{"sh", "-c", `ulimit -t "$0" && exec "$@"`, busy, b.path, "-test.short", "-test.failfast", "-test.timeout", within.Round(time.Second).String(), "-test.run", strings.Join(runs, "|")}
+			args := []string{
+				"sh", "-c", `ulimit -t "$0" && exec "$@"`, busy, b.path, "-test.short", "-test.failfast",
+				"-test.timeout", within.Round(time.Second).String(), "-test.run", strings.Join(runs, "|"),
+			}
 			said, err := c.command(ctx, c.in(b), within+time.Minute, append([]string{"MUTANT=" + strconv.Itoa(n)}, b.env...), args...)
 			if ctx.Err() != nil {
 				return "", "", ctx.Err()
