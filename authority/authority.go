@@ -261,6 +261,7 @@ func (n *Node) stop(ctx context.Context) error {
 // the hub, Lead waits until everything is there.
 func (n *Node) open() error {
 	n.state = state.New(func(index uint64, concerns []state.Concern) { n.hub.Notify(index, concerns) })
+	n.state.Knows(n.cfg.Formats)
 	n.state.OnRestored(func(index uint64) { n.hub.Restored(index) })
 	n.hub = hub.New(hub.Config{
 		ID: n.cfg.ID, HTTPAddress: n.cfg.AdvertiseHTTP, Times: n.cfg.Times, Clock: n.cfg.Clock,

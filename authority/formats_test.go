@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,10 +12,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"machineid/authority/state"
 	"machineid/authority/state/statepb"
+	"machineid/raftstore"
 	"machineid/shared/format"
 	"machineid/shared/link"
 )
@@ -231,4 +236,55 @@ func TestWhatIsNewWaitsForTheFormat(t *testing.T) {
 	if err := note(); err != nil {
 		t.Errorf("after the raise: %v", err)
 	}
+}
+
+// TestRecordsWaitForTheFormat: what a node applies is judged by the format that its log has come to, also after a restart: the state is told which that is.
+func TestRecordsWaitForTheFormat(t *testing.T) {
+	t.Parallel()
+	newer := &format.Table{Newest: format.Newest + 1, Features: []format.Feature{
+		{Name: "names", Format: format.Newest + 1, Fields: []protoreflect.FullName{"machineid.state.v1.Org.name"}},
+	}}
+	knows := func(c *Config) { c.Formats = newer }
+	dir := t.TempDir()
+	_, stop := runNode(t, dir, "a1", nil) // the cluster begins with the program before
+	stop()
+	for i, raised := range []bool{false, true, true} {
+		n, stop := runNode(t, dir, "a1", knows)
+		until(t, "it leads", func() bool { _, leads := n.store.Leading(); return leads })
+		if got := n.store.Format(); i == 1 {
+			if to, err := n.store.RaiseFormat(t.Context(), 0); err != nil || to != newer.Newest {
+				t.Fatalf("raised to %d: %v", to, err)
+			}
+		} else if (got == newer.Newest) != raised {
+			t.Fatalf("the format is %d", got)
+		}
+		stop() // what it would apply next stops the process
+		if why := creates(t, n.state); (why == "") != raised || !raised && !strings.Contains(why, "names") {
+			t.Errorf("raised %t: %q", raised, why)
+		}
+	}
+}
+
+// creates applies a command that writes an org's name to an empty state, and returns what it panics with.
+func creates(t *testing.T, m *state.Machine) (why string) {
+	t.Helper()
+	db, err := pebble.Open("", &pebble.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := db.NewIndexedBatch()
+	defer func() {
+		if p := recover(); p != nil {
+			why = fmt.Sprint(p)
+		}
+		if err := errors.Join(w.Close(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	raw, err := state.Encode(&statepb.Command{Change: &statepb.Command_CreateOrg{CreateOrg: &statepb.CreateOrg{OrgId: bytes.Repeat([]byte{7}, 16), Name: "a name"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Apply(w, raftstore.Position{Index: 1 << 40, Term: 1}, raw)
+	return ""
 }

@@ -23,8 +23,10 @@ import (
 
 	"machineid/shared/clock"
 	"machineid/shared/dial"
+	"machineid/shared/format"
 	"machineid/shared/openapi"
 	"machineid/shared/page"
+	"machineid/shared/seldom"
 	"machineid/shared/wire"
 )
 
@@ -88,6 +90,8 @@ type Edge struct {
 	sight    *sightings
 	limits   *limits
 	asked    atomic.Int64 // a clock.Time: when the newest grant was asked for
+	formats  *format.Table
+	unsent   seldom.Line // of the log
 
 	// The order of reading is clock, lease, memory, entry, its expiry, floor (I3).
 	lease  atomic.Int64 // a clock.Time: answers from memory end then (I1)
@@ -128,7 +132,7 @@ func New(cfg Config) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{
-		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, caches: c,
+		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, caches: c, formats: &format.Current,
 		crowd: wire.NewCrowd(maxWaiting, 0), changed: make(chan struct{}), lostAt: max(cfg.Clock.Now(), 1),
 	}
 	_, _ = rand.Read(e.process[:]) // never fails

@@ -246,7 +246,7 @@ func (l *linker) hold(ctx context.Context, conn *grpc.ClientConn, addr string) (
 		hello.Incarnation, hello.LastIndex, hello.ReadIndex = m.incarnation, m.current, m.read
 		hello.Held = m.holding.all(l.e.clock.Now(), m.ttl)
 	}
-	if err := stream.Send(&link.ToAuthority{Hello: hello}); err != nil {
+	if err := l.e.tell(stream, &link.ToAuthority{Hello: hello}); err != nil {
 		return "", fmt.Errorf("send a Hello: %w", err)
 	}
 	first, err := stream.Recv()

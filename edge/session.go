@@ -126,7 +126,7 @@ func (s *session) send(ctx context.Context) {
 		if f == nil {
 			continue
 		}
-		if err := s.stream.Send(f); err != nil {
+		if err := s.e.tell(s.stream, f); err != nil {
 			return
 		}
 		if f.GetAck().GetGaveBack() {

@@ -30,6 +30,7 @@ var keyChain = []byte("\x01chain")
 
 func (chainMachine) Restored(pebble.Reader, Position) error { return nil }
 func (chainMachine) Committed(Position)                     {}
+func (chainMachine) Raised(int)                             {}
 
 func (chainMachine) Apply(w *pebble.Batch, _ Position, cmd []byte) any {
 	v, err := getCopy(w, keyChain)

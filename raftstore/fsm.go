@@ -20,6 +20,9 @@ type Position struct {
 
 // Machine is the deterministic state machine a Store replicates. Its methods run on one goroutine, in log order.
 type Machine interface {
+	// Raised tells the format that the cluster is at (Store.Format): before each Restored, and where an entry of the log raises it. So it is the same on
+	// every node at the same index.
+	Raised(format int)
 	// Restored is called before any Apply: once at Open, and again whenever the state was replaced (snapshot install). r reads
 	// the state at `at`, and is valid only during the call. An error stops the node.
 	Restored(r pebble.Reader, at Position) error
@@ -192,6 +195,7 @@ func (f *fsm) learnFormat(b *pebble.Batch, l *raft.Log) {
 		if err = f.raise(format); err == nil {
 			f.set(b, keyFormat, binary.AppendUvarint(nil, uint64(format)))
 			f.format.Store(int64(format))
+			f.machine.Raised(format)
 		}
 	}
 	if err != nil {
@@ -254,6 +258,7 @@ func (f *fsm) failOnPanic(what string) {
 // restored hands a state to the machine.
 func (f *fsm) restored(r pebble.Reader, at Position) error {
 	defer f.failOnPanic("restore")
+	f.machine.Raised(int(f.format.Load()))
 	if err := f.machine.Restored(r, at); err != nil {
 		return fmt.Errorf("machine: restore the state at %d: %w", at.Index, err)
 	}

@@ -84,9 +84,27 @@ type machine struct {
 	committed []Position
 	onCommit  func(Position)
 	onApply   func(Position)
+	format    int // that it was told last
 }
 
 var keyCount = []byte("\x01count")
+
+func (m *machine) Raised(format int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.format = format
+}
+
+// knows fails unless the machine was told the format of what it reads.
+func (m *machine) knows(r pebble.Reader) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, err := getCopy(r, keyFormat)
+	if want := max(int(append(v, 0)[0]), formatFirst); err == nil && m.format != want {
+		err = fmt.Errorf("the machine was told of format %d, and the state is of %d", m.format, want)
+	}
+	return err
+}
 
 func (m *machine) Restored(r pebble.Reader, at Position) error {
 	got, err := readApplied(r)
@@ -95,6 +113,9 @@ func (m *machine) Restored(r pebble.Reader, at Position) error {
 	}
 	if got != at {
 		return fmt.Errorf("told %v, the reader is at %v", at, got)
+	}
+	if err := m.knows(r); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -111,6 +132,9 @@ func (m *machine) restoredAt() []Position {
 
 func (m *machine) Apply(w *pebble.Batch, at Position, cmd []byte) any {
 	m.applies.Add(1)
+	if err := m.knows(w); err != nil {
+		panic(err)
+	}
 	if m.onApply != nil {
 		m.onApply(at)
 	}

@@ -91,6 +91,9 @@ func regHash(parts ...string) uint64 {
 	return h.Sum64()
 }
 
+// Raised does nothing: it knows one format.
+func (m *registerMachine) Raised(int) {}
+
 // Restored checks that what was sent, or survived a crash, is the state that the sum is of.
 func (m *registerMachine) Restored(r pebble.Reader, at Position) error {
 	m.mu.Lock()

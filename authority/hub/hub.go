@@ -97,8 +97,8 @@ type Hub struct {
 	work       work
 	conns      conns
 	outgoing   atomic.Int64 // bytes that wait to be sent to edges
-	// leads and unrecorded are lines of the log.
-	leads, unrecorded seldom.Line
+	// leads, unrecorded and unsent are lines of the log.
+	leads, unrecorded, unsent seldom.Line
 
 	mu         sync.Mutex
 	reign      *reign        // nil while this node does not lead

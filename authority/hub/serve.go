@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -35,17 +36,23 @@ func (h *Hub) Session(stream link.Link_SessionServer) error {
 	}
 	if s == nil {
 		addr := h.elsewhere()
-		return stream.Send(&link.ToEdge{Goodbye: &link.Goodbye{Reason: why, LeaderAddress: addr}})
+		return h.tell(stream, &link.ToEdge{Goodbye: &link.Goodbye{Reason: why, LeaderAddress: addr}}, formatOf(hello))
 	}
 	h.say(ctx, slog.LevelInfo, s, "edge joined", slog.String("version", s.version))
 
 	// A Send to an edge that does not read ends only when this method returns, so
 	// nobody waits for the sender.
+	unsent := make(chan error, 1)
 	go func() {
 		defer cancel()
-		h.send(ctx, s, stream)
+		unsent <- h.send(ctx, s, stream)
 	}()
 	err = h.receive(ctx, s, in)
+	select {
+	case why := <-unsent:
+		err = cmp.Or(why, err)
+	default:
+	}
 	if s.deaf.Load() {
 		h.metrics.refused[refusedDeaf].Inc()
 		err = status.Error(codes.ResourceExhausted, "the edge does not read what it is sent")
@@ -247,11 +254,11 @@ func (h *Hub) Edge(token string) string {
 
 // send writes what waits until the stream ends. All that has gathered goes as
 // one frame.
-func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServer) {
+func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServer) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-s.wake:
 		}
 		f, bytes := s.take()
@@ -260,11 +267,14 @@ func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServ
 		}
 		f.NowMs = h.frameTime() // after all that it tells was done
 		s.sending.Store(true)
-		err := stream.Send(f)
+		err := h.tell(stream, f, s.format)
 		s.sending.Store(false)
 		s.count(-bytes)
+		if _, is := errors.AsType[*unsentError](err); is {
+			return err
+		}
 		if err != nil || f.Goodbye != nil {
-			return
+			return nil // what became of the stream is known where it is read
 		}
 	}
 }

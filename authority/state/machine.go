@@ -11,6 +11,7 @@ import (
 
 	"machineid/authority/state/statepb"
 	"machineid/raftstore"
+	"machineid/shared/format"
 )
 
 // Machine applies commands. It is the raftstore.Machine of the authority; but
@@ -23,6 +24,9 @@ type Machine struct {
 	restored func(index uint64)
 	cluster  atomic.Pointer[statepb.Cluster]
 	time     atomic.Int64
+	// formats is what the program knows, and format what the cluster is at where the log is applied (S18).
+	formats *format.Table
+	format  int
 
 	plans *statepb.Plans
 	mark  Mark // the newest that was written
@@ -55,8 +59,17 @@ type emission struct {
 // when its effects can be read and before its callers are answered; it must not
 // block, and owns what it is given.
 func New(notify func(index uint64, concerns []Concern)) *Machine {
-	return &Machine{notify: notify, restored: func(index uint64) { notify(index, nil) }}
+	return &Machine{
+		notify: notify, restored: func(index uint64) { notify(index, nil) },
+		formats: &format.Current, format: format.Newest, // as a new cluster is; the store says it before the first command
+	}
 }
+
+// Knows sets what belongs to which format; without it that is this program's. Call it before the store is opened.
+func (m *Machine) Knows(t *format.Table) { m.formats = t }
+
+// Raised is told which format the cluster is at (raftstore.Machine).
+func (m *Machine) Raised(to int) { m.format = to }
 
 // OnRestored makes f, in place of notify, hear of a state that did not come about
 // command by command: it was opened or installed, and index is that of the newest

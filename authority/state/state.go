@@ -4,7 +4,7 @@
 // It guarantees that Apply is deterministic, and that a command on anything a
 // decision depends on emits what it concerns, also when it changes nothing: all
 // writes to such records go through three methods of tx, and these emit. The
-// DESIGN.md beside this file has the invariants, S1 to S17.
+// DESIGN.md beside this file has the invariants, S1 to S18.
 package state
 
 import (

@@ -44,6 +44,10 @@ func (t *tx) put(key []byte, m proto.Message) {
 	if t.dry {
 		return
 	}
+	if f := t.m.formats.Beyond(t.m.format, m); f != nil { // programs of before would lose it, or misread it (S18)
+		panic(fmt.Errorf("the command at index %d would write what the cluster's format %d has not: %s, of format %d. Nothing of it was written: install the program of before, and report it",
+			t.at.Index, t.m.format, f.Name, f.Format))
+	}
 	// Deterministic: the same command makes the same bytes on every node.
 	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(t.m.buf[:0], m)
 	t.must(err)

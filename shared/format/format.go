@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -39,7 +40,8 @@ type Table struct {
 // Current is this program's. Formats ascend, and none is used by two releases.
 var Current = Table{Newest: Newest}
 
-// Beyond returns the first feature that m uses, at any depth, and a cluster at format `at` has not; nil if there is none.
+// Beyond returns the first feature that m uses, at any depth, and a cluster at format `at` has not; nil if there is none. Where the cluster has all that
+// the program knows it is one comparison, and before that only what may hold such a feature is looked at: frames and records are judged one by one.
 func (t *Table) Beyond(at int, m proto.Message) *Feature {
 	if t.Newest <= at {
 		return nil
@@ -52,21 +54,64 @@ func (t *Table) Beyond(at int, m proto.Message) *Feature {
 	return nil
 }
 
-func (f *Feature) in(m protoreflect.Message) (found bool) {
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		found = slices.Contains(f.Fields, fd.FullName())
+func (f *Feature) in(m protoreflect.Message) bool {
+	for _, fd := range f.ways(m.Descriptor()) {
 		switch {
-		case found || fd.Message() == nil:
+		case !m.Has(fd):
+		case slices.Contains(f.Fields, fd.FullName()):
+			return true
 		case fd.IsList():
-			for i := 0; i < v.List().Len() && !found; i++ {
-				found = f.in(v.List().Get(i).Message())
+			for i, list := 0, m.Get(fd).List(); i < list.Len(); i++ {
+				if f.in(list.Get(i).Message()) {
+					return true
+				}
 			}
-		default: // our messages have no maps
-			found = f.in(v.Message())
+		case f.in(m.Get(fd).Message()): // our messages have no maps
+			return true
 		}
-		return !found
-	})
-	return found
+	}
+	return false
+}
+
+// known are the ways of each *Feature: a *sync.Map of descriptors of messages.
+var known sync.Map
+
+// ways are the fields of a message that are the feature's, or hold messages in which there may be one.
+func (f *Feature) ways(d protoreflect.MessageDescriptor) []protoreflect.FieldDescriptor {
+	of, ok := known.Load(f)
+	if !ok {
+		of, _ = known.LoadOrStore(f, &sync.Map{})
+	}
+	ways := of.(*sync.Map)
+	if list, ok := ways.Load(d); ok {
+		return *list.(*[]protoreflect.FieldDescriptor)
+	}
+	var list []protoreflect.FieldDescriptor
+	for i := range d.Fields().Len() {
+		if fd := d.Fields().Get(i); f.leads(fd, map[protoreflect.FullName]bool{}) {
+			list = append(list, fd)
+		}
+	}
+	ways.Store(d, &list)
+	return list
+}
+
+// leads reports whether a field is the feature's, or there is one below it. seen are the messages that were looked at.
+func (f *Feature) leads(fd protoreflect.FieldDescriptor, seen map[protoreflect.FullName]bool) bool {
+	if slices.Contains(f.Fields, fd.FullName()) {
+		return true
+	}
+	d := fd.Message()
+	if d == nil || seen[d.FullName()] {
+		return false
+	}
+	seen[d.FullName()] = true
+	for i := range d.Fields().Len() {
+		if f.leads(d.Fields().Get(i), seen) {
+			return true
+		}
+	}
+	return false
 }
 
 // linkPackage is that of the frames between edges and the authority.

@@ -28,7 +28,7 @@ var laterFormats = format.Table{
 	Newest: format.Newest + 2,
 	Features: append(slices.Clip(format.Current.Features),
 		laterFeature("batches", 1, "machineid.state.v1.Command.revoke_batch"),
-		laterFeature("frames", 2, "machineid.link.v1.Report.used")),
+		laterFeature("frames", 2, "machineid.link.v1.ToEdge.later")), // which no frame has yet: it would not be sent before the raise
 }
 
 func laterFeature(name string, n int, field protoreflect.FullName) format.Feature {

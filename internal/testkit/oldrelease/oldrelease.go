@@ -34,7 +34,8 @@ type Program struct {
 }
 
 // Build returns the program of a release, as 0.1.0. Where the repository's history does not hold it, this tree's own program stands in, and the
-// log says so, with what to type: a test then runs as ever, and proves less.
+// log says so, with what to type: a test then runs as ever, and proves less. With MACHINEID_TEST_NO_SKIP a history that is whole and lacks the
+// release fails the test.
 func Build(tb testing.TB, version string) Program {
 	tb.Helper()
 	scratch := tb.TempDir()
@@ -42,10 +43,28 @@ func Build(tb testing.TB, version string) Program {
 	if err != nil {
 		tb.Fatalf("build release %s: %v", version, err)
 	}
+	if err := lacking(why); err != nil && os.Getenv(noSkip) != "" {
+		tb.Fatalf("release %s: %v", version, err)
+	}
 	if why != "" {
 		tb.Logf("NOT RELEASE %s: %s. This tree's own program stands in for it: what this test says of upgrades is worth nothing here", version, why)
 	}
 	return p
+}
+
+// noSkip has what proves nothing fail.
+const noSkip = "MACHINEID_TEST_NO_SKIP"
+
+// withoutRelease is why of a history that is there, from its first commit on, and lacks the release: somebody has squashed or rewritten it.
+const withoutRelease = "no commit of this history has "
+
+// lacking returns an error if why is that the history lacks the release, and no way to have less of it than there is: a clone that is shallow, an
+// archive.
+func lacking(why string) error {
+	if !strings.HasPrefix(why, withoutRelease) {
+		return nil
+	}
+	return fmt.Errorf("%s, or unset %s: then this tree's own program stands in for it, and upgrades are not tested", why, noSkip)
 }
 
 // cacheOr is where programs are kept between runs: the user's own folder. Without a home, or in one that cannot be written to, it is scratch, and
@@ -156,7 +175,7 @@ func find(ctx context.Context, dir, version string) (root, commit, why string, e
 	case strings.TrimSpace(string(shallow)) == "true":
 		return root, "", "this clone is shallow ('git fetch --unshallow' brings the history)", nil
 	}
-	return root, "", fmt.Sprintf("no commit of this history has %s say %s (clone the repository with its history)", versionFile, version), nil
+	return root, "", fmt.Sprintf(withoutRelease+"%s say %s (clone the repository with its history)", versionFile, version), nil
 }
 
 // unpack writes a commit's files.

@@ -122,6 +122,7 @@ func TestBuild(t *testing.T) {
 	}
 	t.Setenv("GIT_CEILING_DIRECTORIES", filepath.Dir(unpacked))
 	release := must(t, dir, "log", "--format=%H", "--grep", "0.1.0 it")
+	fails := map[string]bool{"a squashed history": true} // with MACHINEID_TEST_NO_SKIP
 	for name, tt := range map[string]struct{ dir, commit, why, says string }{
 		"the newest that is it": {dir, release, "", "machineid v0.1.0\nit\n"},
 		"in a folder of it":     {filepath.Join(dir, "cmd"), release, "", "machineid v0.1.0\nit\n"},
@@ -138,6 +139,9 @@ func TestBuild(t *testing.T) {
 			out, err := exec.CommandContext(t.Context(), p.Path).Output()
 			if err != nil || string(out) != tt.says || p.Commit != tt.commit || (why == "") != (tt.why == "") || !strings.Contains(why, tt.why) {
 				t.Errorf("built of %q because %q, says %q (%v)", p.Commit, why, out, err)
+			}
+			if lacks := lacking(why); (lacks != nil) != fails[name] || lacks != nil && !strings.Contains(lacks.Error(), "clone the repository with its history") {
+				t.Errorf("where nothing may be skipped: %v", lacks)
 			}
 		})
 	}
