@@ -274,7 +274,7 @@ func (h *Hub) send(ctx context.Context, s *session, stream link.Link_SessionServ
 			return err
 		}
 		if err != nil || f.Goodbye != nil {
-			return nil // what became of the stream is known where it is read
+			return nil //nolint:nilerr // what became of the stream is known where it is read
 		}
 	}
 }

@@ -103,6 +103,7 @@ func (w *weaver) with(m *mutant) string {
 func (w *weaver) switched(here []mutant, numbers []int, at *site) {
 	low, high := here[0].low, here[0].high
 	switch here[0].way {
+	case byItself: // none comes here
 	case truth:
 		w.put("(")
 		var none strings.Builder

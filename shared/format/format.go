@@ -82,9 +82,9 @@ func (f *Feature) ways(d protoreflect.MessageDescriptor) []protoreflect.FieldDes
 	if !ok {
 		of, _ = known.LoadOrStore(f, &sync.Map{})
 	}
-	ways := of.(*sync.Map)
+	ways := of.(*sync.Map) //nolint:errcheck // nothing else is put there
 	if list, ok := ways.Load(d); ok {
-		return *list.(*[]protoreflect.FieldDescriptor)
+		return *list.(*[]protoreflect.FieldDescriptor) //nolint:errcheck // nothing else is put there
 	}
 	var list []protoreflect.FieldDescriptor
 	for i := range d.Fields().Len() {
