@@ -55,7 +55,7 @@ func Build(tb testing.TB, version string) Program {
 // noSkip has what proves nothing fail.
 const noSkip = "MACHINEID_TEST_NO_SKIP"
 
-// withoutRelease is why of a history that is there, from its first commit on, and lacks the release: somebody has squashed or rewritten it.
+// withoutRelease is why of a history that is there, with earlier versions, and lacks the release: somebody has rewritten it.
 const withoutRelease = "no commit of this history has "
 
 // lacking returns an error if why is that the history lacks the release, and no way to have less of it than there is: a clone that is shallow, an
@@ -163,7 +163,8 @@ func find(ctx context.Context, dir, version string) (root, commit, why string, e
 	if err != nil {
 		return root, "", fmt.Sprintf("its history cannot be read (clone the repository with its history): %v", err), nil
 	}
-	for c := range strings.FieldsSeq(string(list)) {
+	commits := strings.Fields(string(list))
+	for _, c := range commits {
 		if text, err := git(ctx, root, "show", c+":"+versionFile); err == nil && string(text) == version+"\n" {
 			return root, c, "", nil
 		}
@@ -174,6 +175,8 @@ func find(ctx context.Context, dir, version string) (root, commit, why string, e
 		return "", "", "", err
 	case strings.TrimSpace(string(shallow)) == "true":
 		return root, "", "this clone is shallow ('git fetch --unshallow' brings the history)", nil
+	case len(commits) < 2:
+		return root, "", "this history begins behind the release (clone the repository with its history)", nil
 	}
 	return root, "", fmt.Sprintf(withoutRelease+"%s say %s (clone the repository with its history)", versionFile, version), nil
 }

@@ -122,12 +122,14 @@ func TestBuild(t *testing.T) {
 	}
 	t.Setenv("GIT_CEILING_DIRECTORIES", filepath.Dir(unpacked))
 	release := must(t, dir, "log", "--format=%H", "--grep", "0.1.0 it")
-	fails := map[string]bool{"a squashed history": true} // with MACHINEID_TEST_NO_SKIP
+	rewritten := history(t, "0.0.9 before", "0.11.0-dev now")
+	fails := map[string]bool{"a rewritten history": true} // with MACHINEID_TEST_NO_SKIP
 	for name, tt := range map[string]struct{ dir, commit, why, says string }{
 		"the newest that is it": {dir, release, "", "machineid v0.1.0\nit\n"},
 		"in a folder of it":     {filepath.Join(dir, "cmd"), release, "", "machineid v0.1.0\nit\n"},
 		"a shallow clone":       {shallow, "", "git fetch --unshallow", "machineid v0.11.0-dev\nnow\n"},
-		"a squashed history":    {squashed, "", "no commit", "machineid v0.11.0-dev\nnow\n"},
+		"a squashed history":    {squashed, "", "begins behind", "machineid v0.11.0-dev\nnow\n"},
+		"a rewritten history":   {rewritten, "", "no commit", "machineid v0.11.0-dev\nnow\n"},
 		"nothing committed":     {begun, "", "cannot be read", "machineid v0.11.0-dev\nnow\n"},
 		"no repository":         {unpacked, "", "no git repository", "machineid v0.11.0-dev\nnow\n"},
 	} {
