@@ -325,6 +325,22 @@ func TestNoTestIsForgotten(t *testing.T) {
 	}
 }
 
+// TestFramesAreSentInOnePlace: at either end of the link no frame goes around tell, which holds back what the other end may not know.
+func TestFramesAreSentInOnePlace(t *testing.T) {
+	places := map[string]int{}
+	for _, file := range files(t) {
+		if folder := path.Dir(file); folder != "edge" && folder != "authority/hub" || strings.HasSuffix(file, "_test.go") || path.Ext(file) != ".go" {
+			continue
+		}
+		if n := bytes.Count(read(t, file), []byte(".Send(")); n > 0 {
+			places[file] = n
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"edge/formats.go": 1, "authority/hub/formats.go": 1}, places); diff != "" {
+		t.Errorf("frames are sent elsewhere than in tell (-want +got):\n%s", diff)
+	}
+}
+
 // files lists what is in the repository or would be by the next commit.
 func files(t *testing.T) []string {
 	t.Helper()

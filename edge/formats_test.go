@@ -1,9 +1,6 @@
 package edge
 
 import (
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -33,26 +30,5 @@ func TestAFrameThatTheAuthorityMayNotKnowIsNotSent(t *testing.T) {
 				w.want("d", want, false)
 			})
 		}
-	}
-}
-
-// TestFramesAreSentInOnePlace: no frame goes around tell.
-func TestFramesAreSentInOnePlace(t *testing.T) {
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	places := map[string]int{}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := strings.Count(string(text), ".Send("); n > 0 && !strings.HasSuffix(file, "_test.go") {
-			places[file] = n
-		}
-	}
-	if len(places) != 1 || places["formats.go"] != 1 {
-		t.Errorf("frames are sent by %v", places)
 	}
 }

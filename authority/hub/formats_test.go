@@ -3,8 +3,6 @@ package hub
 import (
 	"bytes"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -143,27 +141,6 @@ func TestAFrameOfALaterFormatIsNotSent(t *testing.T) {
 			t.Errorf("after the raise the edge is told of %v, and its session is over: %t", got, again.over())
 		}
 	})
-}
-
-// TestFramesAreSentInOnePlace: no frame goes around tell.
-func TestFramesAreSentInOnePlace(t *testing.T) {
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	places := map[string]int{}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := strings.Count(string(text), ".Send("); n > 0 && !strings.HasSuffix(file, "_test.go") {
-			places[file] = n
-		}
-	}
-	if len(places) != 1 || places["formats.go"] != 1 {
-		t.Errorf("frames are sent by %v", places)
-	}
 }
 
 // BenchmarkTell measures what it costs to send a frame that goes nowhere, and what of it is the look at its format: where the cluster has all that the
