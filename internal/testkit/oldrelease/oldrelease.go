@@ -151,11 +151,11 @@ func name(version, commit string) string {
 // find looks for the newest commit that is the release. why says why there is none that could be found, and what to type.
 func find(ctx context.Context, dir, version string) (root, commit, why string, err error) {
 	if _, err := exec.LookPath("git"); err != nil {
-		return "", "", "there is no git here (install it)", nil
+		return "", "", "there is no git here (install it)", nil //nolint:nilerr // it is the reason
 	}
 	top, err := git(ctx, dir, "rev-parse", "--show-toplevel")
 	if err != nil {
-		return "", "", "this is no git repository (clone it, instead of unpacking an archive)", nil
+		return "", "", "this is no git repository (clone it, instead of unpacking an archive)", nil //nolint:nilerr // it is the reason
 	}
 	root = strings.TrimSpace(string(top))
 	// Each commit that wrote the file, the newest first. Of branches that were merged too.
