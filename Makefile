@@ -202,6 +202,7 @@ check-systems:
 .PHONY: check-lint
 check-lint: $(BIN)/lint $(BIN)/staticcheck
 	@echo 'check: lint'
+	@$(GO) -C internal/tools test ./lint >$(BIN)/lint.log || { cat $(BIN)/lint.log; exit 1; }
 	@$(GO) vet -vettool="$(ABSBIN)/lint" ./...
 	@$(BIN)/staticcheck -checks $(STATICCHECK) ./...
 

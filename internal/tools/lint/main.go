@@ -27,7 +27,9 @@ var forbidden = []string{
 	`{p: ^atomic\.(Add|Load|Store|Swap|CompareAndSwap).*$, msg: "use atomic.Int64 & co"}`,
 }
 
-func main() {
+func main() { unitchecker.Main(analyzers()...) }
+
+func analyzers() []*analysis.Analyzer {
 	set(exhaustive.Analyzer, "d", "true")
 	set(errcheck.Analyzer, "assert", "true")
 	forbidigo := analyzer.NewAnalyzer()
@@ -35,7 +37,7 @@ func main() {
 	for _, p := range forbidden {
 		set(forbidigo, "p", p)
 	}
-	unitchecker.Main(withReasons(errcheck.Analyzer, exhaustive.Analyzer, nilerr.Analyzer, errorlint.NewAnalyzer(), forbidigo)...)
+	return withReasons(errcheck.Analyzer, exhaustive.Analyzer, nilerr.Analyzer, errorlint.NewAnalyzer(), forbidigo)
 }
 
 func set(a *analysis.Analyzer, name, value string) {
